@@ -1,0 +1,85 @@
+"""What a cell is: data that names two short elementwise functions and the products around them.
+
+Every gated cell is three parts: a product over all steps `ax = x Wih^T + bih`, a product per step
+`ah = operand Whh^T + bhh`, and an elementwise map from `(ax, ah, state)` to a new state. Only the map differs between
+cells, so only the map is written here, forward and backward side by side. The time loop and the products belong to the
+scan. A cell whose second product needs a result of the first map (a GRU that resets before the product) has two
+*stages*; nearly all have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Value = Any
+"""One unit's number: in practice an array (B, H), real or complex, or a symbol of the kernel emitter."""
+
+
+class Back(NamedTuple):
+    """What a stage's backward function returns: the gradient of everything its forward function read."""
+
+    ax: tuple[Value, ...]
+    """Gradient of the input pre-activations, one a row block."""
+    ah: tuple[Value, ...]
+    """Gradient of the recurrent pre-activations; the very same tuple as `ax` where the two only occur as a sum."""
+    state: Any
+    """Gradient of the old state, the part that does not pass through the product (0 where there is none)."""
+    values: Any = None
+    """Gradient of the earlier stages' values (second and later stages only)."""
+    params: Any = None
+    """Gradient of the per-unit parameters, not yet summed over time and batch (cells with parameters only)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One product and the elementwise map after it.
+
+    The last stage's `forward(ax, ah, s)` returns `(State, Gates)`, an earlier one's a named tuple of values.
+    `backward(d, k, s, new)` returns a `Back`; `d` is the gradient of the new state (of the values, for an earlier
+    stage), `k` the gates, `s` and `new` the old and the new state. Functions of a second stage also take the earlier
+    values as `k=`; all functions of a cell with per-unit parameters take them as `p=`.
+    """
+
+    rows: tuple[str, ...]
+    """Names of the H-row blocks that this stage owns in `weight_ih` and `weight_hh`, in the weights' order."""
+    forward: Callable[..., Any]
+    backward: Callable[..., Back]
+    operand: tuple[str, ...] | None = ("h",)
+    """What the product multiplies: state fields or earlier values, side by side; None for no product."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A recurrent cell as plain data.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> CELLS["lstm"].rows
+    ('i', 'f', 'g', 'o')
+    >>> CELLS["lstm"].state._fields
+    ('h', 'c')
+    """
+
+    name: str
+    state: type
+    """Named tuple of the carried arrays; `h` comes first and is the output."""
+    gates: type
+    """Named tuple of what the tape keeps of every step."""
+    stages: tuple[Stage, ...]
+    paper: str
+    params: type | None = None
+    """Named tuple of per-unit parameters, each (H,); rows of the parameter `params_name`, in this order."""
+    params_name: str = ""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Every row block of `weight_ih`, in order."""
+        return tuple(row for stage in self.stages for row in stage.rows)
+
+    @property
+    def operand_width(self) -> int:
+        """Columns of `weight_hh` as a multiple of H; 0 where the cell has no product."""
+        return max(len(stage.operand or ()) for stage in self.stages)

@@ -1,0 +1,34 @@
+"""What a person can do wrong, as one kind of exception."""
+
+
+class UnrolledError(ValueError):
+    """A user's mistake: the message says what, got, expected, where, and what to do.
+
+    The command line prints it as one line and exits with status 2.
+
+    Examples
+    --------
+    >>> raise UnrolledError("hidden_size is 0; it must be 1 or more")
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: hidden_size is 0; it must be 1 or more
+    """
+
+
+class Unsupported(UnrolledError):
+    """A combination that does not exist on a backend, with the reason."""
+
+
+def suggest(kind: str, got: str, known: list[str]) -> str:
+    """Say that `got` is no `kind`, name the nearest one and list them all.
+
+    Examples
+    --------
+    >>> suggest("cell", "lstn", ["gru_reset_after", "lstm", "rnn_tanh"])
+    "no cell is called 'lstn'; did you mean 'lstm'? Known: gru_reset_after, lstm, rnn_tanh"
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(got, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"no {kind} is called {got!r}{hint} Known: {', '.join(known)}"
