@@ -28,12 +28,12 @@ def dropout(x: Array, mask: Array, rate: float) -> Array:
     >>> dropout(np.array([1.0, 2.0]), np.array([True, False]), 0.5)
     array([2., 0.])
     """
-    return np.where(mask, x / x.dtype.type(1 - rate), x.dtype.type(0))
+    return np.asarray(np.where(mask, x / x.dtype.type(1 - rate), x.dtype.type(0)))
 
 
 def embed(weight: Array, tokens: Array) -> Array:
     """Rows of weight (V, E) picked by tokens (T, B) -> (T, B, E)."""
-    return np.take(weight, tokens, axis=0)
+    return np.asarray(np.take(weight, tokens, axis=0))
 
 
 def embed_backward(tokens: Array, dx: Array, size: int) -> Array:

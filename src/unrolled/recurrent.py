@@ -260,7 +260,7 @@ class Recurrent:
             if x.shape[2] != self.input_size:
                 raise UnrolledError(f"layer 0: x has {x.shape[2]} features, weight_ih_l0 takes {self.input_size}")
             x = self._cast(x)
-        return x.swapaxes(0, 1) if self.batch_first else x
+        return np.swapaxes(x, 0, 1) if self.batch_first else x
 
     def _live(self, lengths: Any, steps: int, batch: int) -> Array | None:
         if lengths is None:
