@@ -1,0 +1,230 @@
+"""Lanes and windows: which token is whose target, exactly, and what is said about bad input."""
+
+import numpy as np
+import pytest
+
+from unrolled.batches import Lanes, as_tokens, lanes, tokens_needed, windows
+from unrolled.errors import UnrolledError
+
+
+def message(call, *args, **kwargs):
+    with pytest.raises(UnrolledError) as caught:
+        call(*args, **kwargs)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def sizes(seed, count=40):
+    """(N, B, T) with N from the fewest that are enough."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        B, T = (int(n) for n in rng.integers(1, 9, size=2))
+        yield int(rng.integers(tokens_needed(B, T), tokens_needed(B, T) + 100)), B, T
+
+
+# --- lanes ---
+
+
+def test_two_lanes_of_a_small_text_are_these_numbers():
+    data = lanes(np.arange(12), batch_size=2, seq_length=3)
+    assert (len(data), data.lane_length, data.tokens_per_epoch) == (2, 5, 10)
+    (x0, y0), (x1, y1) = data
+    assert x0.tolist() == [[0, 5], [1, 6], [2, 7]]
+    assert y0.tolist() == [[1, 6], [2, 7], [3, 8]]
+    assert x1.tolist() == [[3, 8], [4, 9]]
+    assert y1.tolist() == [[4, 9], [5, 10]]
+
+
+@pytest.mark.parametrize(("N", "B", "T"), list(sizes(seed=1)))
+def test_reassembled_lanes_are_the_text(N, B, T):
+    tokens = np.random.default_rng(N).integers(0, 50, size=N)
+    data = lanes(tokens, B, T)
+    L, chunks = (N - 1) // B, list(data)
+    x, y = (np.concatenate([chunk[k] for chunk in chunks]) for k in (0, 1))
+    assert x.shape == y.shape == (L, B)
+    assert x.T.reshape(-1).tolist() == tokens[: B * L].tolist()
+    assert y.T.reshape(-1).tolist() == tokens[1 : B * L + 1].tolist()
+    assert data.tokens_per_epoch == sum(y.size for _, y in chunks) == B * L
+
+
+@pytest.mark.parametrize(("N", "B", "T"), list(sizes(seed=2)))
+def test_every_target_is_used_once_but_for_fewer_than_a_batch_at_the_end(N, B, T):
+    targets = sorted(int(t) for _, y in lanes(range(N), B, T) for t in y.reshape(-1))
+    assert targets == list(range(1, len(targets) + 1))
+    assert 0 <= N - 1 - len(targets) < B
+
+
+@pytest.mark.parametrize(("N", "B", "T"), list(sizes(seed=3)))
+def test_each_chunk_continues_each_row_where_the_last_one_stopped(N, B, T):
+    chunks = list(lanes(range(N), B, T))
+    for (x, y), (later, _) in zip(chunks, chunks[1:], strict=False):
+        assert later[0].tolist() == y[-1].tolist() == (x[-1] + 1).tolist()
+    assert [x.shape for x, _ in chunks[:-1]] == [(T, B)] * (len(chunks) - 1)
+    assert 1 <= len(chunks[-1][0]) <= T
+
+
+def test_a_chunk_is_found_by_its_number_from_either_end():
+    data = lanes(range(100), batch_size=3, seq_length=7)
+    chunks = list(data)
+    assert len(chunks) == len(data) == 5
+    for k, (x, y) in enumerate(chunks):
+        for number in (k, k - len(data), np.int64(k)):
+            assert data[number][0].tolist() == x.tolist()
+            assert data[number][1].tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("k", [5, -6])
+def test_a_chunk_outside_the_epoch_is_an_index_error(k):
+    with pytest.raises(IndexError, match=rf"^chunk {k} is outside an epoch of 5 chunks$"):
+        lanes(range(100), batch_size=3, seq_length=7)[k]
+
+
+def test_lanes_can_be_read_again_and_say_what_they_are():
+    data = lanes(range(3000), batch_size=2, seq_length=5)
+    assert repr(data) == "<2 lanes of 1,499 steps: 300 chunks of 5>"
+    assert [x.tolist() for x, _ in data] == [x.tolist() for x, _ in data]
+    assert isinstance(data, Lanes)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i4"])
+def test_any_integer_type_gives_new_contiguous_int32(dtype):
+    tokens = np.arange(23, dtype=dtype)
+    for x, y in [*lanes(tokens, 3, 4), *windows(tokens, 4, 3, np.random.default_rng(0), 2)]:
+        for a in (x, y):
+            assert a.dtype == np.dtype("int32")
+            assert a.flags.c_contiguous
+            assert a.flags.writeable
+            assert not np.shares_memory(a, tokens)
+
+
+def test_lists_ranges_and_strided_views_are_read_alike():
+    tokens = [5, 1, 4, 1, 3, 1, 2, 1, 0, 1]
+    wide = np.repeat(np.array(tokens), 3)[::3]
+    reverse = np.array(tokens[::-1])[::-1]
+    want = [(x.tolist(), y.tolist()) for x, y in lanes(tokens, 2, 3)]
+    for same in (np.array(tokens), wide, reverse, tuple(tokens)):
+        assert [(x.tolist(), y.tolist()) for x, y in lanes(same, 2, 3)] == want
+
+
+def test_a_memory_mapped_array_is_viewed_not_copied(tmp_path):
+    path = tmp_path / "tokens.bin"
+    np.arange(1000, dtype=np.uint16).tofile(path)
+    tokens = np.memmap(path, dtype=np.uint16, mode="r")
+    data = lanes(tokens, batch_size=4, seq_length=10)
+    assert np.shares_memory(data.tokens, tokens)
+    assert data[1][0][0].tolist() == [10, 259, 508, 757]
+    ((x, y),) = windows(tokens, 5, 2, np.random.default_rng(0), 1)
+    assert (y - x).tolist() == [[1, 1]] * 5
+
+
+def test_the_fewest_tokens_give_one_full_chunk():
+    assert tokens_needed(4, 6) == 25
+    data = lanes(range(25), 4, 6)
+    assert [x.shape for x, _ in data] == [(6, 4)]
+
+
+def test_too_short_a_text_says_how_much_is_needed_and_what_fits():
+    assert message(lanes, range(1200), 50, 50) == (
+        "the text has 1,200 characters; batch size 50 x sequence length 50 needs 2,501. "
+        "Give more text, or a smaller --batch-size or --seq-length (--batch-size 23 fits)"
+    )
+    assert message(lanes, range(24), 4, 24, name="the validation part") == (
+        "the validation part has 24 characters; batch size 4 x sequence length 24 needs 97. "
+        "Give more text, or a smaller --batch-size or --seq-length"
+    )
+    assert message(lanes, [], 1, 1) == (
+        "the text has 0 characters; batch size 1 x sequence length 1 needs 2. "
+        "Give more text, or a smaller --batch-size or --seq-length"
+    )
+
+
+@pytest.mark.parametrize("B_fits", [1, 5])
+def test_the_batch_size_said_to_fit_fits(B_fits):
+    N = tokens_needed(B_fits, 7)
+    assert message(lanes, range(N), B_fits + 1, 7).endswith(f"(--batch-size {B_fits} fits)")
+    assert len(lanes(range(N), B_fits, 7)) == 1
+
+
+# --- bad tokens and sizes ---
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        ([0.5, 1.5], "tokens are float64; expected integers, which Vocabulary.encode makes of a text"),
+        (np.zeros(9, "float32"), "tokens are float32; expected integers, which Vocabulary.encode makes of a text"),
+        ([True, False], "tokens are bool; expected integers, which Vocabulary.encode makes of a text"),
+        (["a", "b"], "tokens are <U1; expected integers, which Vocabulary.encode makes of a text"),
+        ([2**70], "tokens are object; expected integers, which Vocabulary.encode makes of a text"),
+        ("text", "tokens are str; expected integers in one dimension (N,)"),
+        (7, "tokens are int; expected integers in one dimension (N,)"),
+        (np.zeros((3, 4), int), "tokens are of shape (3, 4); expected integers in one dimension (N,)"),
+        ([[1, 2], [3]], "tokens have rows of unequal length; expected one dimension (N,)"),
+    ],
+)
+def test_tokens_that_are_no_integers_in_a_row_are_refused(tokens, said):
+    assert message(as_tokens, tokens) == said
+    assert message(lanes, tokens, 1, 1) == said
+    assert message(windows, tokens, 1, 1, np.random.default_rng(0), 1) == said
+
+
+@pytest.mark.parametrize("size", [0, -3, 1.5, "8", None, True])
+@pytest.mark.parametrize(("name", "option"), [("batch_size", "--batch-size"), ("seq_length", "--seq-length")])
+def test_sizes_that_are_no_positive_whole_numbers_are_refused(size, name, option):
+    given = {"batch_size": 2, "seq_length": 2, name: size}
+    said = f"{name} is {size!r}; it must be a whole number, 1 or more ({option})"
+    assert message(lanes, range(50), **given) == said
+    assert message(tokens_needed, **given) == said
+    assert message(windows, range(50), **given, rng=np.random.default_rng(0), count=1) == said
+
+
+@pytest.mark.parametrize(
+    ("token", "dtype"), [(-5, "int32"), (-5, "int64"), (2**31, "uint32"), (2**31, "int64"), (2**63, "uint64")]
+)
+def test_a_token_that_is_negative_or_does_not_fit_is_refused_when_read(token, dtype):
+    tokens = np.zeros(9, dtype)
+    tokens[6] = token
+    said = f"the text holds the token {token}; tokens go from 0 to 2147483647"
+    assert message(list, lanes(tokens, 2, 4)) == said
+    assert message(list, windows(tokens, 8, 1, np.random.default_rng(0), 1)) == said
+
+
+# --- windows ---
+
+
+def test_windows_are_runs_of_the_text_and_reach_both_its_ends():
+    N, T, B, count = 12, 4, 5, 60
+    batches = list(windows(range(N), T, B, np.random.default_rng(3), count))
+    assert len(batches) == count
+    starts = set()
+    for x, y in batches:
+        assert x.shape == y.shape == (T, B)
+        assert (x - x[0]).tolist() == [[step] * B for step in range(T)]
+        assert (y - x).tolist() == [[1] * B] * T
+        starts.update(x[0].tolist())
+    assert starts == set(range(N - T))  # 300 draws of 8: each is missed with probability (7/8)^300 = 4e-18
+
+
+def test_windows_come_from_the_generator_alone_and_resume_from_its_state():
+    draw = windows(range(500), 6, 3, np.random.default_rng(7), 4)
+    rng = np.random.default_rng(7)
+    first = [x.tolist() for x, _ in windows(range(500), 6, 3, rng, 2)]
+    rest = [x.tolist() for x, _ in windows(range(500), 6, 3, rng, 2)]
+    assert [x.tolist() for x, _ in draw] == first + rest
+
+
+def test_one_window_fits_the_shortest_text():
+    ((x, y),) = windows([7, 8, 9], 2, 2, np.random.default_rng(0), 1)
+    assert (x.T.tolist(), y.T.tolist()) == ([[7, 8], [7, 8]], [[8, 9], [8, 9]])
+
+
+def test_windows_refuse_bad_input_before_the_first_draw():
+    rng = np.random.default_rng(0)
+    assert message(windows, range(5), 5, 1, rng, 1) == (
+        "the text has 5 characters; windows of sequence length 5 need 6. Give more text, or a smaller --seq-length"
+    )
+    assert message(windows, range(5), 2, 1, 42, 1) == (
+        "rng is 42; expected a numpy Generator, such as numpy.random.default_rng(seed)"
+    )
+    assert message(windows, range(5), 2, 1, rng, 0) == "count is 0; it must be a whole number, 1 or more"
