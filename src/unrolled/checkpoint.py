@@ -1,0 +1,196 @@
+"""A network and its vocabulary <-> one safetensors file. No pickle anywhere.
+
+The file holds the parameters by their names, C-contiguous, and three entries of metadata: the format's version, the
+`Spec` and the vocabulary, both as JSON. It holds no time, path, host or command: the same network gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from .errors import UnrolledError
+from .network import Network, Spec
+from .scan import Array
+from .text import Vocabulary
+
+FORMAT = 1
+"""Version of the file format; a file of a higher one is refused."""
+
+
+def save(path: str | Path, network: Network, vocabulary: Vocabulary) -> None:
+    """Write a model file: beside the old one, read back, then renamed over it.
+
+    Raises
+    ------
+    UnrolledError
+        If it can't be written, or doesn't read back as it was; an older file is left as it is.
+    """
+    path = Path(path)
+    # safetensors writes an array's memory as it lies: one that is not C-contiguous would be silently permuted.
+    arrays = {name: np.ascontiguousarray(p) for name, p in sorted(network.params.items())}
+    metadata = {
+        "unrolled_format": str(FORMAT),
+        "spec": json.dumps(network.spec.to_json(), sort_keys=True),
+        "vocabulary": json.dumps(vocabulary.to_json(), sort_keys=True),
+    }
+    write_atomically(path, safetensors.numpy.save(arrays, metadata))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file's content as a whole: write beside, sync, read back, rename over, sync the folder."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    except OSError as error:
+        raise UnrolledError(f"can't write in {path.parent}: {_reason(error)}") from None
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(handle, 0o666 & ~_umask())
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        if part.read_bytes() != data:
+            raise UnrolledError(f"can't write {path}: the disk gave back other bytes than were written")
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise UnrolledError(f"can't write {path}: {_reason(error)}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power loss, where the system lets folders be opened."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def read_header(path: Path, data: bytes) -> dict[str, Any]:
+    """Check a safetensors header against the file's length and return it.
+
+    Raises
+    ------
+    UnrolledError
+        If the file is shorter or longer than its header says, or the header is not one.
+    """
+    no_model = f"{path} is not an unrolled model"
+    if len(data) < 8:
+        raise UnrolledError(f"{no_model}: it has {len(data)} bytes")
+    (size,) = struct.unpack("<Q", data[:8])
+    if size > len(data) - 8:
+        raise UnrolledError(
+            f"{no_model}, or it is cut off: its header claims {size:,} bytes, the file has {len(data):,}"
+        )
+    try:
+        header = json.loads(data[8 : 8 + size])
+    except (ValueError, RecursionError):
+        raise UnrolledError(f"{no_model}: its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise UnrolledError(f"{no_model}: its header is not a JSON object")
+    ends = [0]
+    for name, entry in header.items():
+        if name != "__metadata__":
+            try:
+                start, end = entry["data_offsets"]
+                ends.append(end)
+                ok = isinstance(start, int) and isinstance(end, int) and 0 <= start <= end
+            except (TypeError, KeyError, ValueError):
+                ok = False
+            if not ok:
+                raise UnrolledError(f"{no_model}: its header's entry for {name!r} makes no sense")
+    if max(ends) != len(data) - 8 - size:
+        raise UnrolledError(
+            f"{path} is damaged: its header describes {max(ends):,} bytes of parameters, "
+            f"{len(data) - 8 - size:,} are there"
+        )
+    return header
+
+
+def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
+    """Read a model file.
+
+    Raises
+    ------
+    UnrolledError
+        With one line that says what is wrong: missing, cut off, a header that lies, not ours, from a newer format, or
+        parameters that are missing, unknown or misshapen.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnrolledError(f"can't read the model {path}: {_reason(error)}") from None
+    metadata = read_header(path, data).get("__metadata__")
+    if not isinstance(metadata, dict) or "unrolled_format" not in metadata:
+        raise UnrolledError(f"{path} is a safetensors file, but not an unrolled model: its metadata lacks our entries")
+    version = metadata["unrolled_format"]
+    if not (isinstance(version, str) and version.isdecimal()):
+        raise UnrolledError(f"{path} is damaged: its format is {version!r}, not a number")
+    if int(version) > FORMAT:
+        raise UnrolledError(
+            f"{path} has format {version}, this version of unrolled reads up to {FORMAT}: update unrolled"
+        )
+    try:
+        spec = Spec.from_json(_entry(metadata, "spec"))
+        vocabulary = Vocabulary.from_json(_entry(metadata, "vocabulary"))
+        if len(vocabulary) != spec.vocabulary_size:
+            raise UnrolledError(
+                f"its vocabulary has {len(vocabulary)} symbols, its description says {spec.vocabulary_size}"
+            )
+        arrays = safetensors.numpy.load(data)
+        _check_dtypes(arrays, spec)
+        _check_size(arrays, spec)
+        network = Network(spec, backend=backend)
+        network.load_params(arrays)
+        for name, p in network.params.items():
+            if not np.isfinite(p).all():
+                raise UnrolledError(f"{name} holds values that are not finite")
+    except SafetensorError as error:
+        raise UnrolledError(f"{path} is damaged: {error}") from None
+    except UnrolledError as error:
+        raise UnrolledError(f"{path}: {error}") from None
+    return network, vocabulary
+
+
+def _entry(metadata: dict[str, Any], name: str) -> Any:
+    try:
+        return json.loads(metadata[name])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise UnrolledError(f"its metadata has no readable entry {name!r}") from None
+
+
+def _check_dtypes(arrays: dict[str, Array], spec: Spec) -> None:
+    for name, array in sorted(arrays.items()):
+        if array.dtype != spec.dtype:
+            raise UnrolledError(f"{name} is {array.dtype}; its description says {spec.dtype}")
+
+
+def _check_size(arrays: dict[str, Array], spec: Spec) -> None:
+    """Refuse sizes that the file can't hold before anything of that size is allocated."""
+    held = sum(array.size for array in arrays.values())
+    claimed = spec.vocabulary_size * (spec.embedding_size + spec.hidden_size) + spec.num_layers * spec.hidden_size**2
+    if spec.num_layers > len(arrays) or claimed > held:
+        raise UnrolledError(f"its description claims {claimed:,} parameters or more, it holds {held:,}")
