@@ -8,8 +8,22 @@
 """
 
 from .errors import UnrolledError, Unsupported
+from .language_model import LanguageModel, load
+from .network import Network, Spec
 from .recurrent import GRU, LSTM, RNN, Recurrent
 
 __version__ = "0.1.0"
 
-__all__ = ["GRU", "LSTM", "RNN", "Recurrent", "UnrolledError", "Unsupported", "__version__"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "LanguageModel",
+    "Network",
+    "Recurrent",
+    "Spec",
+    "UnrolledError",
+    "Unsupported",
+    "__version__",
+    "load",
+]

@@ -30,9 +30,7 @@ def draw(logits: Array, temperature: float, u: float) -> int:
     return min(int(np.searchsorted(cumulated, u * cumulated[-1], side="right")), len(logits) - 1)
 
 
-def tokens(
-    network: Network, prompt: Array, length: int, temperature: float, rng: np.random.Generator
-) -> Iterator[int]:
+def tokens(network: Network, prompt: Array, length: int, temperature: float, rng: np.random.Generator) -> Iterator[int]:
     """Prime the state with the prompt (N,), N >= 1, then draw `length` tokens, each fed back.
 
     Parameters

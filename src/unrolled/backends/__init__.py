@@ -27,9 +27,7 @@ class Backend(Protocol):
     ) -> tuple[scan.Array, Any, Any]:
         """Run all steps: outputs, final state, tape."""
 
-    def backward(
-        self, tape: Any, dy: scan.Array, ds: Any
-    ) -> tuple[scan.Array | None, Any, dict[str, scan.Array]]:
+    def backward(self, tape: Any, dy: scan.Array, ds: Any) -> tuple[scan.Array | None, Any, dict[str, scan.Array]]:
         """Carry gradients back: dx, gradient of the initial state, gradients of the parameters."""
 
 

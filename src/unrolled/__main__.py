@@ -1,0 +1,5 @@
+"""`python -m unrolled` is the command `unrolled`."""
+
+from .cli import main
+
+main()

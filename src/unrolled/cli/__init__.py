@@ -1,0 +1,225 @@
+"""The command line: parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+
+from .. import __version__
+from ..cells import CELLS
+from ..errors import UnrolledError
+from ..network import INITS
+from ..optim import OPTIMIZERS, SCHEDULES
+from ..train import Options
+from .help import GroupedCommand, GroupedOption
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULTS = Options()
+DEFAULT_MINUTES = 2.0
+"""Time given to the built-in default corpus when `--minutes` isn't."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="unrolled")
+def cli() -> None:
+    """Recurrent neural networks you can read, prove, and run fast."""
+
+
+def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F]:
+    """An option in a group; its default is shown, and is that of `Options`."""
+    field = names[0].lstrip("-").replace("-", "_")
+    if hasattr(DEFAULTS, field):
+        kwargs.setdefault("default", getattr(DEFAULTS, field))
+        kwargs.setdefault("type", None if kwargs["default"] is None else type(kwargs["default"]))
+    shown = kwargs.get("default") is not None
+    return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
+
+
+@cli.command(cls=GroupedCommand)
+@click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
+@option("Text", "--level", help="What a symbol is: char or byte (any file at all).")
+@option("Text", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
+@option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
+@option("Text", "--test-fraction", help="Share of the text, behind that, left untouched.")
+@option("Network", "--cell", help=f"{', '.join(CELLS)}.")
+@option("Network", "--hidden-size", "--rnn-size", help="Hidden units a layer.")
+@option("Network", "--num-layers", help="Layers.")
+@option("Network", "--embedding-size", help="Width of the embedding; 0 feeds one-hot vectors.")
+@option("Network", "--dropout", help="Rate of dropout after each layer.")
+@option("Network", "--init", help=f"Initial weights: {', '.join(INITS)}.")
+@option("Network", "--dtype", help="float32 or float64.")
+@option("Training", "--seq-length", help="Steps of truncated back-propagation.")
+@option("Training", "--batch-size", help="Lanes of text side by side.")
+@option("Training", "--epochs", help="Passes over the training part.")
+@option("Training", "--minutes", type=float, help="Stop after so long. [default: 2 without a FILE, else no limit]")
+@option("Training", "--seed", help="Of everything random.")
+@option("Training", "--backend", default="auto", help="auto, cpu or reference.")
+@option("Learning", "--optimizer", help=f"{', '.join(OPTIMIZERS)}.")
+@option("Learning", "--learning-rate", type=float, help="Learning rate. [default: 0.002 for adam; see the docs]")
+@option("Learning", "--momentum", type=float, help="Of momentum and nesterov. [default: 0.9]")
+@option("Learning", "--decay-rate", type=float, help="Moving average of rmsprop (0.99) and adadelta (0.9).")
+@option("Learning", "--weight-decay", type=float, help="L2 penalty (adamw: decoupled). [default: 0; adamw 0.01]")
+@option("Learning", "--grad-clip", help="Largest gradient; 0 for no limit.")
+@option("Learning", "--clip", help="Clip the norm of all gradients together, or every value.")
+@option("Rate", "--schedule", help=f"{', '.join(SCHEDULES)}.")
+@option("Rate", "--lr-decay", type=float, help="Factor. [default: exponential 0.97; step and plateau 0.5]")
+@option("Rate", "--lr-decay-after", help="exponential: first epoch whose end decays the rate.")
+@option("Rate", "--lr-decay-every", help="step: epochs between two decays.")
+@option("Rate", "--warmup", help="cosine: steps of linear warm-up.")
+@option("Output", "--out", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/NAME]")
+@option("Output", "--overwrite", is_flag=True, help="Let --out replace the models of an earlier run.")
+@option("Output", "--checkpoint-every", help="Steps between two saves.")
+@option("Output", "--eval-every", help="Steps between two validations; 0 chooses.")
+@option("Output", "--sample-length", help="Symbols of the sampled line; 0 for none.")
+def train(
+    files: tuple[str, ...],
+    strip_gutenberg: bool,
+    backend: str,
+    out: Path | None,
+    overwrite: bool,
+    minutes: float | None,
+    **options: Any,
+) -> None:
+    """Train a language model on text.
+
+    Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
+    standard library on this machine. Ctrl-C saves and stops.
+    """
+    from rich.console import Console
+
+    from ..language_model import LanguageModel
+    from ..text import default_corpus, read
+    from ..train import MODEL, free_folder
+    from .display import Display
+
+    if not files and minutes is None:
+        minutes = DEFAULT_MINUTES
+    Options.of(options | {"minutes": minutes})  # before anything is read or made
+    corpus = (
+        read(files, options["level"], strip_gutenberg=strip_gutenberg)
+        if files
+        else default_corpus(level=options["level"])
+    )
+    if out is not None and (out / MODEL).exists() and not overwrite:
+        raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
+    folder = free_folder(Path("runs") / corpus.name) if out is None else out
+    display = Display(Console(highlight=False, emoji=False))
+    try:
+        LanguageModel.train(corpus, out=folder, listener=display, backend=backend, minutes=minutes, **options)
+    finally:
+        display.close()
+
+
+@cli.command(cls=GroupedCommand)
+@click.argument("model", type=click.Path(path_type=Path))
+@option("Options", "--prompt", default="", help="Text to continue; it primes the state.")
+@option("Options", "--length", default=400, help="Symbols to draw.")
+@option("Options", "--temperature", default=1.0, help="0 is greedy, 1 the model's own distribution.")
+@option("Options", "--seed", type=click.IntRange(min=0), help="Same seed, same text. [default: a new one]")
+def sample(model: Path, prompt: str, length: int, temperature: float, seed: int | None) -> None:
+    """Write text with a trained model, symbol by symbol."""
+    from ..language_model import load
+
+    stream = load(model).stream(prompt, length, temperature=temperature, rng=np.random.default_rng(seed))
+    first = next(stream, "")  # errors come before anything is printed
+    click.echo(prompt + first, nl=False)
+    for piece in stream:
+        click.echo(piece, nl=False)
+    click.echo()
+
+
+@cli.command(cls=GroupedCommand)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="(FILE | FOLDER | -)...")
+@option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
+@option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
+@option("Options", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
+def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, strip_gutenberg: bool) -> None:
+    """Say how well a model predicts a text.
+
+    The state starts at zero and is carried through the whole text; the first symbol is not predicted.
+    """
+    from ..language_model import load
+    from ..text import read
+    from .display import losses
+
+    language_model = load(model)
+    vocabulary = language_model.vocabulary
+    text = read(files, vocabulary.level, strip_gutenberg=strip_gutenberg).text
+    result = language_model.score(text)
+    figures = {
+        "predicted": result.predicted,
+        "nats": result.nats,
+        "bits": result.bits,
+        "perplexity": result.perplexity if math.isfinite(result.perplexity) else None,
+    }
+    symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]] if per_token else []
+    pairs = list(zip(symbols, result.log_probs.tolist(), strict=True)) if per_token else []
+    if as_json:
+        tokens = {"tokens": [{"symbol": s, "probability": math.exp(p), "nats": -p} for s, p in pairs]}
+        click.echo(json.dumps(figures | (tokens if per_token else {})))
+        return
+    for symbol, p in pairs:
+        click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
+    unit = {"char": "character"}.get(vocabulary.level, vocabulary.level)
+    click.echo(f"{result.predicted:,} {unit}s: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
+
+
+@cli.command(cls=GroupedCommand)
+@click.argument("model", type=click.Path(path_type=Path), required=False)
+def info(model: Path | None) -> None:
+    """Describe a model file; without one, this installation."""
+    from .. import backends
+
+    if model is None:
+        click.echo(f"unrolled {__version__}")
+        click.echo(f"python {platform.python_version()}, numpy {version('numpy')}, {platform.machine()}")
+        click.echo(f"backends: {', '.join(backends.BACKENDS)}; auto is {backends.choose('auto').name}")
+        click.echo(f"cells: {', '.join(CELLS)}")
+        return
+    from ..language_model import load
+
+    language_model = load(model)
+    vocabulary, network = language_model.vocabulary, language_model.network
+    click.echo(f"{model}: {os.path.getsize(model):,} bytes")
+    for name, value in network.spec.to_json().items():
+        click.echo(f"  {name:<16} {value}")
+    click.echo(f"  {'level':<16} {vocabulary.level}")
+    if vocabulary.level == "char":
+        click.echo(f"  {'symbols':<16} {''.join(vocabulary.symbols)!r}")
+    click.echo(f"  {'parameters':<16} {network.parameter_count:,}")
+    for name, p in network.params.items():
+        click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    try:
+        status = cli.main(args=argv, prog_name="unrolled", standalone_mode=False)
+        sys.stdout.flush()
+    except (UnrolledError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        _fail(message, 2)
+    except MemoryError as error:
+        _fail(f"not enough memory: {error or 'choose smaller sizes'}", 2)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _fail("interrupted", 130)
+    except BrokenPipeError:  # a reader such as `head` has gone: no fault
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"unrolled: {' '.join(message.split())}", err=True)
+    sys.exit(status)

@@ -1,0 +1,134 @@
+"""How a training run looks: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from ..train import LAST, MODEL, Evaluation, Facts, Listener, Progress, Result
+
+PLAIN_EVERY = 10.0
+"""Seconds between two progress lines where there is no terminal."""
+
+
+def losses(nats: float, unit: str) -> str:
+    """Nats and bits side by side: '1.386 nats = 2.000 bits a character'."""
+    return f"{nats:.4f} nats = {nats / math.log(2):.4f} bits a {unit}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss.
+
+    Examples
+    --------
+    >>> clock(75), clock(3700)
+    ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Display(Listener):
+    """Prints a run to a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.unit = "character"
+        self.bigram = math.nan
+        self.val_loss: float | None = None
+        self.said = time.monotonic()
+        self.live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+
+    def _print(self, label: str, text: str) -> None:
+        self.console.print(Text.assemble((f"{label:<11}", "bold"), text), soft_wrap=True)
+
+    def started(self, facts: Facts) -> None:
+        """Print what was read, the network and the plan."""
+        self.unit, self.bigram = {"char": "character"}.get(facts.level, facts.level), facts.bigram_entropy
+        net, options = facts.network, facts.options
+        for note in facts.notes:
+            self._print("read", note)
+        train, val, test = facts.split
+        parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
+        self._print("text", f"{facts.symbols:,} {self.unit}s, {facts.vocabulary_size} symbols; {', '.join(parts)}")
+        self._print(
+            "entropy",
+            f"of single symbols {facts.unigram_entropy:.4f} nats, of bigrams {losses(facts.bigram_entropy, self.unit)}",
+        )
+        spec = net.spec
+        embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else "one-hot input"
+        self._print(
+            "network",
+            f"{spec.cell}, {spec.num_layers} x {spec.hidden_size} hidden units, {embedding}, "
+            f"{net.parameter_count:,} parameters, {net.recurrent.backend} backend",
+        )
+        limit = f" or {options.minutes:g} minutes" if options.minutes else ""
+        self._print(
+            "training",
+            f"{options.batch_size} lanes x {options.seq_length} steps, {options.optimizer}, "
+            f"up to {options.epochs:g} epochs{limit}" + (f", saved in {facts.out}" if facts.out else ""),
+        )
+        if self.live:
+            self.live.start()
+
+    def stepped(self, progress: Progress) -> None:
+        """Refresh the live line, or print one now and then."""
+        val = "" if self.val_loss is None else f"  validation {self.val_loss:.4f}"
+        line = (
+            f"epoch {progress.epoch:.2f}  step {progress.step:,}/{progress.steps:,}  "
+            f"loss {progress.loss:.4f} nats {progress.loss / math.log(2):.4f} bits{val}  "
+            f"{progress.symbols_per_second:,.0f} {self.unit}s/s  {clock(progress.seconds_left)} left"
+        )
+        if self.live:
+            self.live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+        elif time.monotonic() - self.said >= PLAIN_EVERY:
+            self.said = time.monotonic()
+            self._print("step", line)
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        """Print a line a validation."""
+        self.val_loss = evaluation.val_loss
+        val = "no validation part" if evaluation.val_loss is None else losses(evaluation.val_loss, self.unit)
+        star = "  (best so far)" if best and evaluation.val_loss is not None else ""
+        self._print(
+            "validation",
+            f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {evaluation.train_loss:.4f} nats  "
+            f"validation {val}{star}  {clock(evaluation.seconds)}",
+        )
+
+    def sampled(self, text: str) -> None:
+        """Show what the model writes, as one line."""
+        shown = "".join(c if c.isprintable() else "⏎" if c == "\n" else "·" for c in text)
+        self.console.print(Text.assemble((f"{'sample':<11}", "bold"), (shown, "italic cyan")), soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self.live:
+            self.live.stop()
+
+    def finished(self, result: Result, out: Path | None) -> None:
+        """Print the result, where it is, and what to do next."""
+        self.close()
+        if result.interrupted:
+            self._print("stopped", f"at step {result.steps:,}, epoch {result.epochs:.2f}; everything is saved")
+        if result.best and result.best.val_loss is not None:
+            than = "below" if result.best.val_loss < self.bigram else "above"
+            self._print(
+                "best",
+                f"validation {losses(result.best.val_loss, self.unit)} at step {result.best.step:,}: "
+                f"{than} the text's bigram entropy, {self.bigram:.4f} nats",
+            )
+        self._print(
+            "speed",
+            f"{result.symbols_per_second:,.0f} {self.unit}s/s; {result.steps:,} steps in {clock(result.seconds)}",
+        )
+        if out is not None:
+            model = out / MODEL
+            self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))
+            self._print("next", f"unrolled sample {model} --length 400 --temperature 0.7")
