@@ -29,10 +29,10 @@ from .optim import (
     make_optimizer,
     make_schedule,
 )
-from .recurrent import check_fraction, check_size
+from .recurrent import check_fraction, check_size, find_cell
 from .scan import Array
 from .score import evaluate
-from .text import Vocabulary
+from .text import LEVELS, Vocabulary
 
 MODEL, LAST = "model.safetensors", "last.safetensors"
 """Files of a run: the model with the lowest validation loss, and the one of the last checkpoint."""
@@ -127,6 +127,11 @@ class Options:
                 raise UnrolledError(f"{name} is {value}; it must be {least}")
         if self.clip not in ("norm", "value"):
             raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
+        if self.level not in LEVELS:
+            raise UnrolledError(suggest("level", self.level, list(LEVELS)))
+        find_cell(self.cell)
+        self.make_optimizer({})
+        self.make_schedule(steps=1)
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Options:
