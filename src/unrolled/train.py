@@ -380,7 +380,8 @@ def fit(
             listener.sampled(_line(network, vocabulary, options, result.steps))
 
     save(LAST)  # finds out now, not after an hour, that the folder can't be written
-    with _interrupts() as whole:
+    # Overflow is looked for below, and reported by step and tensor instead of by a warning.
+    with _interrupts() as whole, np.errstate(all="ignore"):
         try:
             while result.steps < steps and time.perf_counter() < deadline:
                 tick = time.perf_counter()
@@ -468,10 +469,14 @@ def _diverged(step: int, what: str, loss: float, network: Network, grads: dict[s
         norms = {name: float(np.linalg.norm(g)) for name, g in grads.items()}
         largest = max(norms, key=norms.__getitem__)
         where = f"the largest gradient is that of {largest}, norm {norms[largest]:.3g}"
+    if not where:
+        peaks = {name: float(np.abs(p).max()) for name, p in network.params.items()}
+        largest = max(peaks, key=peaks.__getitem__)
+        where = f"the largest parameter, {peaks[largest]:.3g}, is in {largest}"
     said = "is not a number" if math.isnan(loss) else f"exploded to {loss:.4g} nats"
     if math.isfinite(loss) and loss < EXPLODED:
         said = f"is {loss:.4g} nats"
     return (
-        f"stopped at step {step}: the {what} {said}; {where or 'every parameter is finite'}. "
+        f"stopped at step {step}: the {what} {said}; {where}. "
         "The models saved before are kept; try a lower --learning-rate or --grad-clip"
     )
