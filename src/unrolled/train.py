@@ -212,6 +212,7 @@ class Result:
     interrupted: bool = False
     history: list[Evaluation] = field(default_factory=list)
     best: Evaluation | None = None
+    test_loss: float | None = None
 
 
 class Listener:
@@ -296,12 +297,12 @@ def free_folder(base: Path) -> Path:
     return path
 
 
-def validation_lanes(val: Array, options: Options) -> Lanes | None:
-    """Cut the validation part into as many lanes as the batch has, or fewer where it is short; None if it is empty."""
-    if len(val) < 2:
+def held_out_lanes(part: Array, options: Options) -> Lanes | None:
+    """Cut a held-out part into as many lanes as the batch has, or fewer where it is short; None if it is empty."""
+    if len(part) < 2:
         return None
-    seq_length = min(options.seq_length, len(val) - 1)
-    return lanes(val, max(1, min(options.batch_size, (len(val) - 1) // seq_length)), seq_length)
+    seq_length = min(options.seq_length, len(part) - 1)
+    return lanes(part, max(1, min(options.batch_size, (len(part) - 1) // seq_length)), seq_length)
 
 
 def fit(
@@ -342,7 +343,7 @@ def fit(
     """
     listener = listener or Listener()
     batches = lanes(train, options.batch_size, options.seq_length, name="the training part")
-    val_lanes = validation_lanes(val, options)
+    val_lanes = held_out_lanes(val, options)
     steps = max(1, round(options.epochs * len(batches)))
     optimizer, schedule = options.make_optimizer(network.params), options.make_schedule(steps)
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))
@@ -433,7 +434,6 @@ def fit(
         for name, p in network.params.items():
             p[...] = best_params[name]
     result.seconds = time.perf_counter() - start
-    listener.finished(result, out)
     return result
 
 

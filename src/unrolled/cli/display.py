@@ -124,6 +124,8 @@ class Display(Listener):
                 f"validation {losses(result.best.val_loss, self.unit)} at step {result.best.step:,}: "
                 f"{than} the text's bigram entropy, {self.bigram:.4f} nats",
             )
+        if result.test_loss is not None:
+            self._print("test", f"of the best model: {losses(result.test_loss, self.unit)}")
         self._print(
             "speed",
             f"{result.symbols_per_second:,.0f} {self.unit}s/s; {result.steps:,} steps in {clock(result.seconds)}",
