@@ -346,7 +346,7 @@ def global_norm(grads: Mapping[str, Array]) -> float:
 def clip_by_norm(grads: dict[str, Array], limit: float) -> float:
     """g <- g limit / (norm + 1e-6), in place, where the norm of all together is above `limit` (Pascanu et al. 2013).
 
-    Returns the norm before. Where that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
+    Returns the norm before. If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
 
     Examples
     --------
@@ -366,7 +366,7 @@ def clip_by_norm(grads: dict[str, Array], limit: float) -> float:
 def clip_by_value(grads: dict[str, Array], limit: float) -> float:
     """Cut every entry in place to [-limit, limit] (char-rnn's way); return the norm before.
 
-    Where that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
+    If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
 
     Examples
     --------
@@ -439,9 +439,9 @@ class Schedule:
 
 
 class Exponential(Schedule):
-    """rate = base decay^n, n the ends of whole epochs so far, from the one that makes `after` (char-rnn: 0.97, 10).
+    """rate = base decay^n: decayed at the end of every epoch from number `after` on (char-rnn: 0.97 from the 10th).
 
-    char-rnn looks at the end of an epoch only, so the first epoch runs at the full rate even with after=0.
+    As char-rnn decays at the end of whole epochs only, the first one has the full rate, even with after=0.
     """
 
     name = "exponential"
