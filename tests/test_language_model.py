@@ -184,10 +184,10 @@ def test_nan_in_a_parameter_is_named(tmp_path):
             if progress.step == 3:
                 self.net.params["recurrent.weight_hh_l0"][2, 1] = np.nan
 
-    with pytest.raises(
-        ur.UnrolledError,
-        match=r"^stopped at step 4: the training loss is not a number; recurrent\.weight_hh_l0 holds values that are not",
-    ):
+    message = (
+        r"^stopped at step 4: the training loss is not a number; recurrent\.weight_hh_l0 holds values that are not"
+    )
+    with pytest.raises(ur.UnrolledError, match=message):
         ur.LanguageModel.train(TEXT, out=tmp_path, listener=Poison(), **SMALL)
     ur.load(tmp_path / "last.safetensors")
 
