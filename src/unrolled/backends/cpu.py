@@ -372,3 +372,14 @@ class Auto:
     def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
         """Carry gradients back on the backend that ran forward."""
         return backward(tape, dy, ds) if isinstance(tape, EngineTape) else scan.backward(tape, dy, ds)
+
+
+def instruction_set() -> str:
+    """Name of the instruction set that runs.
+
+    Examples
+    --------
+    >>> instruction_set() in _engine.instruction_sets()
+    True
+    """
+    return _engine.instruction_set()
