@@ -258,12 +258,14 @@ struct Backward : Sizes<T, C> {
   using Sizes<T, C>::q;
   using Sizes<T, C>::width;
   static constexpr int LAST = C::STAGES - 1;
-  static constexpr int TARGETS = C::STATES > C::MAX_VALUES ? C::STATES : C::MAX_VALUES;
-  static constexpr long BLOCK = 256;  // steps' rows that a product sums over before the next columns take their turn
+  static constexpr long HEIGHT = 96, COLUMNS = 4;  // rows and vectors of a step that are taken at a time
+  // Rows of all steps, and groups of columns, that a gradient's product takes at a time: the right operand's
+  // BLOCK x GROUPS piece stays in the second-level cache while all left operands pass by.
+  static constexpr long BLOCK = 256, GROUPS = 4;
 
   Groups<T> groups;                 // hidden units, the columns of dG U
   Groups<T> input_columns, hidden_columns;  // columns of Wih, and of one operand in Whh
-  T* dax;                           // (P, T B, R, W) gradient of the input pre-activations
+  T* dax;                           // (P, T B + 1, R, W) gradient of the input pre-activations
   T* dah;                           // the same for the recurrent ones; dax where the cell does not tell them apart
   T* packed_hh[C::STAGES][C::MAX_OPERANDS];  // (group, P rows W, vectors, W)
   T* packed_ih;                     // (group, P R W, vectors, W)
@@ -282,8 +284,8 @@ struct Backward : Sizes<T, C> {
         input_columns(layer.inputs, 1), hidden_columns(layer.hidden, 1) {
     Pieces p(work);
     const long gates = this->panels * C::ROWS * width;
-    dax = p.template take<T>(this->rows * gates);
-    dah = C::SPLIT ? p.template take<T>(this->rows * gates) : dax;
+    dax = p.template take<T>(this->panels * step_of_panel());
+    dah = C::SPLIT ? p.template take<T>(this->panels * step_of_panel()) : dax;
     packed_ih = p.template take<T>(q.dx ? input_columns.size(gates) : 0);
     packed_x = p.template take<T>(q.x ? input_columns.size(this->rows) : 0);
     params = p.template take<T>(this->padded * C::PARAMS);
@@ -302,7 +304,8 @@ struct Backward : Sizes<T, C> {
 
   bool input_padding() const { return q.inputs % width != 0; }
   bool hidden_padding() const { return q.hidden % width != 0; }
-  long step_of_panel() const { return this->rows * C::ROWS * width; }
+  // One row more than there are: panels a power of two apart would share few places of the cache.
+  long step_of_panel() const { return (this->rows + 1) * C::ROWS * width; }
 
   // Which row of the weights belongs to index k = (panel, row block, lane) of a gate buffer; null in the padding.
   const T* weight_row(const T* w, long ld, long k, long row_blocks) const {
@@ -352,18 +355,34 @@ struct Backward : Sizes<T, C> {
     }
   }
 
-  // sums (+)= dG(t) U: rows [row, end) of stage `s`'s gradient at step t times the weights of its operand j.
-  void product(T* sums, int s, int j, long t, long row, long end, long g, bool add) const {
+  // How many segments (panels of the summed index) to take at a time, so that their weights stay in the second-level
+  // cache while all row tiles pass by.
+  long chunk(int row_blocks, int vectors) const {
+    const long fit = 192 * 1024 / long(row_blocks * width * vectors * width * sizeof(T));
+    return fit < 1 ? 1 : fit;
+  }
+
+  // sums (+)= dG(t) U: rows [first, last) of stage `s`'s gradient at step t times the weights of its operand j.
+  void product(T* sums, int s, int j, long t, long first, long last, long g, bool add) const {
     const int vectors = groups.vectors(g);
+    const Cut cut(first, last, tile_rows(vectors));
+    const long depth = C::rows[s] * width, most = chunk(C::rows[s], vectors);
     Tile<T> tile = {};
-    tile.a = dah + (t * this->batch + row) * C::ROWS * width + C::row_start[s] * width;
     tile.lda = C::ROWS * width;
-    tile.segments = this->panels, tile.segment_step = step_of_panel(), tile.length = C::rows[s] * width;
-    tile.w = packed_hh[s][j] + groups.packed(g, this->panels * C::rows[s] * width);
-    tile.out = sums, tile.ldo = vectors * width;
+    tile.segment_step = step_of_panel(), tile.length = depth;
+    tile.ldo = vectors * width;
     for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
-    tile.add = add;
-    tile_function<T, false>(int(end - row), vectors)(tile);
+    for (long c = 0; c < this->panels; c += most) {
+      tile.segments = this->panels - c < most ? this->panels - c : most;
+      tile.w = packed_hh[s][j] + groups.packed(g, this->panels * depth) + c * depth * vectors * width;
+      tile.add = add || c > 0;
+      for (long i = 0; i < cut.tiles; ++i) {
+        const long row = cut.at(i);
+        tile.a = dah + c * step_of_panel() + (t * this->batch + row) * C::ROWS * width + C::row_start[s] * width;
+        tile.out = sums + (row - first) * tile.ldo;
+        tile_function<T, false>(int(cut.at(i + 1) - row), vectors)(tile);
+      }
+    }
   }
 
   // Everything that step t's products of stage s add to field `target` of the state, or to a value handed to stage s.
@@ -454,20 +473,19 @@ struct Backward : Sizes<T, C> {
   template <int S>
   void stage(long t, const Share& rows, const Share& mine) const {
     constexpr int inputs = S == LAST ? C::STATES : C::values[S];
-    alignas(64) T sums[TARGETS][MAX_ROWS * MAX_VECTORS * width];
-    for (long g = mine.first; g < mine.last; ++g) {
-      const int vectors = groups.vectors(g);
-      const Cut cut(rows.first, rows.last, tile_rows(vectors));
-      for (long i = 0; i < cut.tiles; ++i) {
-        const long row = cut.at(i), end = cut.at(i + 1);
+    alignas(64) T sums[inputs][HEIGHT * COLUMNS * width];
+    for (long first = rows.first; first < rows.last; first += HEIGHT) {
+      const long last = first + HEIGHT < rows.last ? first + HEIGHT : rows.last;
+      for (long g = mine.first; g < mine.last; ++g) {
+        const int vectors = groups.vectors(g);
         bool any[inputs] = {};
         for (int k = 0; k < inputs; ++k)
-          any[k] = S < LAST ? products(sums[k], S + 1, S + 1, C::STATES + k, t, row, end, g)
-                            : t + 1 < this->steps && products(sums[k], 0, LAST, k, t + 1, row, end, g);
-        for (long b = row; b < end; ++b)
+          any[k] = S < LAST ? products(sums[k], S + 1, S + 1, C::STATES + k, t, first, last, g)
+                            : t + 1 < this->steps && products(sums[k], 0, LAST, k, t + 1, first, last, g);
+        for (long b = first; b < last; ++b)
           for (int p = 0; p < vectors; ++p) {
             const T* parts[inputs];
-            for (int k = 0; k < inputs; ++k) parts[k] = any[k] ? sums[k] + ((b - row) * vectors + p) * width : nullptr;
+            for (int k = 0; k < inputs; ++k) parts[k] = any[k] ? sums[k] + ((b - first) * vectors + p) * width : nullptr;
             finish<S>(*this, t, b, groups.first(g) + p, parts);
           }
       }
@@ -486,18 +504,17 @@ struct Backward : Sizes<T, C> {
 
   // The initial state's gradient lacks what the first step's products give it.
   void first_step(const Share& rows, const Share& mine) const {
-    alignas(64) T sums[MAX_ROWS * MAX_VECTORS * width];
-    for (long g = mine.first; g < mine.last; ++g) {
-      const int vectors = groups.vectors(g);
-      const Cut cut(rows.first, rows.last, tile_rows(vectors));
-      for (long i = 0; i < cut.tiles; ++i)
+    alignas(64) T sums[HEIGHT * COLUMNS * width];
+    for (long first = rows.first; first < rows.last; first += HEIGHT) {
+      const long last = first + HEIGHT < rows.last ? first + HEIGHT : rows.last;
+      for (long g = mine.first; g < mine.last; ++g)
         for (int k = 0; k < C::STATES; ++k) {
-          const long row = cut.at(i), end = cut.at(i + 1);
-          if (!products(sums, 0, LAST, k, 0, row, end, g)) continue;
-          for (long b = row; b < end; ++b)
+          const int vectors = groups.vectors(g);
+          if (!products(sums, 0, LAST, k, 0, first, last, g)) continue;
+          for (long b = first; b < last; ++b)
             for (int p = 0; p < vectors; ++p) {
               T* d = q.dstate[k] + b * this->padded + (groups.first(g) + p) * width;
-              store(d, load(d) + load(sums + ((b - row) * vectors + p) * width));
+              store(d, load(d) + load(sums + ((b - first) * vectors + p) * width));
             }
         }
     }
@@ -510,23 +527,26 @@ struct Backward : Sizes<T, C> {
     constexpr int height = tile_rows(4), tiles = (width + height - 1) / height;
     const Share mine(this->panels * row_blocks * tiles, w);
     for (long k = 0; k < this->rows; k += BLOCK) {
-      if (!w.go_on()) return false;
       const long depth = this->rows - k < BLOCK ? this->rows - k : BLOCK;
-      for (long g = 0; g < columns.count; ++g) {
-        const int vectors = columns.vectors(g);
-        Tile<T> tile = {};
-        tile.lda = C::ROWS * width, tile.segments = 1, tile.length = depth;
-        tile.w = right + columns.packed(g, this->rows) + k * vectors * width;
-        tile.ldo = ld, tile.add = k > 0;
-        for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
+      for (long g0 = 0; g0 < columns.count; g0 += GROUPS) {
+        if (!w.go_on()) return false;
+        const long g1 = g0 + GROUPS < columns.count ? g0 + GROUPS : columns.count;
         for (long u = mine.first; u < mine.last; ++u) {
           const long panel = u / tiles / row_blocks, block = u / tiles % row_blocks;
           const long units = q.hidden - panel * width < width ? q.hidden - panel * width : width;
           const long lane = u % tiles * units / tiles, end = (u % tiles + 1) * units / tiles;
           if (lane == end) continue;
+          Tile<T> tile = {};
+          tile.lda = C::ROWS * width, tile.segments = 1, tile.length = depth;
+          tile.ldo = ld, tile.add = k > 0;
           tile.a = da + panel * step_of_panel() + (k * C::ROWS + row_start + block) * width + lane;
-          tile.out = out + (block * q.hidden + panel * width + lane) * ld + columns.first(g) * width;
-          tile_function<T, true>(int(end - lane), vectors)(tile);
+          for (int v = 0; v < COLUMNS; ++v) tile.offset[v] = v * width;
+          for (long g = g0; g < g1; ++g) {
+            const int vectors = columns.vectors(g);
+            tile.w = right + columns.packed(g, this->rows) + k * vectors * width;
+            tile.out = out + (block * q.hidden + panel * width + lane) * ld + columns.first(g) * width;
+            tile_function<T, true>(int(end - lane), vectors)(tile);
+          }
         }
       }
     }
@@ -543,16 +563,21 @@ struct Backward : Sizes<T, C> {
       for (long g = 0; g < input_columns.count; ++g) {
         const int vectors = input_columns.vectors(g);
         const Cut cut(first, last, tile_rows(vectors));
+        const long most = chunk(C::ROWS, vectors);
         Tile<T> tile = {};
         tile.lda = C::ROWS * width;
-        tile.segments = this->panels, tile.segment_step = step_of_panel(), tile.length = C::ROWS * width;
-        tile.w = packed_ih + input_columns.packed(g, depth);
+        tile.segment_step = step_of_panel(), tile.length = C::ROWS * width;
         tile.ldo = q.dx_row;
         for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
-        for (long i = 0; i < cut.tiles; ++i) {
-          tile.a = dax + cut.at(i) * C::ROWS * width;
-          tile.out = q.dx + cut.at(i) * q.dx_row + input_columns.first(g) * width;
-          tile_function<T, false>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);
+        for (long c = 0; c < this->panels; c += most) {
+          tile.segments = this->panels - c < most ? this->panels - c : most;
+          tile.w = packed_ih + input_columns.packed(g, depth) + c * tile.length * vectors * width;
+          tile.add = c > 0;
+          for (long i = 0; i < cut.tiles; ++i) {
+            tile.a = dax + c * step_of_panel() + cut.at(i) * C::ROWS * width;
+            tile.out = q.dx + cut.at(i) * q.dx_row + input_columns.first(g) * width;
+            tile_function<T, false>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);
+          }
         }
       }
     }
