@@ -8,6 +8,7 @@
 """
 
 from .errors import UnrolledError, Unsupported
+from .gradcheck import check_cell, check_network
 from .language_model import LanguageModel, load
 from .network import Network, Spec
 from .recurrent import GRU, LSTM, RNN, Recurrent
@@ -25,5 +26,7 @@ __all__ = [
     "UnrolledError",
     "Unsupported",
     "__version__",
+    "check_cell",
+    "check_network",
     "load",
 ]

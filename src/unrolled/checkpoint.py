@@ -1,7 +1,8 @@
 """A network and its vocabulary <-> one safetensors file. No pickle anywhere.
 
-The file holds the parameters by their names, C-contiguous, and three entries of metadata: the format's version, the
-`Spec` and the vocabulary, both as JSON. It holds no time, path, host or command: the same network gives the same bytes.
+The file holds the parameters by their names, C-contiguous, and one entry of metadata, `unrolled`: a JSON object of the
+format's version, the `Spec` and the vocabulary. (One entry, since safetensors writes several in no fixed order.) It
+holds no time, path, host or command: the same network gives the same bytes.
 """
 
 from __future__ import annotations
@@ -37,11 +38,8 @@ def save(path: str | Path, network: Network, vocabulary: Vocabulary) -> None:
     path = Path(path)
     # safetensors writes an array's memory as it lies: one that is not C-contiguous would be silently permuted.
     arrays = {name: np.ascontiguousarray(p) for name, p in sorted(network.params.items())}
-    metadata = {
-        "unrolled_format": str(FORMAT),
-        "spec": json.dumps(network.spec.to_json(), sort_keys=True),
-        "vocabulary": json.dumps(vocabulary.to_json(), sort_keys=True),
-    }
+    content = {"format": FORMAT, "spec": network.spec.to_json(), "vocabulary": vocabulary.to_json()}
+    metadata = {"unrolled": json.dumps(content, sort_keys=True)}
     write_atomically(path, safetensors.numpy.save(arrays, metadata))
 
 
@@ -144,18 +142,19 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     except OSError as error:
         raise UnrolledError(f"can't read the model {path}: {_reason(error)}") from None
     metadata = read_header(path, data).get("__metadata__")
-    if not isinstance(metadata, dict) or "unrolled_format" not in metadata:
-        raise UnrolledError(f"{path} is a safetensors file, but not an unrolled model: its metadata lacks our entries")
-    version = metadata["unrolled_format"]
-    if not (isinstance(version, str) and version.isdecimal()):
-        raise UnrolledError(f"{path} is damaged: its format is {version!r}, not a number")
-    if int(version) > FORMAT:
+    if not isinstance(metadata, dict) or "unrolled" not in metadata:
+        raise UnrolledError(f"{path} is a safetensors file, but not an unrolled model: its metadata lacks our entry")
+    try:
+        content = json.loads(metadata["unrolled"])
+        version = content["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UnrolledError(f"{path} is damaged: its metadata is not a description of ours") from None
+    if type(version) is not int or version > FORMAT:
         raise UnrolledError(
-            f"{path} has format {version}, this version of unrolled reads up to {FORMAT}: update unrolled"
+            f"{path} has format {version!r}, this version of unrolled reads up to {FORMAT}: update unrolled"
         )
     try:
-        spec = Spec.from_json(_entry(metadata, "spec"))
-        vocabulary = Vocabulary.from_json(_entry(metadata, "vocabulary"))
+        spec, vocabulary = Spec.from_json(content.get("spec")), Vocabulary.from_json(content.get("vocabulary"))
         if len(vocabulary) != spec.vocabulary_size:
             raise UnrolledError(
                 f"its vocabulary has {len(vocabulary)} symbols, its description says {spec.vocabulary_size}"
@@ -173,13 +172,6 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     except UnrolledError as error:
         raise UnrolledError(f"{path}: {error}") from None
     return network, vocabulary
-
-
-def _entry(metadata: dict[str, Any], name: str) -> Any:
-    try:
-        return json.loads(metadata[name])
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise UnrolledError(f"its metadata has no readable entry {name!r}") from None
 
 
 def _check_dtypes(arrays: dict[str, Array], spec: Spec) -> None:

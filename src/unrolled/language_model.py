@@ -12,9 +12,9 @@ import numpy as np
 from . import checkpoint, sample
 from .errors import UnrolledError
 from .network import Network
-from .score import Score, score
+from .score import Score, evaluate, score
 from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
-from .train import Facts, Listener, Options, Result, first_token, fit
+from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes
 
 Source = str | bytes | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
 
@@ -104,6 +104,11 @@ class LanguageModel:
                 )
             )
         result = fit(network, vocabulary, train, val, chosen, out=folder, listener=listener, rng=rng)
+        test_lanes = held_out_lanes(test, chosen)
+        if test_lanes is not None and not result.interrupted:
+            result.test_loss = evaluate(network, test_lanes)
+        if listener is not None:
+            listener.finished(result, folder)
         return cls(network, vocabulary, result)
 
     def stream(

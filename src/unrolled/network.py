@@ -152,8 +152,11 @@ class Network:
 
     def _share(self) -> None:
         """Let the recurrent stack see the same arrays: there is one set of parameters."""
+        self.recurrent = self.recurrent.with_params(self._recurrent_params())
+
+    def _recurrent_params(self) -> dict[str, Array]:
         prefix = "recurrent."
-        self.recurrent.params = {k.removeprefix(prefix): v for k, v in self.params.items() if k.startswith(prefix)}
+        return {k.removeprefix(prefix): v for k, v in self.params.items() if k.startswith(prefix)}
 
     @property
     def parameter_count(self) -> int:
@@ -169,8 +172,7 @@ class Network:
         """Return the same network on other arrays, used as they are (the proofs pass complex ones)."""
         other = copy.copy(self)
         other.params = dict(params)
-        other.recurrent = self.recurrent.with_params({}, backend)
-        other._share()
+        other.recurrent = self.recurrent.with_params(other._recurrent_params(), backend)
         return other
 
     def zero_state(self, batch: int) -> Any:

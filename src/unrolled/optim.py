@@ -2,18 +2,47 @@
 
 A rule is handed the rate at every update, so a schedule always reaches it. Its memory is explicit: named arrays that a
 checkpoint can hold. Updates are in place, on the training loop's own parameters; gradients are never changed.
+Letters: p parameter, g gradient, a and b scratch; m, v, s, u the moments.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .errors import UnrolledError, suggest
-from .scan import Array
+
+Array = np.ndarray[Any, Any]
+
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
+    dict.fromkeys(("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1))
+    | dict.fromkeys(("eps", "weight_decay", "after"), ("0 or more", lambda v: v >= 0))
+    | dict.fromkeys(("decay", "factor"), ("above 0 and at most 1", lambda v: 0 < v <= 1))
+    | dict.fromkeys(("warmup", "patience"), ("a whole number, 0 or more", lambda v: v >= 0 and v == int(v)))
+    | {"every": ("above 0", lambda v: v > 0), "floor": ("from 0 to 1", lambda v: 0 <= v <= 1)}
+    | {"total": ("a whole number, 1 or more", lambda v: v >= 1 and v == int(v))}
+)
+"""What an option may be, in words and as a test."""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _checked(owner: str, defaults: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
+    """Return the defaults with the given options in their places, once every one is known and in its range."""
+    for option, value in given.items():
+        if option not in defaults:
+            known = suggest(f"option of {owner}", option, list(defaults))
+            raise UnrolledError(known if defaults else f"{owner} takes no options; got {option!r}")
+        words, fits = _RANGES[option]
+        if not (_is_number(value) and fits(value)):
+            raise UnrolledError(f"{option} of {owner} is {value!r}; it must be {words}")
+    return dict(defaults) | {option: float(value) for option, value in given.items()}
 
 
 class Optimizer:
@@ -22,82 +51,126 @@ class Optimizer:
     Parameters
     ----------
     params : dict
-        Name -> array, changed in place by `update`.
+        Name -> array of floats, changed in place by `update`.
     **options
-        Those of the rule (see `defaults`), and `weight_decay`: the L2 penalty that is added to the gradient
+        Those of the rule (see `defaults`), and `weight_decay`: the L2 penalty, weight_decay p added to g
         (AdamW: the decay that is not).
 
     Attributes
     ----------
+    options : dict
+        Every option's value.
     slots : dict
-        Slot -> parameter name -> array; what the rule remembers.
-    steps : int
+        Slot -> parameter name -> array of the parameter's shape and dtype; what the rule remembers.
+    step : int
         Updates made.
+
+    Raises
+    ------
+    UnrolledError
+        If an option is unknown or out of range, or a parameter holds no floats.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
+    about: ClassVar[str]
+    """What it is good for, in a line."""
     rate: ClassVar[float]
     """Learning rate that suits the rule when none is asked for."""
     defaults: ClassVar[dict[str, float]] = {}
     slot_names: ClassVar[tuple[str, ...]] = ()
+    decoupled: ClassVar[bool] = False
+    """Whether weight decay stays out of the gradient."""
 
     def __init__(self, params: dict[str, Array], **options: float) -> None:
-        known = {"weight_decay": 0.0} | self.defaults
-        for option, value in options.items():
-            if option not in known:
-                raise UnrolledError(suggest(f"option of {self.name}", option, list(known)))
-            upper = 1.0 if option in ("momentum", "alpha", "rho", "beta1", "beta2") else math.inf
-            if not (isinstance(value, (int, float)) and 0 <= value < upper):
-                bound = "at least 0" + (" and below 1" if upper == 1 else "")
-                raise UnrolledError(f"{option} of {self.name} is {value!r}; it must be {bound}")
+        self.options = _checked(self.name, {"weight_decay": 0.0} | self.defaults, options)
+        for name, p in params.items():
+            if p.dtype.kind != "f":
+                raise UnrolledError(f"{name} has dtype {p.dtype}; {self.name} updates float32 or float64")
         self.params = params
-        self.options = known | options
-        self.steps = 0
+        self.step = 0
         self.slots = {slot: {name: np.zeros_like(p) for name, p in params.items()} for slot in self.slot_names}
-        largest = max((p.size for p in params.values()), default=0)
-        dtype = next(iter(params.values())).dtype if params else np.dtype(float)
-        self._scratch = np.empty((2, largest), dtype)
+        sizes = {p.dtype: max(q.size for q in params.values() if q.dtype == p.dtype) for p in params.values()}
+        self._scratch = {dtype: np.empty((3, size), dtype) for dtype, size in sizes.items()}
 
     def update(self, grads: Mapping[str, Array], rate: float) -> None:
-        """Change the parameters in place by one step at this learning rate."""
-        self.steps += 1
-        for name, p in self.params.items():
-            g, scratch = grads[name], self._scratch[:, : p.size]
-            if self.options["weight_decay"] and self.name != "adamw":
-                decayed = np.multiply(p, self.options["weight_decay"])
-                g = np.add(decayed, g, out=decayed)
-            moments = [self.slots[slot][name] for slot in self.slot_names]
-            self._step(p, g, rate, moments, scratch[0].reshape(p.shape), scratch[1].reshape(p.shape))
+        """Change the parameters in place by one step.
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+        Parameters
+        ----------
+        grads : dict
+            Name -> gradient, at least one for each parameter, of its shape; not changed.
+        rate : float
+            Learning rate of this step.
+
+        Raises
+        ------
+        UnrolledError
+            If a gradient is missing or misshapen, or the rate is negative or not finite; nothing has changed then.
+        """
+        if not (_is_number(rate) and rate >= 0):
+            raise UnrolledError(f"learning rate is {rate!r}; it must be a number, 0 or more")
+        for name, p in self.params.items():
+            if name not in grads:
+                raise UnrolledError(f"{name} has no gradient; got those of {', '.join(sorted(grads)) or 'nothing'}")
+            if grads[name].shape != p.shape:
+                raise UnrolledError(f"the gradient of {name} has shape {grads[name].shape}; expected {p.shape}")
+        self.step += 1
+        for name, p in self.params.items():
+            a, b, decayed = (row[: p.size].reshape(p.shape) for row in self._scratch[p.dtype])
+            g = grads[name]
+            if self.options["weight_decay"] and not self.decoupled:
+                np.multiply(p, self.options["weight_decay"], out=decayed)
+                g = np.add(decayed, g, out=decayed)
+            # a NumPy float64 as the rate would turn float32 arithmetic into float64
+            self._apply(p, g, float(rate), [self.slots[slot][name] for slot in self.slot_names], a, b)
+
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+        """Change p and its moments by the rule's equation; a and b are scratch of p's shape, g only to be read."""
         raise NotImplementedError
 
+    def _flat(self) -> dict[str, Array]:
+        return {f"{slot}.{name}": m for slot, moments in self.slots.items() for name, m in moments.items()}
+
     def state_dict(self) -> dict[str, Array]:
-        """Return copies of the moments as flat names "slot.parameter", and "steps"."""
-        flat = {f"{slot}.{name}": m.copy() for slot, moments in self.slots.items() for name, m in moments.items()}
-        return flat | {"steps": np.array(self.steps)}
+        """Return copies of the moments as flat names "slot.parameter", and the updates made as "step".
+
+        Examples
+        --------
+        >>> rule = make_optimizer("adam", {"w": np.zeros(2)})
+        >>> rule.update({"w": np.array([1.0, -2.0])}, rate=0.1)
+        >>> sorted(rule.state_dict())
+        ['m.w', 'step', 'v.w']
+        >>> rule.state_dict()["m.w"].round(3)  # (1 - beta1) g: stored as it is, not bias-corrected
+        array([ 0.1, -0.2])
+        """
+        return {name: m.copy() for name, m in self._flat().items()} | {"step": np.array(self.step)}
 
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
-        """Restore `state_dict`'s arrays; a name or shape that does not fit is an error and changes nothing."""
-        flat = {f"{slot}.{name}": m for slot, moments in self.slots.items() for name, m in moments.items()}
-        if state.keys() != flat.keys() | {"steps"}:
-            names = sorted(state.keys() ^ (flat.keys() | {"steps"}))
-            raise UnrolledError(f"the state is not one of {self.name} for these parameters: {', '.join(names[:5])}")
+        """Restore `state_dict`'s arrays; a name, shape or dtype that does not fit is an error and changes nothing."""
+        flat = self._flat()
+        if odd := sorted(state.keys() ^ (flat.keys() | {"step"})):
+            said = ", ".join(f"{name} is {'unknown' if name in state else 'missing'}" for name in odd[:5])
+            raise UnrolledError(f"the state is not one of {self.name} for these parameters: {said}")
         for name, m in flat.items():
-            if state[name].shape != m.shape:
-                raise UnrolledError(f"{name} has shape {state[name].shape}; expected {m.shape}")
+            got = state[name]
+            if (got.shape, got.dtype) != (m.shape, m.dtype):
+                raise UnrolledError(f"{name} is {got.dtype} {got.shape}; expected {m.dtype} {m.shape}")
+        step = np.asarray(state["step"])
+        if step.shape != () or step.dtype.kind not in "iu" or step < 0:
+            raise UnrolledError(f"step is {step}; it must be a whole number, 0 or more")
         for name, m in flat.items():
             m[...] = state[name]
-        self.steps = int(state["steps"])
+        self.step = int(step)
 
 
 class SGD(Optimizer):
     """p <- p - rate g."""
 
     name, paper, rate = "sgd", "Robbins & Monro 1951", 1.0
+    about = "stochastic gradient descent, for a rate tuned by hand and clipped gradients"
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         p -= np.multiply(g, rate, out=a)
 
 
@@ -105,10 +178,11 @@ class Momentum(Optimizer):
     """v <- momentum v + g; p <- p - rate v."""
 
     name, paper, rate = "momentum", "Polyak 1964", 0.1
+    about = "SGD that keeps rolling: a velocity evens the gradients out"
     defaults: ClassVar = {"momentum": 0.9}
     slot_names = ("velocity",)
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (v,) = moments
         v *= self.options["momentum"]
         v += g
@@ -119,10 +193,11 @@ class Nesterov(Optimizer):
     """v <- momentum v + g; p <- p - rate (g + momentum v)."""
 
     name, paper, rate = "nesterov", "Nesterov 1983; Sutskever et al. 2013", 0.1
+    about = "momentum that looks ahead, and so brakes sooner"
     defaults: ClassVar = {"momentum": 0.9}
     slot_names = ("velocity",)
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (v,) = moments
         v *= self.options["momentum"]
         v += g
@@ -136,52 +211,49 @@ class Adagrad(Optimizer):
     """s <- s + g^2; p <- p - rate g / (sqrt(s) + eps)."""
 
     name, paper, rate = "adagrad", "Duchi, Hazan & Singer 2011", 0.01
+    about = "a rate per entry that only falls; good for rare symbols"
     defaults: ClassVar = {"eps": 1e-10}
-    slot_names = ("square",)
+    slot_names = ("square_sum",)
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (s,) = moments
         s += np.multiply(g, g, out=a)
-        np.sqrt(s, out=a)
-        a += self.options["eps"]
-        np.divide(g, a, out=a)
-        a *= rate
-        p -= a
+        _descend(p, g, s, rate, self.options["eps"], a)
 
 
 class RMSprop(Optimizer):
-    """s <- alpha s + (1 - alpha) g^2; p <- p - rate g / (sqrt(s) + eps)."""
+    """s <- alpha s + (1 - alpha) g^2; p <- p - rate g / (sqrt(s) + eps).
+
+    char-rnn's is alpha=0.95.
+    """
 
     name, paper, rate = "rmsprop", "Tieleman & Hinton 2012", 2e-3
+    about = "gradients divided by their recent size; char-rnn's rule"
     defaults: ClassVar = {"alpha": 0.99, "eps": 1e-8}
-    slot_names = ("square",)
+    slot_names = ("square_average",)
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (s,) = moments
-        _average(s, np.multiply(g, g, out=a), self.options["alpha"])
-        np.sqrt(s, out=a)
-        a += self.options["eps"]
-        np.divide(g, a, out=a)
-        a *= rate
-        p -= a
+        _average(s, np.multiply(g, g, out=a), self.options["alpha"], a)
+        _descend(p, g, s, rate, self.options["eps"], a)
 
 
 class Adadelta(Optimizer):
     """s <- rho s + (1 - rho) g^2; d = g sqrt(u + eps) / sqrt(s + eps); u <- rho u + (1 - rho) d^2; p <- p - rate d."""
 
     name, paper, rate = "adadelta", "Zeiler 2012", 1.0
+    about = "RMSprop in the parameters' own units; needs no tuned rate, starts slowly"
     defaults: ClassVar = {"rho": 0.9, "eps": 1e-6}
-    slot_names = ("square", "update")
+    slot_names = ("square_average", "delta_average")
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         s, u = moments
         rho, eps = self.options["rho"], self.options["eps"]
-        _average(s, np.multiply(g, g, out=a), rho)
+        _average(s, np.multiply(g, g, out=a), rho, a)
         np.sqrt(np.add(u, eps, out=a), out=a)
-        np.sqrt(np.add(s, eps, out=b), out=b)
-        a /= b
+        a /= np.sqrt(np.add(s, eps, out=b), out=b)
         a *= g
-        _average(u, np.multiply(a, a, out=b), rho)
+        _average(u, np.multiply(a, a, out=b), rho, b)
         a *= rate
         p -= a
 
@@ -193,19 +265,20 @@ class Adam(Optimizer):
     """
 
     name, paper, rate = "adam", "Kingma & Ba 2015", 2e-3
+    about = "momentum with RMSprop's scaling; the usual choice"
     defaults: ClassVar = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
     slot_names = ("m", "v")
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         m, v = moments
         b1, b2 = self.options["beta1"], self.options["beta2"]
-        _average(m, np.multiply(g, 1, out=a), b1)
-        _average(v, np.multiply(g, g, out=a), b2)
+        _average(m, g, b1, a)
+        _average(v, np.multiply(g, g, out=a), b2, a)
         np.sqrt(v, out=a)
-        a /= math.sqrt(1 - b2**self.steps)
+        a /= math.sqrt(1 - b2**self.step)
         a += self.options["eps"]
         np.divide(m, a, out=a)
-        a *= rate / (1 - b1**self.steps)
+        a *= rate / (1 - b1**self.step)
         p -= a
 
 
@@ -213,18 +286,29 @@ class AdamW(Adam):
     """p <- p (1 - rate weight_decay), then Adam's step: the decay does not pass through the moments."""
 
     name, paper, rate = "adamw", "Loshchilov & Hutter 2019", 2e-3
+    about = "Adam with weight decay that acts on all entries alike"
     defaults: ClassVar = Adam.defaults | {"weight_decay": 0.01}
+    decoupled = True
 
-    def _step(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
+    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         p *= 1 - rate * self.options["weight_decay"]
-        super()._step(p, g, rate, moments, a, b)
+        super()._apply(p, g, rate, moments, a, b)
 
 
-def _average(mean: Array, new: Array, keep: float) -> None:
-    """Move an exponential average in place, mean <- keep mean + (1 - keep) new; `new` is scratch and changes."""
+def _average(mean: Array, new: Array, keep: float, scratch: Array) -> None:
+    """mean <- keep mean + (1 - keep) new, in place; `scratch` may be `new`."""
+    np.multiply(new, 1 - keep, out=scratch)
     mean *= keep
-    new *= 1 - keep
-    mean += new
+    mean += scratch
+
+
+def _descend(p: Array, g: Array, s: Array, rate: float, eps: float, scratch: Array) -> None:
+    """p <- p - rate g / (sqrt(s) + eps), in place."""
+    np.sqrt(s, out=scratch)
+    scratch += eps
+    np.divide(g, scratch, out=scratch)
+    scratch *= rate
+    p -= scratch
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -255,11 +339,14 @@ def global_norm(grads: Mapping[str, Array]) -> float:
     >>> global_norm({"a": np.array([3.0]), "b": np.array([4.0])})
     5.0
     """
-    return math.sqrt(sum(float(np.square(grads[name], dtype=np.float64).sum()) for name in sorted(grads)))
+    with np.errstate(over="ignore"):  # an infinite norm says it
+        return math.sqrt(sum(float(np.square(grads[name], dtype=np.float64).sum()) for name in sorted(grads)))
 
 
 def clip_by_norm(grads: dict[str, Array], limit: float) -> float:
-    """Scale the gradients in place so that their norm is at most `limit`; return the norm before (Pascanu 2013).
+    """g <- g limit / (norm + 1e-6), in place, where the norm of all together is above `limit` (Pascanu et al. 2013).
+
+    Returns the norm before. If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
 
     Examples
     --------
@@ -267,24 +354,41 @@ def clip_by_norm(grads: dict[str, Array], limit: float) -> float:
     >>> clip_by_norm(grads, 1.0), grads["a"].round(3)
     (5.0, array([0.6]))
     """
+    _check_limit(limit)
     norm = global_norm(grads)
     scale = limit / (norm + 1e-6)  # PyTorch's guard
-    if scale < 1:
+    if math.isfinite(norm) and scale < 1:
         for g in grads.values():
             g *= scale
     return norm
 
 
 def clip_by_value(grads: dict[str, Array], limit: float) -> float:
-    """Cut every entry in place to [-limit, limit] (char-rnn's way); return the norm before."""
+    """Cut every entry in place to [-limit, limit] (char-rnn's way); return the norm before.
+
+    If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
+
+    Examples
+    --------
+    >>> grads = {"a": np.array([3.0, -1.0]), "b": np.array([-6.0])}
+    >>> clip_by_value(grads, 2.0) ** 2, grads["a"], grads["b"]
+    (46.0, array([ 2., -1.]), array([-2.]))
+    """
+    _check_limit(limit)
     norm = global_norm(grads)
-    for g in grads.values():
-        np.clip(g, -limit, limit, out=g)
+    if math.isfinite(norm) and limit < norm:  # no entry is larger than the norm
+        for g in grads.values():
+            np.clip(g, -limit, limit, out=g)
     return norm
 
 
+def _check_limit(limit: float) -> None:
+    if not limit >= 0:
+        raise UnrolledError(f"clipping limit is {limit!r}; it must be 0 or more (infinity: no limit)")
+
+
 def first_nonfinite(arrays: Mapping[str, Array]) -> str | None:
-    """Name the first array that holds a NaN or an infinity.
+    """Name the first array that holds a NaN or an infinity; None if there is none.
 
     Examples
     --------
@@ -299,23 +403,20 @@ class Schedule:
 
     Parameters
     ----------
-    base : float
+    base_rate : float
         Rate at the start.
+    **options
+        Those of the schedule (see `defaults`).
     """
 
     name: ClassVar[str] = "constant"
     defaults: ClassVar[dict[str, float]] = {}
 
-    def __init__(self, base: float, **options: float) -> None:
-        if not (isinstance(base, (int, float)) and 0 <= base < math.inf):
-            raise UnrolledError(f"learning rate is {base!r}; it must be a number, 0 or more")
-        for option, value in options.items():
-            if option not in self.defaults:
-                raise UnrolledError(suggest(f"option of the {self.name} schedule", option, list(self.defaults)))
-            if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
-                raise UnrolledError(f"{option} of the {self.name} schedule is {value!r}; it must be 0 or more")
-        self.base = float(base)
-        self.options = self.defaults | options
+    def __init__(self, base_rate: float, **options: float) -> None:
+        if not (_is_number(base_rate) and base_rate >= 0):
+            raise UnrolledError(f"learning rate is {base_rate!r}; it must be a number, 0 or more")
+        self.base = float(base_rate)
+        self.options = _checked(f"the {self.name} schedule", self.defaults, options)
 
     def rate(self, step: int, epoch: float) -> float:
         """Learning rate of update `step` (the first is 0) when `epoch` epochs are done."""
@@ -324,41 +425,59 @@ class Schedule:
     def observe(self, loss: float) -> None:
         """Take note of a validation loss."""
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, float | None]:
         """Return what the schedule remembers, as JSON-able numbers."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Restore `state_dict`'s numbers."""
+        if state.keys() != self.state_dict().keys():
+            raise UnrolledError(
+                f"the state holds {', '.join(sorted(state)) or 'nothing'}; "
+                f"the {self.name} schedule's holds {', '.join(sorted(self.state_dict())) or 'nothing'}"
+            )
 
 
 class Exponential(Schedule):
-    """rate = base decay^n: decayed when `after` epochs are done, and after each one more (char-rnn: 0.97 after 10)."""
+    """rate = base decay^n: decayed at the end of every epoch from number `after` on (char-rnn: 0.97 from the 10th).
+
+    As char-rnn decays at the end of whole epochs only, the first one has the full rate, even with after=0.
+    """
 
     name = "exponential"
     defaults: ClassVar = {"decay": 0.97, "after": 10}
 
     def rate(self, step: int, epoch: float) -> float:
         """Learning rate of update `step` when `epoch` epochs are done."""
-        return self.base * float(self.options["decay"] ** max(0, math.floor(epoch - self.options["after"]) + 1))
+        first = max(1, math.ceil(self.options["after"]))
+        return self.base * float(self.options["decay"] ** max(0, math.floor(epoch) - first + 1))
 
 
 class Step(Schedule):
-    """rate = base factor^n, n the times that `every` epochs are done (torch-rnn: halved every 5)."""
+    """rate = base factor^n, n the times that `every` epochs are done."""
 
     name = "step"
     defaults: ClassVar = {"every": 5, "factor": 0.5}
 
     def rate(self, step: int, epoch: float) -> float:
         """Learning rate of update `step` when `epoch` epochs are done."""
-        return self.base * float(self.options["factor"] ** (epoch // max(1, self.options["every"])))
+        return self.base * float(self.options["factor"] ** (epoch // self.options["every"]))
 
 
 class Cosine(Schedule):
-    """Linear warm-up over `warmup` steps, then half a cosine down to `floor` x base at `total` steps (SGDR's arc)."""
+    """Linear warm-up over `warmup` steps, then half a cosine down to `floor` x base at step `total`.
+
+    The arc is that of Loshchilov & Hutter 2017 (SGDR) without restarts. `total` has to be given. Where `warmup` is not
+    below it, all is warm-up.
+    """
 
     name = "cosine"
-    defaults: ClassVar = {"warmup": 0, "total": 1000, "floor": 0.0}
+    defaults: ClassVar = {"warmup": 0, "total": 0, "floor": 0.0}
+
+    def __init__(self, base_rate: float, **options: float) -> None:
+        super().__init__(base_rate, **options)
+        if not self.options["total"]:
+            raise UnrolledError("the cosine schedule needs total, the number of steps it runs over")
 
     def rate(self, step: int, epoch: float) -> float:
         """Learning rate of update `step`."""
@@ -370,13 +489,22 @@ class Cosine(Schedule):
 
 
 class Plateau(Schedule):
-    """Multiply the rate by `factor` when the loss has not fallen for more than `patience` evaluations."""
+    """Multiply the rate by `factor` when the loss has not fallen for more than `patience` evaluations.
+
+    Examples
+    --------
+    >>> schedule = make_schedule("plateau", 0.1, factor=0.5, patience=1)
+    >>> for loss in (2.0, 2.1, 2.2):
+    ...     schedule.observe(loss)
+    >>> schedule.rate(300, 1.5), schedule.state_dict()
+    (0.05, {'best': 2.0, 'bad': 0, 'scale': 0.5})
+    """
 
     name = "plateau"
     defaults: ClassVar = {"factor": 0.5, "patience": 0}
 
-    def __init__(self, base: float, **options: float) -> None:
-        super().__init__(base, **options)
+    def __init__(self, base_rate: float, **options: float) -> None:
+        super().__init__(base_rate, **options)
         self.best, self.bad, self.scale = math.inf, 0, 1.0
 
     def rate(self, step: int, epoch: float) -> float:
@@ -386,25 +514,29 @@ class Plateau(Schedule):
     def observe(self, loss: float) -> None:
         """Take note of a validation loss."""
         if loss < self.best:
-            self.best, self.bad = loss, 0
+            self.best, self.bad = float(loss), 0
             return
         self.bad += 1
         if self.bad > self.options["patience"]:
             self.bad, self.scale = 0, self.scale * self.options["factor"]
 
-    def state_dict(self) -> dict[str, float]:
-        """Return best loss, evaluations since, and scale."""
-        return {"best": self.best, "bad": self.bad, "scale": self.scale}
+    def state_dict(self) -> dict[str, float | None]:
+        """Return the best loss (None before the first), evaluations since, and scale."""
+        return {"best": self.best if math.isfinite(self.best) else None, "bad": self.bad, "scale": self.scale}
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Restore `state_dict`'s numbers."""
-        self.best, self.bad, self.scale = float(state["best"]), int(state["bad"]), float(state["scale"])
+        super().load_state_dict(state)
+        best, bad, scale = state["best"], state["bad"], state["scale"]
+        if bad is None or scale is None:
+            raise UnrolledError(f"the plateau schedule's state holds bad {bad} and scale {scale}; both must be numbers")
+        self.best, self.bad, self.scale = math.inf if best is None else float(best), int(bad), float(scale)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {s.name: s for s in (Schedule, Exponential, Step, Cosine, Plateau)}
 
 
-def make_schedule(name: str, base: float, **options: Any) -> Schedule:
+def make_schedule(name: str, base_rate: float, **options: float) -> Schedule:
     """Return the schedule of that name.
 
     Examples
@@ -415,4 +547,4 @@ def make_schedule(name: str, base: float, **options: Any) -> Schedule:
     """
     if name not in SCHEDULES:
         raise UnrolledError(suggest("schedule", name, list(SCHEDULES)))
-    return SCHEDULES[name](base, **options)
+    return SCHEDULES[name](base_rate, **options)

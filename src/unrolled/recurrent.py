@@ -213,9 +213,10 @@ class Recurrent:
         load_params(self.params, params)
 
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
-        """Return the same network on other arrays, used as they are (the proofs pass complex ones)."""
+        """Return the same network on other arrays, used as they are, in their precision (proofs pass complex ones)."""
         other = copy.copy(self)
         other.params = dict(params)
+        other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
         if backend is not None:
             other._backend = backends.choose(backend)
         return other

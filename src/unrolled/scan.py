@@ -250,6 +250,7 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
                     else:
                         down = down._replace(**{name: getattr(down, name) + part})
         ds = state_type(*d_old)
+    ds = state_type(*(np.broadcast_to(f, dy.shape[1:]) for f in ds))  # a cell may return a plain 0
 
     dx, grads = _parameter_gradients(tape, dax, dah, rows)
     if cell.params:

@@ -29,10 +29,10 @@ from .optim import (
     make_optimizer,
     make_schedule,
 )
-from .recurrent import check_fraction, check_size
+from .recurrent import check_fraction, check_size, find_cell
 from .scan import Array
 from .score import evaluate
-from .text import Vocabulary
+from .text import LEVELS, Vocabulary
 
 MODEL, LAST = "model.safetensors", "last.safetensors"
 """Files of a run: the model with the lowest validation loss, and the one of the last checkpoint."""
@@ -127,6 +127,11 @@ class Options:
                 raise UnrolledError(f"{name} is {value}; it must be {least}")
         if self.clip not in ("norm", "value"):
             raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
+        if self.level not in LEVELS:
+            raise UnrolledError(suggest("level", self.level, list(LEVELS)))
+        find_cell(self.cell)
+        self.make_optimizer({})
+        self.make_schedule(steps=1)
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> Options:
@@ -207,6 +212,7 @@ class Result:
     interrupted: bool = False
     history: list[Evaluation] = field(default_factory=list)
     best: Evaluation | None = None
+    test_loss: float | None = None
 
 
 class Listener:
@@ -291,12 +297,12 @@ def free_folder(base: Path) -> Path:
     return path
 
 
-def validation_lanes(val: Array, options: Options) -> Lanes | None:
-    """Cut the validation part into as many lanes as the batch has, or fewer where it is short; None if it is empty."""
-    if len(val) < 2:
+def held_out_lanes(part: Array, options: Options) -> Lanes | None:
+    """Cut a held-out part into as many lanes as the batch has, or fewer where it is short; None if it is empty."""
+    if len(part) < 2:
         return None
-    seq_length = min(options.seq_length, len(val) - 1)
-    return lanes(val, max(1, min(options.batch_size, (len(val) - 1) // seq_length)), seq_length)
+    seq_length = min(options.seq_length, len(part) - 1)
+    return lanes(part, max(1, min(options.batch_size, (len(part) - 1) // seq_length)), seq_length)
 
 
 def fit(
@@ -337,7 +343,7 @@ def fit(
     """
     listener = listener or Listener()
     batches = lanes(train, options.batch_size, options.seq_length, name="the training part")
-    val_lanes = validation_lanes(val, options)
+    val_lanes = held_out_lanes(val, options)
     steps = max(1, round(options.epochs * len(batches)))
     optimizer, schedule = options.make_optimizer(network.params), options.make_schedule(steps)
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))
@@ -375,7 +381,8 @@ def fit(
             listener.sampled(_line(network, vocabulary, options, result.steps))
 
     save(LAST)  # finds out now, not after an hour, that the folder can't be written
-    with _interrupts() as whole:
+    # Overflow is looked for below, and reported by step and tensor instead of by a warning.
+    with _interrupts() as whole, np.errstate(all="ignore"):
         try:
             while result.steps < steps and time.perf_counter() < deadline:
                 tick = time.perf_counter()
@@ -427,7 +434,6 @@ def fit(
         for name, p in network.params.items():
             p[...] = best_params[name]
     result.seconds = time.perf_counter() - start
-    listener.finished(result, out)
     return result
 
 
@@ -463,10 +469,14 @@ def _diverged(step: int, what: str, loss: float, network: Network, grads: dict[s
         norms = {name: float(np.linalg.norm(g)) for name, g in grads.items()}
         largest = max(norms, key=norms.__getitem__)
         where = f"the largest gradient is that of {largest}, norm {norms[largest]:.3g}"
+    if not where:
+        peaks = {name: float(np.abs(p).max()) for name, p in network.params.items()}
+        largest = max(peaks, key=peaks.__getitem__)
+        where = f"the largest parameter, {peaks[largest]:.3g}, is in {largest}"
     said = "is not a number" if math.isnan(loss) else f"exploded to {loss:.4g} nats"
     if math.isfinite(loss) and loss < EXPLODED:
         said = f"is {loss:.4g} nats"
     return (
-        f"stopped at step {step}: the {what} {said}; {where or 'every parameter is finite'}. "
+        f"stopped at step {step}: the {what} {said}; {where}. "
         "The models saved before are kept; try a lower --learning-rate or --grad-clip"
     )

@@ -125,7 +125,7 @@ def train(
 @option("Options", "--prompt", default="", help="Text to continue; it primes the state.")
 @option("Options", "--length", default=400, help="Symbols to draw.")
 @option("Options", "--temperature", default=1.0, help="0 is greedy, 1 the model's own distribution.")
-@option("Options", "--seed", type=click.IntRange(min=0), help="Same seed, same text. [default: a new one]")
+@option("Options", "--seed", default=None, type=click.IntRange(min=0), help="Same seed, same text.")
 def sample(model: Path, prompt: str, length: int, temperature: float, seed: int | None) -> None:
     """Write text with a trained model, symbol by symbol."""
     from ..language_model import load

@@ -1,4 +1,4 @@
-"""How a training run looks: a live line on a terminal, plain lines elsewhere."""
+"""How a training run looks: two live lines on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -78,18 +78,19 @@ class Display(Listener):
             self.live.start()
 
     def stepped(self, progress: Progress) -> None:
-        """Refresh the live line, or print one now and then."""
-        val = "" if self.val_loss is None else f"  validation {self.val_loss:.4f}"
-        line = (
+        """Refresh the live lines, or print them as one now and then."""
+        lines = [
             f"epoch {progress.epoch:.2f}  step {progress.step:,}/{progress.steps:,}  "
-            f"loss {progress.loss:.4f} nats {progress.loss / math.log(2):.4f} bits{val}  "
-            f"{progress.symbols_per_second:,.0f} {self.unit}s/s  {clock(progress.seconds_left)} left"
-        )
+            f"{progress.symbols_per_second:,.0f} {self.unit}s/s  {clock(progress.seconds_left)} left",
+            f"training {progress.loss:.4f} nats = {progress.loss / math.log(2):.4f} bits",
+        ]
+        if self.val_loss is not None:
+            lines[1] += f"  validation {self.val_loss:.4f} nats = {self.val_loss / math.log(2):.4f} bits"
         if self.live:
-            self.live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+            self.live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"))
         elif time.monotonic() - self.said >= PLAIN_EVERY:
             self.said = time.monotonic()
-            self._print("step", line)
+            self._print("step", "  ".join(lines))
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Print a line a validation."""
@@ -124,6 +125,8 @@ class Display(Listener):
                 f"validation {losses(result.best.val_loss, self.unit)} at step {result.best.step:,}: "
                 f"{than} the text's bigram entropy, {self.bigram:.4f} nats",
             )
+        if result.test_loss is not None:
+            self._print("test", f"of the best model: {losses(result.test_loss, self.unit)}")
         self._print(
             "speed",
             f"{result.symbols_per_second:,.0f} {self.unit}s/s; {result.steps:,} steps in {clock(result.seconds)}",

@@ -1,0 +1,162 @@
+"""The command line, as a person runs it: the installed command in a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+
+TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 40
+TINY = ["--hidden-size", "12", "--num-layers", "1", "--batch-size", "4", "--seq-length", "15", "--embedding-size", "5"]
+
+
+def run(*args, cwd, text_input=None, status=0):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "unrolled", *map(str, args)],
+        cwd=cwd,
+        input=text_input,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a text and a trained model."""
+    path = tmp_path_factory.mktemp("cli")
+    (path / "book.txt").write_text(TEXT)
+    run("train", "book.txt", "--epochs", "2", *TINY, cwd=path)
+    return path
+
+
+def test_train_prints_what_it_read_and_what_to_do_next(folder):
+    out = run("train", "book.txt", "--epochs", "2", *TINY, cwd=folder)
+    vocabulary = len(set(TEXT))
+    assert f"{len(TEXT):,} characters, {vocabulary} symbols; " in out
+    assert "lstm, 1 x 12 hidden units, embedding 5," in out
+    assert re.search(
+        r"^best +validation \d\.\d{4} nats = \d\.\d{4} bits a character at step \d+: (below|above)", out, re.M
+    )
+    assert "saved in runs/book-2" in out  # the second run of this name: the first is not overwritten
+    assert "next       unrolled sample runs/book-2/model.safetensors" in out
+    assert sorted(os.listdir(folder / "runs/book-2")) == ["last.safetensors", "model.safetensors"]
+
+
+def test_sample_is_the_library_s(folder):
+    model = ur.load(folder / "runs/book/model.safetensors")
+    expected = "It is" + model.sample("It is", 50, temperature=0.7, rng=np.random.default_rng(1)) + "\n"
+    args = ("sample", "runs/book/model.safetensors", "--prompt", "It is", "--length", 50, "--temperature", 0.7)
+    assert run(*args, "--seed", 1, cwd=folder) == expected
+
+
+def test_score_prints_text_json_and_tokens(folder):
+    model = ur.load(folder / "runs/book/model.safetensors")
+    score = model.score(TEXT)
+    out = run("score", "runs/book/model.safetensors", "book.txt", cwd=folder)
+    assert out == (
+        f"{len(TEXT) - 1:,} characters: {score.nats:.4f} nats = {score.bits:.4f} bits a character, "
+        f"perplexity {score.perplexity:.4f}\n"
+    )
+    (folder / "short.txt").write_text("It is")
+    said = json.loads(run("score", "runs/book/model.safetensors", "short.txt", "--json", "--per-token", cwd=folder))
+    assert said["predicted"] == 4
+    assert [t["symbol"] for t in said["tokens"]] == list("t is")
+    assert said["nats"] == pytest.approx(np.mean([t["nats"] for t in said["tokens"]]), rel=1e-12)
+    assert said["tokens"][0]["probability"] == pytest.approx(np.exp(model.score("It is").log_probs[0]), rel=1e-12)
+    lines = run("score", "runs/book/model.safetensors", "short.txt", "--per-token", cwd=folder).splitlines()
+    assert len(lines) == 5
+    assert lines[1].startswith("' '\t0.")
+
+
+def test_standard_input_and_info(folder):
+    out = run("train", "-", "--epochs", "1", "--out", "piped", *TINY, cwd=folder, text_input=TEXT)
+    assert "saved in piped" in out
+    info = run("info", "piped/model.safetensors", cwd=folder)
+    assert re.search(r"^  hidden_size +12$", info, re.M)
+    assert re.search(r"^    decoder\.weight +\d+ x 12$", info, re.M)
+    assert run("info", cwd=folder).startswith(f"unrolled {ur.__version__}\n")
+
+
+def test_the_default_corpus_trains(tmp_path):
+    out = run("train", "--minutes", "0.05", *TINY, cwd=tmp_path)
+    assert "standard library: 2,000,000 characters" in out
+    assert os.path.exists(tmp_path / "runs/stdlib/model.safetensors")
+
+
+ERRORS = {
+    "missing": (["train", "none.txt"], "none.txt: no such file"),
+    "empty": (["train", "empty.txt"], "empty.txt"),
+    "short": (["train", "short.txt"], "2,501"),
+    "not text": (["train", "binary.txt"], "--level byte"),
+    "no text": (["train", "nothing"], "nothing"),
+    "size": (["train", "book.txt", "--hidden-size", "0"], "hidden_size is 0; it must be a whole number, 1 or more"),
+    "fraction": (
+        ["train", "book.txt", "--val-fraction", "1.5"],
+        "val_fraction is 1.5; it must be at least 0 and below 1",
+    ),
+    "rate": (["train", "book.txt", "--learning-rate", "-1"], "learning_rate is -1.0; it must be above 0"),
+    "cell": (["train", "book.txt", "--cell", "lstn"], "no cell is called 'lstn'; did you mean 'lstm'?"),
+    "optimizer": (["train", "book.txt", "--optimizer", "adm"], "no optimizer is called 'adm'; did you mean 'adam'?"),
+    "option": (["train", "--hiden-size", "3"], "Did you mean one of: '--batch-size', '--hidden-size'"),
+    "command": (["trian"], "trian"),
+    "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory"),
+    "out": (["train", "book.txt", "--out", "book.txt/x"], "can't make the folder book.txt/x: Not a directory"),
+    "again": (["train", "book.txt", "--out", "runs/book"], "runs/book holds a model already; choose another --out, or"),
+    "prompt": (["sample", "runs/book/model.safetensors", "--prompt", "é€"], "'€'"),
+    "temperature": (
+        ["sample", "runs/book/model.safetensors", "--temperature", "-2"],
+        "temperature is -2.0; it must be",
+    ),
+    "no model": (["sample", "book.txt"], "book.txt is not an unrolled model"),
+    "symbols": (["score", "runs/book/model.safetensors", "greek.txt"], "'λ'"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_bad_input_is_one_line_and_status_2(folder, case):
+    (folder / "empty.txt").write_text("")
+    (folder / "short.txt").write_text("It is")
+    (folder / "greek.txt").write_text("It is λ")
+    (folder / "binary.txt").write_bytes(b"abc\xff")
+    (folder / "nothing").mkdir(exist_ok=True)
+    model = (folder / "runs/book/model.safetensors").read_bytes()
+    args, message = ERRORS[case]
+    err = run(*args, cwd=folder, status=2)
+    assert message in err
+    assert err.startswith("unrolled: ")
+    assert err.count("\n") == 1
+    assert (folder / "runs/book/model.safetensors").read_bytes() == model
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child process")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_so(folder, number):
+    out = f"stopped-{number}"
+    command = [sys.executable, "-m", "unrolled", "train", "book.txt", "--epochs", "100000", "--out", out, *TINY]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(3)
+    process.send_signal(number)
+    said, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    step = int(re.search(r"^stopped +at step ([\d,]+), .*; everything is saved$", said, re.M)[1].replace(",", ""))
+    assert step > 0
+    assert len(ur.load(folder / out / "last.safetensors").vocabulary) == len(set(TEXT))
+    ur.load(folder / out / "model.safetensors")
+
+
+def test_help_is_grouped_and_every_group_fits_a_screen(folder):
+    out = run("train", "--help", cwd=folder)
+    groups = re.split(r"^(?=\S.*:$)", out, flags=re.M)
+    names = [g.split(":")[0] for g in groups[1:]]
+    assert names == ["Text", "Network", "Training", "Learning", "Rate", "Output", "Options"]
+    assert all(g.count("\n") <= 24 for g in groups)

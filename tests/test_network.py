@@ -1,0 +1,170 @@
+"""The whole language network: its gradient, its names, its PyTorch twin, its masks."""
+
+import numpy as np
+import pytest
+
+from unrolled.cells import CELLS
+from unrolled.errors import UnrolledError
+from unrolled.losses import cross_entropy, log_softmax
+from unrolled.network import Network, Spec
+
+T, B, V, E, H, L = 7, 3, 11, 4, 5, 2
+STEP = 1e-30  # complex step: no cancellation, so as small as one likes
+
+
+def spec(**options):
+    return Spec(**({"vocabulary_size": V, "embedding_size": E, "hidden_size": H, "num_layers": L} | options))
+
+
+def batch(seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, V, (T, B)), rng.integers(0, V, (T, B))
+
+
+def nonzero_state(net, seed=1):
+    rng = np.random.default_rng(seed)
+    return type(net.zero_state(B))(*(rng.normal(size=f.shape) for f in net.zero_state(B)))
+
+
+@pytest.mark.parametrize("embedding_size", [0, E, V + 2])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_parameter_gradient_equals_the_complex_step(cell, bias, embedding_size):
+    net = Network(
+        spec(cell=cell, bias=bias, embedding_size=embedding_size, dropout=0.3, dtype="float64"), backend="reference"
+    )
+    x, y = batch()
+    state, rng = nonzero_state(net), np.random.default_rng(2)
+    masks = net.draw_masks(T, B, rng)
+    loss, grads, _ = net.loss_and_gradients(x, y, state, masks=masks)
+    assert list(grads) == list(net.params)
+    for name, p in net.params.items():
+        for _ in range(4):
+            direction = rng.normal(size=p.shape)
+            moved = net.with_params(net.params | {name: p + 1j * STEP * direction})
+            slope = moved.loss(x, y, state, masks=masks)[0].imag / STEP
+            # sums of at most T B V = 231 products in float64
+            assert (grads[name] * direction).sum() == pytest.approx(slope, rel=1e-11, abs=1e-14), name
+    assert loss == pytest.approx(net.loss(x, y, state, masks=masks)[0], rel=1e-15)
+
+
+def test_the_loss_is_the_mean_over_all_targets():
+    logits = np.random.default_rng(0).normal(size=(T, B, V))
+    y = batch()[1]
+    loss, d = cross_entropy(logits, y)
+    picked = [log_softmax(logits[t, b])[y[t, b]] for t in range(T) for b in range(B)]
+    assert loss == pytest.approx(-np.mean(picked), rel=1e-14)
+    np.testing.assert_allclose(d.sum(axis=-1), 0, atol=1e-16)
+    far = cross_entropy(np.array([[[1000.0, 0.0]]]), np.array([[1]]))  # no overflow
+    assert far[0] == 1000.0
+
+
+@pytest.mark.parametrize("embedding_size", [0, E])
+def test_parameters_load_into_the_obvious_torch_module(embedding_size):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+
+    class Twin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            if embedding_size:
+                self.embedding = torch.nn.Embedding(V, embedding_size)
+            self.recurrent = torch.nn.LSTM(embedding_size or V, H, L)
+            self.decoder = torch.nn.Linear(H, V)
+
+        def forward(self, x):
+            x = self.embedding(x) if embedding_size else torch.nn.functional.one_hot(x, V).double()
+            return self.decoder(self.recurrent(x)[0])
+
+    net = Network(spec(dtype="float64", embedding_size=embedding_size))
+    twin = Twin().double()
+    twin.load_state_dict({name: torch.tensor(p) for name, p in net.params.items()})
+    x, y = batch()
+    logits, _ = net(x)
+    theirs = twin(torch.tensor(x))
+    np.testing.assert_allclose(logits, theirs.detach().numpy(), rtol=0, atol=1e-14)  # sums of 11 products near 1
+    loss, grads, _ = net.loss_and_gradients(x, y)
+    torch_loss = torch.nn.functional.cross_entropy(theirs.reshape(-1, V), torch.tensor(y).reshape(-1))
+    torch_loss.backward()
+    assert loss == pytest.approx(torch_loss.item(), rel=1e-14)
+    for name, p in twin.named_parameters():
+        np.testing.assert_allclose(grads[name], p.grad.numpy(), rtol=0, atol=1e-14)
+
+
+def test_golden_names_and_shapes():
+    shapes = {name: p.shape for name, p in Network(spec()).params.items()}
+    assert shapes == {
+        "embedding.weight": (11, 4),
+        "recurrent.weight_ih_l0": (20, 4),
+        "recurrent.weight_hh_l0": (20, 5),
+        "recurrent.bias_ih_l0": (20,),
+        "recurrent.bias_hh_l0": (20,),
+        "recurrent.weight_ih_l1": (20, 5),
+        "recurrent.weight_hh_l1": (20, 5),
+        "recurrent.bias_ih_l1": (20,),
+        "recurrent.bias_hh_l1": (20,),
+        "decoder.weight": (11, 5),
+        "decoder.bias": (11,),
+    }
+    assert "recurrent.weight_peephole_l1" in Network(spec(cell="lstm_peephole")).params
+    assert "embedding.weight" not in Network(spec(embedding_size=0)).params
+    assert Network(spec()).parameter_count == 44 + 80 + 100 + 40 + 100 + 100 + 40 + 55 + 11
+
+
+def test_steps_equal_one_call_and_chunks_equal_the_whole():
+    net = Network(spec(cell="gru_reset_after", dtype="float64"))
+    x, _ = batch()
+    whole, final = net(x)
+    state = None
+    for t in range(T):
+        logits, state = net.step(x[t], state)
+        np.testing.assert_allclose(logits, whole[t], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(state.h, final.h, rtol=0, atol=1e-15)
+    first, middle = net(x[:3])
+    second, last = net(x[3:], middle)
+    np.testing.assert_allclose(np.concatenate([first, second]), whole, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(last.h, final.h, rtol=0, atol=1e-15)
+
+
+def test_dropout_masks_come_from_the_rng_and_scale():
+    net = Network(spec(dropout=0.25))
+    masks = net.draw_masks(200, B, np.random.default_rng(4))
+    assert [m.shape for m in masks] == [(200, B, H)] * L
+    kept = np.mean([m.mean() for m in masks])
+    assert abs(kept - 0.75) < 4 * np.sqrt(0.25 * 0.75 / (L * 200 * B * H))  # four standard deviations
+    again = net.draw_masks(200, B, np.random.default_rng(4))
+    assert all((a == b).all() for a, b in zip(masks, again, strict=True))
+    assert Network(spec()).draw_masks(T, B, np.random.default_rng(0)) is None
+
+
+def test_char_rnn_init():
+    net = Network(spec(cell="lstm"), init="char-rnn", rng=np.random.default_rng(3))
+    for name, p in net.params.items():
+        if ".bias_" in name:
+            np.testing.assert_array_equal(p[H : 2 * H], 0.5)
+            p = np.delete(p, slice(H, 2 * H))
+        assert np.abs(p).max() <= 0.08
+        assert np.abs(p).max() > 0.04
+    np.testing.assert_array_equal(net.params["recurrent.bias_ih_l1"], net.recurrent.params["bias_ih_l1"])
+
+
+def test_spec_round_trip_and_errors():
+    assert Spec.from_json(spec().to_json()) == spec()
+    with pytest.raises(
+        UnrolledError, match=r"^a network's description must have exactly the entries vocabulary_size, "
+    ):
+        Spec.from_json({"cell": "lstm"})
+    with pytest.raises(UnrolledError, match=r"^a network's description has num_layers = '2'; expected int$"):
+        Spec.from_json(spec().to_json() | {"num_layers": "2"})
+    with pytest.raises(UnrolledError, match=r"^hidden_size is 0; it must be a whole number, 1 or more$"):
+        Network(spec(hidden_size=0))
+    with pytest.raises(UnrolledError, match=r"^embedding_size is -1; it must be a whole number, 0 or more$"):
+        Network(spec(embedding_size=-1))
+    net = Network(spec())
+    with pytest.raises(UnrolledError, match=r"^tokens run from 0 to 11; this network knows 0 to 10$"):
+        net(np.array([[0, 11]]))
+    with pytest.raises(UnrolledError, match=r"^tokens are float64 of shape \(2, 2\); expected integers \(T, B\)$"):
+        net(np.zeros((2, 2)))
+    before = {name: p.copy() for name, p in net.params.items()}
+    with pytest.raises(UnrolledError, match=r"^decoder\.bias has shape \(12,\); this network takes \(11,\)$"):
+        net.load_params(net.params | {"decoder.bias": np.zeros(12)})
+    assert all((net.params[name] == p).all() for name, p in before.items())

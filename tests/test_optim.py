@@ -1,0 +1,613 @@
+"""Update rules against PyTorch's numbers, clipping, and schedules that really reach the optimiser."""
+
+import json
+import math
+import sys
+import tracemalloc
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unrolled.errors import UnrolledError
+from unrolled.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    clip_by_norm,
+    clip_by_value,
+    first_nonfinite,
+    global_norm,
+    make_optimizer,
+    make_schedule,
+)
+
+ORACLE = Path(__file__).parent / "oracle"
+sys.path.insert(0, str(ORACLE))
+from optim_problem import CASES, RATE, STEPS, gradients, params  # noqa: E402
+
+# 50 steps of about ten roundings each, on values near 1, where one step amplifies an error by at most
+# 1 + rate * |g'| = 1.2 (SGD): in practice 1e-14; the bound leaves two orders.
+TOLERANCE = 1e-12
+
+DECAYED = {
+    "momentum": ({"momentum": 0.5}, "SGD", {"momentum": 0.5}),
+    "nesterov": ({"momentum": 0.5}, "SGD", {"momentum": 0.5, "nesterov": True}),
+    "adagrad": ({"eps": 1e-6}, "Adagrad", {"eps": 1e-6}),
+    "rmsprop": ({"alpha": 0.95}, "RMSprop", {"alpha": 0.95}),
+    "adadelta": ({"rho": 0.8, "eps": 1e-5}, "Adadelta", {"rho": 0.8, "eps": 1e-5}),
+    "adam": ({"beta1": 0.8, "beta2": 0.99, "eps": 1e-6}, "Adam", {"betas": (0.8, 0.99), "eps": 1e-6}),
+    "adamw": ({"beta2": 0.98}, "AdamW", {"betas": (0.9, 0.98)}),
+    "sgd": ({}, "SGD", {}),
+}
+"""Every rule with weight decay and with options that are not its defaults."""
+
+
+def begin(case, dtype="float64"):
+    p = params(dtype)
+    return p, make_optimizer(case.split("_")[0], p, **CASES[case][0])
+
+
+def descend(p, optimizer, steps):
+    for step in steps:
+        optimizer.update(gradients(p, step), RATE)
+
+
+def assert_same_bits(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+        assert a[name].dtype == b[name].dtype
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fifty_steps_equal_the_committed_numbers_of_pytorch(case):
+    p, optimizer = begin(case)
+    descend(p, optimizer, range(STEPS))
+    with np.load(ORACLE / "optim.npz") as oracle:
+        for name, a in p.items():
+            np.testing.assert_allclose(a, oracle[f"{case}.{name}"], rtol=0, atol=TOLERANCE)
+
+
+def test_every_rule_is_compared():
+    assert {case.split("_")[0] for case in CASES} == set(DECAYED) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_fifty_steps_equal_the_installed_pytorch(case):
+    pytest.importorskip("torch", reason="torch is not installed; the committed numbers are compared instead")
+    from make_optim import run
+
+    p, optimizer = begin(case)
+    descend(p, optimizer, range(STEPS))
+    theirs = run(*CASES[case][1:])
+    for name, a in p.items():
+        np.testing.assert_allclose(a, theirs[name], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rule", DECAYED)
+def test_decay_and_falling_rates_equal_the_installed_pytorch(rule, dtype):
+    """On L = 1/2 sum (tanh(w M + b) - y)^2, with gradients by hand here and by autograd there."""
+    torch = pytest.importorskip("torch", reason="torch is not installed; the committed numbers are compared instead")
+    rng = np.random.default_rng(7)
+    shapes = {"w": (3, 5), "b": (4,), "M": (5, 4), "y": (3, 4)}
+    given = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+    options, torch_class, torch_options = DECAYED[rule]
+    p = {"w": given["w"].copy(), "b": given["b"].copy()}
+    ours = make_optimizer(rule, p, weight_decay=0.1, **options)
+    tensors = {name: torch.tensor(a) for name, a in given.items()}
+    w, b = tensors["w"].requires_grad_(), tensors["b"].requires_grad_()
+    theirs = getattr(torch.optim, torch_class)([w, b], weight_decay=0.1, lr=RATE, **torch_options)
+    # 20 roundings a step, of the gradient and the rule; this descent contracts, so that they only add
+    tolerance = STEPS * 20 * np.finfo(dtype).eps
+    for step in range(STEPS):
+        rate = RATE * 0.98**step
+        t = np.tanh(p["w"] @ given["M"] + p["b"])
+        da = (t - given["y"]) * (1 - t * t)
+        ours.update({"w": da @ given["M"].T, "b": da.sum(axis=0)}, rate)
+        theirs.param_groups[0]["lr"] = rate
+        theirs.zero_grad()
+        (0.5 * (torch.tanh(w @ tensors["M"] + b) - tensors["y"]).square().sum()).backward()
+        theirs.step()
+        for name, tensor in (("w", w), ("b", b)):
+            assert p[name].dtype == dtype
+            np.testing.assert_allclose(p[name], tensor.detach().numpy(), rtol=0, atol=tolerance, err_msg=f"step {step}")
+    assert np.abs(p["w"] - given["w"]).max() > 0.01  # it went somewhere
+    assert all(m.dtype == dtype for moments in ours.slots.values() for m in moments.values())
+
+
+@pytest.mark.parametrize("rule", sorted(OPTIMIZERS.keys() - {"adamw"}))
+def test_weight_decay_is_a_term_of_the_gradient(rule):
+    decayed, plain = params(), params()
+    first, second = make_optimizer(rule, decayed, weight_decay=0.3), make_optimizer(rule, plain)
+    for step in range(5):
+        first.update(gradients(decayed, step), RATE)
+        second.update({name: 0.3 * plain[name] + g for name, g in gradients(plain, step).items()}, RATE)
+    assert_same_bits(decayed, plain)
+
+
+def test_adamw_without_decay_is_adam():
+    decoupled, plain = params(), params()
+    first, second = make_optimizer("adamw", decoupled, weight_decay=0), make_optimizer("adam", plain)
+    descend(decoupled, first, range(5))
+    descend(plain, second, range(5))
+    assert_same_bits(decoupled, plain)
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_float32_follows_float64(rule):
+    wide, narrow = params(), params("float32")
+    descend(wide, make_optimizer(rule, wide), range(5))
+    descend(narrow, make_optimizer(rule, narrow), range(5))
+    for name, a in narrow.items():
+        assert a.dtype == np.float32
+        # 5 steps of ten roundings of values up to 4; Adadelta's and Adam's quotients lose two more digits
+        np.testing.assert_allclose(a, wide[name], rtol=0, atol=5e-5)
+
+
+# What an update touches
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_updates_are_in_place_and_leave_gradients_alone(rule):
+    p = params()
+    arrays, grads = dict(p), gradients(p, 0)
+    before = {name: g.copy() for name, g in grads.items()}
+    for g in grads.values():
+        g.flags.writeable = False
+    make_optimizer(rule, p, weight_decay=0.1).update(grads, RATE)
+    for name in p:
+        assert p[name] is arrays[name]
+        assert not np.array_equal(p[name], params()[name])
+        np.testing.assert_array_equal(grads[name], before[name])
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_a_warm_update_allocates_no_array(rule):
+    params, grads = {"w": np.ones((100, 300))}, {"w": np.full((100, 300), 0.5)}
+    optimizer = make_optimizer(rule, params, weight_decay=0.1)
+    optimizer.update(grads, 0.1)
+    tracemalloc.start()
+    try:
+        optimizer.update(grads, np.float64(0.1))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < params["w"].nbytes / 20  # views and numbers only
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_a_changed_rate_reaches_the_parameters(rule):
+    schedule = make_schedule("step", 0.25, every=1, factor=0.5)
+    moved = []
+    for epoch in (0, 1):
+        params = {"w": np.zeros((2, 3))}  # from zero, halving is exact
+        make_optimizer(rule, params).update({"w": np.arange(1.0, 7).reshape(2, 3)}, schedule.rate(0, epoch))
+        moved.append(params["w"])
+    assert np.all(moved[0] < 0)
+    assert np.array_equal(moved[1], moved[0] / 2)
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_a_numpy_rate_does_not_change_the_bits(rule):
+    plain, numpy = params("float32"), params("float32")
+    make_optimizer(rule, plain).update(gradients(plain, 0), 0.1)
+    make_optimizer(rule, numpy).update(gradients(numpy, 0), np.float64(0.1))
+    assert_same_bits(plain, numpy)
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_layout_and_company_do_not_matter(rule):
+    """Transposed, strided and 0-d parameters, and one of another dtype beside, move as each would alone."""
+    rng = np.random.default_rng(3)
+    start, g = rng.standard_normal((4, 6)), rng.standard_normal((4, 6))
+    params = {
+        "fortran": np.asfortranarray(start),
+        "strided": np.repeat(start, 2, axis=1)[:, ::2],
+        "single": start.astype("float32"),
+        "scalar": np.array(start[0, 0]),
+    }
+    grads = {"fortran": g, "strided": g, "single": g.astype("float32"), "scalar": np.array(g[0, 0])}
+    alone, single = {"w": start.copy()}, {"w": start.astype("float32")}
+    together = make_optimizer(rule, params, weight_decay=0.1)
+    apart = make_optimizer(rule, alone, weight_decay=0.1), make_optimizer(rule, single, weight_decay=0.1)
+    for _ in range(3):
+        together.update(grads, 0.1)
+        apart[0].update({"w": g}, 0.1)
+        apart[1].update({"w": grads["single"]}, 0.1)
+    assert np.array_equal(params["fortran"], alone["w"])
+    assert np.array_equal(params["strided"], alone["w"])
+    assert np.array_equal(params["single"], single["w"])
+    assert np.array_equal(params["scalar"], alone["w"][0, 0])
+
+
+def test_parameters_outside_the_rule_are_frozen():
+    params, grads = {"w": np.ones(2)}, {"w": np.ones(2), "frozen": np.ones(3)}
+    make_optimizer("sgd", params).update(grads, 0.5)
+    assert np.array_equal(params["w"], [0.5, 0.5])
+
+
+# Memory
+
+
+def test_adam_stores_its_moments_uncorrected():
+    p = params()
+    g = gradients(p, 0)
+    adam = make_optimizer("adam", p, beta1=0.75, beta2=0.5)  # 1 - beta is exact
+    adam.update(g, 0.1)
+    for name in p:
+        np.testing.assert_array_equal(adam.slots["m"][name], 0.25 * g[name])
+        np.testing.assert_array_equal(adam.slots["v"][name], 0.5 * g[name] ** 2)
+        # corrected, they are g and g^2: the first step is the rate, but for eps / |g| and the rounding of p
+        np.testing.assert_allclose(params()[name] - p[name], 0.1 * np.sign(g[name]), rtol=1e-6)
+        assert np.abs(g[name]).min() > 0.01
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_resumed_optimizer_continues_to_the_bit(case, dtype):
+    whole, optimizer = begin(case, dtype)
+    descend(whole, optimizer, range(STEPS))
+    parts, first = begin(case, dtype)
+    descend(parts, first, range(25))
+    state, saved = first.state_dict(), {name: a.copy() for name, a in parts.items()}
+    first.update(gradients(parts, 99), 0.5)  # the state is a copy: going on does not reach it
+    second = make_optimizer(case.split("_")[0], saved, **CASES[case][0])
+    second.load_state_dict(state)
+    assert second.step == 25
+    descend(saved, second, range(25, STEPS))
+    assert_same_bits(saved, whole)
+
+
+def test_the_state_is_flat_and_named():
+    rule = make_optimizer("adadelta", {"w": np.zeros((2, 3)), "b": np.zeros(4)})
+    rule.update({"w": np.ones((2, 3)), "b": np.ones(4)}, 1.0)
+    state = rule.state_dict()
+    assert sorted(state) == [
+        "delta_average.b",
+        "delta_average.w",
+        "square_average.b",
+        "square_average.w",
+        "step",
+    ]
+    assert state["step"] == 1
+    assert state["square_average.b"] == pytest.approx(np.full(4, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"velocity.w": None}, "the state is not one of momentum for these parameters: velocity.w is missing"),
+        ({"m.w": np.zeros(3)}, "the state is not one of momentum for these parameters: m.w is unknown"),
+        ({"velocity.w": np.zeros(4)}, "velocity.w is float64 (4,); expected float64 (3,)"),
+        ({"velocity.w": np.zeros(3, "float32")}, "velocity.w is float32 (3,); expected float64 (3,)"),
+        ({"step": np.array(-1)}, "step is -1; it must be a whole number, 0 or more"),
+        ({"step": np.array(1.5)}, "step is 1.5; it must be a whole number, 0 or more"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(change, message):
+    rule = make_optimizer("momentum", {"b": np.zeros(2), "w": np.zeros(3)})
+    rule.update({"b": np.ones(2), "w": np.ones(3)}, 1.0)
+    state = {"velocity.b": np.full(2, 5.0), "velocity.w": np.full(3, 5.0), "step": np.array(7)} | change
+    with pytest.raises(UnrolledError) as error:
+        rule.load_state_dict({key: a for key, a in state.items() if a is not None})
+    assert str(error.value) == message
+    assert rule.step == 1
+    assert np.array_equal(rule.slots["velocity"]["b"], np.ones(2))
+
+
+def test_a_state_of_sums_is_not_taken_for_one_of_averages():
+    params = {"w": np.zeros(3)}
+    with pytest.raises(UnrolledError, match=r"square_average\.w is missing, square_sum.w is unknown"):
+        make_optimizer("rmsprop", params).load_state_dict(make_optimizer("adagrad", params).state_dict())
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "adamm",
+            {},
+            "no optimizer is called 'adamm'; did you mean 'adam'? "
+            "Known: sgd, momentum, nesterov, adagrad, rmsprop, adadelta, adam, adamw",
+        ),
+        (
+            "adam",
+            {"beta": 0.9},
+            "no option of adam is called 'beta'; did you mean 'beta2'? Known: weight_decay, beta1, beta2, eps",
+        ),
+        ("sgd", {"momentum": 0.9}, "no option of sgd is called 'momentum'. Known: weight_decay"),
+        ("adam", {"beta1": 1.0}, "beta1 of adam is 1.0; it must be at least 0 and below 1"),
+        ("momentum", {"momentum": -0.1}, "momentum of momentum is -0.1; it must be at least 0 and below 1"),
+        ("rmsprop", {"alpha": "0.95"}, "alpha of rmsprop is '0.95'; it must be at least 0 and below 1"),
+        ("adadelta", {"eps": math.nan}, "eps of adadelta is nan; it must be 0 or more"),
+        ("sgd", {"weight_decay": -1}, "weight_decay of sgd is -1; it must be 0 or more"),
+        ("sgd", {"weight_decay": True}, "weight_decay of sgd is True; it must be 0 or more"),
+    ],
+)
+def test_a_wrong_rule_or_option_is_named(name, options, message):
+    with pytest.raises(UnrolledError) as error:
+        make_optimizer(name, {"w": np.zeros(3)}, **options)
+    assert str(error.value) == message
+
+
+def test_parameters_are_floats():
+    with pytest.raises(UnrolledError) as error:
+        make_optimizer("adam", {"w": np.zeros(3, int)})
+    assert str(error.value) == "w has dtype int64; adam updates float32 or float64"
+
+
+@pytest.mark.parametrize(
+    ("grads", "rate", "message"),
+    [
+        ({"w": np.ones(3)}, 1.0, "b has no gradient; got those of w"),
+        ({"w": np.ones(3), "b": np.ones(1)}, 1.0, "the gradient of b has shape (1,); expected (2,)"),
+        ({"w": np.ones(3), "b": np.ones(2)}, math.nan, "learning rate is nan; it must be a number, 0 or more"),
+        ({"w": np.ones(3), "b": np.ones(2)}, -0.1, "learning rate is -0.1; it must be a number, 0 or more"),
+    ],
+)
+def test_an_update_that_cannot_be_right_changes_nothing(grads, rate, message):
+    params = {"w": np.zeros(3), "b": np.zeros(2)}
+    rule = make_optimizer("momentum", params)
+    with pytest.raises(UnrolledError) as error:
+        rule.update(grads, rate)
+    assert str(error.value) == message
+    assert rule.step == 0
+    assert not any(a.any() for a in (*params.values(), *rule.slots["velocity"].values()))
+
+
+# Clipping
+
+
+def some_gradients(dtype="float64"):
+    rng = np.random.default_rng(5)
+    return {"w": (3 * rng.standard_normal((4, 3))).astype(dtype), "b": rng.standard_normal(5).astype(dtype)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("limit", [0.0, 0.5, 5.0, 100.0, math.inf])
+@pytest.mark.parametrize("mode", ["norm", "value"])
+def test_clipping_is_pytorchs(mode, limit, dtype):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch live")
+    grads = some_gradients(dtype)
+    arrays = dict(grads)
+    theirs = {name: torch.zeros(g.shape, dtype=getattr(torch, dtype)) for name, g in grads.items()}
+    for name, p in theirs.items():
+        p.grad = torch.tensor(grads[name])
+    expected = float(np.linalg.norm(np.concatenate([g.ravel() for g in grads.values()]).astype("float64")))
+    if mode == "norm":
+        norm = clip_by_norm(grads, limit)
+        torch.nn.utils.clip_grad_norm_(list(theirs.values()), limit)
+    else:
+        norm = clip_by_value(grads, limit)
+        torch.nn.utils.clip_grad_value_(list(theirs.values()), limit)
+    assert norm == pytest.approx(expected, rel=20 * np.finfo(float).eps)  # 17 squares are added
+    for name, p in theirs.items():
+        assert grads[name] is arrays[name]
+        # PyTorch adds the 17 squares in the gradients' dtype
+        np.testing.assert_allclose(grads[name], p.grad.numpy(), rtol=20 * np.finfo(dtype).eps)
+
+
+def test_clipped_gradients_have_the_norm_asked_for():
+    grads = some_gradients()
+    before = global_norm(grads)
+    assert clip_by_norm(grads, 2.0) == before
+    assert global_norm(grads) == pytest.approx(2.0, rel=1e-6)  # PyTorch's 1e-6 keeps it just below
+    assert global_norm(grads) < 2
+
+
+def test_the_norm_does_not_overflow_float32_nor_depend_on_the_order():
+    big = {"b": np.full(4, 1e30, "float32"), "a": np.full(5, 1e-3, "float32")}
+    assert global_norm(big) == pytest.approx(2e30, rel=1e-6)  # 1e30 in float32
+    rng = np.random.default_rng(1)
+    grads = {name: rng.standard_normal(7) for name in "abcde"}
+    assert len({global_norm(dict(order)) for order in permutations(grads.items())}) == 1
+    assert global_norm({}) == 0
+
+
+@pytest.mark.parametrize("clip", [clip_by_norm, clip_by_value])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_not_finite_can_be_named_after_clipping(clip, bad):
+    grads = some_gradients()
+    assert first_nonfinite(grads) is None
+    grads["b"][3] = bad
+    before = grads["w"].copy()
+    assert not math.isfinite(clip(grads, 1.0))
+    assert first_nonfinite(grads) == "b"
+    assert np.array_equal(grads["w"], before)
+
+
+@pytest.mark.parametrize("clip", [clip_by_norm, clip_by_value])
+@pytest.mark.parametrize("limit", [-1.0, math.nan])
+def test_a_limit_is_not_negative(clip, limit):
+    with pytest.raises(UnrolledError) as error:
+        clip(some_gradients(), limit)
+    assert str(error.value) == f"clipping limit is {limit}; it must be 0 or more (infinity: no limit)"
+
+
+# Schedules
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "values"),
+    [
+        ("constant", {}, {(0, 0): 0.4, (999, 50.5): 0.4}),
+        (
+            "exponential",
+            {"decay": 0.5, "after": 3},
+            {(0, 0): 0.4, (0, 2.99): 0.4, (0, 3): 0.2, (0, 3.99): 0.2, (0, 4): 0.1, (0, 5.5): 0.05},
+        ),
+        ("exponential", {"decay": 0.5, "after": 0}, {(0, 0): 0.4, (0, 0.9): 0.4, (0, 1): 0.2, (0, 2): 0.1}),
+        ("exponential", {"decay": 0.5, "after": 2.5}, {(0, 2.9): 0.4, (0, 3): 0.2}),
+        (
+            "step",
+            {"every": 2, "factor": 0.5},
+            {(0, 0): 0.4, (0, 1.99): 0.4, (0, 2): 0.2, (0, 3.9): 0.2, (0, 4): 0.1},
+        ),
+        ("step", {"every": 0.5, "factor": 0.5}, {(0, 0.49): 0.4, (0, 0.5): 0.2, (0, 1): 0.1}),
+        (
+            "cosine",
+            {"warmup": 4, "total": 12, "floor": 0.1},
+            # halfway between 0.4 and 0.04; at a quarter cos is 1 / sqrt(2)
+            {(0, 0): 0.1, (1, 0): 0.2, (3, 0): 0.4, (4, 0): 0.4, (8, 0): 0.22, (12, 0): 0.04, (99, 0): 0.04}
+            | {(6, 0): 0.04 + 0.18 * (1 + math.sqrt(0.5))},
+        ),
+        ("cosine", {"warmup": 4, "total": 2}, {(0, 0): 0.1, (1, 0): 0.2}),
+    ],
+)
+def test_rates_by_hand(name, options, values):
+    schedule = make_schedule(name, 0.4, **options)
+    for (step, epoch), rate in values.items():
+        assert schedule.rate(step, epoch) == pytest.approx(rate, rel=1e-14), (step, epoch)
+        schedule.observe(1.0)  # only the plateau listens
+        assert schedule.rate(step, epoch) == pytest.approx(rate, rel=1e-14), (step, epoch)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2.5, 3, 10])
+def test_exponential_decay_is_char_rnns(after):
+    """char-rnn counts updates from 1 and looks for a decay after each whole epoch."""
+    updates, rate, theirs = 7, 2e-3, []
+    for i in range(1, 14 * updates + 1):
+        theirs.append(rate)
+        if i % updates == 0 and i / updates >= after:
+            rate *= 0.97
+    schedule = make_schedule("exponential", 2e-3, decay=0.97, after=after)
+    ours = [schedule.rate(step, step / updates) for step in range(14 * updates)]
+    assert ours == pytest.approx(theirs, rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "theirs", "their_options"),
+    [
+        ("exponential", {"decay": 0.9, "after": 1}, "ExponentialLR", {"gamma": 0.9}),
+        ("step", {"every": 5, "factor": 0.5}, "StepLR", {"step_size": 5, "gamma": 0.5}),
+        ("cosine", {"total": 30, "floor": 0.05}, "CosineAnnealingLR", {"T_max": 30, "eta_min": 0.05 * 0.4}),
+    ],
+)
+def test_rates_are_pytorchs(name, options, theirs, their_options):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch live")
+    rule = torch.optim.SGD([torch.zeros(2)], lr=0.4)
+    scheduler = getattr(torch.optim.lr_scheduler, theirs)(rule, **their_options)
+    schedule = make_schedule(name, 0.4, **options)
+    for n in range(30):
+        # PyTorch's are recurrences: each rate comes of the one before, with its rounding
+        assert schedule.rate(n, n) == pytest.approx(rule.param_groups[0]["lr"], rel=1e-12), n
+        rule.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_plateau_is_pytorchs(patience):
+    torch = pytest.importorskip("torch", reason="compares with PyTorch live")
+    rule = torch.optim.SGD([torch.zeros(2)], lr=0.4)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(rule, factor=0.5, patience=patience, threshold=0)
+    schedule = make_schedule("plateau", 0.4, factor=0.5, patience=patience)
+    rates = []
+    for loss in (3.0, 2.5, 2.6, 2.5, 2.7, 2.4, 2.8, 2.8, 2.8, 2.8, math.nan, 2.8, 2.3, 2.3):
+        schedule.observe(loss)
+        scheduler.step(loss)
+        rates.append(schedule.rate(0, 0))
+        assert rates[-1] == rule.param_groups[0]["lr"]
+    assert rates[0] == 0.4
+    assert rates[-1] < 0.4
+
+
+def test_a_plateau_by_hand():
+    schedule = make_schedule("plateau", 0.4, factor=0.25, patience=1)
+    rates = []
+    for loss in (3.0, 3.1, 3.0, 2.9, 3.0, 3.0, 3.0):
+        schedule.observe(loss)
+        rates.append(schedule.rate(0, 0))
+    assert rates == [0.4, 0.4, 0.1, 0.1, 0.1, 0.025, 0.025]
+
+
+@pytest.mark.parametrize("seen", [0, 4])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_resumes_from_strict_json(name, seen):
+    options = {"total": 9} if name == "cosine" else {}
+    whole, resumed = make_schedule(name, 0.4, **options), make_schedule(name, 0.4, **options)
+    losses = [3.0, 3.1, 2.9, 3.0, 2.95, 2.8, 2.9]
+    for loss in losses[:seen]:
+        whole.observe(loss)
+    resumed.load_state_dict(json.loads(json.dumps(whole.state_dict(), allow_nan=False)))
+    for n, loss in enumerate(losses[seen:]):
+        whole.observe(loss)
+        resumed.observe(loss)
+        assert resumed.rate(n, n) == whole.rate(n, n)
+    assert resumed.state_dict() == whole.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "message"),
+    [
+        ("constant", {"best": 1.0}, "the state holds best; the constant schedule's holds nothing"),
+        ("plateau", {}, "the state holds nothing; the plateau schedule's holds bad, best, scale"),
+        (
+            "plateau",
+            {"best": 1.0, "bad": None, "scale": 1.0},
+            "the plateau schedule's state holds bad None and scale 1.0; both must be numbers",
+        ),
+    ],
+)
+def test_a_schedule_refuses_the_state_of_another(name, state, message):
+    with pytest.raises(UnrolledError) as error:
+        make_schedule(name, 0.4).load_state_dict(state)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "options", "message"),
+    [
+        (
+            "cosin",
+            0.1,
+            {},
+            "no schedule is called 'cosin'; did you mean 'cosine'? Known: constant, exponential, step, cosine, plateau",
+        ),
+        ("constant", -1.0, {}, "learning rate is -1.0; it must be a number, 0 or more"),
+        ("constant", math.nan, {}, "learning rate is nan; it must be a number, 0 or more"),
+        ("constant", "0.1", {}, "learning rate is '0.1'; it must be a number, 0 or more"),
+        ("constant", 0.1, {"decay": 0.9}, "the constant schedule takes no options; got 'decay'"),
+        (
+            "step",
+            0.1,
+            {"evry": 2},
+            "no option of the step schedule is called 'evry'; did you mean 'every'? Known: every, factor",
+        ),
+        ("step", 0.1, {"every": 0}, "every of the step schedule is 0; it must be above 0"),
+        (
+            "exponential",
+            0.1,
+            {"decay": 97},
+            "decay of the exponential schedule is 97; it must be above 0 and at most 1",
+        ),
+        ("exponential", 0.1, {"after": -1}, "after of the exponential schedule is -1; it must be 0 or more"),
+        ("cosine", 0.1, {}, "the cosine schedule needs total, the number of steps it runs over"),
+        ("cosine", 0.1, {"total": 0}, "total of the cosine schedule is 0; it must be a whole number, 1 or more"),
+        ("cosine", 0.1, {"total": 9, "floor": 2}, "floor of the cosine schedule is 2; it must be from 0 to 1"),
+        (
+            "plateau",
+            0.1,
+            {"patience": 1.5},
+            "patience of the plateau schedule is 1.5; it must be a whole number, 0 or more",
+        ),
+        ("plateau", 0.1, {"factor": 0}, "factor of the plateau schedule is 0; it must be above 0 and at most 1"),
+    ],
+)
+def test_a_wrong_schedule_or_option_is_named(name, base, options, message):
+    with pytest.raises(UnrolledError) as error:
+        make_schedule(name, base, **options)
+    assert str(error.value) == message
+
+
+def test_the_registry_says_what_each_rule_is():
+    for name, rule in OPTIMIZERS.items():
+        assert rule.name == name
+        assert rule.rate > 0
+        assert rule.paper
+        assert rule.about
+        assert "\n" not in rule.about
