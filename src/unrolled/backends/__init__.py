@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from .. import scan
 from ..cells import Cell
-from ..errors import UnrolledError, suggest
+from ..errors import UnrolledError, Unsupported, suggest
 
 
 class Backend(Protocol):
@@ -39,19 +39,52 @@ class Reference:
     backward = staticmethod(scan.backward)
 
 
-BACKENDS: dict[str, Backend] = {"reference": Reference()}
+REFERENCE = Reference()
+
+
+def _load() -> tuple[dict[str, Backend], str | None]:
+    """Return the backends of this installation, and why the native one is not among them (None if it is)."""
+    try:
+        from . import cpu
+    except ImportError as error:
+        return {"auto": REFERENCE, "reference": REFERENCE}, f"the native engine did not load ({error})"
+    return {"auto": cpu.Auto(), "cpu": cpu.Cpu(), "reference": REFERENCE}, None
+
+
+BACKENDS, _missing = _load()
 
 
 def choose(name: str) -> Backend:
     """Return the backend of that name; `auto` is the fastest that works here.
 
+    Raises
+    ------
+    UnrolledError
+        If there is no such backend, or the native engine is asked for and was not built; the message says why.
+
     Examples
     --------
-    >>> choose("auto").name
+    >>> choose("reference").name
     'reference'
     """
-    if name == "auto":
-        return BACKENDS["reference"]
+    if name == "cpu" and _missing:
+        raise Unsupported(f"backend 'cpu': {_missing}. Install with a C++ compiler at hand, or use 'auto'.")
     if name not in BACKENDS:
-        raise UnrolledError(suggest("backend", name, ["auto", *BACKENDS]))
+        raise UnrolledError(suggest("backend", name, list(BACKENDS)))
     return BACKENDS[name]
+
+
+def reason(cell: Cell, dtype: Any = "float32") -> str | None:
+    """Say why `auto` runs a cell on the reference; None if the native engine runs it.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> reason(CELLS["lstm"], "complex128") is None
+    False
+    """
+    if _missing:
+        return _missing
+    from . import cpu
+
+    return cpu.reason(cell, dtype)

@@ -1,0 +1,56 @@
+"""The compiled module: see csrc/engine.cpp."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+def instruction_sets() -> list[str]: ...
+def instruction_set() -> str: ...
+def vector_bytes() -> int: ...
+def select(name: str) -> None: ...
+def cells() -> list[str]: ...
+def set_threads(n: int) -> None: ...
+def get_threads() -> int: ...
+def empty32(shape: Sequence[int]) -> Array: ...
+def empty64(shape: Sequence[int]) -> Array: ...
+def forward32(
+    cell: str,
+    dims: Sequence[int],
+    x: Array,
+    w: Mapping[str, Array | None],
+    live: Array | None,
+    keep: Sequence[Array | None],
+    states: Sequence[Array],
+    proposed: Sequence[Array],
+    gates: Array,
+    y: Array | None,
+    /,
+) -> None: ...
+
+forward64 = forward32
+
+def backward32(
+    cell: str,
+    dims: Sequence[int],
+    x: Array,
+    w: Mapping[str, Array | None],
+    live: Array | None,
+    keep: Sequence[Array | None],
+    states: Sequence[Array],
+    proposed: Sequence[Array],
+    gates: Array,
+    dy: Array,
+    dstate: Sequence[Array],
+    dx: Array | None,
+    grads: Mapping[str, Array | None],
+    /,
+) -> None: ...
+
+backward64 = backward32
+
+def map32(name: str, x: Array, y: Array, /) -> None: ...
+
+map64 = map32

@@ -1,0 +1,385 @@
+"""The native backend: the recurrence of `unrolled.scan` as one compiled call a layer and direction.
+
+The contract is `scan.forward`'s and `scan.backward`'s. The engine keeps hidden units in panels of one vector, the last
+one padded with zeros; arrays that leave here are views without the padding, and a tape's gates are put in order when
+they are first read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import scan
+from ..cells import CELLS, Cell
+from ..errors import UnrolledError, Unsupported
+from . import _engine
+
+Array = scan.Array
+_DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
+BY_PANELS_BATCH = 2
+"""Batches up to this share the hidden units of a step among threads; larger ones share the rows."""
+
+
+@dataclass(frozen=True)
+class EngineTape:
+    """What one layer remembers of a forward pass; the same fields as `scan.Tape`, gates read on demand.
+
+    Attributes
+    ----------
+    x, live, keep : as in `scan.Tape`
+    states : the cell's State of (T + 1, B, H) views; entry 0 is the initial state
+    proposed : State of (T, B, H) views; the cell's new states before `keep`
+    packed : (P, T B, slots, W) the gates as the engine keeps them: P panels of W units
+    """
+
+    cell: Cell
+    w: scan.Params
+    x: Array
+    states: Any
+    live: Array | None
+    keep: Any
+    proposed: Any
+    packed: Array
+    _y: Array
+
+    @cached_property
+    def gates(self) -> Any:
+        """The cell's gates, each (T, B, H)."""
+        steps, batch, hidden = self.proposed.h.shape
+        panels, _, slots, width = self.packed.shape
+        ordered = self.packed.reshape(panels, steps, batch, slots, width).transpose(3, 1, 2, 0, 4)
+        fields = self.cell.gates._fields  # type: ignore[attr-defined]
+        return self.cell.gates(
+            *(ordered[n].reshape(steps, batch, panels * width)[..., :hidden] for n in range(len(fields)))
+        )
+
+    @property
+    def y(self) -> Array:
+        """Outputs (T, B, H): the hidden states, 0 where a sequence is over."""
+        return self._y
+
+    @property
+    def state(self) -> Any:
+        """The final State of (B, H) arrays."""
+        return type(self.states)(*(field[-1] for field in self.states))
+
+
+def reason(cell: Cell, dtype: Any) -> str | None:
+    """Say why the engine does not run a cell in a dtype; None if it does.
+
+    Examples
+    --------
+    >>> reason(CELLS["lstm"], "float32")
+    >>> reason(CELLS["lstm"], "complex128")
+    'cpu runs float32 and float64, not complex128'
+    """
+    if np.dtype(dtype) not in _DTYPES:
+        return f"cpu runs float32 and float64, not {np.dtype(dtype)}"
+    if CELLS.get(cell.name) is not cell or cell.name not in _engine.cells():
+        return f"the engine has no kernels for the cell {cell.name!r}: they are written for the cells of unrolled.cells"
+    return None
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    return (_engine.empty32 if np.dtype(dtype).itemsize == 4 else _engine.empty64)(shape)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    a = _empty(shape, dtype)
+    a.fill(0)
+    return a
+
+
+def _padded(hidden: int, dtype: Any) -> tuple[int, int]:
+    """Units of a vector, and `hidden` rounded up to whole vectors."""
+    width = _engine.vector_bytes() // np.dtype(dtype).itemsize
+    return width, -(-hidden // width) * width
+
+
+def _padded_state(field: Array, padded: int, dtype: Any) -> Array:
+    """Return (B, H) copied to (B, Hp), zeros in the padding."""
+    out = _empty((field.shape[0], padded), dtype)
+    out[:, : field.shape[1]] = field
+    out[:, field.shape[1] :] = 0
+    return out
+
+
+def _rows(a: Array, dtype: Any) -> Array:
+    """(T, B, N) as a matrix (T B, N) whose rows are contiguous: a view where that is possible."""
+    steps, batch, width = a.shape
+    size = np.dtype(dtype).itemsize
+    if a.dtype == dtype and a.flags.aligned:
+        inner = width <= 1 or a.strides[2] == size
+        if inner and a.strides[1] >= width * size and a.strides[1] % size == 0 and a.size:
+            if steps == 1 or a.strides[0] == batch * a.strides[1]:
+                return np.lib.stride_tricks.as_strided(a, (steps * batch, width), (a.strides[1], size), writeable=False)
+    return np.ascontiguousarray(a, dtype).reshape(steps * batch, width)
+
+
+def _weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
+    """Return the parameters under the engine's names, contiguous."""
+    names = {name: name for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    names["params"] = cell.params_name
+    return {ours: np.ascontiguousarray(w[name], dtype) if name in w else None for ours, name in names.items()}
+
+
+def _mask(mask: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """Return a mask as contiguous bytes of that shape."""
+    if mask is None:
+        return None
+    if mask.ndim < len(shape):
+        mask = mask[..., None]
+    return np.ascontiguousarray(np.broadcast_to(mask, shape)).view(np.uint8)
+
+
+def _dims(cell: Cell, w: scan.Params, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
+    """Return the sizes of a call, as csrc/engine.cpp lists them."""
+    rows, gates = len(cell.rows), len(cell.gates._fields)  # type: ignore[attr-defined]
+    params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
+    slots = max(rows, gates) if record else rows
+    inputs, columns = w["weight_ih"].shape[1], cell.operand_width * hidden
+    by_panels = batch <= BY_PANELS_BATCH
+    return [steps, batch, inputs, hidden, rows, columns, slots, params, record, by_panels]
+
+
+def _call(name: str, dtype: Any) -> Any:
+    return getattr(_engine, name + _DTYPES[np.dtype(dtype)])
+
+
+def _refuse(cell: Cell, dtype: Any) -> None:
+    why = reason(cell, dtype)
+    if why is not None:
+        raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
+
+
+def forward(
+    cell: Cell, w: scan.Params, x: Array, s: Any, *, live: Array | None = None, keep: Any = None, record: bool = True
+) -> tuple[Array, Any, EngineTape | None]:
+    """Run all steps, as `scan.forward`.
+
+    Raises
+    ------
+    Unsupported
+        If the engine has no kernels for this cell or dtype.
+
+    Examples
+    --------
+    >>> w = {"weight_ih": np.ones((5, 3)), "weight_hh": np.ones((5, 5))}
+    >>> y, s, tape = forward(CELLS["rnn_tanh"], w, np.zeros((7, 2, 3)), CELLS["rnn_tanh"].state(np.zeros((2, 5))))
+    >>> y.shape, s.h.shape
+    ((7, 2, 5), (2, 5))
+    """
+    steps, batch = x.shape[:2]
+    tokens = x.dtype.kind in "iu"
+    dtype = np.result_type(*w.values(), *s, *([] if tokens else [x]))
+    _refuse(cell, dtype)
+    if live is not None:  # padding may hold anything, NaN too: it must not reach a product
+        x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
+    hidden = s[0].shape[-1]
+    width, padded = _padded(hidden, dtype)
+    slots = [steps + 1 if record or n == 0 else 2 for n in range(len(s))]
+    states = [_empty((n, batch, padded), dtype) for n in slots]
+    for field, start in zip(states, s, strict=True):
+        field[0, :, :hidden] = start
+        field[0, :, hidden:] = 0
+    proposed = [_empty((steps, batch, padded), dtype) for _ in s] if record and keep is not None else []
+    dims = _dims(cell, w, steps, batch, hidden, record=record)
+    gates = _empty((padded // width, steps * batch, dims[6], width), dtype)
+    y = states[0][1:] if live is None else _empty((steps, batch, padded), dtype)
+    masks = [] if keep is None else [_mask(m, (steps, batch, hidden)) for m in keep]
+    _call("forward", dtype)(
+        cell.name,
+        dims,
+        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else _rows(x, dtype),
+        _weights(cell, w, dtype),
+        _mask(live, (steps, batch)),
+        masks,
+        states,
+        proposed,
+        gates,
+        None if live is None else y,
+    )
+    y = y[..., :hidden]
+    final = type(s)(*(f[steps % len(f), :, :hidden] for f in states))  # the last slot, or the one whose turn it was
+    if not record:
+        return y, final, None
+    kept = type(s)(*(f[..., :hidden] for f in states))
+    new = type(s)(*(f[..., :hidden] for f in proposed)) if proposed else type(s)(*(f[1:] for f in kept))
+    return y, final, EngineTape(cell, w, x, kept, live, keep, new, gates, y)
+
+
+def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
+    """Carry gradients back through all steps, as `scan.backward`.
+
+    Examples
+    --------
+    >>> w = {"weight_ih": np.ones((5, 3)), "weight_hh": np.ones((5, 5))}
+    >>> zero = CELLS["rnn_tanh"].state(np.zeros((2, 5)))
+    >>> y, s, tape = forward(CELLS["rnn_tanh"], w, np.zeros((7, 2, 3)), zero)
+    >>> dx, ds, grads = backward(tape, np.ones_like(y), zero)
+    >>> dx.shape, sorted(grads)
+    ((7, 2, 3), ['weight_hh', 'weight_ih'])
+    """
+    cell, w, x, dtype = tape.cell, tape.w, tape.x, tape.packed.dtype
+    steps, batch, hidden = dy.shape
+    width, padded = _padded(hidden, dtype)
+    tokens = x.dtype.kind in "iu"
+    dims = _dims(cell, w, steps, batch, hidden, record=True)
+    inputs = dims[2]
+    dx = None if tokens else _empty((steps, batch, -(-inputs // width) * width), dtype)
+    dstate = [_padded_state(np.broadcast_to(f, (batch, hidden)), padded, dtype) for f in ds]
+    weights = _weights(cell, w, dtype)
+    # The engine writes every gradient, but for the columns beyond a narrow stage's operand, and where no steps are.
+    written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
+    grads = {
+        name: None if a is None else (_empty if written else _zeros)(a.shape, dtype) for name, a in weights.items()
+    }
+    masks = [] if tape.keep is None else [_mask(m, (steps, batch, hidden)) for m in tape.keep]
+    _call("backward", dtype)(
+        cell.name,
+        dims,
+        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else _rows(x, dtype),
+        weights,
+        _mask(tape.live, (steps, batch)),
+        masks,
+        [_whole(f, padded) for f in tape.states],
+        [] if tape.keep is None else [_whole(f, padded) for f in tape.proposed],
+        tape.packed,
+        _rows(dy, dtype),
+        dstate,
+        dx,
+        grads,
+    )
+    named = {cell.params_name if name == "params" else name: g for name, g in grads.items() if g is not None}
+    new = type(ds)(*(f[:, :hidden] for f in dstate))
+    return None if dx is None else dx[..., :inputs], new, named
+
+
+def _whole(view: Array, padded: int) -> Array:
+    """Return the padded array (N, B, Hp) that a view (N, B, H) of the tape looks into."""
+    return np.lib.stride_tricks.as_strided(view, (*view.shape[:2], padded), view.strides)
+
+
+def set_threads(n: int) -> None:
+    """Use `n` threads from now on; results are the same, to the bit, for every number.
+
+    Examples
+    --------
+    >>> before = get_threads()
+    >>> set_threads(1)
+    >>> get_threads()
+    1
+    >>> set_threads(before)
+    """
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= 1024:
+        raise UnrolledError(f"the number of threads is {n!r}; it must be a whole number from 1 to 1024")
+    _engine.set_threads(int(n))
+
+
+def get_threads() -> int:
+    """Return how many threads the engine uses.
+
+    Examples
+    --------
+    >>> get_threads() >= 1
+    True
+    """
+    return _engine.get_threads()
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, hyper-threads counted once.
+
+    Examples
+    --------
+    >>> physical_cores() >= 1
+    True
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    allowed = os.sched_getaffinity(0)
+    siblings = {_siblings(cpu) for cpu in allowed}
+    return max(1, len(siblings))
+
+
+def _siblings(cpu: int) -> str:
+    """Name of the core that a logical processor belongs to."""
+    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return str(cpu)
+
+
+def _start() -> None:
+    """Take the number of threads and the instruction set from the environment."""
+    for name in ("UNROLLED_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").split(",")[0].strip()
+        if text:
+            if not text.isdigit() or not 1 <= int(text) <= 1024:
+                raise UnrolledError(f"{name} is {text!r}; it must be a whole number from 1 to 1024")
+            _engine.set_threads(int(text))
+            break
+    else:
+        _engine.set_threads(physical_cores())
+    wanted = os.environ.get("UNROLLED_ISA", "")
+    if wanted:
+        known = _engine.instruction_sets()
+        if wanted not in known:
+            raise UnrolledError(f"UNROLLED_ISA is {wanted!r}; this machine and this build have {', '.join(known)}")
+        _engine.select(wanted)
+
+
+_start()
+
+
+class Cpu:
+    """The native engine; the contract is in `unrolled.scan`."""
+
+    name = "cpu"
+    forward = staticmethod(forward)
+    backward = staticmethod(backward)
+
+
+class Auto:
+    """The engine where it has kernels for the cell and the dtype, else the reference; `reason` says which."""
+
+    name = "cpu"
+
+    @staticmethod
+    def forward(
+        cell: Cell,
+        w: scan.Params,
+        x: Array,
+        s: Any,
+        *,
+        live: Array | None = None,
+        keep: Any = None,
+        record: bool = True,
+    ) -> tuple[Array, Any, Any]:
+        """Run all steps where that is fastest."""
+        dtype = np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
+        run = scan.forward if reason(cell, dtype) else forward
+        return run(cell, w, x, s, live=live, keep=keep, record=record)
+
+    @staticmethod
+    def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
+        """Carry gradients back on the backend that ran forward."""
+        return backward(tape, dy, ds) if isinstance(tape, EngineTape) else scan.backward(tape, dy, ds)
+
+
+def instruction_set() -> str:
+    """Name of the instruction set that runs.
+
+    Examples
+    --------
+    >>> instruction_set() in _engine.instruction_sets()
+    True
+    """
+    return _engine.instruction_set()

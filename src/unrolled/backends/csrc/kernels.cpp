@@ -1,0 +1,55 @@
+// All kernels of one instruction set. Compiled once for each, with UNROLLED_ISA its name (also the namespace that
+// keeps the copies apart) and UNROLLED_BYTES the width of its vectors.
+
+#include "kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace unrolled {
+namespace UNROLLED_ISA {
+
+#include "simd.h"
+// after simd.h
+#include "math.h"
+#include "tile.h"
+// after tile.h
+#include "emitted/cells.inc"
+#include "scan.h"
+
+template <class T, Vec<T> (*f)(Vec<T>)>
+static void map(const T* x, T* y, long n) {
+  const FlushDenormals flush;
+  for (long i = 0; i < n; i += W<T>) store(y + i, f(load(x + i, n - i)), n - i);
+}
+
+static Vec<float> exp32(Vec<float> x) { return exp(x); }
+static Vec<float> tanh32(Vec<float> x) { return tanh(x); }
+static Vec<double> exp64(Vec<double> x) { return exp(x); }
+static Vec<double> tanh64(Vec<double> x) { return tanh(x); }
+
+template <class C>
+static constexpr CellKernels cell() {
+  return {C::name,
+          {Entry<float, C>::forward_work, Entry<float, C>::forward, Entry<float, C>::backward_work, Entry<float, C>::backward},
+          {Entry<double, C>::forward_work, Entry<double, C>::forward, Entry<double, C>::backward_work, Entry<double, C>::backward}};
+}
+
+static const CellKernels cells[] = {
+#define UNROLLED_CELL(C) cell<C>(),
+    UNROLLED_CELLS
+#undef UNROLLED_CELL
+};
+
+#define UNROLLED_TEXT(x) #x
+#define UNROLLED_NAME(x) UNROLLED_TEXT(x)
+
+extern const Kernels kernels;  // a const is private to its file unless it says so
+const Kernels kernels = {UNROLLED_NAME(UNROLLED_ISA), UNROLLED_BYTES, cells, sizeof(cells) / sizeof(cells[0]),
+                         {map<float, exp32>, map<float, tanh32>}, {map<double, exp64>, map<double, tanh64>}};
+
+}  // namespace UNROLLED_ISA
+}  // namespace unrolled

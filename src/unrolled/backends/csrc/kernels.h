@@ -1,0 +1,70 @@
+// What an instruction set's kernels offer to the module: one table of functions, and the plain data they take.
+#pragma once
+
+#include <stddef.h>
+
+#include "team.h"
+
+namespace unrolled {
+
+constexpr int MAX_FIELDS = 4;  // state fields of a cell
+
+// One layer in one direction. Letters as in scan.py: T steps, B rows, I inputs, H units, R row blocks of the weights,
+// K columns of weight_hh. P panels of W units (one vector); Hp = P W is H padded. Padded units hold zeros.
+template <class T>
+struct Layer {
+  long steps, batch, inputs, hidden;
+  long slots;               // vectors a panel keeps of a step: the larger of R and the number of gates
+  bool record;              // keep gates and every state
+  bool by_panels;           // threads share the hidden units of every step, not the rows of the batch
+  const T* x;               // (T B, I), rows x_row apart; or null
+  long x_row;
+  const long long* tokens;  // (T B) one-hot inputs; or null
+  const T *weight_ih, *weight_hh;  // (R H, I), (R H, K)
+  const T *bias_ih, *bias_hh;      // (R H) or null
+  const T* params;                 // (number, H) per-unit parameters or null
+  const unsigned char* live;              // (T B) or null; 0: the row's sequence is over
+  const unsigned char* keep[MAX_FIELDS];  // (T B, H) or null; 1: the unit keeps its old state
+  T* states[MAX_FIELDS];    // (T + 1, B, Hp); without a record (2, B, Hp), used in turn, but for the first field
+  T* proposed[MAX_FIELDS];  // (T, B, Hp) new states before `keep`; or null
+  T* gates;                 // (P, T B, slots, W): the inputs' pre-activations, which the gates then replace
+  T* y;                     // (T B, Hp) outputs with zeros where a row is over; or null where `live` is
+  // Backward.
+  const T* dy;            // (T B, H), rows dy_row apart
+  long dy_row;
+  T* dstate[MAX_FIELDS];  // (B, Hp): gradient of the final state, then of the initial one
+  T* dx;                  // (T B, dx_row), dx_row being I padded; or null
+  long dx_row;
+  T *d_weight_ih, *d_weight_hh, *d_bias_ih, *d_bias_hh, *d_params;  // as the parameters; null where there is none
+};
+
+template <class T>
+struct ScanKernels {
+  size_t (*forward_work)(const Layer<T>&, int threads);  // bytes of scratch memory that a call needs
+  void (*forward)(const Layer<T>&, char* work, const Worker&);
+  size_t (*backward_work)(const Layer<T>&, int threads);
+  void (*backward)(const Layer<T>&, char* work, const Worker&);
+};
+
+struct CellKernels {
+  const char* name;
+  ScanKernels<float> f32;
+  ScanKernels<double> f64;
+};
+
+template <class T>
+struct ArrayKernels {
+  void (*exp)(const T* x, T* y, long n);   // for the tests of accuracy
+  void (*tanh)(const T* x, T* y, long n);
+};
+
+struct Kernels {
+  const char* name;
+  int bytes;  // of a vector
+  const CellKernels* cells;
+  int cell_count;
+  ArrayKernels<float> f32;
+  ArrayKernels<double> f64;
+};
+
+}  // namespace unrolled

@@ -1,0 +1,155 @@
+// Vectors of one register, for float and double, from the compilers' vector extensions. Included inside the namespace
+// of an instruction set; UNROLLED_BYTES is the width of its registers.
+#pragma once
+
+template <class T>
+struct Lanes;
+
+template <>
+struct Lanes<float> {
+  typedef float V __attribute__((vector_size(UNROLLED_BYTES)));
+  typedef float Loose __attribute__((vector_size(UNROLLED_BYTES), aligned(4), may_alias));
+  typedef int I __attribute__((vector_size(UNROLLED_BYTES)));
+  typedef unsigned U __attribute__((vector_size(UNROLLED_BYTES)));
+};
+
+template <>
+struct Lanes<double> {
+  typedef double V __attribute__((vector_size(UNROLLED_BYTES)));
+  typedef double Loose __attribute__((vector_size(UNROLLED_BYTES), aligned(8), may_alias));
+  typedef long I __attribute__((vector_size(UNROLLED_BYTES)));
+  typedef unsigned long U __attribute__((vector_size(UNROLLED_BYTES)));
+};
+
+template <class T>
+using Vec = typename Lanes<T>::V;
+
+template <class T>
+constexpr int W = UNROLLED_BYTES / sizeof(T);  // units in a vector
+
+typedef Vec<float> F;
+typedef Vec<double> D;
+
+#define INLINE static inline __attribute__((always_inline))
+
+template <class V>
+INLINE V splat(double x) {
+  typedef decltype(V{}[0] + V{}[0]) T;
+  return T(x) - V{};  // x - 0 is x, for -0 too
+}
+
+template <class T>
+INLINE Vec<T> broadcast(const T* p) {
+  return *p - Vec<T>{};
+}
+
+template <class T>
+INLINE Vec<T> load(const T* p) {
+  return *reinterpret_cast<const typename Lanes<T>::Loose*>(p);
+}
+
+template <class T>
+INLINE void store(T* p, Vec<T> v) {
+  *reinterpret_cast<typename Lanes<T>::Loose*>(p) = v;
+}
+
+// The first n lanes of memory, zeros in the others; nothing beyond is read.
+template <class T>
+INLINE Vec<T> load(const T* p, long n) {
+  if (__builtin_expect(n >= W<T>, 1)) return load(p);
+  alignas(64) T lanes[W<T>] = {};
+  for (long i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+
+template <class T>
+INLINE void store(T* p, Vec<T> v, long n) {
+  if (__builtin_expect(n >= W<T>, 1)) return store(p, v);
+  alignas(64) T lanes[W<T>];
+  store(lanes, v);
+  for (long i = 0; i < n; ++i) p[i] = lanes[i];
+}
+
+// a b + c with one rounding where the machine has that instruction: chosen here, never by the compiler
+// (-ffp-contract=off), so that the same sum has the same bits in every kernel that it occurs in.
+#if defined(__AVX512F__) && UNROLLED_BYTES == 64
+INLINE F fma(F a, F b, F c) { return (F)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+INLINE D fma(D a, D b, D c) { return (D)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+#elif defined(__FMA__) && UNROLLED_BYTES == 32
+INLINE F fma(F a, F b, F c) { return (F)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+INLINE D fma(D a, D b, D c) { return (D)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+#elif defined(__aarch64__) && UNROLLED_BYTES == 16
+INLINE F fma(F a, F b, F c) { return (F)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+INLINE D fma(D a, D b, D c) { return (D)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#else
+template <class V>
+INLINE V fma(V a, V b, V c) {
+  return a * b + c;
+}
+#endif
+
+template <class V>
+INLINE V fnma(V a, V b, V c) {  // c - a b
+  return fma(-a, b, c);
+}
+
+template <class V>
+INLINE V fms(V a, V b, V c) {  // a b - c
+  return fma(a, b, -c);
+}
+
+template <class M, class V>
+INLINE V select(M mask, V a, V b) {
+  return mask ? a : b;
+}
+
+template <class V>
+INLINE V maximum(V a, V b) {  // a NaN in either stays one, as in NumPy
+  return (a >= b) | (a != a) ? a : b;
+}
+
+// Lanes of bytes that are set, as a mask of the vector type's comparisons.
+template <class T>
+INLINE typename Lanes<T>::I byte_mask(const unsigned char* p, long n) {
+  typename Lanes<T>::I mask = {};
+  for (long i = 0; i < n && i < W<T>; ++i) mask[i] = p[i] ? -1 : 0;
+  return mask;
+}
+
+// Transposes W x W numbers in registers: log2(W) rounds of a perfect shuffle of the rows' halves.
+template <int... N>
+struct Indices {};
+template <int N, int... Rest>
+struct MakeIndices : MakeIndices<N - 1, N - 1, Rest...> {};
+template <int... Rest>
+struct MakeIndices<0, Rest...> {
+  typedef Indices<Rest...> type;
+};
+
+template <class V, int... N>
+INLINE V zip_low(V a, V b, Indices<N...>) {
+  constexpr int width = sizeof...(N);
+  return __builtin_shufflevector(a, b, (N / 2 + (N % 2) * width)...);
+}
+
+template <class V, int... N>
+INLINE V zip_high(V a, V b, Indices<N...>) {
+  constexpr int width = sizeof...(N);
+  return __builtin_shufflevector(a, b, (width / 2 + N / 2 + (N % 2) * width)...);
+}
+
+template <class T>
+INLINE void transpose(Vec<T>* rows) {
+  constexpr int w = W<T>;
+  typename MakeIndices<w>::type indices;
+  for (int round = 1; round < w; round *= 2) {
+    Vec<T> next[w];
+#pragma GCC unroll 16
+    for (int i = 0; i < w / 2; ++i) {
+      next[2 * i] = zip_low(rows[i], rows[i + w / 2], indices);
+      next[2 * i + 1] = zip_high(rows[i], rows[i + w / 2], indices);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < w; ++i) rows[i] = next[i];
+  }
+}

@@ -1,0 +1,158 @@
+// Products. Everything rests on one register tile: up to 8 rows x up to 8 vectors of sums stay in registers while the
+// summed index runs. One sum is one accumulator in the order of its index, whatever the tile, so results do not depend
+// on how rows and columns were shared out.
+#pragma once
+
+#if UNROLLED_BYTES == 32
+constexpr int SUMS = 12;  // accumulators: 16 registers less operands
+#elif defined(__x86_64__) && UNROLLED_BYTES == 16
+constexpr int SUMS = 12;
+#else
+constexpr int SUMS = 24;  // of 32 registers
+#endif
+
+constexpr int MAX_VECTORS = 8;  // vectors of a tile's row
+constexpr int MAX_ROWS = 8;
+
+constexpr int tile_rows(int vectors) {
+  return SUMS / vectors < 1 ? 1 : SUMS / vectors > MAX_ROWS ? MAX_ROWS : SUMS / vectors;
+}
+
+// sums(r, v) = start + sum over k of a(r, k) w(k, v).
+template <class T>
+struct Tile {
+  const T* a;         // left operand; a(r, k) at a + r lda + k, or (transposed) at a + r + k lda
+  long lda;
+  long segments;      // the summed index is cut into segments of `length`,
+  long segment_step;  // this far apart in the left operand (the panels of a gate buffer); the right operand runs on
+  long length;
+  const T* w;         // right operand, packed (k, vectors, W)
+  T* out;             // sums(r, v) at out + r ldo + offset[v]
+  long ldo;
+  long offset[MAX_VECTORS];
+  const T* start;     // (vectors, W), the same for every row; or null for zeros
+  bool add;           // start from what `out` holds
+};
+
+template <class T, int ROWS, int N, bool TRANSPOSED>
+static __attribute__((noinline)) void run_tile(const Tile<T>& q) {
+  typedef Vec<T> V;
+  constexpr int w = W<T>;
+  V sum[ROWS][N];
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v)
+      sum[r][v] = q.add ? load(q.out + r * q.ldo + q.offset[v]) : q.start ? load(q.start + v * w) : V{};
+  const T* right = q.w;
+  for (long s = 0; s < q.segments; ++s) {
+    const T* left = q.a + s * q.segment_step;
+    for (long k = 0; k < q.length; ++k) {
+      V column[N];
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) {
+        column[v] = load(right + v * w);
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+        // GCC would read the vector again for every row; keep it in its register.
+        if (ROWS <= 4) asm("" : "+v"(column[v]));
+#endif
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < ROWS; ++r) {
+        const V x = broadcast(TRANSPOSED ? left + r : left + r * q.lda + k);
+#pragma GCC unroll 8
+        for (int v = 0; v < N; ++v) sum[r][v] = fma(x, column[v], sum[r][v]);
+      }
+      right += N * w;
+      if (TRANSPOSED) left += q.lda;
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < ROWS; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v) store(q.out + r * q.ldo + q.offset[v], sum[r][v]);
+}
+
+template <class T>
+using TileFunction = void (*)(const Tile<T>&);
+
+template <class T, bool TRANSPOSED>
+static TileFunction<T> tile_function(int rows, int vectors) {
+#define UNROLLED_ROWS(R, N) tile_rows(N) < R ? nullptr : &run_tile<T, (tile_rows(N) < R ? 1 : R), N, TRANSPOSED>
+#define UNROLLED_VECTORS(N)                                                                                     \
+  {UNROLLED_ROWS(1, N), UNROLLED_ROWS(2, N), UNROLLED_ROWS(3, N), UNROLLED_ROWS(4, N), UNROLLED_ROWS(5, N), \
+   UNROLLED_ROWS(6, N), UNROLLED_ROWS(7, N), UNROLLED_ROWS(8, N)}
+  static constexpr TileFunction<T> table[MAX_VECTORS][MAX_ROWS] = {
+      UNROLLED_VECTORS(1), UNROLLED_VECTORS(2), UNROLLED_VECTORS(3), UNROLLED_VECTORS(4),
+      UNROLLED_VECTORS(5), UNROLLED_VECTORS(6), UNROLLED_VECTORS(7), UNROLLED_VECTORS(8)};
+#undef UNROLLED_VECTORS
+#undef UNROLLED_ROWS
+  return table[vectors - 1][rows - 1];
+}
+
+// Rows [first, last) cut into as few tiles as go, of even height: 50 rows are 6 6 6 6 6 5 5 5 5, not 6 ... 6 2.
+struct Cut {
+  long first, count, tiles;
+  Cut(long first_, long last, int height)
+      : first(first_), count(last - first_), tiles((last - first_ + height - 1) / height) {}
+  long at(long tile) const { return first + tile * count / tiles; }
+};
+
+// Panels: H units in vectors of W, the last one padded. A panel brings `per` vectors (its gates); narrow panels are
+// gathered into groups of about four vectors, of even width: 13 are 4 3 3 3.
+template <class T>
+struct Groups {
+  long panels = 0, per = 1, count = 0;
+  Groups() = default;
+  Groups(long width, long per_) : panels((width + W<T> - 1) / W<T>), per(per_) {
+    const long most = per >= 4 ? 1 : 4 / per;
+    count = (panels + most - 1) / most;
+  }
+  long first(long group) const { return group * panels / count; }  // its first panel
+  int vectors(long group) const { return int((first(group + 1) - first(group)) * per); }
+  // Where a group begins in a buffer packed (group, k, vectors, W) with `depth` values of k.
+  long packed(long group, long depth) const { return first(group) * per * W<T> * depth; }
+  long size(long depth) const { return panels * per * W<T> * depth; }
+};
+
+// Weights (per H, depth), row (gate, unit) -> packed (group, k, panel, gate, W): the right operand of a product with
+// their transpose. Groups [first, last).
+template <class T>
+static void pack_transposed(T* to, const T* w, long ld, long hidden, long depth, const Groups<T>& g, long gfirst, long glast) {
+  typedef Vec<T> V;
+  constexpr int n = W<T>;
+  for (long group = gfirst; group < glast; ++group) {
+    const int vectors = g.vectors(group);
+    T* base = to + g.packed(group, depth);
+    for (int v = 0; v < vectors; ++v) {
+      const long panel = g.first(group) + v / g.per, gate = v % g.per;
+      const long units = hidden - panel * n < n ? hidden - panel * n : n;
+      const T* rows = w + (gate * hidden + panel * n) * ld;
+      for (long k = 0; k < depth; k += n) {
+        const long width = depth - k < n ? depth - k : n;
+        V block[n];
+        for (int i = 0; i < n; ++i) block[i] = i < units ? load(rows + i * ld + k, width) : V{};
+        transpose<T>(block);
+        for (int i = 0; i < width; ++i) store(base + ((k + i) * vectors + v) * n, block[i]);
+      }
+    }
+  }
+}
+
+// Rows k of a matrix, found by row(k) (null: zeros) -> packed (group, k, vectors, W); its columns in groups of vectors.
+template <class T, class Row>
+static void pack_rows(T* to, const Row& row, long width, long depth, const Groups<T>& g, long kfirst, long klast) {
+  constexpr int n = W<T>;
+  for (long group = 0; group < g.count; ++group) {
+    const int vectors = g.vectors(group);
+    T* base = to + g.packed(group, depth);
+    const long column = g.first(group) * n;
+    for (long k = kfirst; k < klast; ++k) {
+      const T* from = row(k);
+      for (int v = 0; v < vectors; ++v) {
+        const long c = column + v * n;
+        store(base + (k * vectors + v) * n, from ? load(from + c, width - c) : Vec<T>{});
+      }
+    }
+  }
+}

@@ -1,0 +1,254 @@
+"""Proof 5: the native engine against the reference, every output, state, tape field and gradient."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from unrolled import backends, scan
+from unrolled.cells import CELLS
+
+cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built")
+from unrolled.backends import _engine  # noqa: E402
+
+
+def problem(cell, dtype, T, B, I, H, *, bias=True, scale=1.0, seed=0):  # noqa: E741
+    """Random parameters, inputs, states and gradients of one layer."""
+    rng = np.random.default_rng(seed)
+    rows = len(cell.rows)
+    draw = lambda *shape: (scale * rng.standard_normal(shape)).astype(dtype)  # noqa: E731
+    w = {"weight_ih": draw(rows * H, I) / np.sqrt(I).astype(dtype)}
+    if cell.operand_width:
+        w["weight_hh"] = draw(rows * H, cell.operand_width * H) / np.sqrt(H).astype(dtype)
+    if bias:
+        w |= {"bias_ih": draw(rows * H), "bias_hh": draw(rows * H)}
+    if cell.params is not None:
+        w[cell.params_name] = draw(len(cell.params._fields), H)
+    x = rng.standard_normal((T, B, I)).astype(dtype)
+    s = cell.state(*(rng.standard_normal((B, H)).astype(dtype) for _ in cell.state._fields))
+    dy = rng.standard_normal((T, B, H)).astype(dtype)
+    ds = cell.state(*(rng.standard_normal((B, H)).astype(dtype) for _ in cell.state._fields))
+    return w, x, s, dy, ds
+
+
+def masks(cell, kind, T, B, H):
+    """`live` and `keep` of one of four kinds."""
+    rng = np.random.default_rng(5)
+    live = np.arange(T)[:, None] < rng.integers(0, T + 1, B) if "live" in kind else None
+    keep = None
+    if "keep" in kind:
+        fields = [rng.random((T, B, H)) < 0.3 for _ in cell.state._fields]
+        keep = cell.state(*fields)
+    return {"live": live, "keep": keep}
+
+
+def close(got, want, what, tolerance):
+    """Compare with the largest number of the array as the scale: sums have the error of their largest part."""
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.shape == want.shape, what
+    assert got.dtype == want.dtype, what
+    if want.size:
+        same = got == want  # infinities
+        error = np.abs(np.where(same, 0, got - want)).max() / max(1, np.abs(want[np.isfinite(want)], dtype="f8").max(initial=0))
+        assert error <= tolerance, f"{what}: {error:.2e} > {tolerance:.2e}"
+
+
+def compare(cell, w, x, s, dy, ds, *, live=None, keep=None, factor=1.0):
+    """Run both backends and compare everything."""
+    with np.errstate(all="ignore"):
+        dtype = s[0].dtype
+        T, B, H = dy.shape
+        # Each sum has H + I or T B terms with a rounding each, and T steps pass errors on; gates are contractions.
+        tolerance = factor * 40 * np.sqrt(T + 1) * np.finfo(dtype).eps * (1 + np.sqrt(H / 16))
+        y1, s1, tape1 = scan.forward(cell, w, x, s, live=live, keep=keep)
+        y2, s2, tape2 = cpu.forward(cell, w, x, s, live=live, keep=keep)
+        y3, s3, none = cpu.forward(cell, w, x, s, live=live, keep=keep, record=False)
+        assert none is None
+        assert np.array_equal(y2, y3, equal_nan=True)
+        close(y2, y1, "y", tolerance)
+        for name, a, b, c in zip(s1._fields, s1, s2, s3, strict=True):
+            close(b, a, f"final {name}", tolerance)
+            assert np.array_equal(b, c, equal_nan=True)
+        for kind in ("states", "gates", "proposed"):
+            for name in getattr(tape1, kind)._fields:
+                close(getattr(getattr(tape2, kind), name), getattr(getattr(tape1, kind), name), f"{kind}.{name}", tolerance)
+        close(tape2.y, tape1.y, "tape.y", tolerance)
+        dx1, ds1, grads1 = scan.backward(tape1, dy, ds)
+        dx2, ds2, grads2 = cpu.backward(tape2, dy, ds)
+        assert sorted(grads1) == sorted(grads2)
+        if dx1 is None:
+            assert dx2 is None
+        else:
+            close(dx2, dx1, "dx", 2 * tolerance)
+        for name, a, b in zip(ds1._fields, ds1, ds2, strict=True):
+            close(b, a, f"initial d{name}", 2 * tolerance)
+        for name in grads1:
+            close(grads2[name], grads1[name], f"d {name}", 2 * tolerance)
+
+
+every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+@pytest.mark.parametrize("mask", ["none", "live", "keep", "live_keep"])
+def test_options(cell, dtype, bias, mask):
+    T, B, I, H = 7, 3, 4, 5
+    w, x, s, dy, ds = problem(cell, dtype, T, B, I, H, bias=bias)
+    compare(cell, w, x, s, dy, ds, **masks(cell, mask, T, B, H))
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("H", [1, 5, 8, 16, 17, 33, 64, 100])
+def test_units(cell, dtype, H):
+    compare(cell, *problem(cell, dtype, 5, 4, 3, H), **masks(cell, "live_keep" if H % 2 else "none", 5, 4, H))
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("B", range(1, 14))
+def test_batches(cell, dtype, B):
+    compare(cell, *problem(cell, dtype, 4, B, 7, 19))
+
+
+@every_cell
+@pytest.mark.parametrize(("T", "I"), [(1, 1), (1, 16), (2, 15), (3, 17), (70, 2), (300, 5)])
+def test_lengths(cell, T, I):  # noqa: E741
+    compare(cell, *problem(cell, "float64", T, 2, I, 6))
+
+
+@every_cell
+def test_no_steps(cell):
+    """A sequence of no steps passes state and gradient through."""
+    w, x, s, dy, ds = problem(cell, "float32", 0, 2, 3, 6)
+    y, final, tape = cpu.forward(cell, w, x, s)
+    dx, initial, grads = cpu.backward(tape, dy, ds)
+    assert y.shape == (0, 2, 6)
+    assert dx.shape == (0, 2, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(final, s, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(initial, ds, strict=True))
+    assert not any(np.any(g) for g in grads.values())
+
+
+@every_cell
+@every_dtype
+def test_integers(cell, dtype):
+    for T, I in ((6, 5), (6, 40)):  # fewer columns than steps x rows, and more  # noqa: E741
+        w, _, s, dy, ds = problem(cell, dtype, T, 3, I, 18)
+        x = np.random.default_rng(1).integers(0, I, (T, 3))
+        compare(cell, w, x, s, dy, ds)
+        compare(cell, w, x.astype(np.uint8), s, dy, ds, **masks(cell, "live_keep", T, 3, 18))
+
+
+@every_cell
+@every_dtype
+def test_views(cell, dtype):
+    """Views of any kind give the very bits that copies give."""
+    T, B, I, H = 6, 4, 5, 18
+    w, x, s, dy, ds = problem(cell, dtype, T, B, I, H)
+    strange = {
+        "transposed": lambda a: np.asfortranarray(a),
+        "reversed": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+        "spaced": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+        "swapped": lambda a: np.ascontiguousarray(a.swapaxes(0, -1)).swapaxes(0, -1),
+        "inside": lambda a: np.pad(a, [(0, 0)] * (a.ndim - 1) + [(3, 4)])[..., 3:-4],
+        "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    }
+    y1, s1, tape1 = cpu.forward(cell, w, x, s)
+    dx1, ds1, grads1 = cpu.backward(tape1, dy, ds)
+    for name, view in strange.items():
+        y, final, tape = cpu.forward(
+            cell, {k: view(v) for k, v in w.items()}, view(x), type(s)(*(view(f) for f in s))
+        )
+        dx, initial, grads = cpu.backward(tape, view(dy), type(s)(*(view(f) for f in ds)))
+        assert np.array_equal(y, y1), name
+        assert np.array_equal(dx, dx1), name
+        assert all(np.array_equal(a, b) for a, b in zip(final, s1, strict=True)), name
+        assert all(np.array_equal(a, b) for a, b in zip(initial, ds1, strict=True)), name
+        assert all(np.array_equal(grads[k], grads1[k]) for k in grads1), name
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 30, 3000])
+def test_extremes(cell, dtype, scale):
+    """Saturated gates and tiny pre-activations."""
+    w, x, s, dy, ds = problem(cell, dtype, 5, 3, 4, 17, scale=scale)
+    if cell.name == "rnn_relu" and scale > 1:
+        w["weight_hh"] /= w["weight_hh"].dtype.type(scale)  # no gate holds it: it would overflow
+    if scale > 1:  # a rounding of a pre-activation of thousands moves a gate that is not quite shut
+        compare(cell, w, x, s, dy, ds, factor=50 * scale)
+    else:
+        compare(cell, w, x, s, dy, ds)
+
+
+@every_cell
+@every_dtype
+def test_denormals(cell, dtype):
+    """Denormal numbers count as 0; nothing else changes, and the caller's own arithmetic keeps them."""
+    w, x, s, dy, ds = problem(cell, dtype, 5, 3, 4, 17)
+    tiny = np.finfo(dtype).smallest_subnormal
+    s = type(s)(*(np.full_like(f, 3 * tiny) for f in s))
+    compare(cell, w, x * 0 + tiny, s, dy, ds)
+    assert np.full(3, tiny, dtype).sum() > 0
+
+
+@every_cell
+def test_zero_gradient(cell):
+    w, x, s, dy, ds = problem(cell, "float32", 5, 3, 4, 17)
+    _, _, tape = cpu.forward(cell, w, x, s)
+    dx, initial, grads = cpu.backward(tape, 0 * dy, type(s)(*(0 * f for f in ds)))
+    assert not any(np.any(a) for a in (dx, *initial, *grads.values()))
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("B", [1, 3, 13])
+def test_threads_give_the_same_bits(cell, dtype, B):
+    T, I, H = 9, 20, 150
+    w, x, s, dy, ds = problem(cell, dtype, T, B, I, H)
+    before, results = cpu.get_threads(), []
+    try:
+        for threads in (1, 2, 3, 8, 2):
+            cpu.set_threads(threads)
+            y, final, tape = cpu.forward(cell, w, x, s)
+            dx, initial, grads = cpu.backward(tape, dy, ds)
+            results.append([y, dx, *final, *initial, *tape.gates, *grads.values()])
+    finally:
+        cpu.set_threads(before)
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_auto_falls_back_and_says_why():
+    cell = CELLS["lstm"]
+    w, x, s, _, _ = problem(cell, "float64", 3, 2, 4, 5)
+    w["weight_ih"] = w["weight_ih"] + 1e-20j
+    assert "complex128" in backends.reason(cell, "complex128")
+    y, _, _ = backends.choose("auto").forward(cell, w, x, s)
+    assert y.dtype == np.complex128
+    with pytest.raises(backends.Unsupported, match="complex128"):
+        backends.choose("cpu").forward(cell, w, x, s)
+
+
+@pytest.mark.skipif("UNROLLED_ISA" in os.environ, reason="runs once, from the default instruction set")
+@pytest.mark.parametrize("isa", _engine.instruction_sets()[1:])
+def test_instruction_sets(isa):
+    """This whole file again on every other instruction set that this machine can run."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env=os.environ | {"UNROLLED_ISA": isa}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_pairs_of_sizes():
+    """A seeded walk through sizes around the tiles' edges."""
+    rng = np.random.default_rng(3)
+    for cell, dtype in itertools.product(CELLS.values(), ("float32", "float64")):
+        T, B, I, H = (int(n) for n in (rng.integers(1, 12), rng.integers(1, 30), rng.integers(1, 70), rng.integers(1, 90)))
+        compare(cell, *problem(cell, dtype, T, B, I, H))
