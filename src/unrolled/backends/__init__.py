@@ -42,16 +42,24 @@ class Reference:
 REFERENCE = Reference()
 
 
-def _load() -> tuple[dict[str, Backend], str | None]:
-    """Return the backends of this installation, and why the native one is not among them (None if it is)."""
+def _load() -> tuple[dict[str, Backend], str, str]:
+    """Return the backends of this installation, why the native one is not among them, and what its settings have wrong.
+
+    Nothing is raised here: a mistake in an environment variable is said when a backend is chosen.
+    """
     try:
         from . import cpu
     except ImportError as error:
-        return {"auto": REFERENCE, "reference": REFERENCE}, f"the native engine did not load ({error})"
-    return {"auto": cpu.Auto(), "cpu": cpu.Cpu(), "reference": REFERENCE}, None
+        return {"auto": REFERENCE, "reference": REFERENCE}, f"the native engine did not load ({error})", ""
+    backends: dict[str, Backend] = {"auto": cpu.Auto(), "cpu": cpu.Cpu(), "reference": REFERENCE}
+    try:
+        cpu.use_environment()
+    except UnrolledError as error:
+        return backends, "", str(error)
+    return backends, "", ""
 
 
-BACKENDS, _missing = _load()
+BACKENDS, _missing, _mistake = _load()
 
 
 def choose(name: str) -> Backend:
@@ -67,11 +75,44 @@ def choose(name: str) -> Backend:
     >>> choose("reference").name
     'reference'
     """
+    if _mistake and name != "reference":
+        raise UnrolledError(_mistake)
     if name == "cpu" and _missing:
         raise Unsupported(f"backend 'cpu': {_missing}. Install with a C++ compiler at hand, or use 'auto'.")
     if name not in BACKENDS:
         raise UnrolledError(suggest("backend", name, list(BACKENDS)))
     return BACKENDS[name]
+
+
+def set_threads(n: int) -> None:
+    """Let the native engine use `n` threads; its results are the same, to the bit, for every number.
+
+    Raises
+    ------
+    UnrolledError
+        If `n` is no number of threads, or the engine is not there.
+    """
+    if _missing:
+        raise Unsupported(f"the number of threads is the native engine's, but {_missing}")
+    from . import cpu
+
+    cpu.set_threads(n)
+
+
+def describe() -> str:
+    """Say in a line what runs the recurrence here.
+
+    Examples
+    --------
+    >>> describe().split(":")[0]
+    'engine'
+    """
+    if _missing:
+        return f"engine: none, NumPy runs instead: {_missing}"
+    from . import cpu
+
+    count = cpu.get_threads()
+    return f"engine: native, {cpu.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
 
 
 def reason(cell: Cell, dtype: Any = "float32") -> str | None:

@@ -116,9 +116,9 @@ def _rows(a: Array, dtype: Any) -> Array:
     size = np.dtype(dtype).itemsize
     if a.dtype == dtype and a.flags.aligned:
         inner = width <= 1 or a.strides[2] == size
-        if inner and a.strides[1] >= width * size and a.strides[1] % size == 0 and a.size:
-            if steps == 1 or a.strides[0] == batch * a.strides[1]:
-                return np.lib.stride_tricks.as_strided(a, (steps * batch, width), (a.strides[1], size), writeable=False)
+        apart = a.strides[1] >= width * size and a.strides[1] % size == 0
+        if inner and apart and a.size and (steps == 1 or a.strides[0] == batch * a.strides[1]):
+            return np.lib.stride_tricks.as_strided(a, (steps * batch, width), (a.strides[1], size), writeable=False)
     return np.ascontiguousarray(a, dtype).reshape(steps * batch, width)
 
 
@@ -317,26 +317,19 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def _start() -> None:
+def use_environment() -> None:
     """Take the number of threads and the instruction set from the environment."""
-    for name in ("UNROLLED_THREADS", "OMP_NUM_THREADS"):
-        text = os.environ.get(name, "").split(",")[0].strip()
-        if text:
-            if not text.isdigit() or not 1 <= int(text) <= 1024:
-                raise UnrolledError(f"{name} is {text!r}; it must be a whole number from 1 to 1024")
-            _engine.set_threads(int(text))
-            break
-    else:
-        _engine.set_threads(physical_cores())
+    ours, others = (os.environ.get(name, "").strip() for name in ("UNROLLED_THREADS", "OMP_NUM_THREADS"))
+    if ours and not (ours.isdecimal() and 1 <= int(ours) <= 1024):
+        raise UnrolledError(f"UNROLLED_THREADS is {ours!r}; it must be a whole number from 1 to 1024")
+    first = others.split(",")[0]  # OpenMP takes a list, a number a level; what makes no sense there is not ours to say
+    _engine.set_threads(int(ours or 0) or (int(first) if first.isdecimal() else 0) or physical_cores())
     wanted = os.environ.get("UNROLLED_ISA", "")
     if wanted:
         known = _engine.instruction_sets()
         if wanted not in known:
             raise UnrolledError(f"UNROLLED_ISA is {wanted!r}; this machine and this build have {', '.join(known)}")
         _engine.select(wanted)
-
-
-_start()
 
 
 class Cpu:

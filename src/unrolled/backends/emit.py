@@ -289,7 +289,9 @@ def emit_all(cells: Iterable[Cell] = tuple(CELLS.values())) -> str:
     True
     """
     cells = list(cells)
-    head = "// Written by `python -m unrolled.backends.emit` from src/unrolled/cells; change the cells, not this text.\n"
+    head = (
+        "// Written by `python -m unrolled.backends.emit` from src/unrolled/cells; change the cells, not this text.\n"
+    )
     names = "#define UNROLLED_CELLS " + " ".join(f"UNROLLED_CELL({cell.name})" for cell in cells)
     return head + "\n" + "\n".join(emit_cell(cell) for cell in cells) + "\n" + names + "\n"
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from .. import __version__
+from .. import __version__, backends
 from ..cells import CELLS
 from ..errors import UnrolledError
 from ..network import INITS
@@ -64,6 +64,7 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
 @option("Training", "--minutes", type=float, help="Stop after so long. [default: 2 without a FILE, else no limit]")
 @option("Training", "--seed", help="Of everything random.")
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
+@option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")
 @option("Learning", "--optimizer", help=f"{', '.join(OPTIMIZERS)}.")
 @option("Learning", "--learning-rate", type=float, help="Learning rate. [default: 0.002 for adam; see the docs]")
 @option("Learning", "--momentum", type=float, help="Of momentum and nesterov. [default: 0.9]")
@@ -85,6 +86,7 @@ def train(
     files: tuple[str, ...],
     strip_gutenberg: bool,
     backend: str,
+    threads: int | None,
     out: Path | None,
     overwrite: bool,
     minutes: float | None,
@@ -102,6 +104,8 @@ def train(
     from ..train import MODEL, free_folder
     from .display import Display
 
+    if threads is not None:
+        backends.set_threads(threads)
     if not files and minutes is None:
         minutes = DEFAULT_MINUTES
     Options.of(options | {"minutes": minutes})  # before anything is read or made
@@ -179,12 +183,11 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 def info(model: Path | None) -> None:
     """Describe a model file; without one, this installation."""
-    from .. import backends
-
     if model is None:
         click.echo(f"unrolled {__version__}")
         click.echo(f"python {platform.python_version()}, numpy {version('numpy')}, {platform.machine()}")
         click.echo(f"backends: {', '.join(backends.BACKENDS)}; auto is {backends.choose('auto').name}")
+        click.echo(backends.describe())
         click.echo(f"cells: {', '.join(CELLS)}")
         return
     from ..language_model import load
