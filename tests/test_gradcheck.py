@@ -1,4 +1,4 @@
-"""The proofs hold for every cell and option, and they catch what is wrong."""
+"""The proofs hold for every cell, stack and option, and they catch what is wrong."""
 
 from dataclasses import replace
 from typing import NamedTuple
@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled import gradcheck
 from unrolled.cells import CELLS, Back, Cell, Stage
 from unrolled.cells.ops import tanh
+
+SPEC = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.2}
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_cell_is_proven(cell):
-    ur.check_cell(cell).raise_if_failed()
+    report = ur.check_cell(cell).raise_if_failed()
+    assert not report.unsupported
+    per_unit = CELLS[cell].params is not None
+    arrays = 5 + len(CELLS[cell].state._fields) + per_unit  # four weights, x, the state's fields, peepholes
+    # With and without bias, whole and with lengths, and with kept units once; two derivatives each; twelve laws
+    assert len(report) == 1 + 2 * (2 * arrays + 2 * (arrays - 2) + arrays - 2) + 2 * 12
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
@@ -23,43 +31,62 @@ def test_every_stack_is_proven(cell, bias, num_layers):
     ur.check_network(ur.Recurrent(cell, 4, 5, num_layers, bias=bias)).raise_if_failed()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"bidirectional": True, "num_layers": 2},
-        {"dropout": 0.3, "num_layers": 3},
-        {"batch_first": True, "dropout": 0.2, "num_layers": 2},
-        {"batch_first": True, "bidirectional": True},
-        {"dtype": "float64"},
-        {"hidden_size": 64},
-    ],
-)
-@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
+OPTIONS = {
+    "both directions": {"bidirectional": True, "num_layers": 2},
+    "dropout": {"dropout": 0.3, "num_layers": 3},
+    "batch first": {"batch_first": True, "dropout": 0.2, "num_layers": 2},
+    "batch first, both directions": {"batch_first": True, "bidirectional": True},
+    "float64": {"dtype": "float64"},
+    "64 units": {"hidden_size": 64},
+    "no bias, both directions, dropout": {"bias": False, "bidirectional": True, "dropout": 0.4, "num_layers": 3},
+}
+
+
+# Two cells stand for all by default: per-unit parameters and two fields of state; two stages.
+MOST = [c if c in ("lstm_peephole", "gru_reset_before") else pytest.param(c, marks=pytest.mark.slow) for c in CELLS]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("cell", MOST)
 def test_every_option_is_proven(cell, options):
-    ur.check_network(ur.Recurrent(cell, 4, **({"hidden_size": 5} | options))).raise_if_failed()
+    net = ur.Recurrent(cell, 4, **({"hidden_size": 5} | OPTIONS[options]))
+    report = ur.check_network(net).raise_if_failed()
+    why = {proof.detail for proof in report.unsupported}
+    assert why == ({"the reverse direction needs the whole sequence"} if net.bidirectional else set())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 13))
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_proofs_do_not_depend_on_luck(cell, seed):
+    rng = np.random.default_rng(seed)
+    ur.check_cell(cell, seed=seed).raise_if_failed()
+    steep = ur.Recurrent(cell, 4, 16, 2, dropout=0.2, rng=rng)
+    steep.load_params({name: 2.5 * p for name, p in steep.params.items()})  # as sensitive as a trained network
+    ur.check_network(steep, seed=seed).raise_if_failed()
+
+
+def test_a_network_s_weights_may_be_trained_and_its_units_saturated():
+    net = ur.LSTM(4, 16, 2)
+    net.load_params({name: 20 * p for name, p in net.params.items()})
+    ur.check_network(net).raise_if_failed()
 
 
 @pytest.mark.parametrize("embedding_size", [0, 4, 20])
-def test_a_language_network_is_proven(embedding_size):
-    spec = ur.Spec(11, embedding_size=embedding_size, hidden_size=5, dropout=0.2)
-    report = ur.check_network(ur.Network(spec))
-    report.raise_if_failed()
-    assert len(report.proofs) == 2 * len(ur.Network(spec).params)
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
+def test_a_language_network_is_proven(cell, embedding_size):
+    net = ur.Network(ur.Spec(11, cell, **(SPEC | {"embedding_size": embedding_size})))
+    report = ur.check_network(net).raise_if_failed()
+    for name in net.params:
+        subjects = [(p.name, p.subject) for p in report if p.subject.startswith(f"{name}, loss")]
+        assert subjects == [
+            ("complex step", f"{name}, loss"),
+            ("central differences", f"{name}, loss"),
+            ("projection", f"{name}, loss, float32"),
+        ]
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_central_differences_agree(cell):
-    """An independent numerical derivative, which needs no complex arithmetic (and no analytic functions)."""
-    net = ur.Recurrent(cell, 4, 5, 2, dtype="float64", rng=np.random.default_rng(4))
-    rng = np.random.default_rng(0)
-    x, dy, eps = rng.normal(size=(7, 3, 4)), rng.normal(size=(7, 3, 5)), 1e-6
-    _, _, tape = net.forward(x)
-    grads = net.backward(tape, dy)[2]
-    for name, p in net.params.items():
-        v = rng.normal(size=p.shape)
-        high, low = ((net.with_params(net.params | {name: p + s * eps * v})(x)[0] * dy).sum() for s in (1, -1))
-        # eps^2 = 1e-12 of curvature, and 1e-16 / eps = 1e-10 of cancellation in values of about 10
-        assert (grads[name] * v).sum() == pytest.approx((high - low) / (2 * eps), rel=1e-6, abs=1e-8)
+# A cell of one's own
 
 
 class State(NamedTuple):
@@ -67,45 +94,212 @@ class State(NamedTuple):
 
 
 class Gates(NamedTuple):
-    pass
+    n: object
 
 
 def mine_forward(ax, ah, s):
-    return State(h=0.5 * s.h + tanh(ax[0] + ah[0])), Gates()
+    n = tanh(ax[0] + ah[0])
+    return State(h=0.5 * s.h + n), Gates(n)
 
 
 def mine_backward(d, k, s, new):
-    n = new.h - 0.5 * s.h
-    da = (d.h * (1 - n * n),)
+    da = (d.h * (1 - k.n * k.n),)
     return Back(da, da, State(h=0.5 * d.h))
 
 
 MINE = Cell("leaky", State, Gates, (Stage(("n",), mine_forward, mine_backward),), "a cell of one's own")
 
 
-def test_a_users_own_cell_is_proven_and_trains():
+def test_a_users_own_cell_is_proven_and_stacks():
     ur.check_cell(MINE).raise_if_failed()
-    ur.check_network(ur.Recurrent(MINE, 4, 5, 2)).raise_if_failed()
+    ur.check_network(ur.Recurrent(MINE, 4, 5, 2, bidirectional=True)).raise_if_failed()
 
 
-def with_backward(cell, wrong):
-    """The same cell with another backward function of its last stage."""
-    stages = (*cell.stages[:-1], replace(cell.stages[-1], backward=wrong(cell.stages[-1].backward)))
-    return replace(cell, stages=stages)
+def one_stage(forward, backward):
+    return replace(MINE, stages=(Stage(("n",), forward, backward),))
 
 
-def flip(n):
-    """Wrong sign of row block n."""
+def test_a_cell_with_a_kink_is_proven():
+    def forward(ax, ah, s):
+        n = np.maximum(ax[0] + ah[0], 0.1 * s.h)
+        return State(h=n), Gates(n)
+
+    def backward(d, k, s, new):
+        up = new.h > 0.1 * s.h
+        da = (np.where(up, d.h, 0),)
+        return Back(da, da, State(h=np.where(up, 0, 0.1 * d.h)))
+
+    report = ur.check_cell(one_stage(forward, backward)).raise_if_failed()
+    assert not report.unsupported
+
+
+def absolute(ax, ah, s):
+    n = np.abs(ax[0] + ah[0])
+    return State(h=n), Gates(n * np.sign(ax[0] + ah[0]))
+
+
+def real_only(ax, ah, s):
+    n = np.logaddexp(ax[0] + ah[0], 0)
+    return State(h=n), Gates(1 - np.exp(-n))
+
+
+@pytest.mark.parametrize(
+    ("forward", "why"),
+    [
+        (absolute, "forward is not analytic, so complex steps prove nothing (abs, sign, conj?); central differences"),
+        (real_only, "forward takes no complex numbers: ufunc 'logaddexp' not supported for the input types"),
+    ],
+)
+def test_a_cell_without_complex_numbers_is_proven_by_central_differences(forward, why):
+    def backward(d, k, s, new):
+        da = (d.h * (np.sign(k.n) if forward is absolute else k.n),)
+        return Back(da, da, State(h=0))
+
+    report = ur.check_cell(one_stage(forward, backward)).raise_if_failed()
+    assert {p.name for p in report.unsupported} == {"complex step"}
+    assert all(p.detail.startswith(why) for p in report.unsupported if p.subject.startswith("weight"))
+    assert str(report).splitlines()[-1].endswith(f", 0 failed, {len(report.unsupported)} unsupported")
+    halved = ur.check_cell(one_stage(forward, lambda *a: scale_ax(backward(*a), 0.999)))
+    assert {p.name for p in halved.failed} >= {"central differences"}
+
+
+def scale_ax(b, factor):
+    ax = tuple(factor * a for a in b.ax)
+    return b._replace(ax=ax, ah=ax)
+
+
+# The contract
+
+
+def with_backward(cell, wrong, n=-1):
+    """The same cell with another backward function of one stage."""
+    stages = list(cell.stages)
+    stages[n] = replace(stages[n], backward=wrong(stages[n].backward))
+    return replace(cell, stages=tuple(stages))
+
+
+def in_place(d, k, s, new):
+    dh = d.h
+    dh *= 1 - k.n * k.n
+    return Back((dh,), (dh,), State(h=0.5 * dh))
+
+
+class Wrong(NamedTuple):
+    c: object
+
+
+BROKEN = {
+    "stage 0 (rows n): backward changed one of its arguments; write `dc = dc + ...`, not `dc += ...`": one_stage(
+        mine_forward, in_place
+    ),
+    "stage 0 (rows n): backward raised AttributeError: 'Gates' object has no attribute 'f'": one_stage(
+        mine_forward, lambda d, k, s, new: k.f
+    ),
+    "stage 0 (rows n): backward gave tuple; expected Back(ax, ah, state, values, params)": one_stage(
+        mine_forward, lambda d, k, s, new: ((d.h,), (d.h,))
+    ),
+    "stage 0 (rows n): backward's ax is 2 values; expected (n)": one_stage(
+        mine_forward, lambda d, k, s, new: Back((d.h, d.h), (d.h, d.h), State(0))
+    ),
+    "stage 0 (rows n): backward's ax.n has shape (); expected an array (B, H) = (3, 5)": one_stage(
+        mine_forward, lambda d, k, s, new: Back((0,), (0,), State(0))
+    ),
+    "stage 0 (rows n): backward's state is (c); expected (h)": one_stage(
+        mine_forward, lambda d, k, s, new: Back((d.h,), (d.h,), Wrong(0))
+    ),
+    "stage 0 (rows n): forward gave State; the last stage gives (State, Gates)": one_stage(
+        lambda ax, ah, s: s, mine_backward
+    ),
+    "stage 0 (rows n): forward's state is (n); expected (h)": one_stage(
+        lambda ax, ah, s: (Gates(ax[0]), Gates(ax[0])), mine_backward
+    ),
+    "stage 0 (rows n): forward's gates.n has shape (5,); expected an array (B, H) = (3, 5)": one_stage(
+        lambda ax, ah, s: (State(ax[0]), Gates(ax[0][0])), mine_backward
+    ),
+    "state is (c); it must be a named tuple that begins with h, the output": replace(MINE, state=Wrong),
+    "stage 0 (rows n): operand m is unknown; it can be one of h": replace(
+        MINE, stages=(replace(MINE.stages[0], operand=("m",)),)
+    ),
+    "stage 1 (rows n): operand rh must be a field of the gates, for the tape to keep it": replace(
+        CELLS["gru_reset_before"], gates=Gates
+    ),
+    "stage 1 (rows n): backward's values is None; expected (r, z, rh)": with_backward(
+        CELLS["gru_reset_before"], lambda right: lambda *args: right(*args)._replace(values=None)
+    ),
+    "stage 0 (rows i, f, g, o): backward's params is 2 values; expected (i, f, o)": with_backward(
+        CELLS["lstm_peephole"], lambda right: lambda *args, p: right(*args, p=p)._replace(params=(0, 0))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_cell_that_breaks_the_contract_is_told_where(message):
+    report = ur.check_cell(BROKEN[message])
+    assert [p.detail for p in report.failed] == [message]
+    assert str(report).splitlines()[-1] == "0 passed, 1 failed, 0 unsupported"
+
+
+# Planted errors
+
+
+def edit_row(n, change):
+    """Change the gradient of row block n, in both halves."""
 
     def wrong(right):
         def backward(*args, **kw):
             b = right(*args, **kw)
-            ax = tuple(-a if i == n else a for i, a in enumerate(b.ax))
-            return b._replace(ax=ax, ah=ax if b.ah is b.ax else b.ah)
+            ax, ah = (tuple(change(a) if i == n else a for i, a in enumerate(half)) for half in (b.ax, b.ah))
+            return b._replace(ax=ax, ah=ax if b.ah is b.ax else ah)
 
         return backward
 
     return wrong
+
+
+def names_of(report, name="complex step"):
+    """Parameters that a kind of proof has found wrong."""
+    return {p.subject.split(",")[0] for p in report.failed if p.name == name}
+
+
+ROWS = [(c, s, n) for c in CELLS for s, stage in enumerate(CELLS[c].stages) for n in range(len(stage.rows))]
+
+
+def test_every_row_has_its_planted_error():
+    assert len(ROWS) == sum(len(cell.rows) for cell in CELLS.values()) == 1 + 1 + 4 + 4 + 3 + 3
+
+
+@pytest.mark.parametrize(("cell", "stage", "n"), ROWS)
+def test_a_wrong_sign_is_named_by_row_and_parameter_with_both_numbers(cell, stage, n):
+    row = CELLS[cell].stages[stage].rows[n]
+    report = ur.check_cell(with_backward(CELLS[cell], edit_row(n, np.negative), stage))
+    # Everything that earlier steps see of later ones is wrong too, but the worst entry is of the wrong row.
+    assert names_of(report) >= {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "x", "state.h"}
+    details = [p.detail for p in report.failed if p.subject.startswith("bias_ih_l0") and p.name == "complex step"]
+    assert any(f", rows of {row}: backward " in detail for detail in details)
+    assert all(", complex step " in detail for detail in details)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_gradient_that_is_a_millionth_too_large_is_caught(cell):
+    report = ur.check_cell(with_backward(CELLS[cell], edit_row(0, lambda a: (1 + 1e-6) * a)))
+    assert names_of(report) >= {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "x", "state.h"}
+
+
+def test_a_failure_prints_both_numbers():
+    report = ur.check_cell(with_backward(CELLS["rnn_tanh"], edit_row(0, np.negative)))
+    failed = report.failed[0]
+    assert failed.subject == "weight_ih_l0, rnn_tanh, bias=True"
+    name, numbers = failed.detail.split(": backward ")
+    ours, theirs = map(float, numbers.split(", complex step "))
+    assert name.startswith("weight_ih_l0[")
+    assert name.endswith("], rows of h")
+    assert ours != 0
+    assert abs(ours - theirs) / max(abs(ours), abs(theirs)) > 0.01
+    with pytest.raises(ur.UnrolledError, match=r"^FAILED +complex step +weight_ih_l0, rnn_tanh, bias=True +error "):
+        report.raise_if_failed()
+
+
+GATED = [c for c in CELLS if not c.startswith("rnn")]
 
 
 def no_carry(right):
@@ -118,38 +312,27 @@ def no_carry(right):
     return backward
 
 
-def wrong_time(right):
-    """The old state where the new one belongs."""
-    return lambda d, k, s, new, **kw: right(d, k, new, new, **kw)
-
-
-def swapped(right):
-    """The gradients of h and c change places."""
-    return lambda d, k, s, new, **kw: right(type(d)(h=d.c, c=d.h), k, s, new, **kw)
-
-
-@pytest.mark.parametrize(("cell", "n"), [(c, n) for c in CELLS for n in range(len(CELLS[c].stages[-1].rows))])
-def test_a_wrong_sign_is_named_by_gate_and_parameter_with_both_numbers(cell, n):
-    row = CELLS[cell].stages[-1].rows[n]
-    failed = ur.check_cell(with_backward(CELLS[cell], flip(n))).failed
-    first = next(p for p in failed if p.subject.startswith("weight_ih_l0"))
-    assert f"a row of {row}: backward " in first.detail
-    assert ", complex step " in first.detail
-
-
-@pytest.mark.parametrize("cell", [c for c in CELLS if not c.startswith("rnn")])
+@pytest.mark.parametrize("cell", GATED)
 def test_a_forgotten_carry_is_caught(cell):
-    assert ur.check_cell(with_backward(CELLS[cell], no_carry)).failed
+    report = ur.check_cell(with_backward(CELLS[cell], no_carry))
+    assert f"state.{CELLS[cell].state._fields[-1]}" in names_of(report)
 
 
-@pytest.mark.parametrize("cell", [c for c in CELLS if not c.startswith("rnn")])
+@pytest.mark.parametrize("cell", GATED)
 def test_a_wrong_time_index_is_caught(cell):
-    assert ur.check_cell(with_backward(CELLS[cell], wrong_time)).failed
+    """The new state where the old one belongs."""
+    report = ur.check_cell(
+        with_backward(CELLS[cell], lambda right: lambda d, k, s, new, **kw: right(d, k, new, new, **kw))
+    )
+    assert {"weight_ih_l0", "weight_hh_l0"} <= names_of(report)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "lstm_peephole"])
 def test_swapped_h_and_c_are_caught(cell):
-    assert ur.check_cell(with_backward(CELLS[cell], swapped)).failed
+    def swapped(right):
+        return lambda d, k, s, new, **kw: right(type(d)(h=d.c, c=d.h), k, s, new, **kw)
+
+    assert {"state.h", "state.c"} <= names_of(ur.check_cell(with_backward(CELLS[cell], swapped)))
 
 
 def test_tanh_of_the_cell_in_place_of_the_candidate_is_caught():
@@ -158,27 +341,239 @@ def test_tanh_of_the_cell_in_place_of_the_candidate_is_caught():
     def wrong(right):
         return lambda d, k, s, new: right(d, k._replace(g=np.tanh(new.c)), s, new)
 
-    assert ur.check_cell(with_backward(CELLS["lstm"], wrong)).failed
+    assert "weight_ih_l0" in names_of(ur.check_cell(with_backward(CELLS["lstm"], wrong)))
 
 
-def test_a_transposed_weight_is_caught(monkeypatch):
-    net = ur.RNN(4, 5, dtype="float64")
-    right = net.backward
+def test_the_forgotten_reset_gate_of_the_recurrent_half_is_caught():
+    """In `gru_reset_after` only weight_hh and bias_hh are wrong then, at the last step: x stays right there."""
 
-    def backward(tape, dy, dstate=None):
-        dx, ds, grads = right(tape, dy, dstate)
-        return dx, ds, grads | {"weight_hh_l0": grads["weight_hh_l0"].T}
+    def wrong(right):
+        def backward(*args):
+            b = right(*args)
+            return b._replace(ah=b.ax)
 
-    wrong = ur.RNN(4, 5, dtype="float64")
-    monkeypatch.setattr(ur.RNN, "backward", lambda self, *args: backward(*args))
-    assert "weight_hh_l0" in {p.subject.split(",")[0] for p in ur.check_network(wrong).failed}
+        return backward
+
+    report = ur.check_cell(with_backward(CELLS["gru_reset_after"], wrong))
+    bias = next(p for p in report.failed if p.subject.startswith("bias_hh_l0") and p.name == "complex step")
+    assert ", rows of n: " in bias.detail
 
 
-def test_a_report_reads_well_and_raises():
-    report = ur.check_cell(with_backward(CELLS["lstm"], flip(1)))
-    assert (
-        str(report).splitlines()[-1] == f"{len(report.proofs) - len(report.failed)} passed, {len(report.failed)} failed"
-    )
-    assert not report.passed
-    with pytest.raises(ur.UnrolledError, match=r"FAILED  complex step +weight_ih_l0, bias=True"):
-        report.raise_if_failed()
+@pytest.mark.parametrize("n", range(3))
+def test_a_wrong_peephole_is_named(n):
+    def wrong(right):
+        def backward(*args, **kw):
+            b = right(*args, **kw)
+            return b._replace(params=type(b.params)(*(-a if i == n else a for i, a in enumerate(b.params))))
+
+        return backward
+
+    report = ur.check_cell(with_backward(CELLS["lstm_peephole"], wrong))
+    assert names_of(report) == {"weight_peephole_l0", "weight_peephole"}  # "weight_peephole": with kept units
+    field = CELLS["lstm_peephole"].params._fields[n]
+    assert all(f", the weight of {field}: backward " in p.detail for p in report.failed if p.name == "complex step")
+
+
+# Wrong stacks: a Recurrent whose backward is tampered with
+
+
+def tampered(change, cell="lstm", **options):
+    """A stack whose gradients go through `change(dx, dstate, grads, tape)`."""
+
+    class Tampered(ur.Recurrent):
+        def backward(self, tape, dy, dstate=None):
+            return change(*super().backward(tape, dy, dstate), tape)
+
+    return Tampered(cell, 4, 5, **options)
+
+
+def edit_gradient(name, edit):
+    return lambda dx, ds, grads, tape: (dx, ds, grads | {name: edit(grads[name])})
+
+
+STACKS = {
+    "a transposed weight": (edit_gradient("weight_hh_l0", np.transpose), {"cell": "rnn_tanh"}, {"weight_hh_l0"}),
+    "a bias left out": (edit_gradient("bias_hh_l1", np.zeros_like), {"num_layers": 2}, {"bias_hh_l1"}),
+    "a mean for a sum": (edit_gradient("weight_ih_l0", lambda g: g / 3), {}, {"weight_ih_l0"}),
+    "a wrong shape": (edit_gradient("weight_ih_l0", lambda g: g.T), {}, {"weight_ih_l0"}),
+    "dx reversed in time": (lambda dx, ds, g, tape: (dx[::-1], ds, g), {}, {"x"}),
+    "dx of the first step": (lambda dx, ds, g, tape: (np.r_[0 * dx[:1], dx[1:]], ds, g), {}, {"x"}),
+    "dstate in the wrong order": (
+        lambda dx, ds, g, tape: (dx, type(ds)(*(f[::-1] for f in ds)), g),
+        {"num_layers": 2},
+        {"state.h", "state.c"},
+    ),
+    "directions exchanged": (
+        lambda dx, ds, g, tape: (dx, ds, g | {"weight_hh_l0": g["weight_hh_l0_reverse"]}),
+        {"bidirectional": True},
+        {"weight_hh_l0"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", STACKS)
+def test_a_wrong_stack_is_caught_and_the_parameter_named(fault):
+    change, options, names = STACKS[fault]
+    report = ur.check_network(tampered(change, **options))
+    assert names_of(report) == names
+
+
+def test_an_error_of_float32_alone_is_caught_by_the_projection():
+    def change(dx, ds, grads, tape):
+        g = grads["weight_hh_l0"]
+        return dx, ds, grads | ({"weight_hh_l0": g * np.float32(1.0001)} if g.dtype == np.float32 else {})
+
+    failed = ur.check_network(tampered(change)).failed
+    assert [(p.name, p.subject) for p in failed] == [("projection", "weight_hh_l0, lstm, float32")]
+
+
+class Careless(ur.Recurrent):
+    """A stack with a fault in its forward pass, which the gradients of the fault itself agree with."""
+
+    fault = ""
+
+    def _run(self, x, state, lengths, masks, *, record):
+        if self.fault == "padding" and lengths is not None:
+            lengths = [max(n, 1) for n in lengths]
+        if self.fault == "rows" and not np.issubdtype(np.asarray(x).dtype, np.integer):
+            x = x + 0.01 * np.mean(x, axis=0 if self.batch_first else 1, keepdims=True).real
+        y, new, tape = super()._run(x, state, lengths, masks, record=record)
+        if self.fault == "inference" and not record:
+            y = 1.001 * y
+        if self.fault == "state":
+            new = type(new)(*(f * 1.001 for f in new))
+        return y, new, tape
+
+
+@pytest.mark.parametrize(
+    ("fault", "law"),
+    [("padding", "masked steps"), ("rows", "rows"), ("inference", "inference"), ("state", "chunks")],
+)
+def test_a_stack_that_breaks_a_law_is_caught(fault, law):
+    net = Careless("lstm", 4, 5)
+    net.fault = fault
+    assert law in {p.name for p in ur.check_network(net).failed}
+
+
+def test_gradients_that_the_padding_poisons_are_caught():
+    """As a product of a zero gradient with a NaN in the padding would: outputs are right, gradients are not."""
+
+    class Poisoned(ur.Recurrent):
+        def forward(self, x, *args, **kw):
+            self.poison = 0 * np.real(x).sum()
+            return super().forward(x, *args, **kw)
+
+        def backward(self, tape, dy, dstate=None):
+            dx, ds, grads = super().backward(tape, dy, dstate)
+            return dx, ds, grads | {"weight_ih_l0": grads["weight_ih_l0"] + self.poison}
+
+    with np.errstate(invalid="ignore"):
+        failed = ur.check_network(Poisoned("lstm", 4, 5)).failed
+    assert [p.name for p in failed] == ["masked steps", "masked steps"]
+    assert failed[0].detail.startswith("dweight_ih_l0[0, 0] is nan, expected ")
+
+
+def test_changed_arguments_are_caught():
+    class Messy(ur.Recurrent):
+        def backward(self, tape, dy, dstate=None):
+            results = super().backward(tape, dy, dstate)
+            if not np.isnan(dy).any():
+                dy *= -1
+            return results
+
+    assert "arguments" in {p.name for p in ur.check_network(Messy("lstm", 4, 5, dtype="float64")).failed}
+
+
+@pytest.mark.parametrize("name", ["embedding.weight", "recurrent.weight_hh_l1", "decoder.bias"])
+def test_a_wrong_language_network_is_caught(name):
+    class Wrong(ur.Network):
+        def loss_and_gradients(self, x, y, state=None, *, masks=None):
+            loss, grads, new = super().loss_and_gradients(x, y, state, masks=masks)
+            return loss, grads | {name: 1.001 * grads[name]}, new
+
+    report = ur.check_network(Wrong(ur.Spec(11, **SPEC)))
+    assert names_of(report) == names_of(report, "projection") == {name}
+
+
+def test_a_network_of_ones_own_needs_only_the_protocol():
+    """Counts of the token before, no recurrence at all: an N-gram with a softmax."""
+
+    class Bigram:
+        spec = ur.Spec(11)
+
+        def __init__(self, table):
+            self.params = {"table": table}
+
+        def with_params(self, params, backend=None):
+            return Bigram(params["table"])
+
+        def zero_state(self, batch):
+            return State(h=np.zeros((1, batch, 5)))
+
+        def draw_masks(self, steps, batch, rng):
+            return None
+
+        def loss(self, x, y, state=None, *, masks=None):
+            loss, _, state = self.loss_and_gradients(x, y, state)
+            return loss, state
+
+        def loss_and_gradients(self, x, y, state=None, *, masks=None):
+            from unrolled.layers import embed_backward
+            from unrolled.losses import cross_entropy
+
+            loss, d = cross_entropy(self.params["table"][x], y)
+            return loss, {"table": embed_backward(x, d, 11)}, state
+
+    table = np.random.default_rng(0).normal(size=(11, 11)).astype(np.float32)
+    report = ur.check_network(Bigram(table)).raise_if_failed()
+    assert {p.subject for p in report if p.name == "projection"} == {"table, loss, float32"}
+
+
+# Reports
+
+
+def test_a_report_is_a_frozen_list_that_reads_well():
+    good = gradcheck.Proof("complex step", "x", 1e-16, 1e-12, "passed")
+    bad = gradcheck.Proof("rows", "permuted", 0.5, 1e-12, "failed", "y[0] is 1, expected 2")
+    none = gradcheck.Proof("steps", "one by one", float("nan"), 0.0, "unsupported", "no steps")
+    report = gradcheck.Report((good, bad, none))
+    assert list(report) == [good, bad, none]
+    assert (report.failed, report.unsupported, report.passed) == ((bad,), (none,), False)
+    assert gradcheck.Report((good, none)).passed
+    assert not gradcheck.Report((none,)).passed  # unsupported is never a pass
+    assert not gradcheck.Report().passed
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["passed", "complex", "step", "x", "error", "1.0e-16", "of", "1e-12"]
+    assert lines[1].split() == ["FAILED", "rows", "permuted", "error", "5.0e-01", "of", "1e-12"]
+    assert lines[2].strip() == "y[0] is 1, expected 2"
+    assert lines[3].split() == ["unsupported", "steps", "one", "by", "one", "no", "steps"]
+    assert lines[4] == "1 passed, 1 failed, 1 unsupported"
+    with pytest.raises(AttributeError):
+        report.proofs = ()
+    assert ur.check_cell("rnn_tanh", seed=3) == ur.check_cell("rnn_tanh", seed=3)
+
+
+def test_an_error_that_is_not_a_number_fails():
+    def nothing(right):
+        def backward(*args):
+            b = right(*args)
+            return scale_ax(b, np.nan)
+
+        return backward
+
+    report = ur.check_cell(with_backward(CELLS["lstm"], nothing))
+    assert {"weight_ih_l0", "weight_hh_l0"} <= names_of(report)
+
+
+def test_an_unknown_cell_is_named():
+    with pytest.raises(ur.UnrolledError, match=r"^no cell is called 'lstn'; did you mean 'lstm'\?"):
+        ur.check_cell("lstn")
+
+
+def test_the_network_is_not_changed():
+    net = ur.GRU(4, 5, 2, dropout=0.3)
+    before = {name: p.copy() for name, p in net.params.items()}
+    ur.check_network(net)
+    assert net.params.keys() == before.keys()
+    assert all((net.params[name] == p).all() for name, p in before.items())
+    assert (net.dtype, net.backend) == ("float32", ur.GRU(4, 5).backend)

@@ -1,0 +1,12 @@
+"""Slow proofs run only when asked for: `pytest -m slow`, or `pytest -m ""` for everything."""
+
+import sys
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("-m") or any(arg in ("-m", "-m=") for arg in sys.argv) or any("::" in a for a in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
