@@ -73,10 +73,17 @@ def machine() -> dict[str, str]:
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        names = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+        ]
         name = f"{len(names)} x {names[0]}" if names else name
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {"processor": name, "python": platform.python_version(), "numpy": np.__version__, "commit": commit.stdout.strip()}
+    return {
+        "processor": name,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "commit": commit.stdout.strip(),
+    }
 
 
 def write(path: Path, results: dict[str, Any], table: str) -> None:

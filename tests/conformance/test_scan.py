@@ -15,7 +15,7 @@ cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is 
 from unrolled.backends import _engine  # noqa: E402
 
 
-def problem(cell, dtype, T, B, I, H, *, bias=True, scale=1.0, seed=0):  # noqa: E741
+def problem(cell, dtype, T, B, I, H, *, bias=True, scale=1.0, seed=0):
     """Random parameters, inputs, states and gradients of one layer."""
     rng = np.random.default_rng(seed)
     rows = len(cell.rows)
@@ -52,7 +52,9 @@ def close(got, want, what, tolerance):
     assert got.dtype == want.dtype, what
     if want.size:
         same = got == want  # infinities
-        error = np.abs(np.where(same, 0, got - want)).max() / max(1, np.abs(want[np.isfinite(want)], dtype="f8").max(initial=0))
+        error = np.abs(np.where(same, 0, got - want)).max() / max(
+            1, np.abs(want[np.isfinite(want)], dtype="f8").max(initial=0)
+        )
         assert error <= tolerance, f"{what}: {error:.2e} > {tolerance:.2e}"
 
 
@@ -60,7 +62,7 @@ def compare(cell, w, x, s, dy, ds, *, live=None, keep=None, factor=1.0):
     """Run both backends and compare everything."""
     with np.errstate(all="ignore"):
         dtype = s[0].dtype
-        T, B, H = dy.shape
+        T, _, H = dy.shape
         # Each sum has H + I or T B terms with a rounding each, and T steps pass errors on; gates are contractions.
         tolerance = factor * 40 * np.sqrt(T + 1) * np.finfo(dtype).eps * (1 + np.sqrt(H / 16))
         y1, s1, tape1 = scan.forward(cell, w, x, s, live=live, keep=keep)
@@ -74,7 +76,12 @@ def compare(cell, w, x, s, dy, ds, *, live=None, keep=None, factor=1.0):
             assert np.array_equal(b, c, equal_nan=True)
         for kind in ("states", "gates", "proposed"):
             for name in getattr(tape1, kind)._fields:
-                close(getattr(getattr(tape2, kind), name), getattr(getattr(tape1, kind), name), f"{kind}.{name}", tolerance)
+                close(
+                    getattr(getattr(tape2, kind), name),
+                    getattr(getattr(tape1, kind), name),
+                    f"{kind}.{name}",
+                    tolerance,
+                )
         close(tape2.y, tape1.y, "tape.y", tolerance)
         dx1, ds1, grads1 = scan.backward(tape1, dy, ds)
         dx2, ds2, grads2 = cpu.backward(tape2, dy, ds)
@@ -119,7 +126,7 @@ def test_batches(cell, dtype, B):
 
 @every_cell
 @pytest.mark.parametrize(("T", "I"), [(1, 1), (1, 16), (2, 15), (3, 17), (70, 2), (300, 5)])
-def test_lengths(cell, T, I):  # noqa: E741
+def test_lengths(cell, T, I):
     compare(cell, *problem(cell, "float64", T, 2, I, 6))
 
 
@@ -139,7 +146,7 @@ def test_no_steps(cell):
 @every_cell
 @every_dtype
 def test_integers(cell, dtype):
-    for T, I in ((6, 5), (6, 40)):  # fewer columns than steps x rows, and more  # noqa: E741
+    for T, I in ((6, 5), (6, 40)):  # fewer columns than steps x rows, and more
         w, _, s, dy, ds = problem(cell, dtype, T, 3, I, 18)
         x = np.random.default_rng(1).integers(0, I, (T, 3))
         compare(cell, w, x, s, dy, ds)
@@ -163,9 +170,7 @@ def test_views(cell, dtype):
     y1, s1, tape1 = cpu.forward(cell, w, x, s)
     dx1, ds1, grads1 = cpu.backward(tape1, dy, ds)
     for name, view in strange.items():
-        y, final, tape = cpu.forward(
-            cell, {k: view(v) for k, v in w.items()}, view(x), type(s)(*(view(f) for f in s))
-        )
+        y, final, tape = cpu.forward(cell, {k: view(v) for k, v in w.items()}, view(x), type(s)(*(view(f) for f in s)))
         dx, initial, grads = cpu.backward(tape, view(dy), type(s)(*(view(f) for f in ds)))
         assert np.array_equal(y, y1), name
         assert np.array_equal(dx, dx1), name
@@ -250,5 +255,7 @@ def test_pairs_of_sizes():
     """A seeded walk through sizes around the tiles' edges."""
     rng = np.random.default_rng(3)
     for cell, dtype in itertools.product(CELLS.values(), ("float32", "float64")):
-        T, B, I, H = (int(n) for n in (rng.integers(1, 12), rng.integers(1, 30), rng.integers(1, 70), rng.integers(1, 90)))
+        T, B, I, H = (
+            int(n) for n in (rng.integers(1, 12), rng.integers(1, 30), rng.integers(1, 70), rng.integers(1, 90))
+        )
         compare(cell, *problem(cell, dtype, T, B, I, H))
