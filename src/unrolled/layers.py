@@ -43,7 +43,7 @@ def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
 
 def linear(weight: Array, bias: Array, x: Array) -> Array:
     """x W^T + b: (..., H) -> (..., V)."""
-    return (x.reshape(-1, x.shape[-1]) @ weight.T + bias).reshape(*x.shape[:-1], -1)
+    return (x.reshape(-1, x.shape[-1]) @ weight.T + bias).reshape(*x.shape[:-1], len(weight))
 
 
 def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:

@@ -65,7 +65,7 @@ def input_product(w: Params, x: Array) -> Array:
     if x.dtype.kind in "iu":
         ax = w["weight_ih"].T[x]
     else:
-        ax = (x.reshape(-1, x.shape[-1]) @ w["weight_ih"].T).reshape(*x.shape[:-1], -1)
+        ax = (x.reshape(-1, x.shape[-1]) @ w["weight_ih"].T).reshape(*x.shape[:-1], len(w["weight_ih"]))
     return ax + w["bias_ih"] if "bias_ih" in w else ax
 
 
@@ -151,8 +151,8 @@ def forward(
     for field, f in zip(fields, s, strict=False):
         field[0] = f
     proposed = [np.empty((steps, *f.shape), dtype) for f in s] if record and keep is not None else []
-    gates: list[Array] = []
     hidden = s.h.shape[-1]
+    gates = [np.empty((steps, batch, hidden), dtype) for _ in cell.gates._fields] if record else []  # type: ignore[attr-defined]
     y = fields[0][1:] if record else np.empty((steps, batch, hidden), dtype)
     with np.errstate(over="ignore"):  # exp(-x) = inf is a closed gate, not a mistake
         for t in range(steps):
@@ -165,8 +165,6 @@ def forward(
             if live is not None:
                 new = type(new)(*(_select(~live[t], old, n) for old, n in zip(s, new, strict=True)))
             if record:
-                if not gates:
-                    gates = [np.empty((steps, batch, hidden), dtype) for _ in k]
                 for field, f in zip(fields, new, strict=True):
                     field[t + 1] = f
                 for gate, g in zip(gates, k, strict=True):
