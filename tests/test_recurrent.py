@@ -168,7 +168,164 @@ def test_dropout_is_between_layers_and_comes_from_rng_or_masks():
     assert not np.array_equal(y, net(x)[0])
 
 
+X, Y = np.zeros((T, B, I)), np.zeros((T, B, H))
+
+
+def first(net):
+    """The same network, batch first."""
+    return ur.LSTM(net.input_size, net.hidden_size, net.num_layers, batch_first=True)
+
+
+def backward(net, dy):
+    return net.backward(net.forward(X)[2], dy)
+
+
+def with_param(net, value, name="bias_hh_l1"):
+    return net.load_params(net.params | {name: value})
+
+
+def test_an_error_in_the_last_parameter_leaves_the_first_as_it_was():
+    net = ur.LSTM(I, H, 2)
+    before = {name: p.copy() for name, p in net.params.items()}
+    last = list(net.params)[-1]
+    for wrong in (np.full(20, "a"), np.full(20, None), np.full(20, 1j), [[1], [2, 3]], np.zeros(21), None):
+        with pytest.raises(ur.UnrolledError, match=f"^{last} "):
+            net.load_params({name: 0 * p for name, p in net.params.items()} | {last: wrong})
+        assert list(net.params) == list(before)
+        for name, p in before.items():
+            np.testing.assert_array_equal(net.params[name], p)
+
+
+def test_loaded_parameters_are_copies_in_the_networks_precision_and_order():
+    net = ur.GRU(I, H)
+    source = {name: np.asfortranarray(p.astype("float64")) for name, p in net.params.items()}
+    source["bias_ih_l0"] = source["bias_ih_l0"].tolist()
+    net.load_params(source)
+    for name, p in net.params.items():
+        assert p.dtype == np.float32
+        assert p.flags.c_contiguous
+        assert p is not source[name]
+        np.testing.assert_array_equal(p, np.asarray(source[name], "float32"))
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_anything_may_stand_behind_the_end_of_a_row_of_tokens(backend, batch_first):
+    net = ur.LSTM(I, H, dtype="float64", backend=backend, batch_first=batch_first)
+    tokens = np.random.default_rng(0).integers(0, I, (T, B))
+    padded = np.where(np.arange(T)[:, None] < LENGTHS, tokens, -1)
+    dy = np.random.default_rng(1).normal(size=(T, B, H))
+    results = []
+    for x in (tokens, padded):
+        y, state, tape = net.forward(x.T if batch_first else x, None, LENGTHS)
+        _, dstate, grads = net.backward(tape, dy.swapaxes(0, 1) if batch_first else dy)
+        results.append([y, *state, *dstate, *grads.values()])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ur.UnrolledError, match=r"^x has indices from -1 to "):
+        net(padded.T if batch_first else padded)
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(0, B), (T, 0)])
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_empty_sequences_and_batches_pass_through(backend, steps, batch):
+    net = ur.LSTM(I, H, 2, bidirectional=True, backend=backend)
+    state = net.cell.state(*np.random.default_rng(0).normal(size=(2, 4, batch, H)).astype("float32"))
+    y, new, tape = net.forward(np.zeros((steps, batch, I)), state)
+    dx, dstate, grads = net.backward(tape, np.zeros((steps, batch, 2 * H)), state)
+    assert (y.shape, dx.shape) == ((steps, batch, 2 * H), (steps, batch, I))
+    for a, b, c in zip(state, new, dstate, strict=True):
+        np.testing.assert_array_equal(b, a)
+        np.testing.assert_array_equal(c, a)
+    assert all((grads[name] == 0).all() and grads[name].shape == p.shape for name, p in net.params.items())
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_step_is_a_call_of_one_step(cell, batch_first):
+    net = ur.Recurrent(cell, I, H, 2, dtype="float64", batch_first=batch_first)
+    rng = np.random.default_rng(0)
+    x, state = rng.normal(size=(B, I)), net._state(tuple(rng.normal(size=(2, B, H)) for _ in net.zero_state(B)), B)
+    whole, final = net(x[:, None] if batch_first else x[None], state)
+    y, new = net.step(x, state)
+    assert y.shape == (B, H)
+    np.testing.assert_array_equal(y, whole[:, 0] if batch_first else whole[0])
+    for a, b in zip(new, final, strict=True):
+        np.testing.assert_array_equal(a, b)
+    token, _ = net.step(np.array([2, 0, 3]), state)
+    one_hot, _ = net.step(np.eye(I)[[2, 0, 3]], state)
+    np.testing.assert_allclose(token, one_hot, rtol=0, atol=1e-15)  # one rounding of a sum of exact zeros
+
+
+def test_any_number_type_will_do_for_sizes_rates_and_dtypes():
+    net = ur.LSTM(np.int64(4), np.int32(5), dropout=np.float32(0.25), dtype=np.float64)
+    assert (net.input_size, net.hidden_size, net.dropout, net.dtype) == (4, 5, 0.25, "float64")
+    assert ur.LSTM(4, 5, dtype=np.dtype("float32")).params["bias_ih_l0"].dtype == np.float32
+    for x in (np.ones((2, 3, 4), "float16"), np.ones((2, 3, 4)).tolist(), np.ones((2, 3, 4), bool)):
+        np.testing.assert_array_equal(net(x)[0], net(np.ones((2, 3, 4)))[0])
+
+
 ERRORS = {
+    r"^x is None; expected an array of numbers$": lambda n: n(None),
+    r"^x has dtype <U1; expected an array of numbers$": lambda n: n(np.full((6, 3, 4), "a")),
+    r"^x has dtype object; expected an array of numbers$": lambda n: n(np.full((6, 3, 4), None)),
+    r"^x has rows of unequal length; expected an array of numbers$": lambda n: n([[1.0, 2.0], [1.0]]),
+    r"^integer x has shape \(6, 3, 4\); expected \(T, B\) indices of one-hot inputs$": lambda n: n(X.astype(int)),
+    r"^integer x has shape \(6, 3, 4\); expected \(B, T\) indices": lambda n: first(n)(X.astype(int)),
+    r"^x has shape \(6, 3\); expected \(B, T, I\)$": lambda n: first(n)(X[..., 0]),
+    r"^x has indices from -1 to 3; they must be at least 0 and below 4$": lambda n: n(np.array([[3, -1]])),
+    r"^x has shape \(1, 4\); expected \(T, B, I\)$": lambda n: n.step(np.zeros(4)),
+    r"^state must be \(h, c\), as lstm has it": lambda n: n(X, {"h": 1, "c": 2}),
+    r"^state must be \(h\), as gru_reset_after has it$": lambda n: ur.GRU(4, 5)(X, (np.zeros((1, 3, 5)),) * 2),
+    r"^state\.h has shape \(1, 6, 5\); expected \(L\*D, B, H\) = \(1, 3, 5\)$": lambda n: ur.GRU(4, 5)(
+        X, np.zeros((1, 6, 5))
+    ),
+    r"^state\.h has shape \(2, 3, 5\); expected \(L\*D, B, H\) = \(4, 3, 5\)$": lambda n: ur.GRU(
+        4, 5, 2, bidirectional=True
+    )(X, np.zeros((2, 3, 5))),
+    r"^state\.c has dtype object; expected an array of numbers$": lambda n: n(
+        X, (np.zeros((2, 3, 5)), np.full((2, 3, 5), None))
+    ),
+    r"^dstate must be \(h, c\), as lstm has it$": lambda n: n.backward(n.forward(X)[2], Y, np.zeros((2, 3, 5))),
+    r"^dstate\.h has shape \(2, 6, 5\); expected \(L\*D, B, H\) = \(2, 3, 5\)$": lambda n: n.backward(
+        n.forward(X)[2], Y, (np.zeros((2, 6, 5)),) * 2
+    ),
+    r"^lengths must be 3 whole numbers, one a row of the batch; got array\(\[1\., 2\., 3\.\]\)$": lambda n: n(
+        X, None, [1.0, 2.0, 3.0]
+    ),
+    r"^lengths must lie between 0 and T = 6; got -1 to 2$": lambda n: n(X, None, [-1, 2, 0]),
+    r"^lengths must be 6 whole numbers, one a row": lambda n: first(n)(X, None, [1, 2, 3]),
+    r"^dy is None; expected an array of numbers$": lambda n: backward(n, None),
+    r"^dy has shape \(3, 6, 5\); expected \(B, T, D H\) = \(6, 3, 5\)$": lambda n: backward(first(n), Y.swapaxes(0, 1)),
+    r"^dy has shape \(6, 3, 5\); expected \(T, B, D H\) = \(6, 3, 10\)$": lambda n: backward(
+        ur.LSTM(4, 5, bidirectional=True), Y
+    ),
+    r"^the tape has 2 layers and directions, this network 1$": lambda n: ur.LSTM(4, 5).backward(n.forward(X)[2], Y),
+    r"^masks have shapes \[\(6, 3, 5\), \(6, 3, 5\)\]; expected 1, each \(T, B, D H\) = \(6, 3, 5\)$": lambda n: (
+        n.forward(X, masks=(Y > 0, Y > 0))
+    ),
+    r"^masks have shapes \[\(3, 5\)\]; expected 1, each": lambda n: n.forward(X, masks=[Y[0] > 0]),
+    r"^rng is 3; expected a numpy Generator, such as numpy\.random\.default_rng\(seed\)$": lambda n: n.forward(
+        X, rng=3
+    ),
+    r"^rng is 4; expected a numpy Generator": lambda n: ur.LSTM(4, 5, rng=4),
+    r"^the parameters do not fit this network; missing: bias_hh_l0, bias_hh_l1, ": lambda n: n.load_params({}),
+    r"^bias_hh_l1 has dtype <U1; expected an array of numbers$": lambda n: with_param(n, np.full(20, "a")),
+    r"^bias_hh_l1 holds complex numbers; this network takes float32$": lambda n: with_param(n, np.full(20, 1j)),
+    r"^bias_hh_l1 has rows of unequal length; expected an array of numbers$": lambda n: with_param(n, [[1], [1, 2]]),
+    r"^bias_hh_l1 has shape \(1, 20\); this network takes \(20,\)$": lambda n: with_param(n, np.zeros((1, 20))),
+    r"^no cell is called 'None'\. Known: rnn_tanh, ": lambda n: ur.Recurrent(None, 4, 5),
+    r"^no cell is called \"\['lstm'\]\"": lambda n: ur.Recurrent(["lstm"], 4, 5),
+    r"^no cell is called 'GRU'": lambda n: ur.GRU(4, 5, cell="GRU"),
+    r"^ur\.RNN takes the cells rnn_tanh, rnn_relu; for lstm use ur\.Recurrent$": lambda n: ur.RNN(4, 5, cell="lstm"),
+    r"^input_size is 0; it must be a whole number, 1 or more$": lambda n: ur.LSTM(0, 5),
+    r"^input_size is '4'; it must be a whole number": lambda n: ur.LSTM("4", 5),
+    r"^num_layers is -1; it must be a whole number, 1 or more$": lambda n: ur.LSTM(4, 5, -1),
+    r"^hidden_size is True; it must be a whole number, 1 or more$": lambda n: ur.LSTM(4, True),
+    r"^dropout is nan; it must be at least 0 and below 1$": lambda n: ur.LSTM(4, 5, dropout=float("nan")),
+    r"^dropout is '0\.5'; it must be at least 0": lambda n: ur.LSTM(4, 5, dropout="0.5"),
+    r"^dropout is -0\.1; it must be at least 0 and below 1$": lambda n: ur.LSTM(4, 5, dropout=-0.1),
+    r"^no dtype is called 'int32'": lambda n: ur.LSTM(4, 5, dtype=np.int32),
     r"^x has shape \(6, 3\); expected \(T, B, I\)$": lambda n: n(np.zeros((6, 3))),
     r"^layer 0: x has 9 features, weight_ih_l0 takes 4$": lambda n: n(np.zeros((6, 3, 9))),
     r"^x has indices from 0 to 4; they must be at least 0 and below 4$": lambda n: n(np.array([[0, 4]])),
@@ -180,7 +337,7 @@ ERRORS = {
     r"^lengths must be 3 whole numbers, one a row of the batch; got array\(\[1, 2\]\)$": lambda n: n(
         np.zeros((6, 3, 4)), None, [1, 2]
     ),
-    r"^dy has shape \(6, 3, 4\) \(time first\); expected \(6, 3, 5\)$": lambda n: n.backward(
+    r"^dy has shape \(6, 3, 4\); expected \(T, B, D H\) = \(6, 3, 5\)$": lambda n: n.backward(
         n.forward(np.zeros((6, 3, 4)))[2], np.zeros((6, 3, 4))
     ),
     r"^the parameters do not fit this network; missing: bias_ih_l1; unknown: bias_l1$": lambda n: n.load_params(

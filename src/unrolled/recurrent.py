@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self, cast
 
 import numpy as np
@@ -53,7 +54,7 @@ def find_cell(cell: str | Cell) -> Cell:
     """Return the cell of that name, or the object itself."""
     if isinstance(cell, Cell):
         return cell
-    if cell not in CELLS:
+    if not isinstance(cell, str) or cell not in CELLS:
         raise UnrolledError(suggest("cell", str(cell), list(CELLS)))
     return CELLS[cell]
 
@@ -67,7 +68,7 @@ def check_size(name: str, value: object, least: int = 1) -> int:
 
 def check_fraction(name: str, value: float) -> float:
     """Return `value` as a float in [0, 1), or say what is wrong with it."""
-    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+    if not isinstance(value, Real) or not 0 <= value < 1:
         raise UnrolledError(f"{name} is {value!r}; it must be at least 0 and below 1")
     return float(value)
 
@@ -78,11 +79,32 @@ def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:
     if missing or extra:
         said = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
         raise UnrolledError(f"the parameters do not fit this network; {'; '.join(said)}")
+    arrays = {name: as_numbers(name, new[name]) for name in params}
     for name, array in params.items():
-        if np.shape(new[name]) != array.shape:
-            raise UnrolledError(f"{name} has shape {np.shape(new[name])}; this network takes {array.shape}")
-    for name, array in params.items():
-        params[name] = np.array(new[name], dtype=array.dtype, order="C")
+        if arrays[name].shape != array.shape:
+            raise UnrolledError(f"{name} has shape {arrays[name].shape}; this network takes {array.shape}")
+        if arrays[name].dtype.kind == "c":
+            raise UnrolledError(f"{name} holds complex numbers; this network takes {array.dtype}")
+    params |= {name: np.array(arrays[name], dtype=array.dtype, order="C") for name, array in params.items()}
+
+
+def as_numbers(name: str, value: Any) -> Array:
+    """Return `value` as an array of numbers, or say that it is none."""
+    try:
+        array = cast(Array, np.asarray(value))
+    except ValueError:
+        raise UnrolledError(f"{name} has rows of unequal length; expected an array of numbers") from None
+    if array.dtype.kind not in "biufc":
+        got = f"has dtype {array.dtype}" if array.ndim else f"is {value!r}"
+        raise UnrolledError(f"{name} {got}; expected an array of numbers")
+    return array
+
+
+def check_rng(rng: Any) -> np.random.Generator:
+    """Return `rng`, or say that it is no Generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
+    return rng
 
 
 class Recurrent:
@@ -146,14 +168,14 @@ class Recurrent:
         self.num_layers = check_size("num_layers", num_layers)
         self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
         self.dropout = check_fraction("dropout", dropout)
-        if dtype not in DTYPES:
-            raise UnrolledError(suggest("dtype", str(dtype), list(DTYPES)))
-        self.dtype = dtype
+        self.dtype = str(getattr(dtype, "__name__", dtype))  # np.float32 will do
+        if self.dtype not in DTYPES:
+            raise UnrolledError(suggest("dtype", self.dtype, list(DTYPES)))
         self._backend = backends.choose(backend)
-        rng = np.random.default_rng(0) if rng is None else rng
+        rng = np.random.default_rng(0) if rng is None else check_rng(rng)
         bound = 1 / np.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
-            name: uniform(rng, shape, bound, dtype) for name, shape in self.shapes().items()
+            name: uniform(rng, shape, bound, self.dtype) for name, shape in self.shapes().items()
         }
         """Parameters by PyTorch's names."""
 
@@ -238,29 +260,28 @@ class Recurrent:
         for name, field in zip(names, fields, strict=True):
             if np.shape(field) != shape:
                 raise UnrolledError(f"{what}.{name} has shape {np.shape(field)}; expected (L*D, B, H) = {shape}")
-        return self.cell.state(*(self._cast(field) for field in fields))
+        return self.cell.state(
+            *(self._cast(field, f"{what}.{name}") for name, field in zip(names, fields, strict=True))
+        )
 
-    def _cast(self, x: Any) -> Array:
-        array: Array = np.asarray(x)
+    def _cast(self, x: Any, name: str) -> Array:
+        array = as_numbers(name, x)
         return array if array.dtype.kind == "c" else array.astype(self.dtype, copy=False)
 
     def _input(self, x: Any) -> Array:
-        """Check x and put time first."""
-        x = cast(Array, np.asarray(x))
+        """Check x, but not yet its indices, and put time first."""
+        x = as_numbers("x", x)
         if x.dtype.kind in "iu":
             if x.ndim != 2:
-                raise UnrolledError(f"integer x has shape {x.shape}; expected (T, B) indices of one-hot inputs")
-            if x.size and not (x.min() >= 0 and x.max() < self.input_size):
-                raise UnrolledError(
-                    f"x has indices from {x.min()} to {x.max()}; they must be at least 0 and below {self.input_size}"
-                )
+                order = "(B, T)" if self.batch_first else "(T, B)"
+                raise UnrolledError(f"integer x has shape {x.shape}; expected {order} indices of one-hot inputs")
         else:
             order = "(B, T, I)" if self.batch_first else "(T, B, I)"
             if x.ndim != 3:
                 raise UnrolledError(f"x has shape {x.shape}; expected {order}")
             if x.shape[2] != self.input_size:
                 raise UnrolledError(f"layer 0: x has {x.shape[2]} features, weight_ih_l0 takes {self.input_size}")
-            x = self._cast(x)
+            x = self._cast(x, "x")
         return np.swapaxes(x, 0, 1) if self.batch_first else x
 
     def _live(self, lengths: Any, steps: int, batch: int) -> Array | None:
@@ -273,6 +294,23 @@ class Recurrent:
             raise UnrolledError(f"lengths must lie between 0 and T = {steps}; got {lengths.min()} to {lengths.max()}")
         live: Array = np.arange(steps)[:, None] < lengths
         return live
+
+    def _indices(self, x: Array, live: Array | None) -> Array:
+        """Check indices (T, B) of one-hot inputs; what stands behind a row's length is none, and becomes 0."""
+        if live is not None:
+            x = np.where(live, x, x.dtype.type(0))
+        if x.size and not (x.min() >= 0 and x.max() < self.input_size):
+            raise UnrolledError(
+                f"x has indices from {x.min()} to {x.max()}; they must be at least 0 and below {self.input_size}"
+            )
+        return x
+
+    def _masks(self, masks: Any, steps: int, batch: int) -> None:
+        """Check the dropout masks of a pass."""
+        shape, count = (steps, batch, self.directions * self.hidden_size), self.num_layers - 1
+        got = [np.shape(m) for m in masks] if isinstance(masks, (tuple, list)) else masks
+        if got != [shape] * count:
+            raise UnrolledError(f"masks have shapes {got}; expected {count}, each (T, B, D H) = {shape}")
 
     def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> tuple[Array, ...] | None:
         """Draw the dropout masks of one forward pass: L - 1 arrays (T, B, D H), True where an output is kept."""
@@ -330,8 +368,8 @@ class Recurrent:
         (7, 3, 5)
         """
         if masks is None and rng is not None:
-            steps, batch = np.shape(x)[:2][:: -1 if self.batch_first else 1]
-            masks = self.draw_masks(steps, batch, rng)
+            steps, batch = self._input(x).shape[:2]
+            masks = self.draw_masks(steps, batch, check_rng(rng))
         return self._run(x, state, lengths, masks, record=True)
 
     def _run(
@@ -341,6 +379,10 @@ class Recurrent:
         steps, batch = x.shape[:2]
         s = self._state(state, batch)
         live = self._live(lengths, steps, batch)
+        if x.dtype.kind in "iu":
+            x = self._indices(x, live)
+        if masks is not None:
+            self._masks(masks, steps, batch)
         tapes, finals = [], []
         for layer in range(self.num_layers):
             outputs = []
@@ -394,12 +436,17 @@ class Recurrent:
         >>> sorted(grads) == sorted(rnn.params)
         True
         """
-        dy = self._cast(dy)
+        dy = self._cast(dy, "dy")
+        passes = self.num_layers * self.directions
+        if len(tape.scans) != passes:
+            raise UnrolledError(f"the tape has {len(tape.scans)} layers and directions, this network {passes}")
+        steps, batch = tape.scans[0].x.shape[:2]
+        order, first = ("(B, T, D H)", (batch, steps)) if self.batch_first else ("(T, B, D H)", (steps, batch))
+        expected = (*first, self.directions * self.hidden_size)
+        if dy.shape != expected:
+            raise UnrolledError(f"dy has shape {dy.shape}; expected {order} = {expected}")
         if self.batch_first:
             dy = dy.swapaxes(0, 1)
-        expected = (*tape.scans[0].x.shape[:2], self.directions * self.hidden_size)
-        if dy.shape != expected:
-            raise UnrolledError(f"dy has shape {dy.shape} (time first); expected {expected}")
         ds = self._state(dstate, dy.shape[1], "dstate")
         before: dict[int, Any] = {}
         grads: dict[str, Array] = {}
