@@ -142,7 +142,7 @@ CHANGES = {
     "cell": (lambda m, a: m["spec"].update(cell="lstn"), "no cell is called 'lstn'"),
     "size": (
         lambda m, a: m["spec"].update(hidden_size=4000000),
-        "its description claims 32,000,020,000,015 parameters or more, it holds",
+        "its description claims 192,000,132,000,020 parameters, it holds",
     ),
     "negative": (
         lambda m, a: m["spec"].update(hidden_size=-4),

@@ -78,6 +78,24 @@ def test_score_prints_text_json_and_tokens(folder):
     assert lines[1].startswith("' '\t0.")
 
 
+def test_output_that_cannot_be_written_is_one_line(folder):
+    command = f"{sys.executable} -m unrolled info runs/book/model.safetensors"
+    if os.path.exists("/dev/full"):
+        done = subprocess.run(f"{command} > /dev/full", shell=True, cwd=folder, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, "unrolled: No space left on device\n")
+    done = subprocess.run(f"{command} | head -c 5", shell=True, cwd=folder, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("runs/", "")
+
+
+def test_an_ascii_output_is_no_reason_to_stop(folder):
+    (folder / "accent.txt").write_text("é" * 500)
+    run("train", "accent.txt", "--epochs", "1", "--out", "accent", *TINY, cwd=folder)
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "unrolled", "sample", "accent/model.safetensors", "--length", "3"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", env=environment)
+    assert (done.stdout, done.stderr) == ("ééé\n", "")
+
+
 def test_standard_input_and_info(folder):
     out = run("train", "-", "--epochs", "1", "--out", "piped", *TINY, cwd=folder, text_input=TEXT)
     assert "saved in piped" in out
@@ -109,8 +127,13 @@ ERRORS = {
     "optimizer": (["train", "book.txt", "--optimizer", "adm"], "no optimizer is called 'adm'; did you mean 'adam'?"),
     "option": (["train", "--hiden-size", "3"], "Did you mean one of: '--batch-size', '--hidden-size'"),
     "command": (["trian"], "trian"),
-    "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory"),
-    "out": (["train", "book.txt", "--out", "book.txt/x"], "can't make the folder book.txt/x: Not a directory"),
+    "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory: a network of 120,000,029,800,001,690 "),
+    "absurd": (["train", "book.txt", "--num-layers", str(10**30)], "not enough memory: a network of "),
+    "endless": (["train", "book.txt", "--epochs", "1e300"], "epochs is 1e+300; it must be at most a million"),
+    "long name": (["train", "book.txt", "--out", "x" * 300], "File name too long"),
+    "no name": (["train", "book.txt", "--out", ""], "--out is empty; name a folder"),
+    "threads": (["train", "book.txt", "--threads", "0"], "the number of threads is"),
+    "out": (["train", "book.txt", "--out", "book.txt/x"], "can't make the folder book.txt/x: a file of that name is in the way"),
     "again": (["train", "book.txt", "--out", "runs/book"], "runs/book holds a model already; choose another --out, or"),
     "prompt": (["sample", "runs/book/model.safetensors", "--prompt", "é€"], "'€'"),
     "temperature": (
@@ -136,6 +159,7 @@ def test_bad_input_is_one_line_and_status_2(folder, case):
     assert err.startswith("unrolled: ")
     assert err.count("\n") == 1
     assert (folder / "runs/book/model.safetensors").read_bytes() == model
+    assert not (folder / "runs/short").exists()  # a run that could not begin leaves no folder
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child process")

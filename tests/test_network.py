@@ -108,6 +108,9 @@ def test_golden_names_and_shapes():
     assert "recurrent.weight_peephole_l1" in Network(spec(cell="lstm_peephole")).params
     assert "embedding.weight" not in Network(spec(embedding_size=0)).params
     assert Network(spec()).parameter_count == 44 + 80 + 100 + 40 + 100 + 100 + 40 + 55 + 11
+    for options in ({"bias": False}, {"embedding_size": 0}, {"cell": "lstm_peephole"}, {"cell": "rnn_relu"}):
+        net = Network(spec(**options))
+        assert net.parameter_count == sum(p.size for p in net.params.values())
 
 
 def test_steps_equal_one_call_and_chunks_equal_the_whole():

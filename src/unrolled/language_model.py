@@ -14,7 +14,7 @@ from .errors import UnrolledError
 from .network import Network
 from .score import Score, evaluate, score
 from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
-from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes
+from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes, make_folder
 
 Source = str | bytes | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
 
@@ -86,7 +86,7 @@ class LanguageModel:
         train, val, test = split(tokens, chosen.val_fraction, chosen.test_fraction)
         rng = np.random.default_rng(chosen.seed)
         network = Network(chosen.spec(len(vocabulary)), backend=backend, rng=rng, init=chosen.init)
-        folder = None if out is None else _make_folder(Path(out))
+        folder = None if out is None else make_folder(Path(out))
         if listener is not None:
             listener.started(
                 Facts(
@@ -201,11 +201,3 @@ def _corpus(source: Source, level: str) -> Corpus:
             raise UnrolledError("the text is empty")
         return Corpus(text, level, "text")
     return read(source, level)
-
-
-def _make_folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UnrolledError(f"can't make the folder {path}: {error.strerror}") from None
-    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self, cast
@@ -12,7 +13,7 @@ import numpy as np
 from . import layers
 from .errors import UnrolledError, suggest
 from .losses import cross_entropy
-from .recurrent import Recurrent, StackTape, check_fraction, check_size, load_params
+from .recurrent import Recurrent, StackTape, check_fraction, check_size, find_cell, load_params
 from .scan import Array
 
 INITS = {
@@ -57,6 +58,18 @@ class Spec:
     dropout: float = 0.0
     dtype: str = "float32"
 
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, without making them."""
+        cell, hidden = find_cell(self.cell), self.hidden_size
+        rows, columns = len(cell.rows) * hidden, cell.operand_width * hidden
+        first = self.embedding_size or self.vocabulary_size
+        layer = rows * columns + 2 * rows * self.bias
+        if cell.params is not None:
+            layer += len(cell.params._fields) * hidden  # type: ignore[attr-defined]
+        recurrent = rows * first + (self.num_layers - 1) * rows * hidden + self.num_layers * layer
+        return self.vocabulary_size * (self.embedding_size + hidden + 1) + recurrent
+
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
         return asdict(self)
@@ -71,6 +84,16 @@ class Spec:
             if type(value).__name__ != kinds[name] and not (kinds[name] == "float" and type(value) is int):
                 raise UnrolledError(f"a network's description has {name} = {value!r}; expected {kinds[name]}")
         return cls(**data)
+
+
+def _check_memory(spec: Spec) -> None:
+    """Refuse what can't fit into this machine's memory, before any of it is filled."""
+    needed = spec.parameter_count * (8 if spec.dtype == "float64" else 4)
+    if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise UnrolledError(
+            f"not enough memory: a network of {spec.parameter_count:,} parameters takes {needed / 2**30:,.0f} GiB, "
+            f"this machine has {there / 2**30:,.0f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -119,7 +142,10 @@ class Network:
         self.spec = spec
         size = check_size("vocabulary_size", spec.vocabulary_size)
         width = check_size("embedding_size", spec.embedding_size, least=0)
+        check_size("hidden_size", spec.hidden_size)
+        check_size("num_layers", spec.num_layers)
         check_fraction("dropout", spec.dropout)
+        _check_memory(spec)
         rng = np.random.default_rng(0) if rng is None else rng
         embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
         self.recurrent = Recurrent(
@@ -161,7 +187,7 @@ class Network:
     @property
     def parameter_count(self) -> int:
         """Number of parameters."""
-        return sum(p.size for p in self.params.values())
+        return self.spec.parameter_count
 
     def load_params(self, params: Mapping[str, Any]) -> None:
         """Copy parameters in, by name, after checking names and shapes; nothing changes on an error."""

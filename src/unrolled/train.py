@@ -121,6 +121,8 @@ class Options:
             check_fraction(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1:
             raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
+        if self.epochs > 1e6:
+            raise UnrolledError(f"epochs is {self.epochs:g}; it must be at most a million")
         for name, least in (("epochs", "above 0"), ("minutes", "above 0"), ("grad_clip", "0 or more")):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and name == "grad_clip"))):
@@ -288,12 +290,21 @@ def _interrupts() -> Iterator[Callable[[], Any]]:
             signal.signal(number, handler)
 
 
-def free_folder(base: Path) -> Path:
-    """Return the first of base, base-2, base-3, ... that does not exist: a run never overwrites another."""
-    path, n = base, 1
-    while path.exists():
-        n += 1
-        path = base.with_name(f"{base.name}-{n}")
+def make_folder(path: Path, *, new: bool = False) -> Path:
+    """Make a run's folder; a `new` one is the first of path, path-2, path-3, ... that nobody has made before."""
+    n, base = 1, path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while new and path.exists():
+            n += 1
+            path = base.with_name(f"{base.name}-{n}")
+        path.mkdir(exist_ok=not new)
+    except FileExistsError:
+        if new and base.parent.is_dir():  # another run took the name just now
+            return make_folder(base, new=True)
+        raise UnrolledError(f"can't make the folder {path}: a file of that name is in the way") from None
+    except OSError as error:
+        raise UnrolledError(f"can't make the folder {path}: {error.strerror}") from None
     return path
 
 

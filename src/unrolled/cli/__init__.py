@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,7 +79,7 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
 @option("Rate", "--lr-decay-after", help="exponential: first epoch whose end decays the rate.")
 @option("Rate", "--lr-decay-every", help="step: epochs between two decays.")
 @option("Rate", "--warmup", help="cosine: steps of linear warm-up.")
-@option("Output", "--out", type=click.Path(path_type=Path), help="Folder of the run. [default: runs/NAME]")
+@option("Output", "--out", help="Folder of the run. [default: runs/NAME]")
 @option("Output", "--overwrite", is_flag=True, help="Let --out replace the models of an earlier run.")
 @option("Output", "--checkpoint-every", help="Steps between two saves.")
 @option("Output", "--eval-every", help="Steps between two validations; 0 chooses.")
@@ -87,7 +89,7 @@ def train(
     strip_gutenberg: bool,
     backend: str,
     threads: int | None,
-    out: Path | None,
+    out: str | None,
     overwrite: bool,
     minutes: float | None,
     **options: Any,
@@ -101,7 +103,7 @@ def train(
 
     from ..language_model import LanguageModel
     from ..text import default_corpus, read
-    from ..train import MODEL, free_folder
+    from ..train import MODEL, make_folder
     from .display import Display
 
     if threads is not None:
@@ -114,14 +116,18 @@ def train(
         if files
         else default_corpus(level=options["level"])
     )
-    if out is not None and (out / MODEL).exists() and not overwrite:
+    if out == "":
+        raise UnrolledError("--out is empty; name a folder")
+    if out is not None and (Path(out) / MODEL).exists() and not overwrite:
         raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
-    folder = free_folder(Path("runs") / corpus.name) if out is None else out
+    folder = make_folder(Path("runs") / corpus.name, new=True) if out is None else make_folder(Path(out))
     display = Display(Console(highlight=False, emoji=False))
     try:
         LanguageModel.train(corpus, out=folder, listener=display, backend=backend, minutes=minutes, **options)
     finally:
         display.close()
+        with suppress(OSError):  # a folder that something is in stays
+            folder.rmdir()
 
 
 @cli.command(cls=GroupedCommand)
@@ -207,9 +213,16 @@ def info(model: Path | None) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
     try:
         status = cli.main(args=argv, prog_name="unrolled", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
     except (UnrolledError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         _fail(message, 2)
@@ -218,9 +231,18 @@ def main(argv: list[str] | None = None) -> None:
     except (KeyboardInterrupt, click.exceptions.Abort):
         _fail("interrupted", 130)
     except BrokenPipeError:  # a reader such as `head` has gone: no fault
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         sys.exit(0)
+    except OSError as error:  # the output is full, a name is too long, ...
+        _let_go_of_output()
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), 2)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _let_go_of_output() -> None:
+    """Nothing more can be written: let Python's own last flush go nowhere."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> None:
