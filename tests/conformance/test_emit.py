@@ -1,0 +1,49 @@
+"""The committed kernels are what the cells say, and the emitter refuses what it cannot write."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from unrolled.backends import emit
+from unrolled.cells import CELLS, Back, Cell, Stage
+from unrolled.errors import Unsupported
+
+COMMITTED = Path(__file__).parents[2] / "src/unrolled/backends/csrc/emitted/cells.inc"
+
+
+def test_committed_text_is_fresh():
+    assert COMMITTED.read_text(encoding="utf-8") == emit.emit_all(), "run: python -m unrolled.backends.emit"
+
+
+def test_common_subexpressions_are_computed_once():
+    text = emit.emit_cell(CELLS["lstm"])
+    forward, backward = text.split("INLINE void backward")
+    assert forward.count("tanh(") == 2
+    assert backward.count("tanh(") == 1
+    assert "fma(" in forward
+
+
+class State(NamedTuple):
+    h: object
+
+
+class Gates(NamedTuple):
+    pass
+
+
+def cell_of(function):
+    def backward(d, k, s, new):
+        da = (d.h,)
+        return Back(da, da, State(0))
+
+    return Cell(
+        "odd", State, Gates, (Stage(("h",), lambda ax, ah, s: (State(function(ax[0])), Gates()), backward),), "none"
+    )
+
+
+@pytest.mark.parametrize("function", [np.sin, lambda a: np.clip(a, 0, 1), lambda a: a + "x"])
+def test_what_has_no_kernel_is_refused(function):
+    with pytest.raises((Unsupported, TypeError), match=r"no kernel|neither|unsupported|ufunc"):
+        emit.emit_cell(cell_of(function))
