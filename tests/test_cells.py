@@ -1,0 +1,256 @@
+"""The maths of each cell against its paper's equations, written out again for single numbers, unit by unit."""
+
+from dataclasses import FrozenInstanceError
+from math import exp, tanh
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled import scan
+from unrolled.cells import CELLS
+from unrolled.cells.ops import sigmoid as array_sigmoid
+
+T, B, I, H = 7, 3, 4, 5
+EVERY_CELL = pytest.mark.parametrize("name", CELLS)
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x))
+
+
+def row(w, block, unit, x, h):
+    """W x + b and U h + b' of one unit of a row block, as two numbers."""
+    r = block * H + unit
+    ax = sum(w["weight_ih"][r, n] * x[n] for n in range(I)) + w["bias_ih"][r]
+    ah = sum(w["weight_hh"][r, n] * h[n] for n in range(H)) + w["bias_hh"][r]
+    return float(ax), float(ah)
+
+
+def by_hand(name, w, x, s):
+    """One step for one row of the batch, with loops and the math module alone: new state and gates, lists of H."""
+    h, c = s["h"], s.get("c")
+    out = {}
+
+    def put(**values):
+        for key, value in values.items():
+            out.setdefault(key, []).append(value)
+
+    if name == "gru_reset_before":
+        r, z = ([sigmoid(sum(row(w, block, u, x, h))) for u in range(H)] for block in (0, 1))
+        rh = [r[u] * h[u] for u in range(H)]
+    for u in range(H):
+        if name == "rnn_tanh":
+            put(h=tanh(sum(row(w, 0, u, x, h))))
+        elif name == "rnn_relu":
+            put(h=max(sum(row(w, 0, u, x, h)), 0.0))
+        elif name in ("lstm", "lstm_peephole"):
+            p = w["weight_peephole"][:, u] if name == "lstm_peephole" else [0.0, 0.0, 0.0]
+            i = sigmoid(sum(row(w, 0, u, x, h)) + p[0] * c[u])
+            f = sigmoid(sum(row(w, 1, u, x, h)) + p[1] * c[u])
+            g = tanh(sum(row(w, 2, u, x, h)))
+            new = f * c[u] + i * g
+            o = sigmoid(sum(row(w, 3, u, x, h)) + p[2] * new)
+            put(i=i, f=f, g=g, o=o, c=new, h=o * tanh(new))
+        elif name == "gru_reset_after":
+            r = sigmoid(sum(row(w, 0, u, x, h)))
+            z = sigmoid(sum(row(w, 1, u, x, h)))
+            ax, ah = row(w, 2, u, x, h)
+            n = tanh(ax + r * ah)
+            put(r=r, z=z, n=n, ah_n=ah, h=(1 - z) * n + z * h[u])
+        elif name == "gru_reset_before":
+            n = tanh(sum(row(w, 2, u, x, rh)))
+            put(r=r[u], z=z[u], rh=rh[u], n=n, h=(1 - z[u]) * n + z[u] * h[u])
+        else:
+            raise AssertionError(f"{name} has no equations here: write them")
+    return out
+
+
+def problem(name, seed=0):
+    cell = CELLS[name]
+    net = ur.Recurrent(cell, I, H, dtype="float64", rng=np.random.default_rng(seed))
+    w = {key.removesuffix("_l0"): 2 * p for key, p in net.params.items()}
+    rng = np.random.default_rng(seed)
+    s = cell.state(*(rng.normal(size=(B, H)) for _ in cell.state._fields))
+    return cell, w, rng.normal(size=(T, B, I)), s
+
+
+@EVERY_CELL
+def test_a_pass_equals_the_equations_written_out(name):
+    cell, w, x, s = problem(name)
+    _, _, tape = scan.forward(cell, w, x, s)
+    for b in range(B):
+        state = {key: list(map(float, f[b])) for key, f in zip(s._fields, s, strict=True)}
+        for t in range(T):
+            expected = by_hand(name, w, x[t, b], state)
+            for key in cell.state._fields:
+                got = getattr(tape.states, key)[t + 1, b]
+                # nine products and a few functions, seven steps: some ten roundings
+                np.testing.assert_allclose(got, expected[key], rtol=0, atol=1e-14, err_msg=key)
+            for key in cell.gates._fields:
+                np.testing.assert_allclose(getattr(tape.gates, key)[t, b], expected[key], rtol=0, atol=1e-14)
+            state = {key: expected[key] for key in state}
+
+
+def test_identities_of_the_lstm_hold_on_the_tape():
+    cell, w, x, s = problem("lstm")
+    _, _, tape = scan.forward(cell, w, x, s)
+    k, c, h = tape.gates, tape.states.c, tape.states.h
+    np.testing.assert_array_equal(c[1:], k.f * c[:-1] + k.i * k.g)
+    np.testing.assert_array_equal(h[1:], k.o * np.tanh(c[1:]))
+    for gate in (k.i, k.f, k.o):
+        assert 0 < gate.min() < 0.5 < gate.max() < 1
+    assert -1 < k.g.min() < 0 < k.g.max() < 1
+
+
+@pytest.mark.parametrize("name", ["gru_reset_after", "gru_reset_before"])
+def test_the_gru_is_a_mixture_of_its_candidate_and_its_old_state(name):
+    cell, w, x, s = problem(name)
+    _, _, tape = scan.forward(cell, w, x, s)
+    k, h = tape.gates, tape.states.h
+    np.testing.assert_allclose(h[1:], (1 - k.z) * k.n + k.z * h[:-1], rtol=0, atol=1e-15)  # a rounding or two
+    between = (np.minimum(k.n, h[:-1]), np.maximum(k.n, h[:-1]))
+    assert (between[0] - 1e-15 <= h[1:]).all()
+    assert (h[1:] <= between[1] + 1e-15).all()
+
+
+def test_a_peephole_of_zero_is_no_peephole():
+    cell, w, x, s = problem("lstm_peephole")
+    w["weight_peephole"][:] = 0
+    plain = {key: p for key, p in w.items() if key != "weight_peephole"}
+    for a, b in zip(
+        scan.forward(cell, w, x, s)[2].states, scan.forward(CELLS["lstm"], plain, x, s)[2].states, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_with_an_open_reset_gate_both_grus_are_one():
+    """r = 1 wherever it acts, and the biases of the candidate's halves just add."""
+    _, w, x, s = problem("gru_reset_after")
+    w["bias_ih"][:H] = 800  # sigmoid(800) is 1 to the last bit
+    after, before = (scan.forward(CELLS[f"gru_reset_{kind}"], w, x, s)[0] for kind in ("after", "before"))
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-15)
+
+
+def test_closed_gates_keep_a_cell_for_ever():
+    """Input gate shut, forget gate open: c stays to the bit, which is what the LSTM was made for."""
+    cell, w, x, s = problem("lstm")
+    w["bias_ih"][:H], w["bias_ih"][H : 2 * H] = -800, 800
+    with np.errstate(over="ignore"):
+        _, final, tape = scan.forward(cell, w, x, s)
+    np.testing.assert_array_equal(final.c, s.c)
+    dc = np.random.default_rng(0).normal(size=(B, H))
+    _, ds, _ = scan.backward(tape, np.zeros((T, B, H)), cell.state(h=np.zeros((B, H)), c=dc))
+    np.testing.assert_array_equal(ds.c, dc)
+
+
+def test_the_rectifier_keeps_nan_and_has_no_slope_at_zero():
+    stage = CELLS["rnn_relu"].stages[0]
+    a = np.array([-1.0, -0.0, 0.0, 2.0, np.nan, np.inf])
+    new, k = stage.forward((a,), (0 * a[:1],), None)
+    np.testing.assert_array_equal(new.h, [0, 0, 0, 2, np.nan, np.inf])
+    one = CELLS["rnn_relu"].state(h=np.ones(6))
+    np.testing.assert_array_equal(stage.backward(one, k, None, new).ax[0][:4], [0, 0, 0, 1])
+
+
+def test_sigmoid_is_exact_at_both_ends():
+    with np.errstate(over="ignore"):
+        got = array_sigmoid(np.array([-1000.0, -40.0, -1.0, 0.0, 1.0, 40.0, 1000.0]))
+    # 1 / (1 + e^x) with e^40 = 235385266837019985.4...: 4.248354255291589e-18
+    expected = [0, 4.248354255291589e-18, 0.2689414213699951, 0.5, 0.7310585786300049, 1, 1]
+    np.testing.assert_allclose(got, expected, rtol=4e-16, atol=0)  # two roundings
+
+
+@EVERY_CELL
+def test_stages_keep_float32_and_change_no_argument(name):
+    cell, _, _, _ = problem(name)
+    rng = np.random.default_rng(0)
+
+    def draw(count):
+        arrays = tuple(rng.normal(size=(B, H)).astype("float32") for _ in range(count))
+        for a in arrays:
+            a.flags.writeable = False
+        return arrays
+
+    extra = {} if cell.params is None else {"p": cell.params(*draw(len(cell.params._fields)))}
+    s, values, kinds = cell.state(*draw(len(cell.state._fields))), None, []
+    for n, stage in enumerate(cell.stages):
+        count = len(stage.rows)
+        values = stage.forward(draw(count), draw(count), s, **({"k": values} if n else {}), **extra)
+        kinds.append(type(values))
+    new, k = values
+    assert {a.dtype for a in (*new, *k)} == {np.dtype("float32")}
+    d = cell.state(*draw(len(s)))
+    for n in reversed(range(len(cell.stages))):
+        b = cell.stages[n].backward(d, k, s, new, **extra)
+        arrays = (*b.ax, *b.ah, *b.state, *(b.values or ()), *(b.params or ()))
+        assert {a.dtype for a in arrays if isinstance(a, np.ndarray)} == {np.dtype("float32")}
+        d = kinds[n - 1](*draw(len(kinds[n - 1]._fields))) if n else None
+
+
+GOLDEN_ROWS = {
+    "rnn_tanh": ("h",),
+    "rnn_relu": ("h",),
+    "lstm": ("i", "f", "g", "o"),
+    "lstm_peephole": ("i", "f", "g", "o"),
+    "gru_reset_after": ("r", "z", "n"),
+    "gru_reset_before": ("r", "z", "n"),
+}
+
+
+def test_rows_of_the_weights_stand_in_pytorchs_order():
+    assert {name: cell.rows for name, cell in CELLS.items()} == GOLDEN_ROWS
+    assert CELLS["lstm_peephole"].params._fields == ("i", "f", "o")
+    assert all(cell.state._fields[0] == "h" for cell in CELLS.values())
+    assert [CELLS[name].operand_width for name in GOLDEN_ROWS] == [1] * 6
+
+
+@EVERY_CELL
+def test_a_cell_is_frozen_data_that_names_its_paper(name):
+    cell = CELLS[name]
+    assert cell.name == name
+    assert any(year.isdigit() and len(year) == 4 for year in cell.paper.replace(",", " ").replace(";", " ").split())
+    with pytest.raises(FrozenInstanceError):
+        cell.name = "other"
+
+
+def test_a_cell_without_a_product_has_no_recurrent_weight():
+    """Units that see nothing but themselves: no `weight_hh`, and all proofs hold."""
+    from typing import NamedTuple
+
+    from unrolled.cells import Back, Cell, Stage
+
+    class State(NamedTuple):
+        h: object
+
+    class Gates(NamedTuple):
+        n: object
+
+    class Own(NamedTuple):
+        u: object
+
+    def forward(ax, ah, s, p):
+        n = np.tanh(ax[0] + ah[0] + p.u * s.h)
+        return State(n), Gates(n)
+
+    def backward(d, k, s, new, p):
+        da = (d.h * (1 - k.n * k.n),)
+        return Back(da, da, State(da[0] * p.u), params=Own(da[0] * s.h))
+
+    stage = Stage(("n",), forward, backward, operand=None)
+    cell = Cell("independent", State, Gates, (stage,), "Li et al. 2018", params=Own, params_name="weight_own")
+    net = ur.Recurrent(cell, I, H, 2)
+    assert list(net.params)[:4] == ["weight_ih_l0", "bias_ih_l0", "bias_hh_l0", "weight_own_l0"]
+    ur.check_cell(cell).raise_if_failed()
+    ur.check_network(net).raise_if_failed()
+
+
+def test_a_cell_with_a_wide_operand_is_proven():
+    """The product may see h and c side by side (a gate recurrence): `weight_hh` is then (R H, 2 H)."""
+    from dataclasses import replace
+
+    wide = replace(CELLS["lstm"], name="wide", stages=(replace(CELLS["lstm"].stages[0], operand=("h", "c")),))
+    net = ur.Recurrent(wide, I, H, 2, bidirectional=True)
+    assert net.params["weight_hh_l1"].shape == (4 * H, 2 * H)
+    ur.check_cell(wide).raise_if_failed()
+    ur.check_network(net).raise_if_failed()
