@@ -1,11 +1,14 @@
 """The maths of each cell against its paper's equations, written out again for single numbers, unit by unit."""
 
+import re
 from dataclasses import FrozenInstanceError
 from math import exp, tanh
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import unrolled
 import unrolled as ur
 from unrolled import scan
 from unrolled.cells import CELLS
@@ -254,3 +257,27 @@ def test_a_cell_with_a_wide_operand_is_proven():
     assert net.params["weight_hh_l1"].shape == (4 * H, 2 * H)
     ur.check_cell(wide).raise_if_failed()
     ur.check_network(net).raise_if_failed()
+
+
+PAGES = Path(__file__).parent.parent / "docs" / "maths"
+
+
+def test_code_in_the_derivations_is_the_code():
+    files = Path(unrolled.__file__).parent.glob("cells/*.py")
+    source = {line.strip() for path in files for line in path.read_text().splitlines()}
+    quoted = [
+        line.strip()
+        for page in sorted(PAGES.glob("*.md"))
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+        for line in block.splitlines()
+    ]
+    assert len(quoted) > 15
+    assert [line for line in quoted if line not in source] == []
+
+
+@EVERY_CELL
+def test_every_cell_has_a_page(name):
+    assert f"| `{name}`" in (PAGES / "cells.md").read_text() or f"`{name}` |" in (PAGES / "cells.md").read_text()
+    page = PAGES / f"{'rnn' if name.startswith('rnn') else name}.md"
+    assert name in page.read_text().splitlines()[0]
+    assert f"]({page.name})" in (PAGES / "cells.md").read_text()
