@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint, sample
+from . import backends, checkpoint, sample
 from .batches import Lanes, lanes
 from .errors import UnrolledError, suggest
 from .network import Network, Spec
@@ -393,7 +393,7 @@ def fit(
 
     save(LAST)  # finds out now, not after an hour, that the folder can't be written
     # Overflow is looked for below, and reported by step and tensor instead of by a warning.
-    with _interrupts() as whole, np.errstate(all="ignore"):
+    with _interrupts() as whole, np.errstate(all="ignore"), backends.undisturbed(network.recurrent.backend):
         try:
             while result.steps < steps and time.perf_counter() < deadline:
                 tick = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from .. import scan
@@ -97,6 +98,21 @@ def set_threads(n: int) -> None:
     from . import cpu
 
     cpu.set_threads(n)
+
+
+def undisturbed(backend: str) -> AbstractContextManager[Any]:
+    """Keep BLAS to one thread where the engine's threads do the work: two pools that spin slow each other down.
+
+    Examples
+    --------
+    >>> with undisturbed("reference"):
+    ...     pass
+    """
+    if backend == "reference":
+        return nullcontext()
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, user_api="blas")  # type: ignore[no-any-return]
 
 
 def describe() -> str:
