@@ -403,6 +403,12 @@ STACKS = {
         {"num_layers": 2},
         {"state.h", "state.c"},
     ),
+    "no gradient of x": (lambda dx, ds, g, tape: (None, ds, g), {}, {"x"}),
+    "a parameter forgotten": (
+        lambda dx, ds, g, tape: (dx, ds, {name: a for name, a in g.items() if name != "bias_hh_l0"}),
+        {},
+        {"bias_hh_l0"},
+    ),
     "directions exchanged": (
         lambda dx, ds, g, tape: (dx, ds, g | {"weight_hh_l0": g["weight_hh_l0_reverse"]}),
         {"bidirectional": True},

@@ -408,7 +408,7 @@ def _recurrent_case(net: Recurrent, x: Array, state: Any, lengths: Array | None,
 
     fields = [f"state.{name}" for name in names]
     inputs = net.params | {"x": x} | dict(zip(fields, state, strict=True))
-    gradient = grads | {"x": cast(Array, dx)} | dict(zip(fields, dstate, strict=True))
+    gradient = grads | ({} if dx is None else {"x": dx}) | dict(zip(fields, dstate, strict=True))
     return _Case(inputs, value, gradient, net.cell, net.directions)
 
 
@@ -553,7 +553,7 @@ class _Run:
     def __call__(self) -> Arrays:
         y, new, tape = self.net.forward(self.x, self.state, self.lengths, masks=self.masks)
         dx, dstate, grads = self.net.backward(tape, self.dy, self.dnew)
-        ours = _outputs(y, new) | {"dx": cast(Array, dx)}
+        ours = _outputs(y, new) | {"dx": np.full(self.x.shape, np.nan) if dx is None else dx}
         ours |= {f"dstate.{name}": g for name, g in zip(new._fields, dstate, strict=True)}
         return ours | {f"d{name}": g for name, g in grads.items()}
 
@@ -669,7 +669,8 @@ def _in_chunks(run: _Run, cut: int) -> Arrays:
     y2, last, tape2 = run.net.forward(second.x, middle, masks=second.masks)
     dx2, dmiddle, grads2 = run.net.backward(tape2, second.dy, run.dnew)
     dx1, dstate, grads1 = run.net.backward(tape1, first.dy, dmiddle)
-    joined = {"dx": np.concatenate([cast(Array, dx1), cast(Array, dx2)], axis=run.axes[0])}
+    parts = [np.full(r.x.shape, np.nan) if dx is None else dx for r, dx in ((first, dx1), (second, dx2))]
+    joined = {"dx": np.concatenate(parts, axis=run.axes[0])}
     joined |= {f"dstate.{name}": g for name, g in zip(last._fields, dstate, strict=True)}
     joined |= {f"d{name}": grads1[name] + grads2[name] for name in grads1}
     return _outputs(np.concatenate([y1, y2], axis=run.axes[0]), last) | joined
