@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built")
+cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
 import unrolled as ur  # noqa: E402
 
 

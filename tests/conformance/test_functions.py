@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built")
+pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
 from unrolled.backends import _engine
 
 LONGER = {"float32": np.float64, "float64": np.longdouble}

@@ -11,7 +11,7 @@ import pytest
 from unrolled import backends, scan
 from unrolled.cells import CELLS
 
-cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built")
+cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
 from unrolled.backends import _engine  # noqa: E402
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from .. import scan
@@ -48,6 +49,9 @@ def _load() -> tuple[dict[str, Backend], str, str]:
 
     Nothing is raised here: a mistake in an environment variable is said when a backend is chosen.
     """
+    if find_spec("._engine", __package__) is None:
+        why = "the native engine was not built when this was installed, since no C++ compiler worked"
+        return {"auto": REFERENCE, "reference": REFERENCE}, why, ""
     try:
         from . import cpu
     except ImportError as error:
@@ -81,7 +85,7 @@ def choose(name: str) -> Backend:
     if name == "cpu" and _missing:
         raise Unsupported(f"backend 'cpu': {_missing}. Install with a C++ compiler at hand, or use 'auto'.")
     if name not in BACKENDS:
-        raise UnrolledError(suggest("backend", name, list(BACKENDS)))
+        raise UnrolledError(suggest("backend", str(name), list(BACKENDS)))
     return BACKENDS[name]
 
 
