@@ -78,6 +78,28 @@ def test_score_prints_text_json_and_tokens(folder):
     assert lines[1].startswith("' '\t0.")
 
 
+def test_a_closed_pipe_saves_the_run(folder):
+    command = (
+        f"{sys.executable} -m unrolled train book.txt --epochs 50 --eval-every 20 --out piped-away {' '.join(TINY)}"
+    )
+    done = subprocess.run(f"{command} | head -1", shell=True, cwd=folder, capture_output=True, text=True)
+    assert done.stderr == ""
+    for name in os.listdir(folder / "piped-away") if (folder / "piped-away").exists() else []:
+        ur.load(folder / "piped-away" / name)
+
+
+def test_a_short_time_still_gives_a_model_and_a_folder_of_ones_own_stays(folder):
+    run("train", "book.txt", "--minutes", "1e-9", "--out", "brief", *TINY, cwd=folder)
+    ur.load(folder / "brief/model.safetensors")
+    (folder / "mine").mkdir()
+    run("train", "short-one.txt", "--out", "mine", cwd=folder, status=2)
+    (folder / "tiny.txt").write_text("It is a")
+    run("train", "tiny.txt", "--out", "mine", cwd=folder, status=2)
+    assert (folder / "mine").is_dir()
+    (folder / "mine/last.safetensors").write_bytes((folder / "brief/model.safetensors").read_bytes())
+    assert "mine holds a model already" in run("train", "book.txt", "--out", "mine", *TINY, cwd=folder, status=2)
+
+
 def test_output_that_cannot_be_written_is_one_line(folder):
     command = f"{sys.executable} -m unrolled info runs/book/model.safetensors"
     if os.path.exists("/dev/full"):
@@ -128,6 +150,8 @@ ERRORS = {
     "option": (["train", "--hiden-size", "3"], "Did you mean one of: '--batch-size', '--hidden-size'"),
     "command": (["trian"], "trian"),
     "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory: a network of 120,000,0"),
+    "dtype": (["train", "book.txt", "--dtype", "x"], "no dtype is called 'x'"),
+    "init": (["train", "book.txt", "--init", "x"], "no init is called 'x'"),
     "absurd": (["train", "book.txt", "--num-layers", str(10**30)], "not enough memory: a network of "),
     "endless": (["train", "book.txt", "--epochs", "1e300"], "epochs is 1e+300; it must be at most a million"),
     "long name": (["train", "book.txt", "--out", "x" * 300], "File name too long"),

@@ -167,6 +167,9 @@ def test_spec_round_trip_and_errors():
         net(np.array([[0, 11]]))
     with pytest.raises(UnrolledError, match=r"^tokens are float64 of shape \(2, 2\); expected integers \(T, B\)$"):
         net(np.zeros((2, 2)))
+    for wrong in ((7, 1), (1, 3), (0, 3)):
+        with pytest.raises(UnrolledError, match=r"^y has shape .*, x \(7, 3\); expected the same, not empty$"):
+            net.loss_and_gradients(np.zeros((7, 3), int), np.zeros(wrong, int))
     before = {name: p.copy() for name, p in net.params.items()}
     with pytest.raises(UnrolledError, match=r"^decoder\.bias has shape \(12,\); this network takes \(11,\)$"):
         net.load_params(net.params | {"decoder.bias": np.zeros(12)})

@@ -115,6 +115,7 @@ def read_header(path: Path, data: bytes) -> dict[str, Any]:
                 start, end = entry["data_offsets"]
                 ends.append(end)
                 ok = isinstance(start, int) and isinstance(end, int) and 0 <= start <= end
+                ok = ok and entry["dtype"] in ("F32", "F64")
             except (TypeError, KeyError, ValueError):
                 ok = False
             if not ok:
@@ -138,6 +139,8 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UnrolledError(f"can't read the model {path}: it is a device or a pipe, not a file")
         data = path.read_bytes()
     except OSError as error:
         raise UnrolledError(f"can't read the model {path}: {_reason(error)}") from None

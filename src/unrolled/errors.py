@@ -29,6 +29,6 @@ def suggest(kind: str, got: str, known: list[str]) -> str:
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(got, known, n=1, cutoff=0.5)
+    near = get_close_matches(str(got), known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"no {kind} is called {got!r}{hint} Known: {', '.join(known)}"

@@ -13,7 +13,7 @@ import numpy as np
 from . import layers
 from .errors import UnrolledError, suggest
 from .losses import cross_entropy
-from .recurrent import Recurrent, StackTape, check_fraction, check_size, find_cell, load_params
+from .recurrent import DTYPES, Recurrent, StackTape, check_fraction, check_size, find_cell, load_params
 from .scan import Array
 
 INITS = {
@@ -145,6 +145,8 @@ class Network:
         check_size("hidden_size", spec.hidden_size)
         check_size("num_layers", spec.num_layers)
         check_fraction("dropout", spec.dropout)
+        if spec.dtype not in DTYPES:
+            raise UnrolledError(suggest("dtype", str(spec.dtype), list(DTYPES)))
         _check_memory(spec)
         rng = np.random.default_rng(0) if rng is None else rng
         embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
@@ -221,6 +223,13 @@ class Network:
             raise UnrolledError(f"tokens run from {array.min()} to {array.max()}; this network knows 0 to {size - 1}")
         return array
 
+    def _targets(self, y: Any, logits: Array) -> Array:
+        """Check targets; one of another shape would be broadcast, and give the loss of something else."""
+        targets = self._tokens(y)
+        if targets.shape != logits.shape[:2] or not targets.size:
+            raise UnrolledError(f"y has shape {targets.shape}, x {logits.shape[:2]}; expected the same, not empty")
+        return targets
+
     def __call__(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """Inference: tokens (T, B) -> logits (T, B, V) and the final state; no dropout, no tape."""
         tokens = self._tokens(tokens)
@@ -272,7 +281,7 @@ class Network:
     def loss(self, x: Any, y: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None) -> tuple[float, Any]:
         """Mean cross-entropy in nats of targets y (T, B) after x (T, B), and the final state."""
         logits, new = self(x, state) if masks is None else self.forward(x, state, masks=masks)[:2]
-        return cross_entropy(logits, self._tokens(y))[0], new
+        return cross_entropy(logits, self._targets(y, logits))[0], new
 
     def loss_and_gradients(
         self, x: Any, y: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None
@@ -287,7 +296,7 @@ class Network:
         True
         """
         logits, new, tape = self.forward(x, state, masks=masks)
-        loss, dlogits = cross_entropy(logits, self._tokens(y))
+        loss, dlogits = cross_entropy(logits, self._targets(y, logits))
         _, grads = self.backward(tape, dlogits)
         return loss, grads, new
 

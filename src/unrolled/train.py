@@ -18,7 +18,7 @@ import numpy as np
 from . import backends, checkpoint, sample
 from .batches import Lanes, lanes
 from .errors import UnrolledError, suggest
-from .network import Network, Spec
+from .network import INITS, Network, Spec
 from .optim import (
     OPTIMIZERS,
     Optimizer,
@@ -29,7 +29,7 @@ from .optim import (
     make_optimizer,
     make_schedule,
 )
-from .recurrent import check_fraction, check_size, find_cell
+from .recurrent import DTYPES, check_fraction, check_size, find_cell
 from .scan import Array
 from .score import evaluate
 from .text import LEVELS, Vocabulary
@@ -131,6 +131,10 @@ class Options:
             raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
         if self.level not in LEVELS:
             raise UnrolledError(suggest("level", self.level, list(LEVELS)))
+        if self.dtype not in DTYPES:
+            raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
+        if self.init not in INITS:
+            raise UnrolledError(suggest("init", str(self.init), list(INITS)))
         find_cell(self.cell)
         self.make_optimizer({})
         self.make_schedule(steps=1)
@@ -395,7 +399,7 @@ def fit(
     # Overflow is looked for below, and reported by step and tensor instead of by a warning.
     with _interrupts() as whole, np.errstate(all="ignore"), backends.undisturbed(network.recurrent.backend):
         try:
-            while result.steps < steps and time.perf_counter() < deadline:
+            while result.steps < steps and (result.steps == 0 or time.perf_counter() < deadline):
                 tick = time.perf_counter()
                 k = result.steps % len(batches)
                 x, y = batches[k]
@@ -437,6 +441,12 @@ def fit(
             save(LAST)
         except KeyboardInterrupt:
             result.interrupted = True
+        except OSError:  # the listener's output is gone or full: that is no reason to lose the run
+            with whole():
+                save(LAST)
+                if not best_saved:
+                    save(MODEL)
+            raise
     if result.interrupted:
         save(LAST)
         if not best_saved:

@@ -320,10 +320,12 @@ def _siblings(cpu: int) -> str:
 def use_environment() -> None:
     """Take the number of threads and the instruction set from the environment."""
     ours, others = (os.environ.get(name, "").strip() for name in ("UNROLLED_THREADS", "OMP_NUM_THREADS"))
-    if ours and not (ours.isdecimal() and 1 <= int(ours) <= 1024):
+    if ours and not (ours.isdecimal() and len(ours) <= 4 and 1 <= int(ours) <= 1024):
         raise UnrolledError(f"UNROLLED_THREADS is {ours!r}; it must be a whole number from 1 to 1024")
     first = others.split(",")[0]  # OpenMP takes a list, a number a level; what makes no sense there is not ours to say
-    _engine.set_threads(int(ours or 0) or (int(first) if first.isdecimal() else 0) or physical_cores())
+    _engine.set_threads(
+        int(ours or 0) or (int(first) if first.isdecimal() and len(first) <= 3 else 0) or physical_cores()
+    )
     wanted = os.environ.get("UNROLLED_ISA", "")
     if wanted:
         known = _engine.instruction_sets()

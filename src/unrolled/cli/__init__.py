@@ -99,12 +99,10 @@ def train(
     Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
     standard library on this machine. Ctrl-C saves and stops.
     """
-    from rich.console import Console
-
     from ..language_model import LanguageModel
     from ..text import default_corpus, read
-    from ..train import MODEL, make_folder
-    from .display import Display
+    from ..train import LAST, MODEL, make_folder
+    from .display import Display, Output
 
     if threads is not None:
         backends.set_threads(threads)
@@ -118,16 +116,18 @@ def train(
     )
     if out == "":
         raise UnrolledError("--out is empty; name a folder")
-    if out is not None and (Path(out) / MODEL).exists() and not overwrite:
+    if out is not None and any((Path(out) / name).exists() for name in (MODEL, LAST)) and not overwrite:
         raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
+    ours = out is None or not Path(out).exists()
     folder = make_folder(Path("runs") / corpus.name, new=True) if out is None else make_folder(Path(out))
-    display = Display(Console(highlight=False, emoji=False))
+    display = Display(Output(highlight=False, emoji=False))
     try:
         LanguageModel.train(corpus, out=folder, listener=display, backend=backend, minutes=minutes, **options)
     finally:
         display.close()
-        with suppress(OSError):  # a folder that something is in stays
-            folder.rmdir()
+        if ours:
+            with suppress(OSError):  # a folder that something is in stays
+                folder.rmdir()
 
 
 @cli.command(cls=GroupedCommand)

@@ -34,6 +34,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+class Output(Console):
+    """A console that lets a closed pipe be an error, so that the run can be saved."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich would turn into a silent exit."""
+        raise BrokenPipeError
+
+
 class Display(Listener):
     """Prints a run to a console."""
 
