@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
@@ -274,13 +274,14 @@ def _interrupts() -> Iterator[Callable[[], Any]]:
 
     @contextmanager
     def whole() -> Iterator[None]:
-        nonlocal blocked
+        nonlocal blocked, pending
         blocked = True
         try:
             yield
         finally:
             blocked = False
         if pending:
+            pending = False
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
@@ -395,10 +396,11 @@ def fit(
         if options.sample_length:
             listener.sampled(_line(network, vocabulary, options, result.steps))
 
-    save(LAST)  # finds out now, not after an hour, that the folder can't be written
     # Overflow is looked for below, and reported by step and tensor instead of by a warning.
     with _interrupts() as whole, np.errstate(all="ignore"), backends.undisturbed(network.recurrent.backend):
         try:
+            with whole():
+                save(LAST)  # finds out now, not after an hour, that the folder can't be written
             while result.steps < steps and (result.steps == 0 or time.perf_counter() < deadline):
                 tick = time.perf_counter()
                 k = result.steps % len(batches)
@@ -438,20 +440,21 @@ def fit(
                 if result.steps % eval_every == 0:
                     validate()
             validate()
-            save(LAST)
+            with whole():
+                save(LAST)
         except KeyboardInterrupt:
             result.interrupted = True
+            with suppress(KeyboardInterrupt), whole():  # another signal must not tear what the first one saves
+                save(LAST)
+                if not best_saved:
+                    save(MODEL)
         except OSError:  # the listener's output is gone or full: that is no reason to lose the run
             with whole():
                 save(LAST)
                 if not best_saved:
                     save(MODEL)
             raise
-    if result.interrupted:
-        save(LAST)
-        if not best_saved:
-            save(MODEL)
-    elif best_params:
+    if not result.interrupted and best_params:
         for name, p in network.params.items():
             p[...] = best_params[name]
     result.seconds = time.perf_counter() - start

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -213,6 +214,7 @@ def info(model: Path | None) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing half written, and said
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
