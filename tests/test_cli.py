@@ -150,6 +150,10 @@ ERRORS = {
     "option": (["train", "--hiden-size", "3"], "Did you mean one of: '--batch-size', '--hidden-size'"),
     "command": (["trian"], "trian"),
     "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory: a network of 120,000,0"),
+    "one character": (["train", "one.txt"], "needs 2,501"),
+    "decay": (["train", "book.txt", "--lr-decay", "-1"], "lr_decay is -1.0; it must be above 0 and at most 1"),
+    "every": (["train", "book.txt", "--lr-decay-every", "0"], "lr_decay_every is 0"),
+    "long line": (["train", "book.txt", "--sample-length", "9" * 30], "it must be at most a million"),
     "dtype": (["train", "book.txt", "--dtype", "x"], "no dtype is called 'x'"),
     "init": (["train", "book.txt", "--init", "x"], "no init is called 'x'"),
     "absurd": (["train", "book.txt", "--num-layers", str(10**30)], "not enough memory: a network of "),
@@ -173,6 +177,7 @@ ERRORS = {
 def test_bad_input_is_one_line_and_status_2(folder, case):
     (folder / "empty.txt").write_text("")
     (folder / "short.txt").write_text("It is")
+    (folder / "one.txt").write_text("I")
     (folder / "greek.txt").write_text("It is λ")
     (folder / "binary.txt").write_bytes(b"abc\xff")
     (folder / "nothing").mkdir(exist_ok=True)

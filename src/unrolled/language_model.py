@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, sample
+from .batches import lanes
 from .errors import UnrolledError
 from .network import Network
 from .score import Score, evaluate, score
@@ -84,6 +85,7 @@ class LanguageModel:
         vocabulary = Vocabulary.of(corpus.text, corpus.level)
         tokens = vocabulary.encode(corpus.text)
         train, val, test = split(tokens, chosen.val_fraction, chosen.test_fraction)
+        lanes(train, chosen.batch_size, chosen.seq_length, name="the training part")  # says what a short text lacks
         rng = np.random.default_rng(chosen.seed)
         network = Network(chosen.spec(len(vocabulary)), backend=backend, rng=rng, init=chosen.init)
         folder = None if out is None else make_folder(Path(out))

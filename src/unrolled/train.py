@@ -121,6 +121,15 @@ class Options:
             check_fraction(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1:
             raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
+        if self.sample_length > 1_000_000:
+            raise UnrolledError(f"sample_length is {self.sample_length}; it must be at most a million")
+        if self.lr_decay is not None and not 0 < self.lr_decay <= 1:
+            raise UnrolledError(f"lr_decay is {self.lr_decay}; it must be above 0 and at most 1")
+        if not (self.lr_decay_every > 0 and self.lr_decay_after >= 0):
+            raise UnrolledError(
+                f"lr_decay_every is {self.lr_decay_every}, lr_decay_after is {self.lr_decay_after}; "
+                "they must be above 0, and 0 or more"
+            )
         if self.epochs > 1e6:
             raise UnrolledError(f"epochs is {self.epochs:g}; it must be at most a million")
         for name, least in (("epochs", "above 0"), ("minutes", "above 0"), ("grad_clip", "0 or more")):
