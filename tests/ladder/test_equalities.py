@@ -1,0 +1,205 @@
+"""Rung 0 = rung 1 = the library: losses, every gradient, weights after ten updates; and the derivatives themselves."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled.errors import UnrolledError
+from unrolled.ladder import layers, plain
+from unrolled.ladder.layers import LSTMLayer, OutputLayer, RNNLayer, Stack, WordModel
+from unrolled.optim import make_optimizer
+
+T, B, V, W, H, H2 = 7, 3, 6, 9, 5, 4
+TOL = 1e-13  # relative to the largest entry: some hundred roundings of 1e-16, in sums taken in another order
+COMPLEX = 1e-12  # the same, of a derivative that is exact to rounding
+FIVE_POINT = 1e-8  # rounding 1e-16 / step 1e-3 = 1e-13, curvature step^4 = 1e-12, of values some hundred times larger
+
+
+def error(got, want):
+    got, want = np.asarray(got), np.asarray(want)
+    return np.abs(got - want).max() / np.abs(want).max()
+
+
+def symbols(size, *shape, seed=1):
+    return np.random.default_rng(seed).integers(0, size, shape)
+
+
+def arrays(params):
+    """Lists of rung 0 -> arrays of rung 1; a bias of one row becomes (4 H,)."""
+    return {k: np.array(v[0] if k in ("b", "by") else v) for k, v in params.items()}
+
+
+def lift(model):
+    """Rung 1 with the weights of rung 0."""
+    rng = np.random.default_rng(0)
+    stack = Stack([LSTMLayer(model.in_dim, model.h_dim, rng)], OutputLayer(model.h_dim, model.out_dim, rng))
+    given = arrays(model.params)
+    for params in stack.params:
+        for name, w in params.items():
+            w[...] = given[name]
+    return stack
+
+
+def test_rung_0_equals_rung_1_over_ten_windows_and_their_updates():
+    model = plain.LSTM_RNN(0.7, V, H, W, window=T, clip=1e9)
+    stack, states = lift(model), ()
+    x, y = symbols(V, 10 * T), symbols(W, 10 * T, seed=2)
+    h, c = [0.0] * H, [0.0] * H
+    for at in range(0, 10 * T, T):
+        here = slice(at, at + T)
+        loss, d, h, c = model.gradients(x[here].tolist(), y[here].tolist(), h, c)
+        model.update(d)
+        loss1, grads, states = stack.gradients(x[here, None], y[here, None], states)
+        stack.update(grads, 0.7)
+        own = {**grads[0], **grads[1]}
+        assert abs(loss - loss1) < TOL * loss
+        assert max(error(own[k], g) for k, g in arrays(d).items()) < TOL
+        assert max(error([h], states[0][0]), error([c], states[0][1])) < TOL
+    now = {**stack.params[0], **stack.params[1]}
+    assert max(error(now[k], w) for k, w in arrays(model.params).items()) < TOL
+
+
+def test_train_of_rung_0_is_those_windows():
+    x, y = symbols(V, 3 * T + 2), symbols(W, 3 * T + 2, seed=2)
+    model = plain.LSTM_RNN(0.7, V, H, W, window=T, clip=1e9)
+    stack, states, want = lift(model), (), []
+    for at in (0, T, 2 * T, 3 * T, 0, T):  # the fourth window is short, then the text begins anew
+        loss, grads, states = stack.gradients(x[at : at + T, None], y[at : at + T, None], states if at else ())
+        stack.update(grads, 0.7)
+        want.append(loss)
+    assert error(model.train(6, x.tolist(), y.tolist()), want) < TOL
+
+
+def test_gradients_of_rung_0_are_five_point_differences():
+    model = plain.LSTM_RNN(0.1, V, H, W)
+    x, y, (h, c) = symbols(V, T).tolist(), symbols(W, T, seed=2).tolist(), np.random.default_rng(3).normal(size=(2, H))
+    _, d, _, _ = model.gradients(x, y, list(h), list(c))
+    step, weights = 1e-3, (1 / 12, -8 / 12, 8 / 12, -1 / 12)
+    for name, rows in model.params.items():
+        found = np.zeros((len(rows), len(rows[0])))
+        for r, row in enumerate(rows):
+            for k, w in enumerate(row):
+                for n, share in zip((-2, -1, 1, 2), weights, strict=True):
+                    row[k] = w + n * step
+                    found[r, k] += share / step * model.gradients(x, y, list(h), list(c))[0]
+                row[k] = w
+        assert error(d[name], found) < FIVE_POINT, name
+
+
+def stacks():
+    rng = np.random.default_rng(5)
+    top = OutputLayer(H2, W, rng)
+    yield "lstm", Stack([LSTMLayer(V, H, rng), LSTMLayer(H, H2, rng)], top)
+    yield "peephole", Stack([LSTMLayer(V, H, rng, peephole=True), LSTMLayer(H, H2, rng, peephole=True)], top)
+    yield "rnn", Stack([RNNLayer(V, H, rng), RNNLayer(H, H2, rng)], top)
+
+
+@pytest.mark.parametrize(("name", "stack"), list(stacks()), ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_gradients_of_rung_1_are_complex_steps(name, stack, one_hot):
+    rng = np.random.default_rng(6)
+    x, y = symbols(V, T, B) if one_hot else rng.standard_normal((T, B, V)), symbols(W, T, B, seed=2)
+    states = [tuple(rng.standard_normal((B, layer.h_dim)) for _ in range(layer.fields)) for layer in stack.layers]
+    _, grads, _ = stack.gradients(x, y, states)
+    for params, own in zip(stack.params, grads, strict=True):
+        for key, w in list(params.items()):
+            found = np.zeros_like(w)
+            for at in np.ndindex(w.shape):
+                params[key] = w.astype(complex)
+                params[key][at] += 1e-30j
+                stack.forward(x, states)
+                found[at] = stack.output.bptt(y)[0].imag / 1e-30
+            params[key] = w
+            assert error(own[key], found) < COMPLEX, key
+
+
+@pytest.mark.parametrize(("cell", "peephole"), [("lstm", False), ("lstm_peephole", True), ("rnn_tanh", None)])
+def test_rung_1_equals_the_library_two_layers_and_ten_updates(cell, peephole):
+    """The library has PyTorch's two biases, rung 1 their sum: with bias_hh kept at 0 both learn alike."""
+    rng = np.random.default_rng(7)
+    make = RNNLayer if peephole is None else lambda i, h, rng: LSTMLayer(i, h, rng, peephole=peephole)
+    stack = Stack([make(V, H, rng), make(H, H, rng)], OutputLayer(H, V, rng))
+    net = ur.Network(
+        ur.Spec(V, cell, embedding_size=0, hidden_size=H, num_layers=2, dtype="float64"), backend="reference"
+    )
+    names = {"Wx": "weight_ih", "Wh": "weight_hh", "b": "bias_ih", "P": "weight_peephole"}
+
+    def library(lists):
+        found = {f"recurrent.{names[k]}_l{n}": w for n, p in enumerate(lists[:2]) for k, w in p.items()}
+        return found | {"decoder.weight": lists[2]["Wy"], "decoder.bias": lists[2]["by"]}
+
+    frozen = {k: np.zeros_like(p) for k, p in net.params.items() if "bias_hh" in k}
+    net.load_params(library(stack.params) | frozen)
+    sgd = make_optimizer("sgd", {k: p for k, p in net.params.items() if k not in frozen})
+    states, state = (), None
+    for n in range(10):
+        x, y = symbols(V, T, B, seed=n), symbols(V, T, B, seed=n + 50)
+        loss1, grads1, states = stack.gradients(x, y, states)
+        loss, grads, state = net.loss_and_gradients(x, y, state)
+        assert abs(loss - loss1) < TOL * loss
+        assert max(error(g, grads[k]) for k, g in library(grads1).items()) < TOL
+        stack.update(grads1, 0.5)
+        sgd.update(grads, 0.5)
+    assert max(error(w, net.params[k]) for k, w in library(stack.params).items()) < TOL
+
+
+def test_plain_runs_as_a_file_without_numpy_and_learns_its_sentence():
+    run = subprocess.run([sys.executable, "-S", "-I", plain.__file__], capture_output=True, text=True, check=True)
+    *log, last = run.stdout.strip().splitlines()
+    assert last == plain.TEXT.strip()
+    assert float(log[-1].split()[3]) < 0.05
+
+
+def test_words_are_learned_and_generated():
+    model = WordModel("The cat sat on the mat. A dog sat on the log! " * 6, (20,), limit=10)
+    assert model.words[:4] == ["<unknown>", "<start>", "<end>", "the"]
+    assert model.sentences[0][:3, 0].tolist() == [1, 3, model.words.index("cat")]
+    losses = model.train(60, 1.0)
+    assert losses[-1] < 0.2 < 2 < losses[0]  # guessing is ln 13 = 2.6; which sentence comes is ln 2 in 7 words
+    said = {model.generate(np.random.default_rng(seed)) for seed in range(9)}
+    assert said >= {"a dog sat on the log !", "the cat sat on the mat ."}
+
+
+def test_words_beyond_the_limit_are_unknown_and_never_drawn():
+    model = WordModel("The cat sat. The dog ran.", limit=3)
+    assert len(model.words) == 6
+    assert [ids[:, 0].tolist().count(0) for ids in model.sentences] == [1, 2]
+    assert not any("<" in model.generate(np.random.default_rng(seed)) for seed in range(9))
+
+
+def test_the_rate_is_halved_when_an_epochs_loss_rises(monkeypatch):
+    losses, rates = iter([3.0, 2.0, 2.5, 2.6, 1.0, 0.9]), []
+    monkeypatch.setattr(WordModel, "gradients", lambda self, x, y: (next(losses), [], []))
+    monkeypatch.setattr(WordModel, "update", lambda self, grads, lr: rates.append(lr))
+    WordModel("One sentence.").train(6, 0.8)
+    assert rates == [0.8, 0.8, 0.8, 0.4, 0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: plain.LSTM_RNN(0.1, 0, 3, 2), "in_dim is 0; it must be a whole number, 1 or more"),
+        (lambda: plain.LSTM_RNN(-1, 2, 3, 2), "above 0"),
+        (lambda: plain.LSTM_RNN(0.1, 2, 3, 2).train(1, [0, 2], [0, 1]), r"inputs\[1\] is 2; it must be a"),
+        (lambda: plain.LSTM_RNN(0.1, 2, 3, 2).train(1, [0], [0, 1]), r"is 2; it must be len\(inputs\), 1"),
+        (lambda: plain.LSTM_RNN(0.1, 2, 3, 2).train(1.5, [0], [1]), "iterations is 1.5"),
+        (lambda: plain.LSTM_RNN(0.1, 2, 3, 4).sample(0, 5), "out_dim is 4; it must be in_dim, 2"),
+    ],
+)
+def test_plain_says_what_is_wrong(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()
+
+
+def test_layers_say_what_is_wrong():
+    with pytest.raises(UnrolledError, match="a text with words"):
+        WordModel("  ")
+
+
+def test_each_rung_is_under_200_lines():
+    for module in (plain, layers):
+        with open(module.__file__, encoding="utf-8") as file:
+            assert len(file.readlines()) < 200
