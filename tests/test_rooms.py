@@ -13,10 +13,10 @@ ROOMS = [
     "errors",
     "cells",
     "scan",
-    "backends",
     "layers",
-    "recurrent",
     "losses",
+    "backends",
+    "recurrent",
     "network",
     "optim",
     "batches",
@@ -120,7 +120,7 @@ def test_there_are_files_to_check():
 
 PLANTED = {
     "imports recurrent, a room below it": ("scan", "from .recurrent import LSTM"),
-    "imports layers, a room below it": ("backends/cpu", "def f():\n    from .. import layers"),
+    "imports network, a room below it": ("backends/cpu", "def f():\n    from .. import network"),
     "imports scan, a room below it": ("cells/lstm", "from ..scan import Tape"),
     "imports errors, but cells import nothing of ours": ("cells/lstm", "from ..errors import suggest"),
     "imports its own package by an absolute name": ("train", "import unrolled.text"),

@@ -10,9 +10,8 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from . import layers
+from . import backends, layers
 from .errors import UnrolledError, suggest
-from .losses import cross_entropy
 from .recurrent import DTYPES, Recurrent, StackTape, check_fraction, check_size, find_cell, load_params
 from .scan import Array
 
@@ -105,6 +104,8 @@ class NetworkTape:
     output: Array
     """Input of the decoder (T, B, H), after dropout."""
     mask: Array | None
+    folded: bool
+    """Whether the first layer was fed one-hot vectors through the product of its weight and the embedding's."""
 
 
 class Network:
@@ -168,6 +169,7 @@ class Network:
         self.params["decoder.bias"] = layers.uniform(rng, (size,), bound, spec.dtype)
         if init == "char-rnn":
             self._init_char_rnn(rng)
+        self._backend = backends.choose(backend)
         self._share()
 
     def _init_char_rnn(self, rng: np.random.Generator) -> None:
@@ -201,6 +203,8 @@ class Network:
         other = copy.copy(self)
         other.params = dict(params)
         other.recurrent = self.recurrent.with_params(other._recurrent_params(), backend)
+        if backend is not None:
+            other._backend = backends.choose(backend)
         return other
 
     def zero_state(self, batch: int) -> Any:
@@ -233,12 +237,27 @@ class Network:
     def __call__(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """Inference: tokens (T, B) -> logits (T, B, V) and the final state; no dropout, no tape."""
         tokens = self._tokens(tokens)
-        y, new = self.recurrent(self._embed(tokens), state)
-        return layers.linear(self.params["decoder.weight"], self.params["decoder.bias"], y), new
+        stack, x, _ = self._embed(tokens)
+        y, new = stack(x, state)
+        return self._decode(y), new
 
-    def _embed(self, tokens: Array) -> Array:
+    def _embed(self, tokens: Array) -> tuple[Recurrent, Array, bool]:
+        """Give the recurrent stack, its input, and whether the embedding is folded into the stack's first weight.
+
+        Picking rows of E and multiplying them by Wih is picking columns of Wih E^T. That product has a column for each
+        symbol, so it is the cheaper one where symbols are fewer than tokens.
+        """
         weight = self.params.get("embedding.weight")
-        return tokens if weight is None else layers.embed(weight, tokens)
+        if weight is None:
+            return self.recurrent, tokens, False
+        if len(weight) > tokens.size:
+            return self.recurrent, layers.embed(weight, tokens), False
+        params = self.recurrent.params
+        columns = self._backend.linear(weight, None, params["weight_ih_l0"])
+        return self.recurrent.with_params(params | {"weight_ih_l0": columns}), tokens, True
+
+    def _decode(self, y: Array) -> Array:
+        return self._backend.linear(self.params["decoder.weight"], self.params["decoder.bias"], y)
 
     def forward(
         self, tokens: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None
@@ -260,28 +279,33 @@ class Network:
         tape : NetworkTape
         """
         tokens = self._tokens(tokens)
-        y, new, tape = self.recurrent.forward(self._embed(tokens), state, masks=masks and masks[:-1])
+        stack, x, folded = self._embed(tokens)
+        y, new, tape = stack.forward(x, state, masks=masks and masks[:-1])
         mask = masks[-1] if masks else None
         output = y if mask is None else layers.dropout(y, mask, self.spec.dropout)
-        logits = layers.linear(self.params["decoder.weight"], self.params["decoder.bias"], output)
-        return logits, new, NetworkTape(tokens, tape, output, mask)
+        return self._decode(output), new, NetworkTape(tokens, tape, output, mask, folded)
 
     def backward(self, tape: NetworkTape, dlogits: Array, dstate: Any = None) -> tuple[Any, dict[str, Array]]:
         """Gradient of the initial state and of every parameter, keyed as `params`."""
-        dy, dweight, dbias = layers.linear_backward(self.params["decoder.weight"], tape.output, dlogits)
+        dy, dweight, dbias = self._backend.linear_backward(self.params["decoder.weight"], tape.output, dlogits)
         if tape.mask is not None:
             dy = layers.dropout(dy, tape.mask, self.spec.dropout)
         dx, dstate, recurrent = self.recurrent.backward(tape.recurrent, dy, dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
-        if dx is not None:
+        if tape.folded:
+            name = "recurrent.weight_ih_l0"
+            grads[name], grads["embedding.weight"], _ = self._backend.linear_backward(
+                self.params["embedding.weight"], self.params[name], grads[name]
+            )
+        elif dx is not None:
             grads["embedding.weight"] = layers.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
         return dstate, {name: grads[name] for name in self.params}
 
     def loss(self, x: Any, y: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None) -> tuple[float, Any]:
         """Mean cross-entropy in nats of targets y (T, B) after x (T, B), and the final state."""
         logits, new = self(x, state) if masks is None else self.forward(x, state, masks=masks)[:2]
-        return cross_entropy(logits, self._targets(y, logits))[0], new
+        return self._backend.cross_entropy(logits, self._targets(y, logits), gradient=False, overwrite=True)[0], new
 
     def loss_and_gradients(
         self, x: Any, y: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None
@@ -296,7 +320,7 @@ class Network:
         True
         """
         logits, new, tape = self.forward(x, state, masks=masks)
-        loss, dlogits = cross_entropy(logits, self._targets(y, logits))
+        loss, dlogits = self._backend.cross_entropy(logits, self._targets(y, logits), overwrite=True)
         _, grads = self.backward(tape, dlogits)
         return loss, grads, new
 

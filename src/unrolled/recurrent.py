@@ -238,6 +238,7 @@ class Recurrent:
         """Return the same network on other arrays, used as they are, in their precision (proofs pass complex ones)."""
         other = copy.copy(self)
         other.params = dict(params)
+        other.input_size = params["weight_ih_l0"].shape[1]
         other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
         if backend is not None:
             other._backend = backends.choose(backend)

@@ -185,6 +185,7 @@ Layer<T> layer_of(const std::vector<long>& dims, nb::handle x, nb::dict w, nb::h
     q.tokens = data<const long long>(x, all, "x");
     for (size_t i = 0; i < all; ++i)
       if (q.tokens[i] < 0 || q.tokens[i] >= q.inputs) throw nb::value_error("x has an index outside weight_ih");
+    q.table = q.inputs <= long(all);
   } else {
     q.x = matrix<T>(x, all, q.inputs, q.x_row, "x");
   }
@@ -262,6 +263,8 @@ void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, 
   (name == "exp" ? kernels.exp : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
 }
 
+#include "network_module.h"
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
@@ -292,6 +295,8 @@ NB_MODULE(_engine, m) {
   def_forward("forward64", &forward<double>);
   def_backward("backward32", &backward<float>);
   def_backward("backward64", &backward<double>);
+  define_network<float>(m, "32");
+  define_network<double>(m, "64");
   m.def("map32", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f32, name, x, y); });
   m.def("map64", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f64, name, x, y); });
 }

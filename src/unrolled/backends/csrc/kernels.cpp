@@ -3,6 +3,8 @@
 
 #include "kernels.h"
 
+#include <math.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -19,6 +21,10 @@ namespace UNROLLED_ISA {
 // after tile.h
 #include "emitted/cells.inc"
 #include "scan.h"
+// after scan.h
+#include "linear.h"
+#include "loss.h"
+#include "optim.h"
 
 template <class T, Vec<T> (*f)(Vec<T>)>
 static void map(const T* x, T* y, long n) {
@@ -44,12 +50,20 @@ static const CellKernels cells[] = {
 #undef UNROLLED_CELL
 };
 
+template <class T>
+static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (*tanh_)(const T*, T*, long)) {
+  typedef LinearLayer<T> L;
+  return {exp_, tanh_, L::forward_work, L::run_forward, L::backward_work, L::run_backward, cross_entropy<T>,
+          sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0])};
+}
+
 #define UNROLLED_TEXT(x) #x
 #define UNROLLED_NAME(x) UNROLLED_TEXT(x)
 
 extern const Kernels kernels;  // a const is private to its file unless it says so
 const Kernels kernels = {UNROLLED_NAME(UNROLLED_ISA), UNROLLED_BYTES, cells, sizeof(cells) / sizeof(cells[0]),
-                         {map<float, exp32>, map<float, tanh32>}, {map<double, exp64>, map<double, tanh64>}};
+                         arrays<float>(map<float, exp32>, map<float, tanh32>),
+                         arrays<double>(map<double, exp64>, map<double, tanh64>)};
 
 }  // namespace UNROLLED_ISA
 }  // namespace unrolled

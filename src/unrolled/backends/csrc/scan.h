@@ -66,6 +66,7 @@ struct Forward : Sizes<T, C> {
   T* bias_hh[C::STAGES];            // (P, rows of the stage, W)
   T* params;                        // (P, number, W)
   T* values;                        // (number, B, Hp): what a stage hands to the next
+  T* table;                         // (P, V, R, W): pre-activations by token; null without a table
   size_t bytes;
 
   Forward(const Layer<T>& layer, char* work, int threads) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS) {
@@ -74,6 +75,8 @@ struct Forward : Sizes<T, C> {
     bias_ih = p.template take<T>(this->padded * C::ROWS);
     params = p.template take<T>(this->padded * C::PARAMS);
     values = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
+    T* rows_by_token = p.template take<T>(q.table ? this->padded * C::ROWS * q.inputs : 0);
+    table = q.table ? rows_by_token : nullptr;
     for (int s = 0; s < C::STAGES; ++s) {
       groups[s] = scan_groups<T>(q.hidden, C::rows[s], q.by_panels, threads);
       bias_hh[s] = p.template take<T>(this->padded * C::rows[s]);
@@ -84,8 +87,7 @@ struct Forward : Sizes<T, C> {
 
   void pack(const Worker& w) const {
     const Share mine(inputs.count, w);
-    // A table of V rows does not pay where the text is shorter than that: then the few columns are read as they are.
-    if (!q.tokens || use_table()) pack_transposed(packed_ih, q.weight_ih, q.inputs, q.hidden, q.inputs, inputs, mine.first, mine.last);
+    if (!q.tokens || q.table) pack_transposed(packed_ih, q.weight_ih, q.inputs, q.hidden, q.inputs, inputs, mine.first, mine.last);
     for (int s = 0; s < C::STAGES; ++s) {
       const Share part(groups[s].count, w);
       for (int j = 0; j < C::operands[s]; ++j)
@@ -99,10 +101,13 @@ struct Forward : Sizes<T, C> {
       pack_units(bias_hh[s], q.bias_hh ? q.bias_hh + C::row_start[s] * q.hidden : nullptr, C::rows[s], q.hidden);
   }
 
-  bool use_table() const { return q.inputs <= this->rows; }
-
-  // Pre-activations of the inputs, all steps at once: x Wih^T + bih into the slots.
+  // Pre-activations of the inputs, all steps at once: x Wih^T + bih into the slots. One-hot inputs meet no product: a
+  // table has a row for every token, or (a text shorter than that) the few columns are read as they are.
   bool input_product(const Worker& w) const {
+    if (q.table) {
+      fill_table(Share(q.inputs, w));
+      return true;
+    }
     const Share mine(this->rows, w);
     constexpr long block = 192;  // rows of x that stay in the second-level cache while the weights pass by
     for (long first = mine.first; first < mine.last; first += block) {
@@ -133,28 +138,29 @@ struct Forward : Sizes<T, C> {
     return true;
   }
 
-  // One-hot inputs meet no product: a row of the packed weights is a column of Wih.
-  void gather(long first, long last) const {
-    const bool table = use_table();
+  // A row of the packed weights is a column of Wih.
+  void fill_table(const Share& mine) const {
     for (long g = 0; g < inputs.count; ++g) {
       const int vectors = inputs.vectors(g);
       const T* packed = packed_ih + inputs.packed(g, q.inputs);
-      const T* bias = bias_ih + inputs.first(g) * C::ROWS * width;
-      for (long row = first; row < last; ++row) {
-        const long long token = q.tokens[row];
+      for (long token = mine.first; token < mine.last; ++token)
         for (int v = 0; v < vectors; ++v) {
           const long panel = inputs.first(g) + v / C::ROWS, gate = v % C::ROWS;
-          Vec<T> column = {};
-          if (table) {
-            column = load(packed + (token * vectors + v) * width);
-          } else {
-            for (long i = 0; i < width && panel * width + i < q.hidden; ++i)
-              column[i] = q.weight_ih[(gate * q.hidden + panel * width + i) * q.inputs + token];
-          }
-          store(this->slot(panel, row) + gate * width, column + load(bias + v * width));
+          store(table + ((panel * q.inputs + token) * C::ROWS + gate) * width,
+                load(packed + (token * vectors + v) * width) + load(bias_ih + (panel * C::ROWS + gate) * width));
         }
-      }
     }
+  }
+
+  void gather(long first, long last) const {
+    for (long panel = 0; panel < this->panels; ++panel)
+      for (long row = first; row < last; ++row)
+        for (int gate = 0; gate < C::ROWS; ++gate) {
+          Vec<T> column = {};
+          for (long i = 0; i < width && panel * width + i < q.hidden; ++i)
+            column[i] = q.weight_ih[(gate * q.hidden + panel * width + i) * q.inputs + q.tokens[row]];
+          store(this->slot(panel, row) + gate * width, column + load(bias_ih + (panel * C::ROWS + gate) * width));
+        }
   }
 
   // The elementwise map of stage S for W units of one row; ah are the products' sums.
@@ -165,11 +171,12 @@ struct Forward : Sizes<T, C> {
     const Layer<T>& q = f.q;
     const long row = t * f.batch + b, unit = b * f.padded + panel * width;
     T* slot = f.slot(panel, row);
+    const T* inputs = f.table ? f.table + (panel * q.inputs + q.tokens[row]) * C::ROWS * width : slot;
     V ax[C::rows[S]], ah[C::rows[S]], s[C::STATES], p[C::PARAMS + 1] = {}, earlier[C::MAX_VALUES + 1] = {};
     V out[(C::STATES > C::MAX_VALUES ? C::STATES : C::MAX_VALUES)], gates[C::GATES + 1];
 #pragma GCC unroll 8
     for (int i = 0; i < C::rows[S]; ++i) {
-      ax[i] = load(slot + (C::row_start[S] + i) * width);
+      ax[i] = load(inputs + (C::row_start[S] + i) * width);
       ah[i] = load(ah_sums + i * width);
     }
 #pragma GCC unroll 4
@@ -584,8 +591,8 @@ struct Backward : Sizes<T, C> {
     return true;
   }
 
-  // Sum of a gate buffer over all rows; blocks of rows first, which keeps more digits than one long sum.
-  void bias_gradient(T* out, const T* da, const Worker& w) const {
+  // Sum of a gate buffer over all rows, also to `same` unless it is null; blocks of rows first, which keeps more digits than one long sum.
+  void bias_gradient(T* out, T* same, const T* da, const Worker& w) const {
     const Share mine(this->panels * C::ROWS, w);
     for (long u = mine.first; u < mine.last; ++u) {
       const long panel = u / C::ROWS, block = u % C::ROWS;
@@ -597,6 +604,7 @@ struct Backward : Sizes<T, C> {
         total += part;
       }
       store(out + block * q.hidden + panel * width, total, q.hidden - panel * width);
+      if (same) store(same + block * q.hidden + panel * width, total, q.hidden - panel * width);
     }
   }
 
@@ -647,8 +655,8 @@ struct Backward : Sizes<T, C> {
         if (!weight_product(out, ld, packed_operand[s][j], hidden_columns, dah, C::row_start[s], C::rows[s], w)) return false;
       }
     if (q.dx && !input_gradient(w)) return false;
-    if (q.d_bias_ih) bias_gradient(q.d_bias_ih, dax, w);
-    if (q.d_bias_hh) bias_gradient(q.d_bias_hh, dah, w);
+    if (q.d_bias_ih) bias_gradient(q.d_bias_ih, C::SPLIT ? nullptr : q.d_bias_hh, dax, w);
+    if (C::SPLIT && q.d_bias_hh) bias_gradient(q.d_bias_hh, nullptr, dah, w);
     if (!w.barrier()) return false;
     if (q.x && input_padding())
       narrow(q.d_weight_ih, q.inputs, wide_ih, input_columns.panels * width, C::ROWS * q.hidden, q.inputs, w);
