@@ -324,6 +324,18 @@ class Network:
         _, grads = self.backward(tape, dlogits)
         return loss, grads, new
 
+    def drawer(self, state: Any) -> Any:
+        """Return what draws many tokens a call from this state (L, 1, H), or None where the engine does not."""
+        return backends.drawer(
+            self.recurrent.backend,
+            self.recurrent.cell,
+            self.recurrent.layer_params(),
+            self.params.get("embedding.weight"),
+            self.params["decoder.weight"],
+            self.params["decoder.bias"],
+            state,
+        )
+
     def step(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of inference: tokens (B,) -> logits (B, V) and the new state."""
         logits, new = self(np.asarray(tokens)[None], state)

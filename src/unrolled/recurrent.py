@@ -224,6 +224,10 @@ class Recurrent:
         suffix = self._suffix(layer, direction)
         return {name: self.params[name + suffix] for name in self._local_shapes(layer)}
 
+    def layer_params(self) -> list[dict[str, Array]]:
+        """Each layer's (and direction's) parameters, by their local names."""
+        return [self._weights(layer, d) for layer, d in self._passes()]
+
     def load_params(self, params: Mapping[str, Any]) -> None:
         """Copy parameters in, by name; a PyTorch module's `state_dict()` as NumPy arrays fits as it is.
 

@@ -88,3 +88,19 @@ def update32(
 ) -> None: ...
 
 update64 = update32
+
+class Drawer32:
+    def __init__(
+        self,
+        cell: str,
+        dims: Sequence[int],
+        weights: Sequence[Mapping[str, Array | None]],
+        embedding: Array | None,
+        decoder: Array,
+        bias: Array | None,
+        /,
+    ) -> None: ...
+    def set_state(self, fields: Sequence[Array], /) -> None: ...
+    def draw(self, token: int, u: Array, temperature: float, drawn: Array, /) -> None: ...
+
+Drawer64 = Drawer32

@@ -96,7 +96,7 @@ def _padded_state(field: Array, padded: int, dtype: Any) -> Array:
     return out
 
 
-def _weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
+def weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
     """Return the parameters under the engine's names, contiguous."""
     names = {name: name for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     names["params"] = cell.params_name
@@ -171,7 +171,7 @@ def forward(
         cell.name,
         dims,
         np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
-        _weights(cell, w, dtype),
+        weights(cell, w, dtype),
         _mask(live, (steps, batch)),
         masks,
         states,
@@ -208,16 +208,16 @@ def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, d
     inputs = dims[2]
     dx = None if tokens else empty((steps, batch, padded_width(inputs, dtype)), dtype)
     dstate = [_padded_state(np.broadcast_to(f, (batch, hidden)), padded, dtype) for f in ds]
-    weights = _weights(cell, w, dtype)
+    packed = weights(cell, w, dtype)
     # The engine writes every gradient, but for the columns beyond a narrow stage's operand, and where no steps are.
     written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
-    grads = {name: None if a is None else (empty if written else zeros)(a.shape, dtype) for name, a in weights.items()}
+    grads = {name: None if a is None else (empty if written else zeros)(a.shape, dtype) for name, a in packed.items()}
     masks = [] if tape.keep is None else [_mask(m, (steps, batch, hidden)) for m in tape.keep]
     _call("backward", dtype)(
         cell.name,
         dims,
         np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
-        weights,
+        packed,
         _mask(tape.live, (steps, batch)),
         masks,
         tape.padded[0],

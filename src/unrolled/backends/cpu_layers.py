@@ -1,4 +1,4 @@
-"""The native backend around the recurrence: linear layers, softmax cross-entropy, clipping, update rules.
+"""The native backend around the recurrence: linear layers, softmax cross-entropy, clipping, update rules, drawing.
 
 Each function has its reference in `layers`, `losses` or `optim`, and that one's contract.
 """

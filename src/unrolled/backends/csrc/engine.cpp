@@ -8,6 +8,8 @@
 #include <nanobind/stl/vector.h>
 #include <pthread.h>
 
+#include <string.h>
+
 #include <chrono>
 #include <memory>
 #include <string>
@@ -216,9 +218,9 @@ void forward(const std::string& cell, const std::vector<long>& dims, nb::handle 
   Layer<T> q = layer_of<T>(dims, x, w, live, keep, states, proposed, gates);
   q.y = data<T>(y, q.steps * q.batch * q.hidden, "y");
   const ScanKernels<T>& scan = scan_of<T>(cell);
-  const int threads = threads_for(q, dims[4], dims[5]);
-  const Scratch scratch(scan.forward_work(q, threads));
-  run(threads, [&](const Worker& worker) { scan.forward(q, scratch.get(), worker); });
+  q.threads = threads_for(q, dims[4], dims[5]);
+  const Scratch scratch(scan.forward_work(q));
+  run(q.threads, [&](const Worker& worker) { scan.forward(q, scratch.get(), worker); });
 }
 
 template <class T>
@@ -236,9 +238,9 @@ void backward(const std::string& cell, const std::vector<long>& dims, nb::handle
   q.d_bias_hh = data<T>(grads["bias_hh"], dims[4] * q.hidden, "bias_hh");
   q.d_params = data<T>(grads["params"], dims[7] * q.hidden, "params");
   const ScanKernels<T>& scan = scan_of<T>(cell);
-  const int threads = threads_for(q, dims[4], dims[5]);
-  const Scratch scratch(scan.backward_work(q, threads));
-  run(threads, [&](const Worker& worker) { scan.backward(q, scratch.get(), worker); });
+  q.threads = threads_for(q, dims[4], dims[5]);
+  const Scratch scratch(scan.backward_work(q));
+  run(q.threads, [&](const Worker& worker) { scan.backward(q, scratch.get(), worker); });
 }
 
 template <class T>
@@ -264,6 +266,8 @@ void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, 
 }
 
 #include "network_module.h"
+// after network_module.h
+#include "draw_module.h"
 
 }  // namespace
 
@@ -297,6 +301,8 @@ NB_MODULE(_engine, m) {
   def_backward("backward64", &backward<double>);
   define_network<float>(m, "32");
   define_network<double>(m, "64");
+  Drawer<float>::define(m, "Drawer32");
+  Drawer<double>::define(m, "Drawer64");
   m.def("map32", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f32, name, x, y); });
   m.def("map64", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f64, name, x, y); });
 }

@@ -24,6 +24,7 @@ namespace UNROLLED_ISA {
 // after scan.h
 #include "linear.h"
 #include "loss.h"
+#include "draw.h"
 #include "optim.h"
 
 template <class T, Vec<T> (*f)(Vec<T>)>
@@ -40,8 +41,10 @@ static Vec<double> tanh64(Vec<double> x) { return tanh(x); }
 template <class C>
 static constexpr CellKernels cell() {
   return {C::name,
-          {Entry<float, C>::forward_work, Entry<float, C>::forward, Entry<float, C>::backward_work, Entry<float, C>::backward},
-          {Entry<double, C>::forward_work, Entry<double, C>::forward, Entry<double, C>::backward_work, Entry<double, C>::backward}};
+          {Entry<float, C>::forward_work, Entry<float, C>::forward, Entry<float, C>::prepare, Entry<float, C>::step,
+           Entry<float, C>::backward_work, Entry<float, C>::backward},
+          {Entry<double, C>::forward_work, Entry<double, C>::forward, Entry<double, C>::prepare, Entry<double, C>::step,
+           Entry<double, C>::backward_work, Entry<double, C>::backward}};
 }
 
 static const CellKernels cells[] = {
@@ -53,7 +56,7 @@ static const CellKernels cells[] = {
 template <class T>
 static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (*tanh_)(const T*, T*, long)) {
   typedef LinearLayer<T> L;
-  return {exp_, tanh_, L::forward_work, L::run_forward, L::backward_work, L::run_backward, cross_entropy<T>,
+  return {exp_, tanh_, L::forward_work, L::run_forward, L::run_prepare, draw<T>, L::backward_work, L::run_backward, cross_entropy<T>,
           sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0])};
 }
 

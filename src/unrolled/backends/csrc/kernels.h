@@ -17,6 +17,7 @@ struct Layer {
   long slots;               // vectors a panel keeps of a step: the larger of R and the number of gates
   bool record;              // keep gates and every state
   bool by_panels;           // threads share the hidden units of every step, not the rows of the batch
+  int threads;              // the most that will work on it
   const T* x;               // (T B, I), rows x_row apart; or null
   long x_row;
   const long long* tokens;  // (T B) one-hot inputs; or null
@@ -41,9 +42,11 @@ struct Layer {
 
 template <class T>
 struct ScanKernels {
-  size_t (*forward_work)(const Layer<T>&, int threads);  // bytes of scratch memory that a call needs
+  size_t (*forward_work)(const Layer<T>&);  // bytes of scratch memory that a call needs
   void (*forward)(const Layer<T>&, char* work, const Worker&);
-  size_t (*backward_work)(const Layer<T>&, int threads);
+  void (*prepare)(const Layer<T>&, char* work, const Worker&);  // what of `forward` depends on the weights alone
+  void (*step)(const Layer<T>&, char* work, const Worker&);     // the rest
+  size_t (*backward_work)(const Layer<T>&);
   void (*backward)(const Layer<T>&, char* work, const Worker&);
 };
 
@@ -79,6 +82,26 @@ struct Loss {
   long d_row;
 };
 
+// Drawing tokens from a language network, each fed back.
+template <class T>
+struct Drawing {
+  long layers;
+  Layer<T>* layer;  // one row, one step each; the first takes `token`, or its row of the embedding
+  char** work;      // of each layer, with the weights packed
+  void (*step)(const Layer<T>&, char* work, const Worker&);
+  const T* embedding;      // (V, E); or null
+  Linear<T> decoder;       // one row
+  char* decoder_work;
+  int states;              // fields
+  long padded;             // Hp
+  double* weights;         // (V) scratch
+  long long* token;        // what was drawn last
+  const double* u;         // (count) uniform in [0, 1)
+  double temperature;      // 0: the likeliest
+  long long* drawn;        // (count)
+  long count;
+};
+
 constexpr int UPDATE_NUMBERS = 8;
 
 // One parameter's update.
@@ -110,6 +133,8 @@ struct ArrayKernels {
   void (*tanh)(const T* x, T* y, long n);
   size_t (*linear_work)(const Linear<T>&, int threads);  // bytes of scratch memory that a call needs
   void (*linear)(const Linear<T>&, char* work, const Worker&);
+  void (*linear_prepare)(const Linear<T>&, char* work, const Worker&);  // what of `linear` depends on the weights alone
+  void (*draw)(const Drawing<T>&, const Worker&);
   size_t (*linear_backward_work)(const Linear<T>&, int threads);
   void (*linear_backward)(const Linear<T>&, char* work, const Worker&);
   void (*cross_entropy)(const Loss<T>&, const Worker&);

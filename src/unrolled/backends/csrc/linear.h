@@ -105,12 +105,22 @@ struct LinearLayer {
 
   bool padding() const { return q.inputs % width != 0; }
 
-  void forward(const Worker& w) const {
+  bool prepare(const Worker& w) const {
     const Share mine(outputs.count, w);
     pack_transposed(packed_weight, q.weight, q.inputs, q.outputs, q.inputs, outputs, mine.first, mine.last);
     if (w.rank == 0) pack_units(start, q.bias, 1, q.outputs);
-    if (!w.barrier()) return;
-    Multiply<T>::run({q.rows, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, w);
+    return w.barrier();
+  }
+
+  void forward(const Worker& w) const {
+    if (prepare(w)) Multiply<T>::run({q.rows, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, w);
+  }
+
+  // One row; threads share the columns.
+  void row(const Worker& w) const {
+    const Share mine(outputs.count, w);
+    Multiply<T>::tiles({1, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, q.x, q.x_row, false, 0, 1,
+                       mine.first, mine.last, 0, q.inputs);
   }
 
   void backward(const Worker& w) const {
@@ -149,5 +159,6 @@ struct LinearLayer {
   static size_t forward_work(const Linear<T>& q, int threads) { return LinearLayer(q, nullptr, threads, true).bytes; }
   static size_t backward_work(const Linear<T>& q, int threads) { return LinearLayer(q, nullptr, threads, false).bytes; }
   static void run_forward(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, w.size, true).forward(w); }
+  static void run_prepare(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, w.size, true).prepare(w); }
   static void run_backward(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, w.size, false).backward(w); }
 };
