@@ -3,7 +3,7 @@
     python benchmarks/generation.py [--threads 1,2] [--seconds 3] [--rows 0,3]
 
 All three draw by the same rule from the same numbers; first the drawn tokens are compared, and nothing is timed unless
-they are the same. Times are microseconds a token, of runs of 200 tokens; ours pack the weights anew for every run.
+they are the same. Times are microseconds a token, of runs of 400 tokens; ours pack the weights anew for every run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from unrolled import backends, sample
 from unrolled.backends import cpu
 from unrolled.network import Network, Spec
 
-TOKENS = 200
+TOKENS = 400
 
 
 def ours(network: Network) -> Callable[[], list[int]]:

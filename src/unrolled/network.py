@@ -324,8 +324,8 @@ class Network:
         _, grads = self.backward(tape, dlogits)
         return loss, grads, new
 
-    def drawer(self, state: Any) -> Any:
-        """Return what draws many tokens a call from this state (L, 1, H), or None where the engine does not."""
+    def drawer(self, state: Any, length: int) -> Any:
+        """Return what draws about `length` tokens from this state (L, 1, H), many a call; None without the engine."""
         return backends.drawer(
             self.recurrent.backend,
             self.recurrent.cell,
@@ -334,6 +334,7 @@ class Network:
             self.params["decoder.weight"],
             self.params["decoder.bias"],
             state,
+            length,
         )
 
     def step(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:

@@ -136,14 +136,16 @@ def kernels(backend: str, *arrays: Any) -> ModuleType | None:
     return cpu_layers if cpu_layers.runs(*arrays) else None
 
 
-def drawer(backend: str, cell: Cell, layers: Any, embedding: Any, weight: Any, bias: Any, state: Any) -> Any:
+def drawer(
+    backend: str, cell: Cell, layers: Any, embedding: Any, weight: Any, bias: Any, state: Any, length: int
+) -> Any:
     """Return the engine's `cpu_draw.Drawer` of a network, or None where it has no kernels for it."""
     arrays = [p for layer in layers for p in layer.values()]
     if kernels(backend, weight, bias, embedding, *arrays) is None or reason(cell, weight.dtype) is not None:
         return None
     from .cpu_draw import Drawer
 
-    return Drawer(cell, layers, embedding, weight, bias, state)
+    return Drawer(cell, layers, embedding, weight, bias, state, length)
 
 
 def undisturbed(backend: str) -> AbstractContextManager[Any]:

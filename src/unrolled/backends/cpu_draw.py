@@ -11,8 +11,8 @@ from ..cells import Cell
 from . import _engine, cpu
 
 Array = np.ndarray[Any, Any]
-TABLE = 1 << 24
-"""Most numbers of a table of the first layer's pre-activations by token."""
+PAYS = 8
+"""A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens drawn."""
 
 
 class Drawer:
@@ -29,6 +29,8 @@ class Drawer:
         Of the decoder.
     state : State of (L, 1, H) arrays
         Where to start from.
+    length : int
+        How many tokens are likely to be drawn.
     """
 
     def __init__(
@@ -39,10 +41,11 @@ class Drawer:
         weight: Array,
         bias: Array,
         state: Any,
+        length: int,
     ) -> None:
         hidden, rows, dtype = weight.shape[1], len(cell.rows), weight.dtype
         first = dict(layers[0])
-        if embedding is not None and len(weight) * rows * hidden <= TABLE:
+        if embedding is not None and len(weight) <= PAYS * length:
             first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
         params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
         dims = [first["weight_ih"].shape[1], hidden, rows, cell.operand_width * hidden, params, len(state), len(weight)]

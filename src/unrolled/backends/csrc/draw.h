@@ -4,27 +4,46 @@
 // The first index whose cumulated weight exceeds u times the sum of all; the rule is that of unrolled/sample.py.
 template <class T>
 static long long pick(const Drawing<T>& q, double u) {
-  constexpr int n = W<double>;
+  typedef Vec<T> V;
+  constexpr int n = W<T>, wide = W<double>, block = 64;
   const long size = q.decoder.outputs;
   const T* logits = q.decoder.y;
-  long long best = 0;
-  for (long i = 1; i < size; ++i)
-    if (logits[i] > logits[best]) best = i;
-  if (q.temperature == 0) return best;
-  double* weights = q.weights;
-  for (long i = 0; i < size; ++i) weights[i] = double(logits[i] - logits[best]) / q.temperature;
-  for (long i = 0; i < size; i += n) store(weights + i, exp(load(weights + i, size - i)), size - i);
-  for (long i = 1; i < size; ++i) weights[i] += weights[i - 1];
-  const double limit = u * weights[size - 1];
-  long low = 0, high = size - 1;  // the answer is in [low, high]
-  while (low < high) {
-    const long middle = (low + high) / 2;
-    if (weights[middle] > limit)
-      high = middle;
-    else
-      low = middle + 1;
+  V high = broadcast(logits);
+  for (long i = 0; i + n <= size; i += n) high = maximum(load(logits + i), high);
+  T most = largest_lane<T>(high);
+  for (long i = size / n * n; i < size; ++i) most = logits[i] > most ? logits[i] : most;
+  if (q.temperature == 0) {
+    long best = 0;
+    while (best + 1 < size && !(logits[best] == most)) ++best;
+    return best;
   }
-  return low;
+  double* weights = q.weights;  // (V), whole blocks
+  for (long i = 0; i < size; ++i) weights[i] = double(logits[i] - most) / q.temperature;
+  for (long i = size; i % block; ++i) weights[i] = -INFINITY;
+  double total = 0;
+  for (long i = 0; i < size; i += block) {
+    D sums = {};
+    for (long k = i; k < i + block; k += wide) {
+      const D e = exp(load(weights + k));
+      store(weights + k, e);
+      sums += e;
+    }
+    total += sum_of_lanes<double>(sums);
+  }
+  const double limit = u * total;
+  double before = 0;
+  for (long i = 0; i < size; i += block) {
+    D sums = {};
+    for (long k = i; k < i + block; k += wide) sums += load(weights + k);
+    const double after = before + sum_of_lanes<double>(sums);
+    if (after > limit)
+      for (long k = i; k < i + block && k < size; ++k) {
+        before += weights[k];
+        if (before > limit) return k;
+      }
+    before = after;
+  }
+  return size - 1;
 }
 
 template <class T>

@@ -20,10 +20,10 @@ class Drawer {
   int threads_ = 1;
 
   template <class U>
-  U* piece(size_t count) {
+  U* piece(size_t count, bool zeros = true) {
     const size_t bytes = count * sizeof(U);
     blocks_.push_back({memory.take(bytes), Give{bytes}});
-    memset(blocks_.back().get(), 0, bytes);
+    if (zeros) memset(blocks_.back().get(), 0, bytes);
     return static_cast<U*>(blocks_.back().get());
   }
 
@@ -63,7 +63,7 @@ class Drawer {
       else
         q.tokens = &token_, q.table = true;
       layers_.push_back(q);
-      work_.push_back(piece<char>(scan_.forward_work(q)));
+      work_.push_back(piece<char>(scan_.forward_work(q), false));
     }
     q_.layers = long(layers_.size()), q_.layer = layers_.data(), q_.work = work_.data();
     Linear<T>& d = q_.decoder;
@@ -71,8 +71,8 @@ class Drawer {
     d.weight = data<const T>(decoder, vocabulary * hidden_, "decoder");
     d.bias = data<const T>(bias, vocabulary, "bias");
     d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
-    q_.decoder_work = piece<char>(kernels().linear_work(d, threads_));
-    q_.weights = piece<double>(vocabulary);
+    q_.decoder_work = piece<char>(kernels().linear_work(d, threads_), false);
+    q_.weights = piece<double>(vocabulary + 64);
     run(threads_, [&](const Worker& w) {
       for (size_t l = 0; l < layers_.size(); ++l) scan_.prepare(layers_[l], work_[l], w);
       kernels().linear_prepare(q_.decoder, q_.decoder_work, w);

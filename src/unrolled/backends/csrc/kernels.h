@@ -94,7 +94,7 @@ struct Drawing {
   char* decoder_work;
   int states;              // fields
   long padded;             // Hp
-  double* weights;         // (V) scratch
+  double* weights;         // (V + 64) scratch
   long long* token;        // what was drawn last
   const double* u;         // (count) uniform in [0, 1)
   double temperature;      // 0: the likeliest
