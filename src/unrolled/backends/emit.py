@@ -53,6 +53,15 @@ class Graph:
         """Return the symbol of an operation, the same one for the same operation."""
         return Symbol(self, self.nodes.setdefault(key, len(self.nodes)))
 
+    def operation(self, op: str, *args: int) -> Symbol:
+        """Return the symbol of a ufunc's result; 1 / (1 + exp(-x)) is the kernel `sigmoid`."""
+        keys = list(self.nodes)
+        if op == "div" and keys[args[0]] == ("number", 1.0) and keys[args[1]][:2] == ("add", args[0]):
+            power = keys[keys[args[1]][2]]
+            if power[0] == "exp" and keys[power[1]][0] == "neg":
+                return self.symbol("sigmoid", keys[power[1]][1])
+        return self.symbol(op, *args)
+
     def number(self, value: Any) -> int:
         """Return the node of a symbol or of a plain number."""
         if isinstance(value, Symbol):
@@ -81,7 +90,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         """Make the node of a ufunc's call."""
         if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
             raise Unsupported(f"the emitter has no kernel for numpy.{ufunc.__name__} ({method})")
-        return self.graph.symbol(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
+        return self.graph.operation(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Symbol:
         """Make the node of `numpy.where`."""

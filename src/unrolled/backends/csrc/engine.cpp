@@ -262,7 +262,7 @@ nb::ndarray<nb::numpy, T> empty_of(const std::vector<size_t>& shape) {
 template <class T>
 void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, nb::handle y) {
   nb::ndarray<const T, nb::c_contig, nb::device::cpu> from = nb::cast<nb::ndarray<const T, nb::c_contig, nb::device::cpu>>(x);
-  (name == "exp" ? kernels.exp : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
+  (name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
 }
 
 #include "network_module.h"

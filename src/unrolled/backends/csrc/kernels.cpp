@@ -34,6 +34,8 @@ static void map(const T* x, T* y, long n) {
 }
 
 static Vec<float> exp32(Vec<float> x) { return exp(x); }
+static Vec<float> sigmoid32(Vec<float> x) { return sigmoid(x); }
+static Vec<double> sigmoid64(Vec<double> x) { return sigmoid(x); }
 static Vec<float> tanh32(Vec<float> x) { return tanh(x); }
 static Vec<double> exp64(Vec<double> x) { return exp(x); }
 static Vec<double> tanh64(Vec<double> x) { return tanh(x); }
@@ -54,9 +56,10 @@ static const CellKernels cells[] = {
 };
 
 template <class T>
-static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (*tanh_)(const T*, T*, long)) {
+static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (*sigmoid_)(const T*, T*, long),
+                                        void (*tanh_)(const T*, T*, long)) {
   typedef LinearLayer<T> L;
-  return {exp_, tanh_, L::forward_work, L::run_forward, L::run_prepare, draw<T>, L::backward_work, L::run_backward, cross_entropy<T>,
+  return {exp_, sigmoid_, tanh_, L::forward_work, L::run_forward, L::run_prepare, draw<T>, L::backward_work, L::run_backward, cross_entropy<T>,
           sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0])};
 }
 
@@ -65,8 +68,8 @@ static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (
 
 extern const Kernels kernels;  // a const is private to its file unless it says so
 const Kernels kernels = {UNROLLED_NAME(UNROLLED_ISA), UNROLLED_BYTES, cells, sizeof(cells) / sizeof(cells[0]),
-                         arrays<float>(map<float, exp32>, map<float, tanh32>),
-                         arrays<double>(map<double, exp64>, map<double, tanh64>)};
+                         arrays<float>(map<float, exp32>, map<float, sigmoid32>, map<float, tanh32>),
+                         arrays<double>(map<double, exp64>, map<double, sigmoid64>, map<double, tanh64>)};
 
 }  // namespace UNROLLED_ISA
 }  // namespace unrolled

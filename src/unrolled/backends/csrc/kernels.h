@@ -130,6 +130,7 @@ struct CellKernels {
 template <class T>
 struct ArrayKernels {
   void (*exp)(const T* x, T* y, long n);   // for the tests of accuracy
+  void (*sigmoid)(const T* x, T* y, long n);
   void (*tanh)(const T* x, T* y, long n);
   size_t (*linear_work)(const Linear<T>&, int threads);  // bytes of scratch memory that a call needs
   void (*linear)(const Linear<T>&, char* work, const Worker&);
