@@ -42,7 +42,8 @@ TOUCH_FILES = {
     "language_model",
     "cli",
     "backends",
-}  # backends: the number of processors that a container may use, and the emitted kernels
+    "bench",
+}  # backends: the number of processors that a container may use, and the emitted kernels; bench: the processor's name
 LOOP_OVER_TIME = {"scan", "backends", "ladder", "gradcheck"}  # gradcheck: T steps equal one call
 OPTIONAL = {"torch", "onnx", "onnxruntime", "matplotlib", "pickle", "tokenizers"}
 IO = {"open", "fdopen", "mkstemp", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "memmap"}

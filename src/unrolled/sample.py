@@ -11,7 +11,6 @@ from .errors import UnrolledError
 from .network import Network
 from .scan import Array
 
-
 CHUNK = 32
 """Tokens drawn a call: an interruption, or a stream that is shown as it is drawn, waits for no more than these."""
 
@@ -64,8 +63,9 @@ def tokens(network: Network, prompt: Array, length: int, temperature: float, rng
     if drawer is None:
         drawer = _Steps(network, state)
     for first in range(0, length, CHUNK):
-        for token in drawer.draw(token, rng.random(min(CHUNK, length - first)), temperature):
-            yield token
+        for drawn in drawer.draw(token, rng.random(min(CHUNK, length - first)), temperature):
+            yield drawn
+            token = drawn
 
 
 class _Steps:

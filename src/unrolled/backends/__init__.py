@@ -148,6 +148,15 @@ def drawer(
     return Drawer(cell, layers, embedding, weight, bias, state, length)
 
 
+def threads() -> int:
+    """Return how many threads the native engine uses; 1 without it."""
+    if _missing:
+        return 1
+    from . import cpu
+
+    return cpu.get_threads()
+
+
 def undisturbed(backend: str) -> AbstractContextManager[Any]:
     """Keep BLAS to one thread where the engine's threads do the work: two pools that spin slow each other down.
 

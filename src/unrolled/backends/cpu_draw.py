@@ -12,7 +12,7 @@ from . import _engine, cpu
 
 Array = np.ndarray[Any, Any]
 PAYS = 8
-"""A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens drawn."""
+"""A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
 
 
 class Drawer:
