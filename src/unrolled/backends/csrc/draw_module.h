@@ -4,11 +4,7 @@
 
 template <class T>
 class Drawer {
-  struct Give {
-    size_t bytes;
-    void operator()(void* block) const { memory.give(block, bytes); }
-  };
-  std::vector<std::unique_ptr<void, Give>> blocks_;
+  std::vector<std::unique_ptr<Scratch>> blocks_;
   std::vector<Layer<T>> layers_;
   std::vector<char*> work_;
   nb::object embedding_;  // kept alive: its rows are read
@@ -22,9 +18,9 @@ class Drawer {
   template <class U>
   U* piece(size_t count, bool zeros = true) {
     const size_t bytes = count * sizeof(U);
-    blocks_.push_back({memory.take(bytes), Give{bytes}});
-    if (zeros) memset(blocks_.back().get(), 0, bytes);
-    return static_cast<U*>(blocks_.back().get());
+    blocks_.push_back(std::make_unique<Scratch>(bytes));
+    if (zeros) memset(blocks_.back()->get(), 0, bytes);
+    return reinterpret_cast<U*>(blocks_.back()->get());
   }
 
  public:

@@ -126,15 +126,14 @@ void run(int threads, const Work& work) {
   if (!done) throw nb::python_error();
 }
 
-// Scratch memory of one call.
+// Memory of a call, or of an array.
 class Scratch {
-  size_t bytes_;
-  void* block_;
+  Memory::Block block_;
 
  public:
-  explicit Scratch(size_t bytes) : bytes_(bytes), block_(memory.take(bytes)) {}
-  ~Scratch() { memory.give(block_, bytes_); }
-  char* get() const { return static_cast<char*>(block_); }
+  explicit Scratch(size_t bytes) : block_(memory.take(bytes)) {}
+  ~Scratch() { memory.give(block_); }
+  char* get() const { return static_cast<char*>(block_.data); }
 };
 
 // An array's numbers, or null for None; at least `size` of them.
@@ -247,14 +246,9 @@ template <class T>
 nb::ndarray<nb::numpy, T> empty_of(const std::vector<size_t>& shape) {
   size_t size = 1;
   for (size_t n : shape) size *= n;
-  struct Block {
-    void* data;
-    size_t bytes;
-    ~Block() { memory.give(data, bytes); }
-  };
-  auto block = std::unique_ptr<Block>(new Block{memory.take(size * sizeof(T)), size * sizeof(T)});
-  T* numbers = static_cast<T*>(block->data);
-  nb::capsule owner(block.get(), [](void* p) noexcept { delete static_cast<Block*>(p); });
+  auto block = std::make_unique<Scratch>(size * sizeof(T));
+  T* numbers = reinterpret_cast<T*>(block->get());
+  nb::capsule owner(block.get(), [](void* p) noexcept { delete static_cast<Scratch*>(p); });
   block.release();
   return nb::ndarray<nb::numpy, T>(numbers, shape.size(), shape.data(), owner);
 }

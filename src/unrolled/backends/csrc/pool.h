@@ -89,41 +89,51 @@ class Pool {
 // step allocates nothing and touches no fresh page.
 class Memory {
  public:
-  void* take(size_t bytes) {
+  struct Block {
+    void* data;
+    size_t size;
+  };
+
+  // At least `bytes`; a free block serves if it is at most half as large again.
+  Block take(size_t bytes) {
     const size_t size = rounded(bytes);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      used_ += size;
-      if (used_ > peak_) peak_ = used_;
-      auto found = free_.find(size);
-      if (found != free_.end() && !found->second.empty()) {
-        void* block = found->second.back();
+      const auto found = free_.lower_bound(size);
+      if (found != free_.end() && found->first <= size + size / 2) {
+        const Block block = {found->second.back(), found->first};
         found->second.pop_back();
-        kept_ -= size;
+        if (found->second.empty()) free_.erase(found);
+        kept_ -= block.size;
+        count(block.size);
         return block;
       }
+      count(size);
     }
-    void* block = nullptr;
+    void* data = nullptr;
     constexpr size_t page = size_t(1) << 21;  // of large arrays: fewer faults, fewer misses of the table of pages
-    if (posix_memalign(&block, size >= 2 * page ? page : 64, size) != 0) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    if (size >= 2 * page) madvise(block, size, MADV_HUGEPAGE);
-#endif
-    return block;
-  }
-
-  void give(void* block, size_t bytes) {
-    const size_t size = rounded(bytes);
-    {
+    if (posix_memalign(&data, size >= 2 * page ? page : 64, size) != 0) {
       const std::lock_guard<std::mutex> lock(mutex_);
       used_ -= size;
-      if (kept_ + size <= peak_) {
-        free_[size].push_back(block);
-        kept_ += size;
+      throw std::bad_alloc();
+    }
+#if defined(MADV_HUGEPAGE)
+    if (size >= 2 * page) madvise(data, size, MADV_HUGEPAGE);
+#endif
+    return {data, size};
+  }
+
+  void give(const Block& block) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      used_ -= block.size;
+      if (used_ + kept_ + block.size <= peak_ + peak_ / 4 + always_) {
+        free_[block.size].push_back(block.data);
+        kept_ += block.size;
         return;
       }
     }
-    std::free(block);
+    std::free(block.data);
   }
 
  private:
@@ -134,9 +144,16 @@ class Memory {
     return (bytes + step - 1) / step * step + (bytes == 0 ? step : 0);
   }
 
+  void count(size_t size) {
+    used_ += size;
+    if (used_ > peak_) peak_ = used_;
+  }
+
   std::mutex mutex_;
   std::map<size_t, std::vector<void*>> free_;
-  // Bytes in use, the most that ever were, and bytes kept for later: never more than were once in use.
+  // Bytes in use, the most that ever were, and bytes kept for later: together at most a quarter (and `always_`) above
+  // that most.
+  static constexpr size_t always_ = size_t(1) << 24;
   size_t used_ = 0, peak_ = 0, kept_ = 0;
 };
 
