@@ -253,7 +253,7 @@ class Network:
         if len(weight) > tokens.size:
             return self.recurrent, layers.embed(weight, tokens), False
         params = self.recurrent.params
-        columns = self._backend.linear(weight, None, params["weight_ih_l0"])
+        columns = np.ascontiguousarray(self._backend.linear(weight, None, params["weight_ih_l0"]))
         return self.recurrent.with_params(params | {"weight_ih_l0": columns}), tokens, True
 
     def _decode(self, y: Array) -> Array:
@@ -295,9 +295,9 @@ class Network:
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
         if tape.folded:
             name = "recurrent.weight_ih_l0"
-            grads[name], grads["embedding.weight"], _ = self._backend.linear_backward(
-                self.params["embedding.weight"], self.params[name], grads[name]
-            )
+            weight = self.params["embedding.weight"]
+            dweight, grads["embedding.weight"], _ = self._backend.linear_backward(weight, self.params[name], grads[name])
+            grads[name] = np.ascontiguousarray(dweight)
         elif dx is not None:
             grads["embedding.weight"] = layers.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
         return dstate, {name: grads[name] for name in self.params}

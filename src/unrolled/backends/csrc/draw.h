@@ -9,7 +9,7 @@ static long long pick(const Drawing<T>& q, double u) {
   const long size = q.decoder.outputs;
   const T* logits = q.decoder.y;
   V high = broadcast(logits);
-  for (long i = 0; i + n <= size; i += n) high = maximum(load(logits + i), high);
+  for (long i = 0; i + n <= size; i += n) high = larger(load(logits + i), high);
   T most = largest_lane<T>(high);
   for (long i = size / n * n; i < size; ++i) most = logits[i] > most ? logits[i] : most;
   if (q.temperature == 0) {

@@ -4,32 +4,48 @@
 
 template <class T>
 INLINE T largest_lane(Vec<T> v) {
+#if defined(__AVX512F__) && UNROLLED_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_max_ps((__m512)v);
+  else
+    return _mm512_reduce_max_pd((__m512d)v);
+#else
   T most = v[0];
-  for (int i = 1; i < W<T>; ++i) most = v[i] > most || v[i] != v[i] ? v[i] : most;
+  for (int i = 1; i < W<T>; ++i) most = v[i] > most ? v[i] : most;
   return most;
+#endif
 }
 
 template <class T>
 INLINE T sum_of_lanes(Vec<T> v) {
+#if defined(__AVX512F__) && UNROLLED_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_add_ps((__m512)v);
+  else
+    return _mm512_reduce_add_pd((__m512d)v);
+#else
   T total = 0;
   for (int i = 0; i < W<T>; ++i) total += v[i];
   return total;
+#endif
 }
 
 // nats = log(sum of e^logits) - logits[target]; d = (softmax - one-hot) scale, which may be where the logits are.
+// A NaN among the logits may be no maximum, but makes the sum one.
 template <class T>
 static void cross_entropy(const Loss<T>& q, const Worker& w) {
   typedef Vec<T> V;
   const Share mine(q.rows, w);
   const long whole = q.size / W<T> * W<T>, left = q.size - whole;
+  const auto tail = first_lanes<T>(left);
   for (long row = mine.first; row < mine.last; ++row) {
     if (row % 64 == 0 && !w.go_on()) return;
     const T* logits = q.logits + row * q.logits_row;
     const T picked = logits[q.targets[row]];
     V high = broadcast(logits);
-    for (long i = 0; i < whole; i += W<T>) high = maximum(load(logits + i), high);
-    T most = largest_lane<T>(high);
-    for (long i = whole; i < q.size; ++i) most = logits[i] > most || logits[i] != logits[i] ? logits[i] : most;
+    for (long i = 0; i < whole; i += W<T>) high = larger(load(logits + i), high);
+    if (left) high = larger(select(tail, load(logits + whole, left), high), high);
+    const T most = largest_lane<T>(high);
     const V shift = broadcast(&most);
     T* d = q.d ? q.d + row * q.d_row : nullptr;
     V sum = {};
@@ -39,10 +55,9 @@ static void cross_entropy(const Loss<T>& q, const Worker& w) {
       sum += e;
     }
     if (left) {
-      V e = exp(load(logits + whole, left) - shift);
-      for (int i = int(left); i < W<T>; ++i) e[i] = 0;
+      const V e = exp(load(logits + whole, left) - shift);
       if (d) store(d + whole, e, left);
-      sum += e;
+      sum += select(tail, e, V{});
     }
     const T total = sum_of_lanes<T>(sum);
     q.nats[row] = log(double(total)) + (double(most) - double(picked));
@@ -50,7 +65,7 @@ static void cross_entropy(const Loss<T>& q, const Worker& w) {
     const T factor = T(q.scale / double(total));
     const V factors = broadcast(&factor);
     for (long i = 0; i < whole; i += W<T>) store(d + i, load(d + i) * factors);
-    for (long i = whole; i < q.size; ++i) d[i] *= factor;
+    if (left) store(d + whole, load(d + whole, left) * factors, left);
     d[q.targets[row]] -= T(q.scale);
   }
 }

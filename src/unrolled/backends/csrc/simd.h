@@ -116,6 +116,19 @@ INLINE V maximum(V a, V b) {  // a NaN in either stays one, as in NumPy
   return (a >= b) | (a != a) ? a : b;
 }
 
+template <class V>
+INLINE V larger(V a, V b) {  // b where one is a NaN
+  return a > b ? a : b;
+}
+
+// A mask of the first n < W lanes.
+template <class T>
+INLINE typename Lanes<T>::I first_lanes(long n) {
+  typename Lanes<T>::I mask = {};
+  for (int i = 0; i < W<T>; ++i) mask[i] = i < n ? -1 : 0;
+  return mask;
+}
+
 // Lanes of bytes that are set, as a mask of the vector type's comparisons.
 template <class T>
 INLINE typename Lanes<T>::I byte_mask(const unsigned char* p, long n) {
