@@ -201,6 +201,7 @@ Layer<T> layer_of(const std::vector<long>& dims, nb::handle x, nb::dict w, nb::h
     q.states[i] = data<T>(states[i], (q.record || i == 0 ? q.steps + 1 : 2) * q.batch * padded, "states");
   for (size_t i = 0; i < proposed.size(); ++i) q.proposed[i] = data<T>(proposed[i], all * padded, "proposed");
   q.gates = data<T>(gates, all * q.slots * padded, "gates");
+  q.plain = !q.live && keep.size() == 0 && proposed.size() == 0;
   return q;
 }
 

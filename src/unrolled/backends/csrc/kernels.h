@@ -29,6 +29,7 @@ struct Layer {
   const unsigned char* keep[MAX_FIELDS];  // (T B, H) or null; 1: the unit keeps its old state
   T* states[MAX_FIELDS];    // (T + 1, B, Hp); without a record (2, B, Hp), used in turn, but for the first field
   T* proposed[MAX_FIELDS];  // (T, B, Hp) new states before `keep`; or null
+  bool plain;               // no masks: neither live nor keep nor proposed nor y
   T* gates;                 // (P, T B, slots, W): the inputs' pre-activations, which the gates then replace
   T* y;                     // (T B, Hp) outputs with zeros where a row is over; or null where `live` is
   // Backward.

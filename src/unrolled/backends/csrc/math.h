@@ -122,3 +122,13 @@ INLINE V tanh(V x) {
   const V t = fma(scale, e.q, scale - splat<V>(1.0));
   return (V)((U)divide(t, t + splat<V>(2.0)) | sign);
 }
+
+#define UNROLLED_EACH(f)              \
+  template <class V>                  \
+  INLINE Two<V> f(Two<V> x) {         \
+    return {f(x.a), f(x.b)};          \
+  }
+UNROLLED_EACH(exp)
+UNROLLED_EACH(sigmoid)
+UNROLLED_EACH(tanh)
+#undef UNROLLED_EACH

@@ -160,38 +160,58 @@ struct Forward : Sizes<T, C> {
         }
   }
 
-  // The elementwise map of stage S for W units of one row; ah are the products' sums.
-  template <int S>
-  INLINE void finish(const Forward& f, long t, long b, long panel, const T* ah_sums) {
-    typedef Vec<T> V;
+  // The elementwise map of stage S for W units of row b, or (V is Two) of b and b + 1, which then has no masks; ah are the
+  // products' sums, a row's `sums_row` apart.
+  template <int S, class V>
+  INLINE void finish(const Forward& f, long t, long b, long panel, const T* ah_sums, long sums_row) {
+    typedef At<V> at;
     constexpr bool last = S + 1 == C::STAGES;
     const Layer<T>& q = f.q;
     const long row = t * f.batch + b, unit = b * f.padded + panel * width;
     T* slot = f.slot(panel, row);
-    const T* inputs = f.table ? f.table + (panel * q.inputs + q.tokens[row]) * C::ROWS * width : slot;
+    const T* inputs = slot;
+    const long slot_row = q.slots * width, values_step = f.batch * f.padded;
+    long inputs_row = slot_row;
+    if (f.table) {
+      inputs = f.table + (panel * q.inputs + q.tokens[row]) * C::ROWS * width;
+      if constexpr (sizeof(V) > sizeof(Vec<T>)) inputs_row = (q.tokens[row + 1] - q.tokens[row]) * C::ROWS * width;
+    }
     V ax[C::rows[S]], ah[C::rows[S]], s[C::STATES], p[C::PARAMS + 1] = {}, earlier[C::MAX_VALUES + 1] = {};
     V out[(C::STATES > C::MAX_VALUES ? C::STATES : C::MAX_VALUES)], gates[C::GATES + 1];
 #pragma GCC unroll 8
     for (int i = 0; i < C::rows[S]; ++i) {
-      ax[i] = load(inputs + (C::row_start[S] + i) * width);
-      ah[i] = load(ah_sums + i * width);
+      ax[i] = at::read(inputs + (C::row_start[S] + i) * width, inputs_row);
+      ah[i] = at::read(ah_sums + i * width, sums_row);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < C::STATES; ++i) s[i] = load(f.state(i, t) + unit);
+    for (int i = 0; i < C::STATES; ++i) s[i] = at::read(f.state(i, t) + unit, f.padded);
 #pragma GCC unroll 4
-    for (int i = 0; i < C::PARAMS; ++i) p[i] = load(f.params + (panel * C::PARAMS + i) * width);
+    for (int i = 0; i < C::PARAMS; ++i) p[i] = at::spread(f.params + (panel * C::PARAMS + i) * width);
     if (S > 0)
 #pragma GCC unroll 8
-      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) earlier[i] = load(f.values + i * f.batch * f.padded + unit);
+      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) earlier[i] = at::read(f.values + i * values_step + unit, f.padded);
     C::template forward<S>(ax, ah, s, earlier, p, out, gates);
     if (!last) {
 #pragma GCC unroll 8
-      for (int i = 0; i < C::values[S]; ++i) store(f.values + i * f.batch * f.padded + unit, out[i]);
+      for (int i = 0; i < C::values[S]; ++i) at::write(f.values + i * values_step + unit, f.padded, out[i]);
       return;
     }
     if (q.record)
 #pragma GCC unroll 8
-      for (int i = 0; i < C::GATES; ++i) store(slot + i * width, gates[i]);
+      for (int i = 0; i < C::GATES; ++i) at::write(slot + i * width, slot_row, gates[i]);
+    if constexpr (sizeof(V) > sizeof(Vec<T>)) {
+#pragma GCC unroll 4
+      for (int i = 0; i < C::STATES; ++i) at::write(f.state(i, t + 1) + unit, f.padded, out[i]);
+    } else {
+      masked(f, t, b, panel, s, out);
+    }
+  }
+
+  // Stores a row's new state as its masks have it.
+  INLINE void masked(const Forward& f, long t, long b, long panel, const Vec<T>* s, Vec<T>* out) {
+    typedef Vec<T> V;
+    const Layer<T>& q = f.q;
+    const long row = t * f.batch + b, unit = b * f.padded + panel * width;
     const bool live = !q.live || q.live[row];
 #pragma GCC unroll 4
     for (int i = 0; i < C::STATES; ++i) {
@@ -226,9 +246,13 @@ struct Forward : Sizes<T, C> {
           tile.add = j > 0;
           tile_function<T, false>(int(end - row), vectors)(tile);
         }
-        for (long b = row; b < end; ++b)
-          for (long p = 0; p < panels; ++p)
-            finish<S>(*this, t, b, first + p, sums + (b - row) * tile.ldo + p * C::rows[S] * width);
+        for (long p = 0; p < panels; ++p) {
+          const T* ah = sums + p * C::rows[S] * width;
+          long b = row;
+          for (; q.plain && b + 1 < end; b += 2)
+            finish<S, Two<Vec<T>>>(*this, t, b, first + p, ah + (b - row) * tile.ldo, tile.ldo);
+          for (; b < end; ++b) finish<S, Vec<T>>(*this, t, b, first + p, ah + (b - row) * tile.ldo, tile.ldo);
+        }
       }
     }
   }
@@ -408,10 +432,13 @@ struct Backward : Sizes<T, C> {
     return any;
   }
 
-  // The elementwise backward map of stage S for W units of one row. sums[f] (null: none) is what products add to d[f].
-  template <int S>
-  INLINE void finish(const Backward& f, long t, long b, long panel, const T* const* sums) {
-    typedef Vec<T> V;
+  // The elementwise backward map of stage S for W units of row b, or (V is Two) of b and b + 1, which then has no masks.
+  // sums[f] (null: none) is what products add to d[f], a row's `sums_row` apart.
+  template <int S, class V>
+  INLINE void finish(const Backward& f, long t, long b, long panel, const T* const* sums, long sums_row) {
+    typedef At<V> at;
+    constexpr bool one = sizeof(V) == sizeof(Vec<T>);
+    constexpr long da_row = C::ROWS * width;
     constexpr bool last = S == LAST;
     const Layer<T>& q = f.q;
     const long row = t * f.batch + b, unit = b * f.padded + panel * width, left = q.hidden - panel * width;
@@ -423,61 +450,63 @@ struct Backward : Sizes<T, C> {
     V d[inputs], passed[C::STATES] = {};
 #pragma GCC unroll 8
     for (int i = 0; i < inputs; ++i) {
-      d[i] = load((last ? q.dstate[i % C::STATES] : f.dvalues + i * field_step) + unit);
-      if (sums[i]) d[i] = d[i] + load(sums[i]);
+      d[i] = at::read((last ? q.dstate[i % C::STATES] : f.dvalues + i * field_step) + unit, f.padded);
+      if (sums[i]) d[i] = d[i] + at::read(sums[i], sums_row);
     }
-    if (!live) {  // nothing passes through the cell
+    if constexpr (one)
+      if (!live) {  // nothing passes through the cell
 #pragma GCC unroll 8
-      for (int i = 0; i < C::rows[S]; ++i) {
-        store(da_x + i * width, V{});
-        if (C::SPLIT) store(da_h + i * width, V{});
-      }
-      if (last)
-#pragma GCC unroll 4
-        for (int i = 0; i < C::STATES; ++i) store(q.dstate[i] + unit, d[i % inputs]);
-      for (int i = 0; S > 0 && i < C::values[S > 0 ? S - 1 : 0]; ++i) store(f.dvalues + i * field_step + unit, V{});
-      return;
-    }
-    if (last) {
-      d[0] = d[0] + load(q.dy + row * q.dy_row + panel * width, left);
-#pragma GCC unroll 4
-      for (int i = 0; i < C::STATES; ++i)
-        if (q.keep[i]) {
-          const auto mask = byte_mask<T>(q.keep[i] + row * q.hidden + panel * width, left);
-          passed[i] = select(mask, d[i % inputs], V{});
-          d[i % inputs] = select(mask, V{}, d[i % inputs]);
+        for (int i = 0; i < C::rows[S]; ++i) {
+          store(da_x + i * width, V{});
+          if (C::SPLIT) store(da_h + i * width, V{});
         }
+        if (last)
+#pragma GCC unroll 4
+          for (int i = 0; i < C::STATES; ++i) store(q.dstate[i] + unit, d[i % inputs]);
+        for (int i = 0; S > 0 && i < C::values[S > 0 ? S - 1 : 0]; ++i) store(f.dvalues + i * field_step + unit, V{});
+        return;
+      }
+    if (last) {
+      d[0] = d[0] + at::read(q.dy + row * q.dy_row + panel * width, q.dy_row, left);
+      if constexpr (one)
+#pragma GCC unroll 4
+        for (int i = 0; i < C::STATES; ++i)
+          if (q.keep[i]) {
+            const auto mask = byte_mask<T>(q.keep[i] + row * q.hidden + panel * width, left);
+            passed[i] = select(mask, d[i % inputs], V{});
+            d[i % inputs] = select(mask, V{}, d[i % inputs]);
+          }
     } else {
 #pragma GCC unroll 4
-      for (int i = 0; i < C::STATES; ++i) passed[i] = load(q.dstate[i] + unit);
+      for (int i = 0; i < C::STATES; ++i) passed[i] = at::read(q.dstate[i] + unit, f.padded);
     }
     V s[C::STATES], next[C::STATES], gates[C::GATES + 1] = {}, p[C::PARAMS + 1] = {};
     V dx[C::rows[S]], dh[C::rows[S]], ds[C::STATES], dv[C::MAX_VALUES + 1], dp[C::PARAMS + 1];
     const T* slot = f.slot(panel, row);
 #pragma GCC unroll 8
-    for (int i = 0; i < C::GATES; ++i) gates[i] = load(slot + i * width);
+    for (int i = 0; i < C::GATES; ++i) gates[i] = at::read(slot + i * width, q.slots * width);
 #pragma GCC unroll 4
     for (int i = 0; i < C::STATES; ++i) {
-      s[i] = load(f.state(i, t) + unit);
-      next[i] = load((q.proposed[i] ? q.proposed[i] + t * f.batch * f.padded : f.state(i, t + 1)) + unit);
+      s[i] = at::read(f.state(i, t) + unit, f.padded);
+      next[i] = at::read((q.proposed[i] ? q.proposed[i] + t * f.batch * f.padded : f.state(i, t + 1)) + unit, f.padded);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < C::PARAMS; ++i) p[i] = load(f.params + (panel * C::PARAMS + i) * width);
+    for (int i = 0; i < C::PARAMS; ++i) p[i] = at::spread(f.params + (panel * C::PARAMS + i) * width);
     C::template backward<S>(d, gates, s, next, p, dx, dh, ds, dv, dp);
 #pragma GCC unroll 8
     for (int i = 0; i < C::rows[S]; ++i) {
-      store(da_x + i * width, dx[i]);
-      if (C::SPLIT) store(da_h + i * width, dh[i]);
+      at::write(da_x + i * width, da_row, dx[i]);
+      if (C::SPLIT) at::write(da_h + i * width, da_row, dh[i]);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < C::STATES; ++i) store(q.dstate[i] + unit, passed[i] + ds[i]);
+    for (int i = 0; i < C::STATES; ++i) at::write(q.dstate[i] + unit, f.padded, passed[i] + ds[i]);
     if (S > 0)
 #pragma GCC unroll 8
-      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) store(f.dvalues + i * field_step + unit, dv[i]);
+      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) at::write(f.dvalues + i * field_step + unit, f.padded, dv[i]);
 #pragma GCC unroll 4
     for (int i = 0; i < C::PARAMS; ++i) {
       T* total = f.dparams + i * field_step + unit;
-      store(total, load(total) + dp[i]);
+      at::write(total, f.padded, at::read(total, f.padded) + dp[i]);
     }
   }
 
@@ -493,11 +522,15 @@ struct Backward : Sizes<T, C> {
         for (int k = 0; k < inputs; ++k)
           any[k] = S < LAST ? products(sums[k], S + 1, S + 1, C::STATES + k, t, first, last, g)
                             : t + 1 < this->steps && products(sums[k], 0, LAST, k, t + 1, first, last, g);
-        for (long b = first; b < last; ++b)
-          for (int p = 0; p < vectors; ++p) {
+        for (int p = 0; p < vectors; ++p)
+          for (long b = first, n; b < last; b += n) {
             const T* parts[inputs];
             for (int k = 0; k < inputs; ++k) parts[k] = any[k] ? sums[k] + ((b - first) * vectors + p) * width : nullptr;
-            finish<S>(*this, t, b, groups.first(g) + p, parts);
+            n = q.plain && b + 1 < last ? 2 : 1;
+            if (n == 2)
+              finish<S, Two<Vec<T>>>(*this, t, b, groups.first(g) + p, parts, vectors * width);
+            else
+              finish<S, Vec<T>>(*this, t, b, groups.first(g) + p, parts, vectors * width);
           }
       }
     }

@@ -32,10 +32,47 @@ typedef Vec<double> D;
 
 #define INLINE static inline __attribute__((always_inline))
 
+// Two vectors that go through a map side by side: its long chains of instructions then wait for each other less.
+template <class V>
+struct Two {
+  V a, b;
+};
+
+template <class V>
+struct Splat {
+  INLINE V of(double x) {
+    typedef decltype(V{}[0] + V{}[0]) T;
+    return T(x) - V{};  // x - 0 is x, for -0 too
+  }
+};
+template <class V>
+struct Splat<Two<V>> {
+  INLINE Two<V> of(double x) { return {Splat<V>::of(x), Splat<V>::of(x)}; }
+};
 template <class V>
 INLINE V splat(double x) {
-  typedef decltype(V{}[0] + V{}[0]) T;
-  return T(x) - V{};  // x - 0 is x, for -0 too
+  return Splat<V>::of(x);
+}
+
+#define UNROLLED_EACH(op)                                               \
+  template <class V>                                                    \
+  INLINE auto operator op(Two<V> x, Two<V> y)->Two<decltype(x.a op y.a)> { \
+    return {x.a op y.a, x.b op y.b};                                    \
+  }
+UNROLLED_EACH(+)
+UNROLLED_EACH(-)
+UNROLLED_EACH(*)
+UNROLLED_EACH(/)
+UNROLLED_EACH(<)
+UNROLLED_EACH(<=)
+UNROLLED_EACH(>)
+UNROLLED_EACH(>=)
+UNROLLED_EACH(==)
+UNROLLED_EACH(!=)
+#undef UNROLLED_EACH
+template <class V>
+INLINE Two<V> operator-(Two<V> x) {
+  return {-x.a, -x.b};
 }
 
 template <class T>
@@ -97,6 +134,11 @@ INLINE V fma(V a, V b, V c) {
 #endif
 
 template <class V>
+INLINE Two<V> fma(Two<V> x, Two<V> y, Two<V> z) {
+  return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)};
+}
+
+template <class V>
 INLINE V fnma(V a, V b, V c) {  // c - a b
   return fma(-a, b, c);
 }
@@ -111,10 +153,44 @@ INLINE V select(M mask, V a, V b) {
   return mask ? a : b;
 }
 
+template <class M, class V>
+INLINE Two<V> select(Two<M> mask, Two<V> x, Two<V> y) {
+  return {select(mask.a, x.a, y.a), select(mask.b, x.b, y.b)};
+}
+
 template <class V>
 INLINE V maximum(V a, V b) {  // a NaN in either stays one, as in NumPy
   return (a >= b) | (a != a) ? a : b;
 }
+
+template <class V>
+INLINE Two<V> maximum(Two<V> x, Two<V> y) {
+  return {maximum(x.a, y.a), maximum(x.b, y.b)};
+}
+
+// A vector at p; or two of them, `step` apart.
+template <class V>
+struct At {
+  template <class T>
+  INLINE V read(const T* p, long) { return load(p); }
+  template <class T>
+  INLINE V read(const T* p, long, long n) { return load(p, n); }
+  template <class T>
+  INLINE void write(T* p, long, V v) { store(p, v); }
+  template <class T>
+  INLINE V spread(const T* p) { return load(p); }
+};
+template <class V>
+struct At<Two<V>> {
+  template <class T>
+  INLINE Two<V> read(const T* p, long step) { return {load(p), load(p + step)}; }
+  template <class T>
+  INLINE Two<V> read(const T* p, long step, long n) { return {load(p, n), load(p + step, n)}; }
+  template <class T>
+  INLINE void write(T* p, long step, Two<V> v) { store(p, v.a), store(p + step, v.b); }
+  template <class T>
+  INLINE Two<V> spread(const T* p) { return {load(p), load(p)}; }
+};
 
 template <class V>
 INLINE V larger(V a, V b) {  // b where one is a NaN
