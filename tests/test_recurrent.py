@@ -354,7 +354,7 @@ ERRORS = {
         n.params | {"weight_hh_l1": np.zeros((5, 20))}
     ),
     r"^no cell is called 'lstn'; did you mean 'lstm'\? Known: rnn_tanh, ": lambda n: ur.Recurrent("lstn", 4, 5),
-    r"^ur\.LSTM takes the cells lstm, lstm_peephole; for gru_reset_after use ur\.Recurrent$": lambda n: ur.LSTM(
+    r"^ur\.LSTM takes the cells lstm, lstm_peephole, .*; for gru_reset_after use ur\.Recurrent$": lambda n: ur.LSTM(
         4, 5, cell="gru_reset_after"
     ),
     r"^hidden_size is 2\.5; it must be a whole number, 1 or more$": lambda n: ur.LSTM(4, 2.5),

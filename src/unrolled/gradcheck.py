@@ -150,6 +150,7 @@ class LossNetwork(Protocol):
 def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
     """Prove a cell: its contract, every derivative at one layer, with and without bias, and the laws.
 
+    One step comes first: what is wrong at a gate is wrong there alone, and named. Then seven steps, entry by entry.
     Rows of different lengths and kept units (zoneout) are tried along random directions, two for each gate's rows.
 
     Parameters
@@ -176,12 +177,14 @@ def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
     >>> report.passed
     True
     >>> report[1].name, report[1].subject, report[1].value < 1e-12
-    ('complex step', 'weight_ih_l0, lstm, bias=True', True)
+    ('complex step', 'weight_ih_l0, lstm, one step', True)
     """
     cell = find_cell(cell)
     contract = _contract(cell, np.random.default_rng(seed))
     proofs = [contract]
     if contract.passed:
+        one = Recurrent(cell, I, H, dtype="float64", backend="reference")
+        proofs += check_derivatives(one, steps=1, seed=seed).proofs
         for bias in (True, False):
             net = Recurrent(cell, I, H, bias=bias, dtype="float64", backend="reference")
             rng, label = np.random.default_rng(seed), f"{cell.name}, bias={bias}"
@@ -232,6 +235,35 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
     if isinstance(stack, Recurrent):
         proofs += check_network(stack, seed=seed).proofs
     return Report(tuple(proofs))
+
+
+def check_derivatives(net: Recurrent, *, steps: int = T, seed: int = 0) -> Report:
+    """Compare every gradient of a stack with complex steps and central differences along random directions, in float64.
+
+    Parameters
+    ----------
+    net : Recurrent
+        Its derivatives are tried with two random directions for each gate's rows; `check_network` does more.
+    steps : int
+        T. With a single step an error stays at the gate it was made at; with more, earlier steps see it too.
+    seed : int
+        Of the random inputs.
+
+    Returns
+    -------
+    Report
+
+    Examples
+    --------
+    >>> import unrolled as ur
+    >>> print(str(check_derivatives(ur.LSTM(4, 5))).splitlines()[-1])
+    14 passed, 0 failed, 0 unsupported
+    """
+    twin = net.with_params({name: p.astype(np.float64) for name, p in net.params.items()}, "reference")
+    rng = np.random.default_rng(seed)
+    x, state = _random_inputs(twin, steps, B, rng)
+    label = f"{net.cell.name}{', one step' * (steps == 1)}"
+    return Report(tuple(_derivatives(_recurrent_case(twin, x, state, None, rng), label, rng, full=False)))
 
 
 # The contract of a cell
@@ -304,9 +336,9 @@ def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
             known = (*state, *(_names(type(values)) if n else ()))
             if name not in known:
                 raise _BrokenError(f"{what}: operand {name} is unknown; it can be one of {', '.join(known)}")
-            if name not in state and name not in _names(cell.gates):
+            if stage.product and name not in state and name not in _names(cell.gates):
                 raise _BrokenError(f"{what}: operand {name} must be a field of the gates, for the tape to keep it")
-        ax, ah = tuple(draw(len(stage.rows))), tuple(draw(len(stage.rows)))
+        ax, ah = tuple(draw(len(stage.rows) * stage.inputs)), tuple(draw(stage.blocks))
         values = _call(stage.forward, f"{what}: forward", ax, ah, s, **({"k": values} if n else {}), **extra)
         if stage is not cell.stages[-1]:
             _expect(f"{what}: forward's result", values, _names(type(values)) or ("a named tuple",))
@@ -323,8 +355,8 @@ def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
         b = _call(stage.backward, what, d, k, s, new, **extra)
         if not isinstance(b, Back):
             raise _BrokenError(f"{what} gave {type(b).__name__}; expected Back(ax, ah, state, values, params)")
-        _expect(f"{what}'s ax", b.ax, stage.rows)
-        _expect(f"{what}'s ah", b.ah, stage.rows)
+        _expect(f"{what}'s ax", b.ax, stage.rows if stage.inputs else ())
+        _expect(f"{what}'s ah", b.ah, stage.rows if stage.product else stage.operand or ())
         _expect(f"{what}'s state", b.state, state, zero=True)
         if n:
             _expect(f"{what}'s values", b.values, _names(kinds[n - 1]), zero=True)
@@ -358,7 +390,9 @@ class _Case:
             labels = [f", layer {n // self.directions}{', reverse' * (n % self.directions)}" for n in range(count)]
         elif self.cell is not None and self.cell.params is not None and local.startswith(self.cell.params_name):
             labels = [f", the weight of {field}" for field in _names(self.cell.params)]
-        elif self.cell is not None and local.startswith(("weight_ih", "weight_hh", "bias_ih", "bias_hh")):
+        elif self.cell is not None and local.startswith(("weight_ih", "bias_ih", "gain_ih")):
+            labels = [f", rows of {row}" for row in self.cell.input_rows]
+        elif self.cell is not None and local.startswith(("weight_hh", "bias_hh", "gain_hh")):
             labels = [f", rows of {row}" for row in self.cell.rows]
         size = count // len(labels)
         return [(label, slice(n * size, (n + 1) * size)) for n, label in enumerate(labels)]
@@ -474,7 +508,7 @@ def _complex_step(
                 ours = float((g[rows] * direction[rows]).sum())
                 error = abs(ours - slope) / scale
                 if not error <= worst and not np.isnan(worst):
-                    worst, detail = error, f"{name}{at}{label}: backward {ours:.6g}, complex step {slope:.6g}"
+                    worst, detail = error, f"{name}{at}{label}: backward {ours:.9g}, complex step {slope:.9g}"
         if not worst <= EXACT and measured is not None:
             direction, numeric = measured
             if not abs(case.slope(name, direction) - numeric) <= 100 * CENTRAL * float(np.linalg.norm(g)):
@@ -513,7 +547,7 @@ def _central(
         error = abs(ours - slope) / scale
         if error <= CENTRAL:
             break
-    detail = f"{name}, along a random direction: backward {ours:.6g}, central difference {slope:.6g}"
+    detail = f"{name}, along a random direction: backward {ours:.9g}, central difference {slope:.9g}"
     return _proof("central differences", subject, error, CENTRAL, detail), (direction, slope)
 
 
@@ -767,7 +801,7 @@ def _projections(
         v: Array = np.asarray(rng.standard_normal(array.shape))
         subject, slope = f"{name}, {label}", exact.slope(name, v)
         got = float((ours.gradient[name].astype(np.float64) * v).sum())
-        detail = f"{name}, along a random direction: backward {got:.6g}, complex step {slope:.6g}"
+        detail = f"{name}, along a random direction: backward {got:.9g}, complex step {slope:.9g}"
         yield _proof("projection", subject, abs(got - slope) / scale, tolerance, detail)
 
 

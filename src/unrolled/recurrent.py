@@ -12,7 +12,7 @@ import numpy as np
 
 from . import backends
 from .cells import CELLS, Cell
-from .errors import UnrolledError, suggest
+from .errors import UnrolledError, Unsupported, suggest
 from .layers import draw_mask, dropout, uniform
 from .scan import Array
 
@@ -172,10 +172,13 @@ class Recurrent:
         if self.dtype not in DTYPES:
             raise UnrolledError(suggest("dtype", self.dtype, list(DTYPES)))
         self._backend = backends.choose(backend)
+        if backend == "cpu" and (why := backends.reason(self.cell, self.dtype)):
+            raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
         rng = np.random.default_rng(0) if rng is None else check_rng(rng)
         bound = 1 / np.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
-            name: uniform(rng, shape, bound, self.dtype) for name, shape in self.shapes().items()
+            name: np.ones(shape, self.dtype) if name.startswith("gain") else uniform(rng, shape, bound, self.dtype)
+            for name, shape in self.shapes().items()
         }
         """Parameters by PyTorch's names."""
 
@@ -186,8 +189,8 @@ class Recurrent:
 
     @property
     def backend(self) -> str:
-        """Name of the backend in use."""
-        return self._backend.name
+        """Name of the backend that runs this cell; `unrolled.backends.reason` says why it is not the engine."""
+        return "reference" if backends.reason(self.cell, self.dtype) else self._backend.name
 
     def _passes(self) -> Iterator[tuple[int, int]]:
         """Yield (layer, direction) in the order of states and tapes."""
@@ -195,18 +198,8 @@ class Recurrent:
 
     def _local_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Shapes of one layer's parameters, by local names, in PyTorch's order."""
-        cell, hidden = self.cell, self.hidden_size
-        rows = len(cell.rows) * hidden
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows, self.input_size if layer == 0 else hidden * self.directions)
-        }
-        if cell.operand_width:
-            shapes["weight_hh"] = (rows, cell.operand_width * hidden)
-        if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        if cell.params is not None:
-            shapes[cell.params_name] = (len(cell.params._fields), hidden)  # type: ignore[attr-defined]
-        return shapes
+        inputs = self.input_size if layer == 0 else self.hidden_size * self.directions
+        return self.cell.shapes(inputs, self.hidden_size, bias=self.bias)
 
     @staticmethod
     def _suffix(layer: int, direction: int) -> str:

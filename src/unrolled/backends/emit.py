@@ -50,7 +50,10 @@ class Graph:
     nodes: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     def symbol(self, *key: Any) -> Symbol:
-        """Return the symbol of an operation, the same one for the same operation."""
+        """Return the symbol of an operation, the same one for the same operation; a factor of 1 is left out."""
+        one = self.nodes.get(("number", 1.0))
+        if key[0] == "mul" and one in key[1:]:
+            return Symbol(self, key[2] if key[1] == one else key[1])
         return Symbol(self, self.nodes.setdefault(key, len(self.nodes)))
 
     def number(self, value: Any) -> int:
@@ -220,6 +223,8 @@ def emit_cell(cell: Cell) -> str:
         engine's buffers.
     """
     stages, states = len(cell.stages), len(cell.state._fields)  # type: ignore[attr-defined]
+    if cell.normalised or cell.input_rows != cell.rows:
+        raise Unsupported(f"{cell.name} normalises rows, or has rows that do not see x: the engine has no room for it")
     gates: tuple[str, ...] = cell.gates._fields  # type: ignore[attr-defined]
     if len(cell.rows) > MAX_ROWS or states > MAX_STATES or len(gates) > MAX_GATES:
         raise Unsupported(f"{cell.name} has more than {MAX_ROWS} rows, {MAX_STATES} states or {MAX_GATES} gates")
@@ -280,15 +285,29 @@ def emit_cell(cell: Cell) -> str:
     return "\n".join(text) + "\n"
 
 
-def emit_all(cells: Iterable[Cell] = tuple(CELLS.values())) -> str:
-    """Return the text of the committed file: every cell's traits and their list.
+EMITTED = (
+    "rnn_tanh",
+    "rnn_relu",
+    "lstm",
+    "lstm_peephole",
+    "gru_reset_after",
+    "gru_reset_before",
+    "indrnn",
+    "lstm_coupled",
+    "mgu",
+)
+"""The common cells. A kernel costs 50 kB of the wheel and seconds of its build; the others run on the reference."""
+
+
+def emit_all(cells: Iterable[Cell] | None = None) -> str:
+    """Return the text of the committed file: the traits of every common cell, and their list.
 
     Examples
     --------
     >>> "struct lstm {" in emit_all()
     True
     """
-    cells = list(cells)
+    cells = [CELLS[name] for name in EMITTED] if cells is None else list(cells)
     head = (
         "// Written by `python -m unrolled.backends.emit` from src/unrolled/cells; change the cells, not this text.\n"
     )
