@@ -8,6 +8,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cells import CELLS
+from unrolled.recurrent import part_masks
 
 T, B, I, H = 7, 3, 4, 5
 LENGTHS = np.array([5, 0, 7])
@@ -52,7 +53,7 @@ def test_any_chunks_equal_one_pass_forward_and_backward(cell, backend, cuts, len
     parts, tapes, s = [], [], state
     for a, b in zip(edges, edges[1:], strict=False):
         left = None if lengths is None else np.clip(lengths - a, 0, b - a)
-        part, s, tape = net.forward(x[a:b], s, left, masks=tuple(m[a:b] for m in masks))
+        part, s, tape = net.forward(x[a:b], s, left, masks=part_masks(masks, slice(a, b)))
         parts.append(part)
         tapes.append(tape)
     same([np.concatenate(parts), *s], [y, *final])

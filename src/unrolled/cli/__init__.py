@@ -21,7 +21,7 @@ import numpy as np
 from .. import __version__, backends
 from ..cells import CELLS
 from ..errors import UnrolledError
-from ..network import INITS
+from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..train import Options
 from .help import GroupedCommand, GroupedOption
@@ -48,6 +48,22 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
     return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
 
 
+class Widths(click.ParamType):  # type: ignore[type-arg]
+    """A width, or one a layer with commas between."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, ...]:
+        """Return an int, or a tuple of them."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        try:
+            widths = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no whole number, nor several with commas between", param, ctx)
+        return widths if len(widths) > 1 else widths[0]
+
+
 @cli.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
 @option("Text", "--level", help="What a symbol is: char or byte (any file at all).")
@@ -55,10 +71,21 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
 @option("Text", "--test-fraction", help="Share of the text, behind that, left untouched.")
 @option("Network", "--cell", help=f"{', '.join(CELLS)}.")
-@option("Network", "--hidden-size", "--rnn-size", help="Hidden units a layer.")
+@option("Network", "--hidden-size", "--rnn-size", type=Widths(), help="Hidden units a layer; 256,128: of each layer.")
 @option("Network", "--num-layers", help="Layers.")
 @option("Network", "--embedding-size", help="Width of the embedding; 0 feeds one-hot vectors.")
-@option("Network", "--dropout", help="Rate of dropout after each layer.")
+@option("Network", "--proj-size", help="Project the hidden state to so many numbers; 0 for no projection.")
+@option("Network", "--residual", is_flag=True, help="Add a layer's input to its output, from the second layer on.")
+@option("Network", "--learn-state", is_flag=True, help="Train the initial state too.")
+@option("Network", "--tied", is_flag=True, help="Let the decoder use the embedding's weight.")
+@option("Network", "--forget-bias", type=float, help="Forget-gate bias at the start. [default: as --init has it]")
+@option("Dropout", "--dropout", help="After each layer.")
+@option("Dropout", "--locked-dropout", help="After each layer, the same units at all steps.")
+@option("Dropout", "--embedding-dropout", help="Of symbols: whole rows of the embedding.")
+@option("Dropout", "--recurrent-dropout", help="Of what a cell adds to its memory.")
+@option("Dropout", "--weight-drop", help="Of single recurrent weights.")
+@option("Dropout", "--zoneout", help="Share of units that keep their old hidden state.")
+@option("Dropout", "--zoneout-cell", help="Share of units that keep their old memory cell.")
 @option("Network", "--init", help=f"Initial weights: {', '.join(INITS)}.")
 @option("Network", "--dtype", help="float32 or float64.")
 @option("Training", "--seq-length", help="Steps of truncated back-propagation.")
