@@ -29,6 +29,7 @@ ROOMS = [
     "train",
     "language_model",
     "interop",
+    "catalogue",
     "gradcheck",
     "bench",
     "ladder",

@@ -76,9 +76,9 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 @option("Network", "--embedding-size", help="Width of the embedding; 0 feeds one-hot vectors.")
 @option("Network", "--proj-size", help="Project the hidden state to so many numbers; 0 for no projection.")
 @option("Network", "--residual", is_flag=True, help="Add a layer's input to its output, from the second layer on.")
-@option("Network", "--learn-state", is_flag=True, help="Train the initial state too.")
-@option("Network", "--tied", is_flag=True, help="Let the decoder use the embedding's weight.")
-@option("Network", "--forget-bias", type=float, help="Forget-gate bias at the start. [default: as --init has it]")
+@option("Weights", "--learn-state", is_flag=True, help="Train the initial state too.")
+@option("Weights", "--tied", is_flag=True, help="Let the decoder use the embedding's weight.")
+@option("Weights", "--forget-bias", type=float, help="Forget-gate bias at the start. [default: as --init has it]")
 @option("Dropout", "--dropout", help="After each layer.")
 @option("Dropout", "--locked-dropout", help="After each layer, the same units at all steps.")
 @option("Dropout", "--embedding-dropout", help="Of symbols: whole rows of the embedding.")
@@ -86,8 +86,8 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 @option("Dropout", "--weight-drop", help="Of single recurrent weights.")
 @option("Dropout", "--zoneout", help="Share of units that keep their old hidden state.")
 @option("Dropout", "--zoneout-cell", help="Share of units that keep their old memory cell.")
-@option("Network", "--init", help=f"Initial weights: {', '.join(INITS)}.")
-@option("Network", "--dtype", help="float32 or float64.")
+@option("Weights", "--init", help=f"Initial weights: {', '.join(INITS)}.")
+@option("Weights", "--dtype", help="float32 or float64.")
 @option("Training", "--seq-length", help="Steps of truncated back-propagation.")
 @option("Training", "--batch-size", help="Lanes of text side by side.")
 @option("Training", "--epochs", help="Passes over the training part.")
@@ -214,9 +214,42 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
 
 
 @cli.command(cls=GroupedCommand)
+@option("Options", "--cell", default=None, type=str, help="Only this cell. [default: all]")
+@option("Options", "--quick", is_flag=True, help="A choice of the proofs, in some seconds.")
+@option("Options", "--seed", type=click.IntRange(min=0), default=0, help="Of the numbers, and of the pairs of options.")
+def check(cell: str | None, quick: bool, seed: int) -> int:
+    """Prove every gradient: every cell, option and backend.
+
+    The backward pass is compared with derivatives that are taken in another way (complex steps, central differences,
+    random projections), and held to laws. The exit status is 1 if a proof fails.
+    """
+    from ..gradcheck.suite import check_all
+    from .check import Tally
+    from .display import Output
+
+    tally = Tally(Output(highlight=False, emoji=False, markup=False))
+    try:
+        for outcome in check_all(cell, quick=quick, seed=seed):
+            tally.add(outcome)
+    except BaseException:
+        tally.close()
+        raise
+    return tally.finish()
+
+
+@cli.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path), required=False)
-def info(model: Path | None) -> None:
+@option("Options", "--cells", is_flag=True, help="Describe every cell.")
+def info(model: Path | None, cells: bool) -> None:
     """Describe a model file; without one, this installation."""
+    if cells:
+        from ..catalogue import describe
+
+        for cell in CELLS.values():
+            click.echo(cell.name)
+            for label, text in describe(cell):
+                click.echo(f"  {label:<11} {text}")
+        return
     if model is None:
         click.echo(f"unrolled {__version__}")
         click.echo(f"python {platform.python_version()}, numpy {version('numpy')}, {platform.machine()}")
