@@ -263,11 +263,11 @@ def info(model: Path | None, cells: bool) -> None:
     vocabulary, network = language_model.vocabulary, language_model.network
     click.echo(f"{model}: {os.path.getsize(model):,} bytes")
     for name, value in network.spec.to_json().items():
-        click.echo(f"  {name:<16} {value}")
-    click.echo(f"  {'level':<16} {vocabulary.level}")
+        click.echo(f"  {name:<17} {value}")
+    click.echo(f"  {'level':<17} {vocabulary.level}")
     if vocabulary.level == "char":
-        click.echo(f"  {'symbols':<16} {''.join(vocabulary.symbols)!r}")
-    click.echo(f"  {'parameters':<16} {network.parameter_count:,}")
+        click.echo(f"  {'symbols':<17} {''.join(vocabulary.symbols)!r}")
+    click.echo(f"  {'parameters':<17} {network.parameter_count:,}")
     for name, p in network.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
 

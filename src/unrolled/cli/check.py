@@ -20,7 +20,7 @@ class Tally:
         self.console = console
         self.rows: dict[str, Counter[str]] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
-        self.reasons: Counter[str] = Counter()
+        self.reasons: dict[str, Counter[str]] = {}
         self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
         if self.live:
             self.live.start()
@@ -32,7 +32,9 @@ class Tally:
         row = self.rows.setdefault(outcome.cell, Counter())
         row.update(proof.verdict for proof in outcome.report)
         self.seconds[outcome.cell] += outcome.seconds
-        self.reasons.update(proof.detail for proof in outcome.report.unsupported)
+        for proof in outcome.report.unsupported:
+            cells = self.reasons.setdefault(proof.detail.replace(outcome.cell, "CELL"), Counter())
+            cells[outcome.cell] += 1
         for proof in outcome.report.failed:
             self.console.print(f"{proof}\n             with: {outcome.what}, {outcome.backend}", soft_wrap=True)
         if self.live:
@@ -62,8 +64,9 @@ class Tally:
     def finish(self) -> int:
         """Print why some was not tried and the last line; return the exit status."""
         self.close()
-        for reason, count in sorted(self.reasons.items()):
-            self.console.print(f"unsupported {count:>5,} x  {reason}", soft_wrap=True)
+        for reason, cells in sorted(self.reasons.items()):
+            where = f" (CELL: {', '.join(cells)})" if "CELL" in reason else ""
+            self.console.print(f"unsupported {cells.total():>5,} x  {reason}{where}", soft_wrap=True)
         total = sum(self.rows.values(), Counter[str]())
         self.console.print(", ".join(f"{total[name]} {name}" for name in COLUMNS), soft_wrap=True)
         return 1 if total["failed"] or not total["passed"] else 0

@@ -21,7 +21,7 @@ import numpy as np
 from ..cells import Cell
 from ..recurrent import Recurrent, find_cell
 from .contract import contract
-from .derivatives import derivatives, kept_case, project, prove_recurrent, random_inputs, recurrent_case
+from .derivatives import away_from_zero, derivatives, kept_case, project, prove_recurrent, random_inputs, recurrent_case
 from .language import LossNetwork, prove_loss
 from .laws import laws
 from .report import Proof, Report
@@ -107,6 +107,7 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
     the reverse direction needs the whole sequence
     """
     rng = np.random.default_rng(seed)
+    net = net.with_params(away_from_zero(net.params, rng))
     wide = {name: p.astype(np.float64) for name, p in net.params.items()}
     twin = net.with_params(wide, "reference")
     if isinstance(net, Recurrent):
@@ -142,8 +143,9 @@ def check_derivatives(net: Recurrent, *, steps: int = T, seed: int = 0) -> Repor
     >>> print(str(check_derivatives(ur.LSTM(4, 5))).splitlines()[-1])
     14 passed, 0 failed, 0 unsupported
     """
-    twin = net.with_params({name: p.astype(np.float64) for name, p in net.params.items()}, "reference")
     rng = np.random.default_rng(seed)
+    params = away_from_zero(net.params, rng)
+    twin = net.with_params({name: p.astype(np.float64) for name, p in params.items()}, "reference")
     x, state = random_inputs(twin, steps, B, rng)
     label = f"{net.cell.name}{', one step' * (steps == 1)}"
     return Report(tuple(derivatives(recurrent_case(twin, x, state, None, rng), label, rng, full=False)))

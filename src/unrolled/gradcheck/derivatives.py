@@ -84,13 +84,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float
 
 
 def recurrent_case(net: Recurrent, x: Array, state: Any, lengths: Array | None, rng: np.random.Generator) -> Case:
-    """The value is a random projection of outputs and final state.
-
-    A trained initial state is tried itself, at random values: it begins as zeros, where normalised rows are steepest.
-    """
-    if net.learn_state:
-        first = {name: draw(rng, p.shape, p.dtype) for name, p in net.params.items() if name.startswith("initial_")}
-        net = net.with_params(net.params | first)
+    """The value is a random projection of outputs and final state; a trained initial state is used and tried itself."""
     steps, batch = x.shape[:2][:: -1 if net.batch_first else 1]
     masks = net.draw_masks(steps, batch, rng)
     given = {} if net.learn_state else named_state(state)
@@ -210,6 +204,15 @@ def _central(
             break
     detail = f"{name}, along a random direction: backward {ours:.9g}, central difference {slope:.9g}"
     return proof("central differences", subject, error, CENTRAL, detail), (direction, slope)
+
+
+def away_from_zero(params: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+    """Return the parameters, with random numbers in those that are all zeros.
+
+    Biases of zero put a rectifier that sees nothing right on its kink, and states of zero stand where normalised rows
+    are steepest: no difference can be taken there.
+    """
+    return {name: p if p.any() else draw(rng, p.shape, p.dtype) for name, p in params.items()}
 
 
 def random_inputs(net: Recurrent, steps: int, batch: int, rng: np.random.Generator) -> tuple[Array, Any]:

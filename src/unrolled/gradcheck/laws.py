@@ -12,7 +12,7 @@ from ..recurrent import Masks, Recurrent, part_masks
 from ..scan import Array
 from .derivatives import draw, like_state, named_state, random_inputs
 from .report import Proof, proof, unsupported
-from .sizes import REORDERED, B, T
+from .sizes import NORMALISED, REORDERED, B, T
 
 Arrays = dict[str, Array]
 
@@ -95,7 +95,7 @@ def law(name: str, subject: str, ours: Arrays, theirs: Arrays, tolerance: float)
 
 
 def _near(net: Recurrent) -> float:
-    return REORDERED * float(np.finfo(net.dtype).eps)
+    return REORDERED * (NORMALISED if net.cell.normalised else 1) * float(np.finfo(net.dtype).eps)
 
 
 def laws(net: Recurrent, rng: np.random.Generator, label: str) -> Iterator[Proof]:
