@@ -93,17 +93,26 @@ class Loop(torch.nn.Module):
         return product.chunk(len(stage.rows), dim=-1)
 
 
-def check(cell: Cell, net: ur.Recurrent, x: np.ndarray, dy: np.ndarray) -> float:
-    """Largest relative error of ours, as it will be timed, against autograd in float64."""
-    exact = Loop(cell, {name: p.astype(np.float64) for name, p in net.params.items()})
-    x64 = torch.from_numpy(x).double().requires_grad_()
-    y64 = exact(x64)
-    y64.backward(torch.from_numpy(dy).double())
+def gradients(loop: Loop, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs and all gradients of PyTorch's side, in the precision of its parameters."""
+    dtype = next(loop.parameters()).dtype
+    tx = torch.from_numpy(x).to(dtype).requires_grad_()
+    y = loop(tx)
+    loop.zero_grad()
+    y.backward(torch.from_numpy(dy).to(dtype))
+    found = {f"{name}_l0": p.grad for name, p in loop.named_parameters()} | {"x": tx.grad, "y": y.detach()}
+    return {name: a.numpy() for name, a in found.items()}
+
+
+def check(cell: Cell, net: ur.Recurrent, x: np.ndarray, dy: np.ndarray) -> tuple[float, float]:
+    """Largest relative error against autograd in float64: of ours, as it will be timed, and of PyTorch's in float32."""
+    exact = gradients(Loop(cell, {name: p.astype(np.float64) for name, p in net.params.items()}), x, dy)
+    theirs = gradients(Loop(cell, net.params), x, dy)
     y, _, tape = net.forward(x)
     dx, _, grads = net.backward(tape, dy)
-    errors = [relative_error(y, y64.detach()), relative_error(dx, x64.grad)]
-    theirs = {f"{name}_l0": p.grad for name, p in exact.named_parameters()}
-    return max(errors + [relative_error(g, theirs[name]) for name, g in grads.items()])
+    ours = grads | {"x": dx, "y": y}
+    mine, other = (max(relative_error(a[name], exact[name]) for name in exact) for a in (ours, theirs))
+    return mine, other
 
 
 def row(cell: Cell, size: tuple[int, ...], seconds: float) -> dict[str, Any]:
@@ -114,8 +123,9 @@ def row(cell: Cell, size: tuple[int, ...], seconds: float) -> dict[str, Any]:
     theirs = Loop(cell, net.params)
     x = rng.standard_normal((steps, batch, inputs), dtype=np.float32)
     dy = rng.standard_normal((steps, batch, hidden), dtype=np.float32)
-    error = check(cell, net, x, dy)
-    if not error < 1e-4:  # sums of T B = 2048 products in float32, passed through 64 steps
+    error, theirs_error = check(cell, net, x, dy)
+    # Sums of T B = 2048 products in float32, passed through 64 steps; normalised rows are steep, for PyTorch as well.
+    if not error < max(1e-4, 2 * theirs_error):
         raise SystemExit(f"{cell.name}: relative error {error:.1e} against autograd in float64; nothing is timed")
     tx, tdy = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
 
@@ -142,6 +152,7 @@ def row(cell: Cell, size: tuple[int, ...], seconds: float) -> dict[str, Any]:
         "to_lstm": found["ours"][0] / found["lstm"][0],
         "ratio": found["torch"][0] / found["ours"][0],
         "error": error,
+        "torch_error": theirs_error,
     }
 
 
