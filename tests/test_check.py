@@ -21,36 +21,42 @@ def run(*arguments):
     return result.return_value, result.output
 
 
-def test_quick_passes_more_than_three_hundred_proofs_of_every_cell_and_option_in_time():
-    start = time.perf_counter()
+def test_quick_proves_every_cell_and_every_option_in_more_than_three_hundred_proofs_in_time(monkeypatch):
+    outcomes = []
+
+    def spied(*args, **kw):
+        for outcome in check_all(*args, **kw):
+            outcomes.append(outcome)
+            yield outcome
+
+    check_all = suite.check_all
+    monkeypatch.setattr(suite, "check_all", spied)
+    start = time.process_time()  # of this process: other work on the machine is not ours
     status, output = run("check", "--quick")
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert status == 0
     passed, failed = map(int, re.fullmatch(r"(\d+) passed, (\d+) failed, \d+ unsupported", last(output)).groups())
     assert (passed > 300, failed) == (True, 0)
     assert all(re.search(rf"^{name} ", output, re.M) for name in CELLS)
+    assert {outcome.cell for outcome in outcomes} == set(CELLS)
+    assert {outcome.what for outcome in outcomes} == {"the cell itself", *catalogue.STACK, *catalogue.LANGUAGE}
+    assert all(any(proof.passed for proof in outcome.report) for outcome in outcomes)
 
 
 def last(output):
     return output.rstrip().splitlines()[-1]
 
 
-def test_every_option_has_its_turn():
-    tried = {outcome.what: outcome for outcome in suite.check_all(quick=True)}
-    assert tried.keys() == {"the cell itself", *catalogue.STACK, *catalogue.LANGUAGE}
-    assert all(any(proof.passed for proof in outcome.report) for outcome in tried.values())
-
-
 def test_one_cell_with_all_options_pairs_and_backends(monkeypatch):
     monkeypatch.setattr(suite, "PAIRS", 3)
-    outcomes = list(suite.check_all("mgu"))
+    outcomes = list(suite.check_all("indrnn"))
     assert not [proof for outcome in outcomes for proof in outcome.report.failed]
     whats = {outcome.what for outcome in outcomes}
-    assert whats >= {*catalogue.STACK, *catalogue.LANGUAGE, *suite.pairs(CELLS["mgu"], 0)}
+    assert whats >= {*catalogue.STACK, *catalogue.LANGUAGE, *suite.pairs(CELLS["indrnn"], 0)}
     refusals = {o.what: o.report[0].detail for o in outcomes if all(p.verdict == "unsupported" for p in o.report)}
-    assert refusals["zoneout of the cell"] == "zoneout_cell keeps old values of c; mgu has no c, use zoneout"
+    assert refusals["zoneout of the cell"] == "zoneout_cell keeps old values of c; indrnn has no c, use zoneout"
     backends = {outcome.backend for outcome in outcomes}
-    assert backends == {"reference", "cpu"}
+    assert backends == {"reference", "cpu"}  # without the engine, one outcome says so
 
 
 @pytest.mark.slow
@@ -68,6 +74,8 @@ def test_a_wrong_derivative_is_named_by_gate_and_parameter_with_both_numbers(mon
         da = (b.ax[0], -b.ax[1], *b.ax[2:])  # the forget gate's sign
         return b._replace(ax=da, ah=da)
 
+    monkeypatch.setattr(suite, "STACK", {})
+    monkeypatch.setattr(suite, "LANGUAGE", {})
     monkeypatch.setitem(CELLS, "lstm", replace(CELLS["lstm"], stages=(replace(right, backward=backward),)))
     status, output = run("check", "--cell", "lstm", "--quick")
     assert status == 1

@@ -307,8 +307,8 @@ class Recurrent:
     def _check_options(self) -> None:
         """Refuse what makes no sense with this cell or with these widths."""
         cell, fields = self.cell, self.cell.state._fields  # type: ignore[attr-defined]
-        simple = len(cell.stages) == 1 and cell.stages[0].operand == ("h",)
-        if self.proj_size and not ("c" in fields and simple):
+        products = [stage.operand for stage in cell.stages if stage.product]
+        if self.proj_size and not ("c" in fields and products == [("h",)]):
             raise UnrolledError(
                 f"proj_size is {self.proj_size}, but {cell.name} can't project its h: it needs a memory c beside h, "
                 "and one product of h alone, as lstm has"

@@ -296,7 +296,7 @@ EMITTED = (
     "lstm_coupled",
     "mgu",
 )
-"""The common cells. A kernel costs 50 kB of the wheel and seconds of its build; the others run on the reference."""
+"""The common cells. Three of them made the wheel 0.2 MB larger; the others run on the reference."""
 
 
 def emit_all(cells: Iterable[Cell] | None = None) -> str:
