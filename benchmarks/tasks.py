@@ -1,6 +1,6 @@
 """Long memory: the adding problem and copy memory, for the cells that such tasks were made to tell apart.
 
-    python benchmarks/tasks.py [--tasks adding-200,copy-100] [--cells lstm] [--minutes 5] [--hidden-size 128]
+    python benchmarks/tasks.py [--tasks adding-200,copy-100] [--cells lstm] [--minutes 5] [--hidden-size 64]
 
 Adding (Hochreiter & Schmidhuber 1997): two numbers of T are marked, the sum is asked at the end; answering 1 always
 gives a mean squared error of 1/6. Copy memory (in the form of Arjovsky et al. 2016): ten symbols of eight, T blanks,
@@ -26,9 +26,9 @@ from unrolled.optim import clip_by_norm, make_optimizer
 
 CELLS = {  # options of the cell, and its learning rate
     "rnn_tanh": ({}, 1e-3),
-    "rnn_relu": ({"init": "identity"}, 1e-4),  # Le, Jaitly & Hinton 2015
-    "lstm": ({"forget_bias": 1.0}, 1e-3),
-    "gru_reset_after": ({}, 1e-3),
+    "rnn_relu": ({"init": "identity"}, 1e-3),  # Le, Jaitly & Hinton 2015
+    "lstm": ({"forget_bias": 1.0}, 2e-3),
+    "gru_reset_after": ({}, 2e-3),
 }
 TASKS = ("adding-200", "adding-400", "copy-100", "copy-1000")
 SYMBOLS, COPIED = 8, 10
@@ -125,8 +125,8 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--cells", default=",".join(CELLS))
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--hidden-size", type=int, default=128)
-    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--hidden-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tasks.json"))
     args = parser.parse_args()

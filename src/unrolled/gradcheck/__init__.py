@@ -83,9 +83,9 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
 
     Derivatives of a float64 copy are compared with complex steps along random directions, two for each gate's rows. The
     network itself, in its own precision and on its own backend, has to agree at T = 20, B = 8 through random
-    projections, and to obey the laws. Parameters that are all zeros, as fresh biases may be, are tried at random values:
-    zeros can put a unit right on its kink. For a language network the value is its loss; its recurrent stack is proven by
-    itself as well.
+    projections, and to obey the laws. Parameters that are all zeros, as fresh biases may be, are tried at random
+    values: zeros can put a unit right on its kink. For a language network the value is its loss; its recurrent stack is
+    proven by itself as well.
 
     Parameters
     ----------
