@@ -135,7 +135,7 @@ def test_a_trained_initial_state_is_what_none_means():
     assert net.params["initial_c_l1_reverse"].shape == (H,)
     rng = np.random.default_rng(2)
     net.load_params(net.params | {n: rng.normal(size=H) for n in net.params if n.startswith("initial")})
-    start = net._start(B)
+    start = net.initial_state(B)
     y, _, tape = net.forward(X)
     np.testing.assert_array_equal(net(X, start)[0], y)
     np.testing.assert_array_equal(start.h[1, 0], net.params["initial_h_l0_reverse"])

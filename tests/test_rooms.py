@@ -13,11 +13,11 @@ ROOMS = [
     "errors",
     "cells",
     "scan",
-    "backends",
     "layers",
+    "losses",
+    "backends",
     "initial",
     "recurrent",
-    "losses",
     "network",
     "optim",
     "batches",
@@ -44,7 +44,8 @@ TOUCH_FILES = {
     "language_model",
     "cli",
     "backends",
-}  # backends: the number of processors that a container may use, and the emitted kernels
+    "bench",
+}  # backends: the number of processors that a container may use, and the emitted kernels; bench: the processor's name
 LOOP_OVER_TIME = {"scan", "backends", "ladder", "gradcheck"}  # gradcheck: T steps equal one call
 OPTIONAL = {"torch", "onnx", "onnxruntime", "matplotlib", "pickle", "tokenizers"}
 IO = {"open", "fdopen", "mkstemp", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "memmap"}
@@ -122,7 +123,7 @@ def test_there_are_files_to_check():
 
 PLANTED = {
     "imports recurrent, a room below it": ("scan", "from .recurrent import LSTM"),
-    "imports layers, a room below it": ("backends/cpu", "def f():\n    from .. import layers"),
+    "imports network, a room below it": ("backends/cpu", "def f():\n    from .. import network"),
     "imports scan, a room below it": ("cells/lstm", "from ..scan import Tape"),
     "imports errors, but cells import nothing of ours": ("cells/lstm", "from ..errors import suggest"),
     "imports its own package by an absolute name": ("train", "import unrolled.text"),

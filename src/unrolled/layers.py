@@ -41,9 +41,10 @@ def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
     return scatter_add(tokens.ravel(), dx.reshape(-1, dx.shape[-1]), size)
 
 
-def linear(weight: Array, bias: Array, x: Array) -> Array:
+def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     """x W^T + b: (..., H) -> (..., V)."""
-    return (x.reshape(-1, x.shape[-1]) @ weight.T + bias).reshape(*x.shape[:-1], len(weight))
+    y = x.reshape(-1, x.shape[-1]) @ weight.T
+    return (y if bias is None else y + bias).reshape(*x.shape[:-1], len(weight))
 
 
 def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:

@@ -19,13 +19,19 @@ def log_softmax(logits: Array) -> Array:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
-def cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+def cross_entropy(
+    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False
+) -> tuple[float, Array]:
     """Mean softmax cross-entropy in nats, fused with its gradient (softmax - one-hot) / N.
 
     Parameters
     ----------
     logits : (T, B, V)
     targets : (T, B) integers below V
+    gradient : bool
+        Without it only the loss is worked out, and `dlogits` holds nothing.
+    overwrite : bool
+        Whether the gradient may take the place of the logits; the native engine then needs no memory for it.
 
     Returns
     -------

@@ -11,10 +11,9 @@ from typing import Any, Self, cast
 
 import numpy as np
 
-from . import layers
+from . import backends, layers
 from .errors import UnrolledError, suggest
 from .initial import CHAR_RNN, INITS, glorot
-from .losses import cross_entropy
 from .recurrent import (
     DTYPES,
     Masks,
@@ -171,6 +170,8 @@ class NetworkTape:
     output: Array
     """Input of the decoder (T, B, H), after dropout."""
     masks: Masks | None
+    folded: bool
+    """Whether the first layer was fed one-hot vectors through the product of its weight and the embedding's."""
 
 
 class Network:
@@ -241,6 +242,7 @@ class Network:
             )
         bias = layers.uniform(rng, (size,), bound, spec.dtype)
         self.params["decoder.bias"] = 0 * bias if spec.init in ("glorot", "identity") else bias
+        self._backend = backends.choose(backend)
         self._share()
 
     @property
@@ -271,11 +273,17 @@ class Network:
         other = copy.copy(self)
         other.params = dict(params)
         other.recurrent = self.recurrent.with_params(other._recurrent_params(), backend)
+        if backend is not None:
+            other._backend = backends.choose(backend)
         return other
 
     def zero_state(self, batch: int) -> Any:
         """State of zeros, as `Recurrent.zero_state`."""
         return self.recurrent.zero_state(batch)
+
+    def initial_state(self, batch: int) -> Any:
+        """Return the state that a text begins with: zeros, or the trained one."""
+        return self.recurrent.initial_state(batch)
 
     def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> Masks | None:
         """Draw the masks of one forward pass: the stack's, those behind its last layer, and `embedding` (V,)."""
@@ -330,14 +338,27 @@ class Network:
     def __call__(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """Inference: tokens (T, B) -> logits (T, B, V) and the final state; no dropout, no tape."""
         tokens = self._tokens(tokens)
-        y, new = self.recurrent(self._embed(tokens), state)
-        return layers.linear(self._decoder, self.params["decoder.bias"], y), new
+        stack, x, _ = self._embed(tokens)
+        y, new = stack(x, state)
+        return self._decode(y), new
 
-    def _embed(self, tokens: Array, masks: Masks | None = None) -> Array:
+    def _embed(self, tokens: Array, masks: Masks | None = None) -> tuple[Recurrent, Array, bool]:
+        """Give the recurrent stack, its input, and whether the embedding is folded into the stack's first weight.
+
+        Picking rows of E and multiplying them by Wih is picking columns of Wih E^T. That product has a column for each
+        symbol, so it is the cheaper one where symbols are fewer than tokens (and none is dropped).
+        """
         weight = self.params.get("embedding.weight")
         if weight is None:
-            return tokens
-        return self._drop_symbols(layers.embed(weight, tokens), tokens, masks)
+            return self.recurrent, tokens, False
+        if len(weight) > tokens.size or (masks is not None and "embedding" in masks):
+            return self.recurrent, self._drop_symbols(layers.embed(weight, tokens), tokens, masks), False
+        params = self.recurrent.params
+        columns = self._backend.linear(weight, None, params["weight_ih_l0"])
+        return self.recurrent.with_params(params | {"weight_ih_l0": columns}), tokens, True
+
+    def _decode(self, y: Array) -> Array:
+        return self._backend.linear(self._decoder, self.params["decoder.bias"], y)
 
     def _drop_symbols(self, x: Array, tokens: Array, masks: Masks | None) -> Array:
         """Dropout of whole symbols; its own gradient."""
@@ -364,18 +385,23 @@ class Network:
         """
         tokens = self._tokens(tokens)
         inner = self._inner(masks, *tokens.shape)
-        y, new, tape = self.recurrent.forward(self._embed(tokens, masks), state, masks=inner)
+        stack, x, folded = self._embed(tokens, masks)
+        y, new, tape = stack.forward(x, state, masks=inner)
         output = self._drop(y, masks)
-        logits = layers.linear(self._decoder, self.params["decoder.bias"], output)
-        return logits, new, NetworkTape(tokens, tape, output, masks)
+        return self._decode(output), new, NetworkTape(tokens, tape, output, masks, folded)
 
     def backward(self, tape: NetworkTape, dlogits: Array, dstate: Any = None) -> tuple[Any, dict[str, Array]]:
         """Gradient of the initial state and of every parameter, keyed as `params`."""
-        dy, dweight, dbias = layers.linear_backward(self._decoder, tape.output, dlogits)
+        dy, dweight, dbias = self._backend.linear_backward(self._decoder, tape.output, dlogits)
         dx, dstate, recurrent = self.recurrent.backward(tape.recurrent, self._drop(dy, tape.masks), dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
-        if dx is not None:
+        if tape.folded:
+            name = "recurrent.weight_ih_l0"
+            grads[name], grads["embedding.weight"], _ = self._backend.linear_backward(
+                self.params["embedding.weight"], self.params[name], grads[name]
+            )
+        elif dx is not None:
             dx = self._drop_symbols(dx, tape.tokens, tape.masks)
             grads["embedding.weight"] = layers.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
         if self.spec.tied:
@@ -385,7 +411,7 @@ class Network:
     def loss(self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[float, Any]:
         """Mean cross-entropy in nats of targets y (T, B) after x (T, B), and the final state."""
         logits, new = self(x, state) if masks is None else self.forward(x, state, masks=masks)[:2]
-        return cross_entropy(logits, self._targets(y, logits))[0], new
+        return self._backend.cross_entropy(logits, self._targets(y, logits), gradient=False, overwrite=True)[0], new
 
     def loss_and_gradients(
         self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None
@@ -400,9 +426,28 @@ class Network:
         True
         """
         logits, new, tape = self.forward(x, state, masks=masks)
-        loss, dlogits = cross_entropy(logits, self._targets(y, logits))
+        loss, dlogits = self._backend.cross_entropy(logits, self._targets(y, logits), overwrite=True)
         _, grads = self.backward(tape, dlogits)
         return loss, grads, new
+
+    def drawer(self, state: Any, length: int) -> Any:
+        """Return what draws about `length` tokens from this state (L, 1, H), many a call; None without the engine.
+
+        The engine's knows plain stacks: no mixtures of zoneout, no projection, no residual layers, one width.
+        """
+        spec = self.spec
+        if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
+            return None
+        return backends.drawer(
+            self.recurrent.backend,
+            self.recurrent.cell,
+            self.recurrent.layer_params(),
+            self.params.get("embedding.weight"),
+            self._decoder,
+            self.params["decoder.bias"],
+            state,
+            length,
+        )
 
     def step(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of inference: tokens (B,) -> logits (B, V) and the new state."""

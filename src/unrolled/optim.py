@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
 
+from . import backends
 from .errors import UnrolledError, suggest
 
 Array = np.ndarray[Any, Any]
@@ -52,6 +54,9 @@ class Optimizer:
     ----------
     params : dict
         Name -> array of floats, changed in place by `update`.
+    backend : str
+        Where updates run, as in `Recurrent`. They are the same to the bit (but for denormals, which the engine takes
+        for 0): each entry is on its own.
     **options
         Those of the rule (see `defaults`), and `weight_decay`: the L2 penalty, weight_decay p added to g
         (AdamW: the decay that is not).
@@ -79,10 +84,12 @@ class Optimizer:
     """Learning rate that suits the rule when none is asked for."""
     defaults: ClassVar[dict[str, float]] = {}
     slot_names: ClassVar[tuple[str, ...]] = ()
+    kernel: ClassVar[str]
+    """Name of the rule among the native engine's."""
     decoupled: ClassVar[bool] = False
     """Whether weight decay stays out of the gradient."""
 
-    def __init__(self, params: dict[str, Array], **options: float) -> None:
+    def __init__(self, params: dict[str, Array], *, backend: str = "auto", **options: float) -> None:
         self.options = _checked(self.name, {"weight_decay": 0.0} | self.defaults, options)
         for name, p in params.items():
             if p.dtype.kind != "f":
@@ -90,8 +97,8 @@ class Optimizer:
         self.params = params
         self.step = 0
         self.slots = {slot: {name: np.zeros_like(p) for name, p in params.items()} for slot in self.slot_names}
-        sizes = {p.dtype: max(q.size for q in params.values() if q.dtype == p.dtype) for p in params.values()}
-        self._scratch = {dtype: np.empty((3, size), dtype) for dtype, size in sizes.items()}
+        whole = all(p.flags.c_contiguous for p in params.values())
+        self._native = backends.kernels(backend, *params.values()) if whole else None
 
     def update(self, grads: Mapping[str, Array], rate: float) -> None:
         """Change the parameters in place by one step.
@@ -116,6 +123,30 @@ class Optimizer:
             if grads[name].shape != p.shape:
                 raise UnrolledError(f"the gradient of {name} has shape {grads[name].shape}; expected {p.shape}")
         self.step += 1
+        if self._native and self._native.runs(*self.params.values(), *(grads[name] for name in self.params)):
+            self._native.update(
+                self.kernel,
+                list(self.params.values()),
+                [grads[name] for name in self.params],
+                [list(moments.values()) for moments in self.slots.values()],
+                self._numbers(float(rate)),
+                0.0 if self.decoupled else self.options["weight_decay"],
+            )
+            return
+        self._update(grads, rate)
+
+    @cached_property
+    def _scratch(self) -> dict[Any, Array]:
+        sizes: dict[Any, int] = {}
+        for p in self.params.values():
+            sizes[p.dtype] = max(p.size, sizes.get(p.dtype, 0))
+        return {dtype: np.empty((3, size), dtype) for dtype, size in sizes.items()}
+
+    def _numbers(self, rate: float) -> list[float]:
+        """Return the numbers of the rule's kernel, in its order."""
+        raise NotImplementedError
+
+    def _update(self, grads: Mapping[str, Array], rate: float) -> None:
         for name, p in self.params.items():
             a, b, decayed = (row[: p.size].reshape(p.shape) for row in self._scratch[p.dtype])
             g = grads[name]
@@ -167,8 +198,12 @@ class Optimizer:
 class SGD(Optimizer):
     """p <- p - rate g."""
 
+    kernel = "sgd"
     name, paper, rate = "sgd", "Robbins & Monro 1951", 1.0
     about = "stochastic gradient descent, for a rate tuned by hand and clipped gradients"
+
+    def _numbers(self, rate: float) -> list[float]:
+        return [rate]
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         p -= np.multiply(g, rate, out=a)
@@ -177,10 +212,14 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """v <- momentum v + g; p <- p - rate v."""
 
+    kernel = "momentum"
     name, paper, rate = "momentum", "Polyak 1964", 0.1
     about = "SGD that keeps rolling: a velocity evens the gradients out"
     defaults: ClassVar = {"momentum": 0.9}
     slot_names = ("velocity",)
+
+    def _numbers(self, rate: float) -> list[float]:
+        return [rate, self.options["momentum"]]
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (v,) = moments
@@ -192,10 +231,14 @@ class Momentum(Optimizer):
 class Nesterov(Optimizer):
     """v <- momentum v + g; p <- p - rate (g + momentum v)."""
 
+    kernel = "nesterov"
     name, paper, rate = "nesterov", "Nesterov 1983; Sutskever et al. 2013", 0.1
     about = "momentum that looks ahead, and so brakes sooner"
     defaults: ClassVar = {"momentum": 0.9}
     slot_names = ("velocity",)
+
+    def _numbers(self, rate: float) -> list[float]:
+        return [rate, self.options["momentum"]]
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (v,) = moments
@@ -210,10 +253,14 @@ class Nesterov(Optimizer):
 class Adagrad(Optimizer):
     """s <- s + g^2; p <- p - rate g / (sqrt(s) + eps)."""
 
+    kernel = "adagrad"
     name, paper, rate = "adagrad", "Duchi, Hazan & Singer 2011", 0.01
     about = "a rate per entry that only falls; good for rare symbols"
     defaults: ClassVar = {"eps": 1e-10}
     slot_names = ("square_sum",)
+
+    def _numbers(self, rate: float) -> list[float]:
+        return [rate, self.options["eps"]]
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (s,) = moments
@@ -227,10 +274,14 @@ class RMSprop(Optimizer):
     char-rnn's is alpha=0.95.
     """
 
+    kernel = "rmsprop"
     name, paper, rate = "rmsprop", "Tieleman & Hinton 2012", 2e-3
     about = "gradients divided by their recent size; char-rnn's rule"
     defaults: ClassVar = {"alpha": 0.99, "eps": 1e-8}
     slot_names = ("square_average",)
+
+    def _numbers(self, rate: float) -> list[float]:
+        return [rate, self.options["eps"], self.options["alpha"], 1 - self.options["alpha"]]
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         (s,) = moments
@@ -241,10 +292,14 @@ class RMSprop(Optimizer):
 class Adadelta(Optimizer):
     """s <- rho s + (1 - rho) g^2; d = g sqrt(u + eps) / sqrt(s + eps); u <- rho u + (1 - rho) d^2; p <- p - rate d."""
 
+    kernel = "adadelta"
     name, paper, rate = "adadelta", "Zeiler 2012", 1.0
     about = "RMSprop in the parameters' own units; needs no tuned rate, starts slowly"
     defaults: ClassVar = {"rho": 0.9, "eps": 1e-6}
     slot_names = ("square_average", "delta_average")
+
+    def _numbers(self, rate: float) -> list[float]:
+        return [rate, self.options["eps"], self.options["rho"], 1 - self.options["rho"]]
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         s, u = moments
@@ -264,10 +319,18 @@ class Adam(Optimizer):
     The corrected moments mhat = m / (1 - b1^t) and vhat = v / (1 - b2^t) are used, never stored.
     """
 
+    kernel = "adam"
     name, paper, rate = "adam", "Kingma & Ba 2015", 2e-3
     about = "momentum with RMSprop's scaling; the usual choice"
     defaults: ClassVar = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
     slot_names = ("m", "v")
+
+    def _numbers(self, rate: float) -> list[float]:
+        b1, b2, kept = self.options["beta1"], self.options["beta2"], 1.0
+        if self.decoupled:
+            kept = 1 - rate * self.options["weight_decay"]
+        corrected = rate / (1 - b1**self.step)
+        return [corrected, self.options["eps"], b1, 1 - b1, b2, 1 - b2, math.sqrt(1 - b2**self.step), kept]
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         m, v = moments
@@ -316,7 +379,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 
 
-def make_optimizer(name: str, params: dict[str, Array], **options: float) -> Optimizer:
+def make_optimizer(name: str, params: dict[str, Array], *, backend: str = "auto", **options: float) -> Optimizer:
     """Return the update rule of that name on these parameters.
 
     Examples
@@ -328,10 +391,10 @@ def make_optimizer(name: str, params: dict[str, Array], **options: float) -> Opt
     """
     if name not in OPTIMIZERS:
         raise UnrolledError(suggest("optimizer", name, list(OPTIMIZERS)))
-    return OPTIMIZERS[name](params, **options)
+    return OPTIMIZERS[name](params, backend=backend, **options)
 
 
-def global_norm(grads: Mapping[str, Array]) -> float:
+def global_norm(grads: Mapping[str, Array], backend: str = "auto") -> float:
     """Euclidean norm of all gradients together, summed in float64 in the order of the names.
 
     Examples
@@ -339,11 +402,14 @@ def global_norm(grads: Mapping[str, Array]) -> float:
     >>> global_norm({"a": np.array([3.0]), "b": np.array([4.0])})
     5.0
     """
+    native = backends.kernels(backend, *grads.values())
+    if native:
+        return math.sqrt(native.sum_of_squares(grads[name] for name in sorted(grads)))
     with np.errstate(over="ignore"):  # an infinite norm says it
         return math.sqrt(sum(float(np.square(grads[name], dtype=np.float64).sum()) for name in sorted(grads)))
 
 
-def clip_by_norm(grads: dict[str, Array], limit: float) -> float:
+def clip_by_norm(grads: dict[str, Array], limit: float, backend: str = "auto") -> float:
     """g <- g limit / (norm + 1e-6), in place, where the norm of all together is above `limit` (Pascanu et al. 2013).
 
     Returns the norm before. If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
@@ -355,15 +421,19 @@ def clip_by_norm(grads: dict[str, Array], limit: float) -> float:
     (5.0, array([0.6]))
     """
     _check_limit(limit)
-    norm = global_norm(grads)
+    norm = global_norm(grads, backend)
     scale = limit / (norm + 1e-6)  # PyTorch's guard
     if math.isfinite(norm) and scale < 1:
-        for g in grads.values():
-            g *= scale
+        native = backends.kernels(backend, *grads.values())
+        if native and all(g.flags.c_contiguous for g in grads.values()):
+            native.scale(list(grads.values()), scale)
+        else:
+            for g in grads.values():
+                g *= scale
     return norm
 
 
-def clip_by_value(grads: dict[str, Array], limit: float) -> float:
+def clip_by_value(grads: dict[str, Array], limit: float, backend: str = "auto") -> float:
     """Cut every entry in place to [-limit, limit] (char-rnn's way); return the norm before.
 
     If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
@@ -375,7 +445,7 @@ def clip_by_value(grads: dict[str, Array], limit: float) -> float:
     (46.0, array([ 2., -1.]), array([-2.]))
     """
     _check_limit(limit)
-    norm = global_norm(grads)
+    norm = global_norm(grads, backend)
     if math.isfinite(norm) and limit < norm:  # no entry is larger than the norm
         for g in grads.values():
             np.clip(g, -limit, limit, out=g)

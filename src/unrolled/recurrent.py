@@ -397,6 +397,10 @@ class Recurrent:
             w["weight_hh"] = dropout(w["weight_hh"], masks["weight_hh" + suffix], self.weight_drop)
         return w
 
+    def layer_params(self) -> list[dict[str, Array]]:
+        """Each layer's (and direction's) parameters, by their local names."""
+        return [self._weights(layer, d, {}) for layer, d in self._passes()]
+
     def load_params(self, params: Mapping[str, Any]) -> None:
         """Copy parameters in, by name; a PyTorch module's `state_dict()` as NumPy arrays fits as it is.
 
@@ -411,6 +415,7 @@ class Recurrent:
         """Return the same network on other arrays, used as they are, in their precision (proofs pass complex ones)."""
         other = copy.copy(self)
         other.params = dict(params)
+        other.input_size = params["weight_ih_l0"].shape[1]
         other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
         if backend is not None:
             other._backend = backends.choose(backend)
@@ -462,7 +467,7 @@ class Recurrent:
             *(self._cast(field, f"{what}.{name}") for name, field in zip(widths, fields, strict=True))
         )
 
-    def _start(self, batch: int) -> Any:
+    def initial_state(self, batch: int) -> Any:
         """Return the state that None stands for: zeros, or the parameters."""
         if not self.learn_state:
             return self.zero_state(batch)
@@ -616,7 +621,7 @@ class Recurrent:
     ) -> tuple[Array, Any, StackTape]:
         x = self._input(x)
         steps, batch = x.shape[:2]
-        starts = self._part(self._start(batch) if state is None else self._state(state, batch))
+        starts = self._part(self.initial_state(batch) if state is None else self._state(state, batch))
         live = self._live(lengths, steps, batch)
         if x.dtype.kind in "iu":
             x = self._indices(x, live)

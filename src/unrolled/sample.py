@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from .errors import UnrolledError
 from .network import Network
 from .scan import Array
+
+CHUNK = 32
+"""Tokens drawn a call: an interruption, or a stream that is shown as it is drawn, waits for no more than these."""
 
 
 def draw(logits: Array, temperature: float, u: float) -> int:
@@ -53,11 +57,25 @@ def tokens(network: Network, prompt: Array, length: int, temperature: float, rng
         raise UnrolledError(f"length is {length}; it must be 0 or more")
     if not len(prompt):
         raise UnrolledError("the prompt has no token; a network needs at least one to start from")
-    logits, state = network(np.asarray(prompt)[:, None])
-    last = logits[-1, 0]
-    for n in range(length):
-        token = draw(last, temperature, rng.random())
-        yield token
-        if n + 1 < length:
-            step, state = network.step(np.array([token]), state)
-            last = step[0]
+    start = np.asarray(prompt)
+    state = network(start[:-1, None])[1] if len(start) > 1 else network.initial_state(1)
+    token, drawer = int(start[-1]), network.drawer(state, length)
+    if drawer is None:
+        drawer = _Steps(network, state)
+    for first in range(0, length, CHUNK):
+        for drawn in drawer.draw(token, rng.random(min(CHUNK, length - first)), temperature):
+            yield drawn
+            token = drawn
+
+
+class _Steps:
+    """Draws as the engine's `Drawer`, a step of the network at a time."""
+
+    def __init__(self, network: Network, state: Any) -> None:
+        self.network, self.state = network, state
+
+    def draw(self, token: int, u: Array, temperature: float) -> Iterator[int]:
+        for number in u:
+            logits, self.state = self.network.step(np.array([token]), self.state)
+            token = draw(logits[0], temperature, number)
+            yield token

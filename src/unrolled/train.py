@@ -174,11 +174,13 @@ class Options:
         ours = {f.name: getattr(self, f.name) for f in fields(Spec) if hasattr(self, f.name)}
         return Spec(vocabulary_size, **ours)
 
-    def make_optimizer(self, params: dict[str, Array]) -> Optimizer:
+    def make_optimizer(self, params: dict[str, Array], backend: str = "auto") -> Optimizer:
         """Return the update rule on these parameters."""
         decay = "rho" if self.optimizer == "adadelta" else "alpha"
         given = {"momentum": self.momentum, decay: self.decay_rate, "weight_decay": self.weight_decay}
-        return make_optimizer(self.optimizer, params, **{k: v for k, v in given.items() if v is not None})
+        return make_optimizer(
+            self.optimizer, params, backend=backend, **{k: v for k, v in given.items() if v is not None}
+        )
 
     def make_schedule(self, steps: int) -> Schedule:
         """Return the learning-rate schedule of a run of that many steps."""
@@ -375,7 +377,8 @@ def fit(
     batches = lanes(train, options.batch_size, options.seq_length, name="the training part")
     val_lanes = held_out_lanes(val, options)
     steps = max(1, round(options.epochs * len(batches)))
-    optimizer, schedule = options.make_optimizer(network.params), options.make_schedule(steps)
+    optimizer = options.make_optimizer(network.params, network.recurrent.backend)
+    schedule = options.make_schedule(steps)
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))
     result, best_params, best_saved = Result(), dict[str, Array](), False
     recent: list[float] = []
@@ -421,7 +424,7 @@ def fit(
                 x, y = batches[k]
                 masks = network.draw_masks(x.shape[0], x.shape[1], rng)
                 loss, grads, state = network.loss_and_gradients(x, y, None if k == 0 else state, masks=masks)
-                norm = _clip(grads, options)
+                norm = _clip(grads, options, network.recurrent.backend)
                 limit = EXPLODED * math.log(network.spec.vocabulary_size + 1)
                 if not (math.isfinite(loss) and math.isfinite(norm) and loss < limit):
                     raise UnrolledError(_diverged(result.steps + 1, "training loss", loss, network, grads))
@@ -475,10 +478,10 @@ def fit(
     return result
 
 
-def _clip(grads: dict[str, Array], options: Options) -> float:
+def _clip(grads: dict[str, Array], options: Options, backend: str) -> float:
     """Clip the gradients in place as asked; return their norm before."""
     clip = clip_by_norm if options.clip == "norm" else clip_by_value
-    return clip(grads, options.grad_clip or math.inf)
+    return clip(grads, options.grad_clip or math.inf, backend)
 
 
 def _line(network: Network, vocabulary: Vocabulary, options: Options, step: int) -> str:

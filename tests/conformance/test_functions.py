@@ -1,4 +1,4 @@
-"""Accuracy of the engine's exp and tanh, in units of the last place, against NumPy in longer formats."""
+"""Accuracy of the engine's exp, sigmoid and tanh, in units of the last place, against NumPy in longer formats."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ def ulps(name, x):
     got = np.empty_like(x)
     (_engine.map32 if x.dtype == np.float32 else _engine.map64)(name, x, got)
     with np.errstate(over="ignore", under="ignore"):
-        want = getattr(np, name)(x.astype(LONGER[x.dtype.name]))
+        longer = x.astype(LONGER[x.dtype.name])
+        want = 1 / (1 + np.exp(-longer)) if name == "sigmoid" else getattr(np, name)(longer)
     info = np.finfo(x.dtype)
     normal = (np.abs(want) >= info.smallest_normal) & (np.abs(want) <= info.max)
     small = np.abs(want) < info.smallest_normal
@@ -38,6 +39,11 @@ def test_exp(dtype, low, high):
     assert ulps("exp", dense(dtype, low, high)) <= 2
 
 
+@pytest.mark.parametrize(("dtype", "low", "high"), [("float32", -87.3, 100), ("float64", -708, 800)])
+def test_sigmoid(dtype, low, high):
+    assert ulps("sigmoid", dense(dtype, low, high)) <= 3
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_tanh(dtype):
     assert ulps("tanh", dense(dtype, -25, 25)) <= 3
@@ -50,9 +56,11 @@ def test_ends(dtype):
         [np.inf, -np.inf, np.nan, 0.0, -0.0, 1e4, -1e4, 1e30, -1e30, np.finfo(dtype).smallest_subnormal], dtype
     )
     run = _engine.map32 if dtype == "float32" else _engine.map64
-    e, t = np.empty_like(x), np.empty_like(x)
+    e, s, t = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     run("exp", x, e)
+    run("sigmoid", x, s)
     run("tanh", x, t)
     assert np.array_equal(e, np.array([np.inf, 0, np.nan, 1, 1, np.inf, 0, np.inf, 0, 1], dtype), equal_nan=True)
+    assert np.array_equal(s, np.array([1, 0, np.nan, 0.5, 0.5, 1, 0, 1, 0, 0.5], dtype), equal_nan=True)
     assert np.array_equal(t, np.array([1, -1, np.nan, 0, -0.0, 1, -1, 1, -1, 0], dtype), equal_nan=True)
     assert np.signbit(t[4])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, Protocol
 
-from .. import scan
+from .. import layers, losses, scan
 from ..cells import Cell
 from ..errors import UnrolledError, Unsupported, suggest
 
 
 class Backend(Protocol):
-    """One layer, one direction: see `unrolled.scan.forward` and `unrolled.scan.backward` for the contract."""
+    """Where a network's work is done: the recurrence (contract in `unrolled.scan`), and what stands around it."""
 
     name: str
 
@@ -32,6 +33,19 @@ class Backend(Protocol):
     def backward(self, tape: Any, dy: scan.Array, ds: Any) -> tuple[scan.Array | None, Any, dict[str, scan.Array]]:
         """Carry gradients back: dx, gradient of the initial state, gradients of the parameters."""
 
+    def linear(self, weight: scan.Array, bias: scan.Array | None, x: scan.Array) -> scan.Array:
+        """See `unrolled.layers.linear`."""
+
+    def linear_backward(
+        self, weight: scan.Array, x: scan.Array, dy: scan.Array
+    ) -> tuple[scan.Array, scan.Array, scan.Array]:
+        """See `unrolled.layers.linear_backward`."""
+
+    def cross_entropy(
+        self, logits: scan.Array, targets: scan.Array, *, gradient: bool = True, overwrite: bool = False
+    ) -> tuple[float, scan.Array]:
+        """See `unrolled.losses.cross_entropy`."""
+
 
 class Reference:
     """NumPy, any dtype, any cell."""
@@ -39,6 +53,9 @@ class Reference:
     name = "reference"
     forward = staticmethod(scan.forward)
     backward = staticmethod(scan.backward)
+    linear = staticmethod(layers.linear)
+    linear_backward = staticmethod(layers.linear_backward)
+    cross_entropy = staticmethod(losses.cross_entropy)
 
 
 REFERENCE = Reference()
@@ -102,6 +119,42 @@ def set_threads(n: int) -> None:
     from . import cpu
 
     cpu.set_threads(n)
+
+
+def kernels(backend: str, *arrays: Any) -> ModuleType | None:
+    """Return the engine's functions around the recurrence, or None where NumPy works on these arrays.
+
+    Examples
+    --------
+    >>> kernels("reference") is None
+    True
+    """
+    if choose(backend).name == "reference":
+        return None
+    from . import cpu_layers
+
+    return cpu_layers if cpu_layers.runs(*arrays) else None
+
+
+def drawer(
+    backend: str, cell: Cell, layers: Any, embedding: Any, weight: Any, bias: Any, state: Any, length: int
+) -> Any:
+    """Return the engine's `cpu_draw.Drawer` of a network, or None where it has no kernels for it."""
+    arrays = [p for layer in layers for p in layer.values()]
+    if kernels(backend, weight, bias, embedding, *arrays) is None or reason(cell, weight.dtype) is not None:
+        return None
+    from .cpu_draw import Drawer
+
+    return Drawer(cell, layers, embedding, weight, bias, state, length)
+
+
+def threads() -> int:
+    """Return how many threads the native engine uses; 1 without it."""
+    if _missing:
+        return 1
+    from . import cpu
+
+    return cpu.get_threads()
 
 
 def undisturbed(backend: str) -> AbstractContextManager[Any]:

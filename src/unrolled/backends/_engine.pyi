@@ -54,3 +54,53 @@ backward64 = backward32
 def map32(name: str, x: Array, y: Array, /) -> None: ...
 
 map64 = map32
+
+def linear32(dims: Sequence[int], x: Array, weight: Array, bias: Array | None, y: Array, /) -> None: ...
+
+linear64 = linear32
+
+def linear_backward32(
+    dims: Sequence[int], x: Array, weight: Array, dy: Array, dx: Array, d_weight: Array, d_bias: Array, /
+) -> None: ...
+
+linear_backward64 = linear_backward32
+
+def cross_entropy32(logits: Array, targets: Array, scale: float, nats: Array, d: Array | None, /) -> None: ...
+
+cross_entropy64 = cross_entropy32
+
+def sum_of_squares32(arrays: Sequence[Array], /) -> float: ...
+
+sum_of_squares64 = sum_of_squares32
+
+def scale32(arrays: Sequence[Array], factor: float, /) -> None: ...
+
+scale64 = scale32
+
+def update32(
+    rule: str,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    moments: Sequence[Sequence[Array]],
+    numbers: Sequence[float],
+    decay: float,
+    /,
+) -> None: ...
+
+update64 = update32
+
+class Drawer32:
+    def __init__(
+        self,
+        cell: str,
+        dims: Sequence[int],
+        weights: Sequence[Mapping[str, Array | None]],
+        embedding: Array | None,
+        decoder: Array,
+        bias: Array | None,
+        /,
+    ) -> None: ...
+    def set_state(self, fields: Sequence[Array], /) -> None: ...
+    def draw(self, token: int, u: Array, temperature: float, drawn: Array, /) -> None: ...
+
+Drawer64 = Drawer32

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import scan
+from .. import layers, losses, scan
 from ..cells import CELLS, Cell
 from ..errors import UnrolledError, Unsupported
-from . import _engine
+from . import _engine, cpu_layers
+from .memory import DTYPES, empty, matrix, padded_width, vector_width, zeros
 
 Array = scan.Array
-_DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
 BY_PANELS_BATCH = 2
 """Batches up to this share the hidden units of a step among threads; larger ones share the rows."""
 
@@ -36,6 +36,7 @@ class EngineTape:
     states : the cell's State of (T + 1, B, H) views; entry 0 is the initial state
     proposed : State of (T, B, H) views; the cell's new states before `keep`
     packed : (P, T B, slots, W) the gates as the engine keeps them: P panels of W units
+    padded : the arrays (N, B, Hp) that `states` and `proposed` (where `keep` is) look into
     """
 
     cell: Cell
@@ -46,6 +47,7 @@ class EngineTape:
     keep: Any
     proposed: Any
     packed: Array
+    padded: tuple[list[Array], list[Array]]
     _y: Array
 
     @cached_property
@@ -79,50 +81,22 @@ def reason(cell: Cell, dtype: Any) -> str | None:
     >>> reason(CELLS["lstm"], "complex128")
     'cpu runs float32 and float64, not complex128'
     """
-    if np.dtype(dtype) not in _DTYPES:
+    if np.dtype(dtype) not in DTYPES:
         return f"cpu runs float32 and float64, not {np.dtype(dtype)}"
     if CELLS.get(cell.name) is not cell or cell.name not in _engine.cells():
         return f"the engine has no kernels for the cell {cell.name!r}: they are written for the cells of unrolled.cells"
     return None
 
 
-def _empty(shape: tuple[int, ...], dtype: Any) -> Array:
-    return (_engine.empty32 if np.dtype(dtype).itemsize == 4 else _engine.empty64)(shape)
-
-
-def _zeros(shape: tuple[int, ...], dtype: Any) -> Array:
-    a = _empty(shape, dtype)
-    a.fill(0)
-    return a
-
-
-def _padded(hidden: int, dtype: Any) -> tuple[int, int]:
-    """Units of a vector, and `hidden` rounded up to whole vectors."""
-    width = _engine.vector_bytes() // np.dtype(dtype).itemsize
-    return width, -(-hidden // width) * width
-
-
 def _padded_state(field: Array, padded: int, dtype: Any) -> Array:
     """Return (B, H) copied to (B, Hp), zeros in the padding."""
-    out = _empty((field.shape[0], padded), dtype)
+    out = empty((field.shape[0], padded), dtype)
     out[:, : field.shape[1]] = field
     out[:, field.shape[1] :] = 0
     return out
 
 
-def _rows(a: Array, dtype: Any) -> Array:
-    """(T, B, N) as a matrix (T B, N) whose rows are contiguous: a view where that is possible."""
-    steps, batch, width = a.shape
-    size = np.dtype(dtype).itemsize
-    if a.dtype == dtype and a.flags.aligned:
-        inner = width <= 1 or a.strides[2] == size
-        apart = a.strides[1] >= width * size and a.strides[1] % size == 0
-        if inner and apart and a.size and (steps == 1 or a.strides[0] == batch * a.strides[1]):
-            return np.lib.stride_tricks.as_strided(a, (steps * batch, width), (a.strides[1], size), writeable=False)
-    return np.ascontiguousarray(a, dtype).reshape(steps * batch, width)
-
-
-def _weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
+def weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
     """Return the parameters under the engine's names, contiguous."""
     names = {name: name for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     names["params"] = cell.params_name
@@ -149,7 +123,7 @@ def _dims(cell: Cell, w: scan.Params, steps: int, batch: int, hidden: int, *, re
 
 
 def _call(name: str, dtype: Any) -> Any:
-    return getattr(_engine, name + _DTYPES[np.dtype(dtype)])
+    return getattr(_engine, name + DTYPES[np.dtype(dtype)])
 
 
 def _refuse(cell: Cell, dtype: Any) -> None:
@@ -182,22 +156,22 @@ def forward(
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     hidden = s[0].shape[-1]
-    width, padded = _padded(hidden, dtype)
+    width, padded = vector_width(dtype), padded_width(hidden, dtype)
     slots = [steps + 1 if record or n == 0 else 2 for n in range(len(s))]
-    states = [_empty((n, batch, padded), dtype) for n in slots]
+    states = [empty((n, batch, padded), dtype) for n in slots]
     for field, start in zip(states, s, strict=True):
         field[0, :, :hidden] = start
         field[0, :, hidden:] = 0
-    proposed = [_empty((steps, batch, padded), dtype) for _ in s] if record and keep is not None else []
+    proposed = [empty((steps, batch, padded), dtype) for _ in s] if record and keep is not None else []
     dims = _dims(cell, w, steps, batch, hidden, record=record)
-    gates = _empty((padded // width, steps * batch, dims[6], width), dtype)
-    y = states[0][1:] if live is None else _empty((steps, batch, padded), dtype)
+    gates = empty((padded // width, steps * batch, dims[6], width), dtype)
+    y = states[0][1:] if live is None else empty((steps, batch, padded), dtype)
     masks = [] if keep is None else [_mask(m, (steps, batch, hidden)) for m in keep]
     _call("forward", dtype)(
         cell.name,
         dims,
-        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else _rows(x, dtype),
-        _weights(cell, w, dtype),
+        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
+        weights(cell, w, dtype),
         _mask(live, (steps, batch)),
         masks,
         states,
@@ -211,7 +185,7 @@ def forward(
         return y, final, None
     kept = type(s)(*(f[..., :hidden] for f in states))
     new = type(s)(*(f[..., :hidden] for f in proposed)) if proposed else type(s)(*(f[1:] for f in kept))
-    return y, final, EngineTape(cell, w, x, kept, live, keep, new, gates, y)
+    return y, final, EngineTape(cell, w, x, kept, live, keep, new, gates, (states, proposed), y)
 
 
 def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
@@ -228,30 +202,28 @@ def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, d
     """
     cell, w, x, dtype = tape.cell, tape.w, tape.x, tape.packed.dtype
     steps, batch, hidden = dy.shape
-    width, padded = _padded(hidden, dtype)
+    padded = padded_width(hidden, dtype)
     tokens = x.dtype.kind in "iu"
     dims = _dims(cell, w, steps, batch, hidden, record=True)
     inputs = dims[2]
-    dx = None if tokens else _empty((steps, batch, -(-inputs // width) * width), dtype)
+    dx = None if tokens else empty((steps, batch, padded_width(inputs, dtype)), dtype)
     dstate = [_padded_state(np.broadcast_to(f, (batch, hidden)), padded, dtype) for f in ds]
-    weights = _weights(cell, w, dtype)
+    packed = weights(cell, w, dtype)
     # The engine writes every gradient, but for the columns beyond a narrow stage's operand, and where no steps are.
     written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
-    grads = {
-        name: None if a is None else (_empty if written else _zeros)(a.shape, dtype) for name, a in weights.items()
-    }
+    grads = {name: None if a is None else (empty if written else zeros)(a.shape, dtype) for name, a in packed.items()}
     masks = [] if tape.keep is None else [_mask(m, (steps, batch, hidden)) for m in tape.keep]
     _call("backward", dtype)(
         cell.name,
         dims,
-        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else _rows(x, dtype),
-        weights,
+        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
+        packed,
         _mask(tape.live, (steps, batch)),
         masks,
-        [_whole(f, padded) for f in tape.states],
-        [] if tape.keep is None else [_whole(f, padded) for f in tape.proposed],
+        tape.padded[0],
+        tape.padded[1],
         tape.packed,
-        _rows(dy, dtype),
+        matrix(dy, dtype),
         dstate,
         dx,
         grads,
@@ -259,11 +231,6 @@ def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, d
     named = {cell.params_name if name == "params" else name: g for name, g in grads.items() if g is not None}
     new = type(ds)(*(f[:, :hidden] for f in dstate))
     return None if dx is None else dx[..., :inputs], new, named
-
-
-def _whole(view: Array, padded: int) -> Array:
-    """Return the padded array (N, B, Hp) that a view (N, B, H) of the tape looks into."""
-    return np.lib.stride_tricks.as_strided(view, (*view.shape[:2], padded), view.strides)
 
 
 def set_threads(n: int) -> None:
@@ -335,11 +302,14 @@ def use_environment() -> None:
 
 
 class Cpu:
-    """The native engine; the contract is in `unrolled.scan`."""
+    """The native engine; the contracts are in `unrolled.scan`, `layers`, `losses` and `optim`."""
 
     name = "cpu"
     forward = staticmethod(forward)
     backward = staticmethod(backward)
+    linear = staticmethod(cpu_layers.linear)
+    linear_backward = staticmethod(cpu_layers.linear_backward)
+    cross_entropy = staticmethod(cpu_layers.cross_entropy)
 
 
 class Auto:
@@ -367,6 +337,26 @@ class Auto:
     def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
         """Carry gradients back on the backend that ran forward."""
         return backward(tape, dy, ds) if isinstance(tape, EngineTape) else scan.backward(tape, dy, ds)
+
+    @staticmethod
+    def linear(weight: Array, bias: Array | None, x: Array) -> Array:
+        """x W^T + b."""
+        run = cpu_layers.linear if cpu_layers.runs(weight, bias, x) else layers.linear
+        return run(weight, bias, x)
+
+    @staticmethod
+    def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+        """Gradients of x, the weight and the bias."""
+        run = cpu_layers.linear_backward if cpu_layers.runs(weight, x, dy) else layers.linear_backward
+        return run(weight, x, dy)
+
+    @staticmethod
+    def cross_entropy(
+        logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False
+    ) -> tuple[float, Array]:
+        """Mean loss in nats and its gradient."""
+        run = cpu_layers.cross_entropy if cpu_layers.runs(logits) else losses.cross_entropy
+        return run(logits, targets, gradient=gradient, overwrite=overwrite)
 
 
 def instruction_set() -> str:

@@ -50,11 +50,19 @@ class Graph:
     nodes: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     def symbol(self, *key: Any) -> Symbol:
-        """Return the symbol of an operation, the same one for the same operation; a factor of 1 is left out."""
-        one = self.nodes.get(("number", 1.0))
-        if key[0] == "mul" and one in key[1:]:
-            return Symbol(self, key[2] if key[1] == one else key[1])
+        """Return the symbol of an operation, the same one for the same operation."""
         return Symbol(self, self.nodes.setdefault(key, len(self.nodes)))
+
+    def operation(self, op: str, *args: int) -> Symbol:
+        """Return the symbol of a ufunc's result: 1 / (1 + exp(-x)) is the kernel `sigmoid`, 1 x is x."""
+        keys = list(self.nodes)
+        if op == "mul" and ("number", 1.0) in (keys[args[0]], keys[args[1]]):
+            return Symbol(self, args[1] if keys[args[0]] == ("number", 1.0) else args[0])
+        if op == "div" and keys[args[0]] == ("number", 1.0) and keys[args[1]][:2] == ("add", args[0]):
+            power = keys[keys[args[1]][2]]
+            if power[0] == "exp" and keys[power[1]][0] == "neg":
+                return self.symbol("sigmoid", keys[power[1]][1])
+        return self.symbol(op, *args)
 
     def number(self, value: Any) -> int:
         """Return the node of a symbol or of a plain number."""
@@ -84,7 +92,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         """Make the node of a ufunc's call."""
         if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
             raise Unsupported(f"the emitter has no kernel for numpy.{ufunc.__name__} ({method})")
-        return self.graph.symbol(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
+        return self.graph.operation(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Symbol:
         """Make the node of `numpy.where`."""

@@ -24,6 +24,7 @@ from ..errors import UnrolledError
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..train import Options
+from .bench import bench
 from .help import GroupedCommand, GroupedOption
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,6 +37,9 @@ DEFAULT_MINUTES = 2.0
 @click.version_option(__version__, prog_name="unrolled")
 def cli() -> None:
     """Recurrent neural networks you can read, prove, and run fast."""
+
+
+cli.add_command(bench)
 
 
 def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F]:

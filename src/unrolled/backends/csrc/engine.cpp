@@ -8,6 +8,8 @@
 #include <nanobind/stl/vector.h>
 #include <pthread.h>
 
+#include <string.h>
+
 #include <chrono>
 #include <memory>
 #include <string>
@@ -185,6 +187,7 @@ Layer<T> layer_of(const std::vector<long>& dims, nb::handle x, nb::dict w, nb::h
     q.tokens = data<const long long>(x, all, "x");
     for (size_t i = 0; i < all; ++i)
       if (q.tokens[i] < 0 || q.tokens[i] >= q.inputs) throw nb::value_error("x has an index outside weight_ih");
+    q.table = q.inputs <= long(all);
   } else {
     q.x = matrix<T>(x, all, q.inputs, q.x_row, "x");
   }
@@ -215,9 +218,9 @@ void forward(const std::string& cell, const std::vector<long>& dims, nb::handle 
   Layer<T> q = layer_of<T>(dims, x, w, live, keep, states, proposed, gates);
   q.y = data<T>(y, q.steps * q.batch * q.hidden, "y");
   const ScanKernels<T>& scan = scan_of<T>(cell);
-  const int threads = threads_for(q, dims[4], dims[5]);
-  const Scratch scratch(scan.forward_work(q, threads));
-  run(threads, [&](const Worker& worker) { scan.forward(q, scratch.get(), worker); });
+  q.threads = threads_for(q, dims[4], dims[5]);
+  const Scratch scratch(scan.forward_work(q));
+  run(q.threads, [&](const Worker& worker) { scan.forward(q, scratch.get(), worker); });
 }
 
 template <class T>
@@ -235,9 +238,9 @@ void backward(const std::string& cell, const std::vector<long>& dims, nb::handle
   q.d_bias_hh = data<T>(grads["bias_hh"], dims[4] * q.hidden, "bias_hh");
   q.d_params = data<T>(grads["params"], dims[7] * q.hidden, "params");
   const ScanKernels<T>& scan = scan_of<T>(cell);
-  const int threads = threads_for(q, dims[4], dims[5]);
-  const Scratch scratch(scan.backward_work(q, threads));
-  run(threads, [&](const Worker& worker) { scan.backward(q, scratch.get(), worker); });
+  q.threads = threads_for(q, dims[4], dims[5]);
+  const Scratch scratch(scan.backward_work(q));
+  run(q.threads, [&](const Worker& worker) { scan.backward(q, scratch.get(), worker); });
 }
 
 template <class T>
@@ -259,8 +262,12 @@ nb::ndarray<nb::numpy, T> empty_of(const std::vector<size_t>& shape) {
 template <class T>
 void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, nb::handle y) {
   nb::ndarray<const T, nb::c_contig, nb::device::cpu> from = nb::cast<nb::ndarray<const T, nb::c_contig, nb::device::cpu>>(x);
-  (name == "exp" ? kernels.exp : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
+  (name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
 }
+
+#include "network_module.h"
+// after network_module.h
+#include "draw_module.h"
 
 }  // namespace
 
@@ -292,6 +299,10 @@ NB_MODULE(_engine, m) {
   def_forward("forward64", &forward<double>);
   def_backward("backward32", &backward<float>);
   def_backward("backward64", &backward<double>);
+  define_network<float>(m, "32");
+  define_network<double>(m, "64");
+  Drawer<float>::define(m, "Drawer32");
+  Drawer<double>::define(m, "Drawer64");
   m.def("map32", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f32, name, x, y); });
   m.def("map64", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f64, name, x, y); });
 }

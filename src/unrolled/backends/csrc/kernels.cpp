@@ -3,6 +3,8 @@
 
 #include "kernels.h"
 
+#include <math.h>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -19,6 +21,11 @@ namespace UNROLLED_ISA {
 // after tile.h
 #include "emitted/cells.inc"
 #include "scan.h"
+// after scan.h
+#include "linear.h"
+#include "loss.h"
+#include "draw.h"
+#include "optim.h"
 
 template <class T, Vec<T> (*f)(Vec<T>)>
 static void map(const T* x, T* y, long n) {
@@ -27,6 +34,8 @@ static void map(const T* x, T* y, long n) {
 }
 
 static Vec<float> exp32(Vec<float> x) { return exp(x); }
+static Vec<float> sigmoid32(Vec<float> x) { return sigmoid(x); }
+static Vec<double> sigmoid64(Vec<double> x) { return sigmoid(x); }
 static Vec<float> tanh32(Vec<float> x) { return tanh(x); }
 static Vec<double> exp64(Vec<double> x) { return exp(x); }
 static Vec<double> tanh64(Vec<double> x) { return tanh(x); }
@@ -34,8 +43,10 @@ static Vec<double> tanh64(Vec<double> x) { return tanh(x); }
 template <class C>
 static constexpr CellKernels cell() {
   return {C::name,
-          {Entry<float, C>::forward_work, Entry<float, C>::forward, Entry<float, C>::backward_work, Entry<float, C>::backward},
-          {Entry<double, C>::forward_work, Entry<double, C>::forward, Entry<double, C>::backward_work, Entry<double, C>::backward}};
+          {Entry<float, C>::forward_work, Entry<float, C>::forward, Entry<float, C>::prepare, Entry<float, C>::step,
+           Entry<float, C>::backward_work, Entry<float, C>::backward},
+          {Entry<double, C>::forward_work, Entry<double, C>::forward, Entry<double, C>::prepare, Entry<double, C>::step,
+           Entry<double, C>::backward_work, Entry<double, C>::backward}};
 }
 
 static const CellKernels cells[] = {
@@ -44,12 +55,21 @@ static const CellKernels cells[] = {
 #undef UNROLLED_CELL
 };
 
+template <class T>
+static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (*sigmoid_)(const T*, T*, long),
+                                        void (*tanh_)(const T*, T*, long)) {
+  typedef LinearLayer<T> L;
+  return {exp_, sigmoid_, tanh_, L::forward_work, L::run_forward, L::run_prepare, draw<T>, L::backward_work, L::run_backward, cross_entropy<T>,
+          sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0])};
+}
+
 #define UNROLLED_TEXT(x) #x
 #define UNROLLED_NAME(x) UNROLLED_TEXT(x)
 
 extern const Kernels kernels;  // a const is private to its file unless it says so
 const Kernels kernels = {UNROLLED_NAME(UNROLLED_ISA), UNROLLED_BYTES, cells, sizeof(cells) / sizeof(cells[0]),
-                         {map<float, exp32>, map<float, tanh32>}, {map<double, exp64>, map<double, tanh64>}};
+                         arrays<float>(map<float, exp32>, map<float, sigmoid32>, map<float, tanh32>),
+                         arrays<double>(map<double, exp64>, map<double, sigmoid64>, map<double, tanh64>)};
 
 }  // namespace UNROLLED_ISA
 }  // namespace unrolled

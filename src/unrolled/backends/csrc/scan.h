@@ -46,11 +46,11 @@ struct Sizes {
   T* slot(long panel, long row) const { return q.gates + (panel * rows + row) * q.slots * width; }
 };
 
-// The most threads' worth of groups a scan is cut into when threads share the panels.
+// The groups of a step's product: where threads share them, at least one for each thread if there are panels enough.
 template <class T>
-static Groups<T> scan_groups(long hidden, long per, bool by_panels, int threads) {
-  Groups<T> g(hidden, per);
-  if (by_panels && g.count < threads) g.count = g.panels < threads ? g.panels : threads;
+static Groups<T> scan_groups(const Layer<T>& q, long per) {
+  Groups<T> g(q.hidden, per);
+  if (q.by_panels && g.count < q.threads) g.count = g.panels < q.threads ? g.panels : q.threads;
   return g;
 }
 
@@ -66,16 +66,19 @@ struct Forward : Sizes<T, C> {
   T* bias_hh[C::STAGES];            // (P, rows of the stage, W)
   T* params;                        // (P, number, W)
   T* values;                        // (number, B, Hp): what a stage hands to the next
+  T* table;                         // (P, V, R, W): pre-activations by token; null without a table
   size_t bytes;
 
-  Forward(const Layer<T>& layer, char* work, int threads) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS) {
+  Forward(const Layer<T>& layer, char* work) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS) {
     Pieces p(work);
     packed_ih = p.template take<T>(inputs.size(q.inputs));
     bias_ih = p.template take<T>(this->padded * C::ROWS);
     params = p.template take<T>(this->padded * C::PARAMS);
     values = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
+    T* rows_by_token = p.template take<T>(q.table ? this->padded * C::ROWS * q.inputs : 0);
+    table = q.table ? rows_by_token : nullptr;
     for (int s = 0; s < C::STAGES; ++s) {
-      groups[s] = scan_groups<T>(q.hidden, C::rows[s], q.by_panels, threads);
+      groups[s] = scan_groups(q, C::rows[s]);
       bias_hh[s] = p.template take<T>(this->padded * C::rows[s]);
       for (int j = 0; j < C::operands[s]; ++j) packed_hh[s][j] = p.template take<T>(groups[s].size(q.hidden));
     }
@@ -84,8 +87,7 @@ struct Forward : Sizes<T, C> {
 
   void pack(const Worker& w) const {
     const Share mine(inputs.count, w);
-    // A table of V rows does not pay where the text is shorter than that: then the few columns are read as they are.
-    if (!q.tokens || use_table()) pack_transposed(packed_ih, q.weight_ih, q.inputs, q.hidden, q.inputs, inputs, mine.first, mine.last);
+    if (!q.tokens || q.table) pack_transposed(packed_ih, q.weight_ih, q.inputs, q.hidden, q.inputs, inputs, mine.first, mine.last);
     for (int s = 0; s < C::STAGES; ++s) {
       const Share part(groups[s].count, w);
       for (int j = 0; j < C::operands[s]; ++j)
@@ -99,20 +101,20 @@ struct Forward : Sizes<T, C> {
       pack_units(bias_hh[s], q.bias_hh ? q.bias_hh + C::row_start[s] * q.hidden : nullptr, C::rows[s], q.hidden);
   }
 
-  bool use_table() const { return q.inputs <= this->rows; }
-
-  // Pre-activations of the inputs, all steps at once: x Wih^T + bih into the slots.
+  // Pre-activations of the inputs, all steps at once: x Wih^T + bih into the slots. One-hot inputs meet no product: a
+  // table has a row for every token, or (a text shorter than that) the few columns are read as they are.
   bool input_product(const Worker& w) const {
-    const Share mine(this->rows, w);
+    const Worker one = {0, 1, w.shared};
+    const Share mine(this->rows, q.by_panels ? one : w), columns(inputs.count, q.by_panels ? w : one);
     constexpr long block = 192;  // rows of x that stay in the second-level cache while the weights pass by
     for (long first = mine.first; first < mine.last; first += block) {
       if (!w.go_on()) return false;
       const long last = first + block < mine.last ? first + block : mine.last;
       if (q.tokens) {
-        gather(first, last);
+        for (long g = columns.first; g < columns.last; ++g) gather(first, last, g);
         continue;
       }
-      for (long g = 0; g < inputs.count; ++g) {
+      for (long g = columns.first; g < columns.last; ++g) {
         const int vectors = inputs.vectors(g);
         const Cut cut(first, last, tile_rows(vectors));
         Tile<T> tile = {};
@@ -133,28 +135,29 @@ struct Forward : Sizes<T, C> {
     return true;
   }
 
-  // One-hot inputs meet no product: a row of the packed weights is a column of Wih.
-  void gather(long first, long last) const {
-    const bool table = use_table();
+  // A row of the packed weights is a column of Wih.
+  void fill_table(const Share& mine) const {
     for (long g = 0; g < inputs.count; ++g) {
       const int vectors = inputs.vectors(g);
       const T* packed = packed_ih + inputs.packed(g, q.inputs);
-      const T* bias = bias_ih + inputs.first(g) * C::ROWS * width;
-      for (long row = first; row < last; ++row) {
-        const long long token = q.tokens[row];
+      for (long token = mine.first; token < mine.last; ++token)
         for (int v = 0; v < vectors; ++v) {
           const long panel = inputs.first(g) + v / C::ROWS, gate = v % C::ROWS;
-          Vec<T> column = {};
-          if (table) {
-            column = load(packed + (token * vectors + v) * width);
-          } else {
-            for (long i = 0; i < width && panel * width + i < q.hidden; ++i)
-              column[i] = q.weight_ih[(gate * q.hidden + panel * width + i) * q.inputs + token];
-          }
-          store(this->slot(panel, row) + gate * width, column + load(bias + v * width));
+          store(table + ((panel * q.inputs + token) * C::ROWS + gate) * width,
+                load(packed + (token * vectors + v) * width) + load(bias_ih + (panel * C::ROWS + gate) * width));
         }
-      }
     }
+  }
+
+  void gather(long first, long last, long g) const {
+    for (long panel = inputs.first(g); panel < inputs.first(g + 1); ++panel)
+      for (long row = first; row < last; ++row)
+        for (int gate = 0; gate < C::ROWS; ++gate) {
+          Vec<T> column = {};
+          for (long i = 0; i < width && panel * width + i < q.hidden; ++i)
+            column[i] = q.weight_ih[(gate * q.hidden + panel * width + i) * q.inputs + q.tokens[row]];
+          store(this->slot(panel, row) + gate * width, column + load(bias_ih + (panel * C::ROWS + gate) * width));
+        }
   }
 
   // The elementwise map of stage S for W units of one row; ah are the products' sums.
@@ -165,11 +168,12 @@ struct Forward : Sizes<T, C> {
     const Layer<T>& q = f.q;
     const long row = t * f.batch + b, unit = b * f.padded + panel * width;
     T* slot = f.slot(panel, row);
+    const T* inputs = f.table ? f.table + (panel * q.inputs + q.tokens[row]) * C::ROWS * width : slot;
     V ax[C::rows[S]], ah[C::rows[S]], s[C::STATES], p[C::PARAMS + 1] = {}, earlier[C::MAX_VALUES + 1] = {};
     V out[(C::STATES > C::MAX_VALUES ? C::STATES : C::MAX_VALUES)], gates[C::GATES + 1];
 #pragma GCC unroll 8
     for (int i = 0; i < C::rows[S]; ++i) {
-      ax[i] = load(slot + (C::row_start[S] + i) * width);
+      ax[i] = load(inputs + (C::row_start[S] + i) * width);
       ah[i] = load(ah_sums + i * width);
     }
 #pragma GCC unroll 4
@@ -240,10 +244,17 @@ struct Forward : Sizes<T, C> {
     return true;
   }
 
-  void run(const Worker& w) const {
+  // What does not depend on the inputs and the states.
+  bool prepare(const Worker& w) const {
     pack(w);
-    if (!w.barrier()) return;
-    if (!input_product(w) || !w.barrier()) return;
+    if (!w.barrier()) return false;
+    if (!q.table) return true;
+    fill_table(Share(q.inputs, w));
+    return w.barrier();
+  }
+
+  void run(const Worker& w) const {
+    if (!q.table && (!input_product(w) || !w.barrier())) return;
     const Worker one = {0, 1, w.shared};
     const Share rows(this->batch, q.by_panels ? one : w);
     for (long t = 0; t < this->steps; ++t) {
@@ -279,8 +290,8 @@ struct Backward : Sizes<T, C> {
   T* table;                         // (threads, V, R W) one panel's sums by token
   size_t bytes;
 
-  Backward(const Layer<T>& layer, char* work, int threads)
-      : Sizes<T, C>(layer), groups(scan_groups<T>(layer.hidden, 1, layer.by_panels, threads)),
+  Backward(const Layer<T>& layer, char* work)
+      : Sizes<T, C>(layer), groups(scan_groups(layer, 1)),
         input_columns(layer.inputs, 1), hidden_columns(layer.hidden, 1) {
     Pieces p(work);
     const long gates = this->panels * C::ROWS * width;
@@ -293,7 +304,7 @@ struct Backward : Sizes<T, C> {
     dparams = p.template take<T>(C::PARAMS * this->batch * this->padded);
     wide_ih = p.template take<T>(q.x && input_padding() ? C::ROWS * q.hidden * input_columns.panels * width : 0);
     wide_hh = p.template take<T>(hidden_padding() ? C::ROWS * q.hidden * C::OPERAND_WIDTH * this->padded : 0);
-    table = p.template take<T>(q.tokens ? threads * q.inputs * C::ROWS * width : 0);
+    table = p.template take<T>(q.tokens ? q.threads * q.inputs * C::ROWS * width : 0);
     for (int s = 0; s < C::STAGES; ++s)
       for (int j = 0; j < C::operands[s]; ++j) {
         packed_hh[s][j] = p.template take<T>(groups.size(this->panels * C::rows[s] * width));
@@ -526,8 +537,9 @@ struct Backward : Sizes<T, C> {
                       const Worker& w) const {
     constexpr int height = tile_rows(4), tiles = (width + height - 1) / height;
     const Share mine(this->panels * row_blocks * tiles, w);
-    for (long k = 0; k < this->rows; k += BLOCK) {
-      const long depth = this->rows - k < BLOCK ? this->rows - k : BLOCK;
+    const long blocks = (this->rows + BLOCK - 1) / BLOCK;
+    for (long part = 0; part < blocks; ++part) {
+      const long k = part * this->rows / blocks, depth = (part + 1) * this->rows / blocks - k;
       for (long g0 = 0; g0 < columns.count; g0 += GROUPS) {
         if (!w.go_on()) return false;
         const long g1 = g0 + GROUPS < columns.count ? g0 + GROUPS : columns.count;
@@ -584,8 +596,8 @@ struct Backward : Sizes<T, C> {
     return true;
   }
 
-  // Sum of a gate buffer over all rows; blocks of rows first, which keeps more digits than one long sum.
-  void bias_gradient(T* out, const T* da, const Worker& w) const {
+  // Sum of a gate buffer over all rows, also to `same` unless it is null; blocks of rows first, which keeps more digits than one long sum.
+  void bias_gradient(T* out, T* same, const T* da, const Worker& w) const {
     const Share mine(this->panels * C::ROWS, w);
     for (long u = mine.first; u < mine.last; ++u) {
       const long panel = u / C::ROWS, block = u % C::ROWS;
@@ -597,6 +609,7 @@ struct Backward : Sizes<T, C> {
         total += part;
       }
       store(out + block * q.hidden + panel * width, total, q.hidden - panel * width);
+      if (same) store(same + block * q.hidden + panel * width, total, q.hidden - panel * width);
     }
   }
 
@@ -647,8 +660,8 @@ struct Backward : Sizes<T, C> {
         if (!weight_product(out, ld, packed_operand[s][j], hidden_columns, dah, C::row_start[s], C::rows[s], w)) return false;
       }
     if (q.dx && !input_gradient(w)) return false;
-    if (q.d_bias_ih) bias_gradient(q.d_bias_ih, dax, w);
-    if (q.d_bias_hh) bias_gradient(q.d_bias_hh, dah, w);
+    if (q.d_bias_ih) bias_gradient(q.d_bias_ih, C::SPLIT ? nullptr : q.d_bias_hh, dax, w);
+    if (C::SPLIT && q.d_bias_hh) bias_gradient(q.d_bias_hh, nullptr, dah, w);
     if (!w.barrier()) return false;
     if (q.x && input_padding())
       narrow(q.d_weight_ih, q.inputs, wide_ih, input_columns.panels * width, C::ROWS * q.hidden, q.inputs, w);
@@ -688,8 +701,13 @@ struct Backward : Sizes<T, C> {
 
 template <class T, class C>
 struct Entry {
-  static size_t forward_work(const Layer<T>& q, int threads) { return Forward<T, C>(q, nullptr, threads).bytes; }
-  static void forward(const Layer<T>& q, char* work, const Worker& w) { Forward<T, C>(q, work, w.size).run(w); }
-  static size_t backward_work(const Layer<T>& q, int threads) { return Backward<T, C>(q, nullptr, threads).bytes; }
-  static void backward(const Layer<T>& q, char* work, const Worker& w) { Backward<T, C>(q, work, w.size).run(w); }
+  static size_t forward_work(const Layer<T>& q) { return Forward<T, C>(q, nullptr).bytes; }
+  static void forward(const Layer<T>& q, char* work, const Worker& w) {
+    const Forward<T, C> f(q, work);
+    if (f.prepare(w)) f.run(w);
+  }
+  static void prepare(const Layer<T>& q, char* work, const Worker& w) { Forward<T, C>(q, work).prepare(w); }
+  static void step(const Layer<T>& q, char* work, const Worker& w) { Forward<T, C>(q, work).run(w); }
+  static size_t backward_work(const Layer<T>& q) { return Backward<T, C>(q, nullptr).bytes; }
+  static void backward(const Layer<T>& q, char* work, const Worker& w) { Backward<T, C>(q, work).run(w); }
 };

@@ -54,6 +54,13 @@ INLINE void store(T* p, Vec<T> v) {
 }
 
 // The first n lanes of memory, zeros in the others; nothing beyond is read.
+#if defined(__AVX512F__) && UNROLLED_BYTES == 64
+INLINE unsigned lanes_mask(long n) { return n >= 16 ? 0xffffu : (1u << n) - 1; }
+INLINE F load(const float* p, long n) { return (F)_mm512_maskz_loadu_ps((__mmask16)lanes_mask(n), p); }
+INLINE D load(const double* p, long n) { return (D)_mm512_maskz_loadu_pd((__mmask8)lanes_mask(n), p); }
+INLINE void store(float* p, F v, long n) { _mm512_mask_storeu_ps(p, (__mmask16)lanes_mask(n), (__m512)v); }
+INLINE void store(double* p, D v, long n) { _mm512_mask_storeu_pd(p, (__mmask8)lanes_mask(n), (__m512d)v); }
+#else
 template <class T>
 INLINE Vec<T> load(const T* p, long n) {
   if (__builtin_expect(n >= W<T>, 1)) return load(p);
@@ -69,6 +76,7 @@ INLINE void store(T* p, Vec<T> v, long n) {
   store(lanes, v);
   for (long i = 0; i < n; ++i) p[i] = lanes[i];
 }
+#endif
 
 // a b + c with one rounding where the machine has that instruction: chosen here, never by the compiler
 // (-ffp-contract=off), so that the same sum has the same bits in every kernel that it occurs in.

@@ -1,0 +1,126 @@
+"""Language models at work, beside PyTorch and onnxruntime: drawing text at batch 1, and scoring batches of text.
+
+    python benchmarks/inference.py [--threads 1,2] [--seconds 3] [--rows 0,3]
+
+Drawing: tokens one at a time, each fed back, by the same rule from the same random numbers; microseconds a token, of
+runs of 400 tokens; ours pack the weights anew for every run. First the drawn tokens are compared. Scoring: forward pass
+and loss of 16 rows and 50 steps, state carried on; milliseconds. First the losses are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from onnx_model import session
+from side_by_side import arguments, machine, write
+
+from unrolled import backends, bench, sample
+from unrolled.network import Network, Spec
+
+BATCH, STEPS = 16, 50
+
+
+def drawing(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
+    """What draws tokens, by name."""
+    run_once, zeros = session(network, threads, loss=False), network.zero_state(1)
+
+    def with_onnxruntime() -> list[int]:
+        token, (h, c), drawn = 1, zeros, []
+        for number in np.random.default_rng(0).random(bench.TOKENS):
+            logits, h, c = run_once.run(None, {"x": np.array([[token]]), "h0": h, "c0": c})
+            token = sample.draw(logits[0, 0], 1.0, number)
+            drawn.append(token)
+        return drawn
+
+    def ours() -> list[int]:
+        return list(sample.tokens(network, np.array([1]), bench.TOKENS, 1.0, np.random.default_rng(0)))
+
+    return {"unrolled": ours, "torch": bench.torch_drawing(network), "onnxruntime": with_onnxruntime}
+
+
+def scoring(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
+    """What scores a batch, by name."""
+    x, y = np.random.default_rng(0).integers(0, network.spec.vocabulary_size, (2, STEPS, BATCH))
+    run_once, flat = session(network, threads, loss=True), y.reshape(-1)
+    module, tx, ty = bench.torch_model(network), torch.from_numpy(x), torch.from_numpy(flat)
+    states: dict[str, Any] = {"unrolled": None, "torch": None, "onnxruntime": network.zero_state(BATCH)}
+
+    def ours() -> float:
+        loss, states["unrolled"] = network.loss(x, y, states["unrolled"])
+        return loss
+
+    @torch.inference_mode()
+    def with_torch() -> float:
+        logits, states["torch"] = bench.torch_logits(module, tx, states["torch"])
+        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), ty))
+
+    def with_onnxruntime() -> float:
+        h, c = states["onnxruntime"]
+        loss, *states["onnxruntime"] = run_once.run(None, {"x": x, "y": flat, "h0": h, "c0": c})
+        return float(loss)
+
+    return {"unrolled": ours, "torch": with_torch, "onnxruntime": with_onnxruntime}
+
+
+def same(results: list[Any]) -> bool:
+    """Tokens must be equal; losses in float32 agree to 1e-5."""
+    if isinstance(results[0], list):
+        return results[0] == results[1] == results[2]
+    return max(results) - min(results) < 1e-5 * results[0]
+
+
+TABLES = {
+    "drawing": (drawing, f"drawing at batch 1, float32, microseconds a token of {bench.TOKENS}", 1e6 / bench.TOKENS),
+    "scoring": (scoring, f"scoring, forward and loss, B {BATCH}, T {STEPS}, float32, milliseconds", 1e3),
+}
+
+
+def row(table: str, size: tuple[int, ...], threads: int, seconds: float) -> dict[str, Any]:
+    """One row of a table."""
+    make, _, unit = TABLES[table]
+    torch.set_num_threads(threads)
+    backends.set_threads(threads)
+    _, _, vocabulary, embedding, hidden, layers = size
+    sides = make(Network(Spec(vocabulary, "lstm", embedding, hidden, layers)), threads)
+    if not same([run() for run in sides.values()]):
+        raise SystemExit(f"{table} {size}: the results differ; nothing is timed")
+    with backends.undisturbed("cpu"):
+        times = bench.alternate(sides, seconds)
+    found: dict[str, Any] = {"table": table, "threads": threads, "size": size[2:]}
+    for name, values in times.items():
+        median, spread = bench.summary(values)
+        found |= {name: median * unit, f"{name}_spread": spread}
+    return found | {f"{name}_ratio": found[name] / found["unrolled"] for name in ("torch", "onnxruntime")}
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0], "inference", len(bench.MODELS))
+    parser.add_argument("--tables", default=",".join(TABLES))
+    args = parser.parse_args()
+    results, lines = [], []
+    for table in args.tables.split(","):
+        for threads in map(int, args.threads.split(",")):
+            found = [row(table, bench.MODELS[n], threads, args.seconds) for n in map(int, args.rows.split(","))]
+            results += found
+            lines += [f"\n{TABLES[table][1]}, {threads} thread(s)\n"]
+            lines += ["| V, E, H, L | unrolled | PyTorch | ratio | onnxruntime | ratio |", "|---|---|---|---|---|---|"]
+            for r in found:
+                cells = [f"{r[n]:.2f} ± {r[f'{n}_spread']:.0%}" for n in ("unrolled", "torch", "onnxruntime")]
+                lines.append(
+                    f"| {', '.join(map(str, r['size']))} | {cells[0]} | {cells[1]} | {r['torch_ratio']:.2f} "
+                    f"| {cells[2]} | {r['onnxruntime_ratio']:.2f} |"
+                )
+            both = [[r[f"{n}_ratio"] for r in found] for n in ("torch", "onnxruntime")]
+            means = [f"{bench.geometric_mean(v):.2f} / {min(v):.2f}" for v in both]
+            lines.append(f"| geometric mean / least | | | {means[0]} | | {means[1]} |")
+            print("\n".join(lines[-len(found) - 1 :]), flush=True)
+    head = machine(onnxruntime=onnxruntime.__version__)
+    write(args.out, f"python benchmarks/inference.py --seconds {args.seconds:g}", head, results, lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The native backend's drawing of tokens: a network's weights packed once, then many tokens a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..cells import Cell
+from . import _engine, cpu
+
+Array = np.ndarray[Any, Any]
+PAYS = 8
+"""A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
+
+
+class Drawer:
+    """A language network that feeds its own tokens back; the rule of drawing is `sample.draw`'s.
+
+    Parameters
+    ----------
+    cell : Cell
+    layers : list of dict
+        Each layer's parameters by their local names.
+    embedding : (V, E) or None
+        None feeds one-hot vectors.
+    weight, bias : (V, H), (V,)
+        Of the decoder.
+    state : State of (L, 1, H) arrays
+        Where to start from.
+    length : int
+        How many tokens are likely to be drawn.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        layers: Sequence[Mapping[str, Array]],
+        embedding: Array | None,
+        weight: Array,
+        bias: Array,
+        state: Any,
+        length: int,
+    ) -> None:
+        hidden, rows, dtype = weight.shape[1], len(cell.rows), weight.dtype
+        first = dict(layers[0])
+        if embedding is not None and len(weight) <= PAYS * length:
+            first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
+        params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
+        dims = [first["weight_ih"].shape[1], hidden, rows, cell.operand_width * hidden, params, len(state), len(weight)]
+        self._engine = (_engine.Drawer32 if dtype.itemsize == 4 else _engine.Drawer64)(
+            cell.name,
+            dims,
+            [cpu.weights(cell, w, dtype) for w in (first, *layers[1:])],
+            None if embedding is None else np.ascontiguousarray(embedding, dtype),
+            np.ascontiguousarray(weight),
+            np.ascontiguousarray(bias),
+        )
+        self._engine.set_state([np.ascontiguousarray(field[:, 0], dtype) for field in state])
+
+    def draw(self, token: int, u: Array, temperature: float) -> list[int]:
+        """Feed a token, draw the next with u[0], feed that, and so on; return what was drawn, one for each u."""
+        drawn = np.empty(len(u), np.int64)
+        self._engine.draw(token, u, temperature, drawn)
+        return [int(token) for token in drawn]

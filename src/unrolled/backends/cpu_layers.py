@@ -1,0 +1,132 @@
+"""The native backend around the recurrence: linear layers, softmax cross-entropy, clipping, update rules, drawing.
+
+Each function has its reference in `layers`, `losses` or `optim`, and that one's contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import _engine
+from .memory import DTYPES, empty, matrix, padded_width
+
+Array = np.ndarray[Any, Any]
+
+
+def runs(*arrays: Array | None) -> bool:
+    """Whether all these arrays (None aside) have one and the same dtype, and the engine has kernels for it."""
+    dtypes = {a.dtype for a in arrays if a is not None}
+    return len(dtypes) == 1 and dtypes <= DTYPES.keys()
+
+
+def _call(name: str, dtype: Any) -> Any:
+    return getattr(_engine, name + DTYPES[np.dtype(dtype)])
+
+
+def linear(weight: Array, bias: Array | None, x: Array) -> Array:
+    """x W^T + b, as `layers.linear`.
+
+    Examples
+    --------
+    >>> linear(np.ones((3, 2)), np.zeros(3), np.array([[1.0, 2.0]]))
+    array([[3., 3., 3.]])
+    """
+    flat = matrix(x, x.dtype)
+    y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
+    size = [len(flat), x.shape[-1], len(weight)]
+    _call("linear", x.dtype)(
+        size, flat, np.ascontiguousarray(weight), None if bias is None else np.ascontiguousarray(bias), y
+    )
+    return y[:, : len(weight)].reshape(*x.shape[:-1], len(weight))
+
+
+def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """Gradients of x, the weight and the bias, as `layers.linear_backward`.
+
+    Examples
+    --------
+    >>> dx, dweight, dbias = linear_backward(np.ones((3, 2)), np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 2.0]]))
+    >>> dx, dweight.tolist(), dbias
+    (array([[3., 3.]]), [[1.0, 2.0], [0.0, 0.0], [2.0, 4.0]], array([1., 0., 2.]))
+    """
+    rows, inputs, outputs = x.size // x.shape[-1], x.shape[-1], len(weight)
+    dx = empty((rows, padded_width(inputs, x.dtype)), x.dtype)
+    dweight, dbias = empty(weight.shape, x.dtype), empty((outputs,), x.dtype)
+    _call("linear_backward", x.dtype)(
+        [rows, inputs, outputs],
+        matrix(x, x.dtype),
+        np.ascontiguousarray(weight),
+        matrix(dy, dy.dtype),
+        dx,
+        dweight,
+        dbias,
+    )
+    return dx[:, :inputs].reshape(x.shape), dweight, dbias
+
+
+def cross_entropy(
+    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False
+) -> tuple[float, Array]:
+    """Mean softmax cross-entropy in nats and its gradient, as `losses.cross_entropy`.
+
+    Examples
+    --------
+    >>> loss, dlogits = cross_entropy(np.zeros((1, 2, 4)), np.array([[0, 3]]))
+    >>> round(loss, 4), dlogits[0, 0]
+    (1.3863, array([-0.375,  0.125,  0.125,  0.125]))
+    """
+    flat = matrix(logits, logits.dtype)
+    wanted = np.ascontiguousarray(targets.reshape(-1), np.int64)
+    nats = np.empty(len(flat))
+    d = flat if overwrite and np.may_share_memory(flat, logits) else empty(flat.shape, logits.dtype)
+    _call("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, nats, d if gradient else None)
+    return float(nats.sum()) / targets.size, d.reshape(logits.shape)
+
+
+def sum_of_squares(arrays: Iterable[Array]) -> float:
+    """Sum of the squares of all numbers, in float64, in one fixed order.
+
+    Examples
+    --------
+    >>> sum_of_squares([np.array([3.0]), np.array([4.0])])
+    25.0
+    """
+    whole = [np.ascontiguousarray(a) for a in arrays]
+    return float(_call("sum_of_squares", whole[0].dtype)(whole)) if whole else 0.0
+
+
+def scale(arrays: Sequence[Array], factor: float) -> None:
+    """Multiply contiguous arrays in place.
+
+    Examples
+    --------
+    >>> a = np.array([3.0, 4.0])
+    >>> scale([a], 0.5)
+    >>> a
+    array([1.5, 2. ])
+    """
+    _call("scale", arrays[0].dtype)(list(arrays), factor)
+
+
+def update(
+    rule: str,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    moments: Sequence[Sequence[Array]],
+    numbers: Sequence[float],
+    decay: float,
+) -> None:
+    """Make one step of an update rule on contiguous parameters and moments, in place; see `optim`.
+
+    Examples
+    --------
+    >>> p = np.array([1.0, -2.0])
+    >>> update("sgd", [p], [np.array([0.5, 0.5])], [], [0.1], 0.0)
+    >>> p
+    array([ 0.95, -2.05])
+    """
+    whole = [np.ascontiguousarray(g) for g in grads]
+    _call("update", params[0].dtype)(rule, list(params), whole, [list(m) for m in moments], list(numbers), decay)

@@ -1,0 +1,56 @@
+// Softmax cross-entropy of rows of logits, fused with its gradient. A row belongs to one thread and is summed in one
+// order, so results do not depend on how rows were shared out.
+#pragma once
+
+template <class T>
+INLINE T largest_lane(Vec<T> v) {
+  T most = v[0];
+  for (int i = 1; i < W<T>; ++i) most = v[i] > most || v[i] != v[i] ? v[i] : most;
+  return most;
+}
+
+template <class T>
+INLINE T sum_of_lanes(Vec<T> v) {
+  T total = 0;
+  for (int i = 0; i < W<T>; ++i) total += v[i];
+  return total;
+}
+
+// nats = log(sum of e^logits) - logits[target]; d = (softmax - one-hot) scale, which may be where the logits are.
+template <class T>
+static void cross_entropy(const Loss<T>& q, const Worker& w) {
+  typedef Vec<T> V;
+  const Share mine(q.rows, w);
+  const long whole = q.size / W<T> * W<T>, left = q.size - whole;
+  for (long row = mine.first; row < mine.last; ++row) {
+    if (row % 64 == 0 && !w.go_on()) return;
+    const T* logits = q.logits + row * q.logits_row;
+    const T picked = logits[q.targets[row]];
+    V high = broadcast(logits);
+    for (long i = 0; i < whole; i += W<T>) high = maximum(load(logits + i), high);
+    T most = largest_lane<T>(high);
+    for (long i = whole; i < q.size; ++i) most = logits[i] > most || logits[i] != logits[i] ? logits[i] : most;
+    const V shift = broadcast(&most);
+    T* d = q.d ? q.d + row * q.d_row : nullptr;
+    V sum = {};
+    for (long i = 0; i < whole; i += W<T>) {
+      const V e = exp(load(logits + i) - shift);
+      if (d) store(d + i, e);
+      sum += e;
+    }
+    if (left) {
+      V e = exp(load(logits + whole, left) - shift);
+      for (int i = int(left); i < W<T>; ++i) e[i] = 0;
+      if (d) store(d + whole, e, left);
+      sum += e;
+    }
+    const T total = sum_of_lanes<T>(sum);
+    q.nats[row] = log(double(total)) + (double(most) - double(picked));
+    if (!d) continue;
+    const T factor = T(q.scale / double(total));
+    const V factors = broadcast(&factor);
+    for (long i = 0; i < whole; i += W<T>) store(d + i, load(d + i) * factors);
+    for (long i = whole; i < q.size; ++i) d[i] *= factor;
+    d[q.targets[row]] -= T(q.scale);
+  }
+}

@@ -1,0 +1,75 @@
+"""The engine's arrays: from its own pool of memory, which serves every step anew, and padded to whole vectors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import _engine
+
+Array = np.ndarray[Any, Any]
+DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
+"""What the engine computes in, and how its functions' names end."""
+
+
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return an array whose numbers are not set.
+
+    Examples
+    --------
+    >>> empty((2, 3), "float32").shape
+    (2, 3)
+    """
+    return (_engine.empty32 if np.dtype(dtype).itemsize == 4 else _engine.empty64)(shape)
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return an array of zeros.
+
+    Examples
+    --------
+    >>> zeros((2,), "float64")
+    array([0., 0.])
+    """
+    a = empty(shape, dtype)
+    a.fill(0)
+    return a
+
+
+def vector_width(dtype: Any) -> int:
+    """Numbers of a dtype in one vector.
+
+    Examples
+    --------
+    >>> vector_width("float32") == 2 * vector_width("float64")
+    True
+    """
+    return int(_engine.vector_bytes()) // int(np.dtype(dtype).itemsize)
+
+
+def padded_width(n: int, dtype: Any) -> int:
+    """Round n up to whole vectors.
+
+    Examples
+    --------
+    >>> padded_width(5, "float32") % vector_width("float32")
+    0
+    """
+    width = vector_width(dtype)
+    return -(-n // width) * width
+
+
+def matrix(a: Array, dtype: Any) -> Array:
+    """(..., N) as a matrix (rows, N) of that dtype whose rows are contiguous: a view where that is possible.
+
+    Examples
+    --------
+    >>> matrix(np.zeros((2, 3, 4))[:, :, :2], "float64").shape
+    (6, 2)
+    """
+    flat = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+    if flat.dtype == dtype and flat.strides[1] == flat.itemsize and flat.flags.aligned:
+        return flat
+    return np.ascontiguousarray(flat, dtype)

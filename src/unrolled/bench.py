@@ -1,0 +1,409 @@
+"""Speed on the machine at hand: what `unrolled bench` prints, and what the scripts in benchmarks/ measure at length.
+
+Each row first compares results with PyTorch's in float64 (where PyTorch is installed), then times both sides in turns.
+Sizes are (B, T, V, E, H, L) for language models and (B, T, I, H, L) for plain stacks.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import backends, sample
+from .errors import UnrolledError
+from .network import Network, Spec
+from .optim import clip_by_norm, make_optimizer
+from .recurrent import Recurrent
+
+MODELS = (
+    (16, 50, 85, 21, 200, 1),
+    (50, 50, 65, 65, 128, 2),
+    (50, 50, 65, 128, 256, 2),
+    (100, 64, 96, 64, 512, 1),
+    (32, 64, 96, 256, 512, 2),
+    (20, 20, 10000, 200, 200, 2),
+)
+STACKS = (
+    (1, 50, 64, 128, 1),
+    (16, 50, 64, 128, 1),
+    (50, 50, 128, 128, 2),
+    (16, 50, 200, 200, 1),
+    (20, 35, 200, 200, 2),
+    (32, 64, 256, 512, 2),
+    (64, 64, 512, 1024, 1),
+)
+MODULES = {"lstm": "LSTM", "gru_reset_after": "GRU", "rnn_tanh": "RNN"}
+"""PyTorch's name of each cell it has."""
+TOKENS = 400
+"""Drawn in a run; weights are packed anew for every run."""
+CLIP, RATE = 1.0, 1e-4
+TOLERANCE = 2e-5
+"""Of float32 results against float64: some hundred roundings in a row."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One size: seconds a call (median) and its spread, here and with PyTorch (None without it)."""
+
+    size: tuple[int, ...]
+    threads: int
+    seconds: float
+    spread: float
+    torch_seconds: float | None = None
+    torch_spread: float | None = None
+    flops: float | None = None
+    """Multiplications and additions of the products that a call needs, a second."""
+    sgemm_flops: float | None = None
+    """The same of a large matrix product, measured just before."""
+    error: float | None = None
+    """Largest relative error against PyTorch in float64."""
+
+    @property
+    def ratio(self) -> float | None:
+        """PyTorch's time / ours."""
+        return None if self.torch_seconds is None else self.torch_seconds / self.seconds
+
+    @property
+    def share(self) -> float | None:
+        """Our operations a second as a share of sgemm's."""
+        return None if self.flops is None or self.sgemm_flops is None else self.flops / self.sgemm_flops
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary."""
+        return asdict(self) | {"ratio": self.ratio, "share": self.share}
+
+
+def alternate(
+    sides: dict[str, Callable[[], Any]], seconds: float = 1.0, blocks: int = 7, pause: float = 0.02
+) -> dict[str, list[float]]:
+    """Seconds a call of each side, one number a block.
+
+    Blocks alternate, with a pause between: a framework's threads keep spinning for a while after a call, and would slow
+    the other side down. Each side's share of `seconds` is the same, whatever a call takes.
+
+    Examples
+    --------
+    >>> sorted(alternate({"a": lambda: None, "b": lambda: None}, seconds=0.01, blocks=2, pause=0))
+    ['a', 'b']
+    """
+    calls, times = dict[str, int](), {name: list[float]() for name in sides}
+    for name, run in sides.items():
+        run()
+        start = time.perf_counter()
+        run()
+        calls[name] = max(1, round(seconds / blocks / len(sides) / (time.perf_counter() - start)))
+    for _ in range(blocks):
+        for name, run in sides.items():
+            time.sleep(pause)
+            run()
+            start = time.perf_counter()
+            for _ in range(calls[name]):
+                run()
+            times[name].append((time.perf_counter() - start) / calls[name])
+    return times
+
+
+def summary(times: list[float]) -> tuple[float, float]:
+    """Median, and half the distance between the quartiles as a share of it.
+
+    Examples
+    --------
+    >>> summary([1.0, 2.0, 3.0])
+    (2.0, 0.5)
+    """
+    median = statistics.median(times)
+    low, _, high = statistics.quantiles(times, n=4)
+    return median, (high - low) / 2 / median
+
+
+def sgemm_flops(size: int = 1024, seconds: float = 0.3) -> float:
+    """Floating-point operations a second of NumPy's own float32 product, the best of several.
+
+    Examples
+    --------
+    >>> sgemm_flops(64, 0.001) > 0
+    True
+    """
+    a = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32)
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        np.dot(a, a)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def geometric_mean(values: list[float]) -> float:
+    """The n-th root of the product.
+
+    Examples
+    --------
+    >>> geometric_mean([1.0, 4.0])
+    2.0
+    """
+    return statistics.geometric_mean(values)
+
+
+def relative_error(got: Any, want: Any) -> float:
+    """Largest difference, as a share of the largest number wanted.
+
+    Examples
+    --------
+    >>> relative_error([1.0, 2.0], [1.0, 4.0])
+    0.5
+    """
+    want = np.asarray(want)
+    return float(np.abs(np.asarray(got) - want).max() / max(np.abs(want).max(), 1e-30))
+
+
+def machine() -> dict[str, str]:
+    """Processor and versions, for the head of a table."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = f"{len(names)} x {names[0]}" if names else name
+    said = {"processor": name, "python": platform.python_version(), "numpy": np.__version__}
+    if has_torch():
+        said["torch"] = import_module("torch").__version__
+    return said
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return find_spec("torch") is not None
+
+
+def model_row(size: tuple[int, ...], threads: int, seconds: float) -> Row:
+    """One training step of a language model: tokens, loss, gradients, clipping, Adam; the state is carried on."""
+    network, (x, y) = _model(size, threads), _tokens(size)
+    optimizer, state = make_optimizer("adam", network.params), None
+
+    def step() -> None:
+        nonlocal state
+        _, grads, state = network.loss_and_gradients(x, y, state)
+        clip_by_norm(grads, CLIP)
+        optimizer.update(grads, RATE)
+
+    batch, steps, vocabulary, embedding, hidden, layers = size
+    rows = batch * steps  # the first layer's product takes one row a symbol or a token, whichever are fewer
+    work = min(vocabulary, rows) * 4 * hidden * embedding
+    work += rows * (4 * hidden * hidden * (2 * layers - 1) + hidden * vocabulary)
+    theirs: list[Callable[[], Any]] = []
+    error = None
+    if has_torch():
+        error = _model_error(network, x, y)
+        theirs = [_torch_step(network, x, y, adam) for adam in ("foreach", "fused")]
+    return _row(size, threads, seconds, step, theirs, 6.0 * work, error)
+
+
+def stack_row(cell: str, size: tuple[int, ...], threads: int, seconds: float) -> Row:
+    """Forward and backward of a plain stack: plain weights in, plain gradients out, weights changed between calls."""
+    batch, steps, inputs, hidden, layers = size
+    _use_threads(threads)
+    rng = np.random.default_rng(0)
+    ours = Recurrent(cell, inputs, hidden, layers)
+    x = rng.standard_normal((steps, batch, inputs), dtype=np.float32)
+    dy = rng.standard_normal((steps, batch, hidden), dtype=np.float32)
+
+    def run() -> None:
+        for p in ours.params.values():
+            p.flat[0] += 1e-6
+        _, _, tape = ours.forward(x)
+        ours.backward(tape, dy)
+
+    theirs: list[Callable[[], Any]] = []
+    error = None
+    if has_torch():
+        error = _stack_error(cell, ours, x, dy)
+        theirs = [_torch_stack(cell, ours, x, dy)]
+    columns = inputs + hidden + (layers - 1) * 2 * hidden
+    return _row(
+        size, threads, seconds, run, theirs, 6.0 * steps * batch * len(ours.cell.rows) * hidden * columns, error
+    )
+
+
+def drawing_row(size: tuple[int, ...], threads: int, seconds: float) -> Row:
+    """Draw `TOKENS` tokens one at a time, each fed back; PyTorch draws by the same rule from the same numbers."""
+    network = _model(size, threads)
+
+    def run() -> list[int]:
+        return list(sample.tokens(network, np.array([1]), TOKENS, 1.0, np.random.default_rng(0)))
+
+    theirs = []
+    if has_torch():
+        theirs = [torch_drawing(network)]
+        if theirs[0]() != run():
+            raise UnrolledError(f"{size}: PyTorch draws other tokens; nothing is timed")
+    return _row(size, threads, seconds, run, theirs, None, None)
+
+
+def rows(what: str, threads: int, seconds: float) -> Iterator[Row]:
+    """Yield a table's rows as they are measured: "training", "drawing", or a cell's name for plain stacks of it."""
+    if what in ("training", "drawing"):
+        measure = model_row if what == "training" else drawing_row
+        return (measure(size, threads, seconds) for size in MODELS)
+    return (stack_row(what, size, threads, seconds) for size in STACKS)
+
+
+def _use_threads(threads: int) -> None:
+    backends.set_threads(threads)
+    if has_torch():
+        import_module("torch").set_num_threads(threads)
+
+
+def _model(size: tuple[int, ...], threads: int) -> Network:
+    _use_threads(threads)
+    _, _, vocabulary, embedding, hidden, layers = size
+    return Network(Spec(vocabulary, "lstm", embedding, hidden, layers))
+
+
+def _tokens(size: tuple[int, ...]) -> Any:
+    return np.random.default_rng(0).integers(0, size[2], (2, size[1], size[0]))
+
+
+def _row(
+    size: tuple[int, ...],
+    threads: int,
+    seconds: float,
+    ours: Callable[[], Any],
+    theirs: list[Callable[[], Any]],
+    work: float | None,
+    error: float | None,
+) -> Row:
+    """Time ours against the fastest of theirs."""
+    from threadpoolctl import threadpool_limits
+
+    if error is not None and not error < TOLERANCE:
+        raise UnrolledError(f"{size}: relative error {error:.1e} against PyTorch in float64; nothing is timed")
+    flops = None
+    if work is not None:
+        with threadpool_limits(threads, user_api="blas"):
+            flops = sgemm_flops()
+    with backends.undisturbed("cpu"):
+        if len(theirs) > 1:
+            tried = alternate({str(n): run for n, run in enumerate(theirs)}, seconds / 3, blocks=3)
+            theirs = [theirs[int(min(tried, key=lambda n: min(tried[n])))]]
+        times = alternate({"ours": ours} | dict(zip(["theirs"], theirs, strict=False)), seconds)
+    median, spread = summary(times["ours"])
+    other, other_spread = summary(times["theirs"]) if theirs else (None, None)
+    return Row(
+        size, threads, median, spread, other, other_spread, None if work is None else work / median, flops, error
+    )
+
+
+def torch_model(network: Network) -> Any:
+    """Return the obvious torch module with the same parameters, by the same names."""
+    torch = import_module("torch")
+    spec = network.spec
+    module = torch.nn.ModuleDict(
+        {
+            "embedding": torch.nn.Embedding(spec.vocabulary_size, spec.embedding_size),
+            "recurrent": torch.nn.LSTM(spec.embedding_size, spec.hidden_size, spec.num_layers),
+            "decoder": torch.nn.Linear(spec.hidden_size, spec.vocabulary_size),
+        }
+    )
+    module.load_state_dict({name: torch.from_numpy(p.copy()) for name, p in network.params.items()})
+    return module
+
+
+def torch_logits(module: Any, x: Any, state: Any) -> Any:
+    """Logits (T, B, V) and the new state."""
+    y, state = module["recurrent"](module["embedding"](x), state)
+    return module["decoder"](y), state
+
+
+def torch_drawing(network: Network) -> Callable[[], list[int]]:
+    """Return what draws `TOKENS` tokens with PyTorch, a call a token."""
+    torch = import_module("torch")
+    module = torch_model(network)
+
+    def run() -> list[int]:
+        token, state, drawn = 1, None, []
+        with torch.inference_mode():
+            for number in np.random.default_rng(0).random(TOKENS):
+                logits, state = torch_logits(module, torch.tensor([[token]]), state)
+                token = sample.draw(logits[0, 0].numpy(), 1.0, number)
+                drawn.append(token)
+        return drawn
+
+    return run
+
+
+def _torch_loss(module: Any, x: Any, y: Any, state: Any) -> Any:
+    logits, state = torch_logits(module, x, state)
+    return import_module("torch").nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()), state
+
+
+def _torch_step(network: Network, x: Any, y: Any, adam: str) -> Callable[[], None]:
+    torch = import_module("torch")
+    module, state = torch_model(network), None
+    optimizer = torch.optim.Adam(module.parameters(), RATE, **{adam: True})
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+
+    def step() -> None:
+        nonlocal state
+        optimizer.zero_grad(set_to_none=True)
+        loss, new = _torch_loss(module, x, y, state)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
+        optimizer.step()
+        state = tuple(s.detach() for s in new)
+        loss.item()
+
+    return step
+
+
+def _model_error(network: Network, x: Any, y: Any) -> float:
+    torch = import_module("torch")
+    exact = torch_model(network).double()
+    want, _ = _torch_loss(exact, torch.from_numpy(x), torch.from_numpy(y), None)
+    want.backward()
+    loss, grads, _ = network.loss_and_gradients(x, y)
+    errors = [relative_error(loss, want.detach())]
+    return max(errors + [relative_error(grads[name], p.grad) for name, p in exact.named_parameters()])
+
+
+def _torch_twin(cell: str, ours: Recurrent) -> Any:
+    torch = import_module("torch")
+    module = getattr(torch.nn, MODULES[cell])(ours.input_size, ours.hidden_size, ours.num_layers)
+    module.load_state_dict({name: torch.from_numpy(p.copy()) for name, p in ours.params.items()})
+    return module
+
+
+def _torch_stack(cell: str, ours: Recurrent, x: Any, dy: Any) -> Callable[[], None]:
+    torch = import_module("torch")
+    module = _torch_twin(cell, ours)
+    x, dy = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)
+
+    def run() -> None:
+        with torch.no_grad():
+            for p in module.parameters():
+                p.view(-1)[0] += 1e-6
+                p.grad = None
+        x.grad = None
+        y, _ = module(x)
+        y.backward(dy)
+
+    return run
+
+
+def _stack_error(cell: str, ours: Recurrent, x: Any, dy: Any) -> float:
+    torch = import_module("torch")
+    exact = _torch_twin(cell, ours).double()
+    x64 = torch.from_numpy(x).double().requires_grad_()
+    y64, _ = exact(x64)
+    y64.backward(torch.from_numpy(dy).double())
+    y, _, tape = ours.forward(x)
+    dx, _, grads = ours.backward(tape, dy)
+    errors = [relative_error(y, y64.detach()), relative_error(dx, x64.grad)]
+    return max(errors + [relative_error(grads[name], p.grad) for name, p in exact.named_parameters()])
