@@ -304,7 +304,7 @@ EMITTED = (
     "lstm_coupled",
     "mgu",
 )
-"""The common cells. Three of them made the wheel 0.2 MB larger; the others run on the reference."""
+"""The common cells. A kernel costs 0.06 MB of the wheel; the other cells run on the reference."""
 
 
 def emit_all(cells: Iterable[Cell] | None = None) -> str:
