@@ -12,6 +12,7 @@ import unrolled
 import unrolled as ur
 from unrolled import scan
 from unrolled.cells import CELLS
+from unrolled.cells.greff import ABLATIONS
 from unrolled.cells.ops import sigmoid as array_sigmoid
 
 T, B, I, H = 7, 3, 4, 5
@@ -42,6 +43,17 @@ def by_hand(name, w, x, s):
     if name == "gru_reset_before":
         r, z = ([sigmoid(sum(row(w, block, u, x, h))) for u in range(H)] for block in (0, 1))
         rh = [r[u] * h[u] for u in range(H)]
+    if name == "mgu":
+        f = [sigmoid(sum(row(w, 0, u, x, h))) for u in range(H)]
+        fh = [f[u] * h[u] for u in range(H)]
+    if name == "lstm_use_gate":
+        fc = [sigmoid(sum(row(w, 1, u, x, h))) * c[u] for u in range(H)]
+    if name == "lstm_full_gate_recurrence":
+        return full_gate_recurrence(w, x, s)
+    if name.endswith("_layer_norm"):
+        return layer_norm(name, w, x, s)
+    if name.startswith("lstm_no_"):
+        return ablation(name, w, x, s)
     for u in range(H):
         if name == "rnn_tanh":
             put(h=tanh(sum(row(w, 0, u, x, h))))
@@ -61,12 +73,89 @@ def by_hand(name, w, x, s):
             ax, ah = row(w, 2, u, x, h)
             n = tanh(ax + r * ah)
             put(r=r, z=z, n=n, ah_n=ah, h=(1 - z) * n + z * h[u])
+        elif name == "indrnn":
+            ax = sum(w["weight_ih"][u, n] * x[n] for n in range(I)) + w["bias_ih"][u] + w["bias_hh"][u]
+            put(h=max(float(ax + w["weight_own"][0, u] * h[u]), 0.0))
+        elif name == "lstm_coupled":
+            f, o = sigmoid(sum(row(w, 0, u, x, h))), sigmoid(sum(row(w, 2, u, x, h)))
+            g = tanh(sum(row(w, 1, u, x, h)))
+            new = f * c[u] + (1 - f) * g
+            put(f=f, g=g, o=o, c=new, h=o * tanh(new))
+        elif name == "lstm_use_gate":
+            i, f, o = (sigmoid(sum(row(w, block, u, x, h))) for block in (0, 1, 3))
+            g = tanh(sum(row(w, 2, u, x, h)))
+            used = tanh(sum(w["weight_hh"][4 * H + u, n] * fc[n] for n in range(H)) + w["bias_hh"][4 * H + u])
+            put(i=i, f=f, g=g, o=o, fc=fc[u], u=used, c=fc[u] + i * g, h=o * used)
+        elif name == "mgu":
+            n = tanh(sum(row(w, 1, u, x, fh)))
+            put(f=f[u], fh=fh[u], n=n, h=(1 - f[u]) * h[u] + f[u] * n)
         elif name == "gru_reset_before":
             n = tanh(sum(row(w, 2, u, x, rh)))
             put(r=r[u], z=z[u], rh=rh[u], n=n, h=(1 - z[u]) * n + z[u] * h[u])
         else:
             raise AssertionError(f"{name} has no equations here: write them")
     return out
+
+
+def ablation(name, w, x, s):
+    """Greff et al. 2015, section 3 and appendix A: the peephole LSTM with one part missing."""
+    h, c, rows, out = s["h"], s["c"], CELLS[name].rows, {}
+    for u in range(H):
+        a = {gate: sum(row(w, block, u, x, h)) for block, gate in enumerate(rows)}
+        p = dict(zip(CELLS[name].params._fields, w["weight_peephole"][:, u].tolist(), strict=True))
+        i = sigmoid(a["i"] + p["i"] * c[u]) if "i" in rows else 1
+        f = sigmoid(a["f"] + p["f"] * c[u]) if "f" in rows else 1
+        g = a["g"] if name == "lstm_no_input_activation" else tanh(a["g"])
+        new = f * c[u] + i * g
+        o = sigmoid(a["o"] + p["o"] * new) if "o" in rows else 1
+        shown = new if name == "lstm_no_output_activation" else tanh(new)
+        for key, value in {"i": i, "f": f, "g": g, "o": o, "c": new, "h": o * shown}.items():
+            out.setdefault(key, []).append(value)
+    return out
+
+
+def full_gate_recurrence(w, x, s):
+    """The three gates also see all gates of the step before, the candidate does not: rows i, f, o, g."""
+    out = {}
+    wide = s["h"] + s["i"] + s["f"] + s["o"]
+    for u in range(H):
+        ax = [w["weight_ih"][b * H + u] @ x + w["bias_ih"][b * H + u] + w["bias_hh"][b * H + u] for b in range(4)]
+        a = [float(ax[b] + sum(w["weight_hh"][b * H + u, n] * wide[n] for n in range(4 * H))) for b in range(3)]
+        pi, pf, po = w["weight_peephole"][:, u].tolist()
+        i, f = sigmoid(a[0] + pi * s["c"][u]), sigmoid(a[1] + pf * s["c"][u])
+        g = tanh(float(ax[3] + w["weight_hh"][3 * H + u, :H] @ s["h"]))
+        new = f * s["c"][u] + i * g
+        o = sigmoid(a[2] + po * new)
+        for key, value in {"i": i, "f": f, "g": g, "o": o, "c": new, "h": o * tanh(new)}.items():
+            out.setdefault(key, []).append(value)
+    return out
+
+
+def layer_norm(name, w, x, s):
+    """Ba et al. 2016: each product, and the LSTM's cell, with mean 0 and variance 1, times a gain, plus a bias."""
+
+    def norm(a, size):
+        parts = [np.array(a[n : n + size]) for n in range(0, len(a), size)]
+        return np.concatenate([(p - p.mean()) / np.sqrt(p.var() + 1e-5) for p in parts])
+
+    h = np.array(s["h"])
+    size = 4 * H if name == "lstm_layer_norm" else None
+    halves = []
+    for product, half in ((w["weight_ih"] @ x, "ih"), (w["weight_hh"] @ h, "hh")):
+        hat = (
+            norm(product, size) if size else np.concatenate([norm(product[: 2 * H], 2 * H), norm(product[2 * H :], H)])
+        )
+        halves.append(hat * w[f"gain_{half}"] + w[f"bias_{half}"])
+    ax, ah = halves
+    if name == "lstm_layer_norm":
+        i, f, g, o = np.split(ax + ah, 4)
+        i, f, o = (1 / (1 + np.exp(-a)) for a in (i, f, o))
+        c = f * np.array(s["c"]) + i * np.tanh(g)
+        n = norm(c, H) * w["gain_cell"] + w["bias_cell"]
+        return {"i": i, "f": f, "g": np.tanh(g), "o": o, "n": n, "c": c.tolist(), "h": (o * np.tanh(n)).tolist()}
+    r, z = (1 / (1 + np.exp(-(ax + ah)[k : k + H])) for k in (0, H))
+    n = np.tanh(ax[2 * H :] + r * ah[2 * H :])
+    return {"r": r, "z": z, "n": n, "ah_n": ah[2 * H :], "h": ((1 - z) * n + z * h).tolist()}
 
 
 def problem(name, seed=0):
@@ -178,8 +267,8 @@ def test_stages_keep_float32_and_change_no_argument(name):
     extra = {} if cell.params is None else {"p": cell.params(*draw(len(cell.params._fields)))}
     s, values, kinds = cell.state(*draw(len(cell.state._fields))), None, []
     for n, stage in enumerate(cell.stages):
-        count = len(stage.rows)
-        values = stage.forward(draw(count), draw(count), s, **({"k": values} if n else {}), **extra)
+        blocks = draw(len(stage.rows) * stage.inputs), draw(stage.blocks)
+        values = stage.forward(*blocks, s, **({"k": values} if n else {}), **extra)
         kinds.append(type(values))
     new, k = values
     assert {a.dtype for a in (*new, *k)} == {np.dtype("float32")}
@@ -192,27 +281,41 @@ def test_stages_keep_float32_and_change_no_argument(name):
 
 
 GOLDEN_ROWS = {
-    "rnn_tanh": ("h",),
-    "rnn_relu": ("h",),
-    "lstm": ("i", "f", "g", "o"),
-    "lstm_peephole": ("i", "f", "g", "o"),
-    "gru_reset_after": ("r", "z", "n"),
-    "gru_reset_before": ("r", "z", "n"),
+    "rnn_tanh": "h",
+    "rnn_relu": "h",
+    "indrnn": "h",
+    "lstm": "ifgo",
+    "lstm_peephole": "ifgo",
+    "lstm_coupled": "fgo",
+    "lstm_use_gate": "ifgou",
+    "lstm_layer_norm": "ifgo",
+    "lstm_no_input_gate": "fgo",
+    "lstm_no_forget_gate": "igo",
+    "lstm_no_output_gate": "ifg",
+    "lstm_no_input_activation": "ifgo",
+    "lstm_no_output_activation": "ifgo",
+    "lstm_full_gate_recurrence": "ifog",
+    "gru_reset_after": "rzn",
+    "gru_reset_before": "rzn",
+    "gru_layer_norm": "rzn",
+    "mgu": "fn",
 }
 
 
 def test_rows_of_the_weights_stand_in_pytorchs_order():
-    assert {name: cell.rows for name, cell in CELLS.items()} == GOLDEN_ROWS
+    assert {name: "".join(cell.rows) for name, cell in CELLS.items()} == GOLDEN_ROWS
     assert CELLS["lstm_peephole"].params._fields == ("i", "f", "o")
     assert all(cell.state._fields[0] == "h" for cell in CELLS.values())
-    assert [CELLS[name].operand_width for name in GOLDEN_ROWS] == [1] * 6
+    other = {"indrnn": 0, "lstm_full_gate_recurrence": 4}
+    assert {name: cell.operand_width for name, cell in CELLS.items()} == dict.fromkeys(CELLS, 1) | other
+    assert "".join(CELLS["lstm_use_gate"].input_rows) == "ifgo"
 
 
 @EVERY_CELL
 def test_a_cell_is_frozen_data_that_names_its_paper(name):
     cell = CELLS[name]
     assert cell.name == name
-    assert any(year.isdigit() and len(year) == 4 for year in cell.paper.replace(",", " ").replace(";", " ").split())
+    assert re.search(r"\b(19|20)\d\d\b", cell.paper)
     with pytest.raises(FrozenInstanceError):
         cell.name = "other"
 
@@ -278,6 +381,7 @@ def test_code_in_the_derivations_is_the_code():
 @EVERY_CELL
 def test_every_cell_has_a_page(name):
     assert f"| `{name}`" in (PAGES / "cells.md").read_text() or f"`{name}` |" in (PAGES / "cells.md").read_text()
-    page = PAGES / f"{'rnn' if name.startswith('rnn') else name}.md"
+    family = {"rnn_tanh": "rnn", "rnn_relu": "rnn", "lstm_layer_norm": "layer_norm", "gru_layer_norm": "layer_norm"}
+    page = PAGES / f"{'greff' if CELLS[name] in ABLATIONS else family.get(name, name)}.md"
     assert name in page.read_text().splitlines()[0]
     assert f"]({page.name})" in (PAGES / "cells.md").read_text()

@@ -18,15 +18,21 @@ SPEC = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.2}
 def test_every_cell_is_proven(cell):
     report = ur.check_cell(cell).raise_if_failed()
     assert not report.unsupported
-    per_unit = CELLS[cell].params is not None
-    arrays = 5 + len(CELLS[cell].state._fields) + per_unit  # four weights, x, the state's fields, peepholes
-    # With and without bias, whole and with lengths, and with kept units once; two derivatives each; twelve laws
-    assert len(report) == 1 + 2 * (2 * arrays + 2 * (arrays - 2) + arrays - 2) + 2 * 12
+    arrays = {  # parameters, x and the fields of the state
+        bias: len(CELLS[cell].shapes(4, 5, bias=bias)) + 1 + len(CELLS[cell].state._fields) for bias in (True, False)
+    }
+    # The contract; two derivatives of one step; of seven, whole and with lengths; of kept units; twelve laws.
+    derivatives = arrays[True] + 2 * (arrays[True] + arrays[False]) + arrays[False]
+    assert len(report) == 1 + 2 * derivatives + 2 * 12
+
+
+# Two cells stand for all by default: per-unit parameters and two fields of state; two stages.
+MOST = [c if c in ("lstm_peephole", "gru_reset_before") else pytest.param(c, marks=pytest.mark.slow) for c in CELLS]
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", MOST)
 def test_every_stack_is_proven(cell, bias, num_layers):
     ur.check_network(ur.Recurrent(cell, 4, 5, num_layers, bias=bias)).raise_if_failed()
 
@@ -40,10 +46,6 @@ OPTIONS = {
     "64 units": {"hidden_size": 64},
     "no bias, both directions, dropout": {"bias": False, "bidirectional": True, "dropout": 0.4, "num_layers": 3},
 }
-
-
-# Two cells stand for all by default: per-unit parameters and two fields of state; two stages.
-MOST = [c if c in ("lstm_peephole", "gru_reset_before") else pytest.param(c, marks=pytest.mark.slow) for c in CELLS]
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -261,78 +263,17 @@ def names_of(report, name="complex step"):
     return {p.subject.split(",")[0] for p in report.failed if p.name == name}
 
 
-ROWS = [(c, s, n) for c in CELLS for s, stage in enumerate(CELLS[c].stages) for n in range(len(stage.rows))]
-
-
-def test_every_row_has_its_planted_error():
-    assert len(ROWS) == sum(len(cell.rows) for cell in CELLS.values()) == 1 + 1 + 4 + 4 + 3 + 3
-
-
-@pytest.mark.parametrize(("cell", "stage", "n"), ROWS)
-def test_a_wrong_sign_is_named_by_row_and_parameter_with_both_numbers(cell, stage, n):
-    row = CELLS[cell].stages[stage].rows[n]
-    report = ur.check_cell(with_backward(CELLS[cell], edit_row(n, np.negative), stage))
-    # Everything that earlier steps see of later ones is wrong too, but the worst entry is of the wrong row.
-    assert names_of(report) >= {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "x", "state.h"}
-    details = [p.detail for p in report.failed if p.subject.startswith("bias_ih_l0") and p.name == "complex step"]
-    assert any(f", rows of {row}: backward " in detail for detail in details)
-    assert all(", complex step " in detail for detail in details)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_gradient_that_is_a_millionth_too_large_is_caught(cell):
-    report = ur.check_cell(with_backward(CELLS[cell], edit_row(0, lambda a: (1 + 1e-6) * a)))
-    assert names_of(report) >= {"weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "x", "state.h"}
-
-
 def test_a_failure_prints_both_numbers():
     report = ur.check_cell(with_backward(CELLS["rnn_tanh"], edit_row(0, np.negative)))
     failed = report.failed[0]
-    assert failed.subject == "weight_ih_l0, rnn_tanh, bias=True"
+    assert failed.subject == "weight_ih_l0, rnn_tanh, one step"
     name, numbers = failed.detail.split(": backward ")
     ours, theirs = map(float, numbers.split(", complex step "))
-    assert name.startswith("weight_ih_l0[")
-    assert name.endswith("], rows of h")
+    assert name == "weight_ih_l0, rows of h"
     assert ours != 0
     assert abs(ours - theirs) / max(abs(ours), abs(theirs)) > 0.01
-    with pytest.raises(ur.UnrolledError, match=r"^FAILED +complex step +weight_ih_l0, rnn_tanh, bias=True +error "):
+    with pytest.raises(ur.UnrolledError, match=r"^FAILED +complex step +weight_ih_l0, rnn_tanh, one step +error "):
         report.raise_if_failed()
-
-
-GATED = [c for c in CELLS if not c.startswith("rnn")]
-
-
-def no_carry(right):
-    """The part of the old state's gradient that does not pass through the product is forgotten."""
-
-    def backward(*args, **kw):
-        b = right(*args, **kw)
-        return b._replace(state=type(b.state)(*(0 for _ in b.state)))
-
-    return backward
-
-
-@pytest.mark.parametrize("cell", GATED)
-def test_a_forgotten_carry_is_caught(cell):
-    report = ur.check_cell(with_backward(CELLS[cell], no_carry))
-    assert f"state.{CELLS[cell].state._fields[-1]}" in names_of(report)
-
-
-@pytest.mark.parametrize("cell", GATED)
-def test_a_wrong_time_index_is_caught(cell):
-    """The new state where the old one belongs."""
-    report = ur.check_cell(
-        with_backward(CELLS[cell], lambda right: lambda d, k, s, new, **kw: right(d, k, new, new, **kw))
-    )
-    assert {"weight_ih_l0", "weight_hh_l0"} <= names_of(report)
-
-
-@pytest.mark.parametrize("cell", ["lstm", "lstm_peephole"])
-def test_swapped_h_and_c_are_caught(cell):
-    def swapped(right):
-        return lambda d, k, s, new, **kw: right(type(d)(h=d.c, c=d.h), k, s, new, **kw)
-
-    assert {"state.h", "state.c"} <= names_of(ur.check_cell(with_backward(CELLS[cell], swapped)))
 
 
 def test_tanh_of_the_cell_in_place_of_the_candidate_is_caught():

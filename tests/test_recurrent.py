@@ -168,9 +168,9 @@ def test_dropout_is_between_layers_and_comes_from_rng_or_masks():
     x = np.random.default_rng(0).normal(size=(T, B, I))
     y, _, tape = net.forward(x, rng=np.random.default_rng(5))
     masks = net.draw_masks(T, B, np.random.default_rng(5))
-    assert [m.shape for m in masks] == [(T, B, H)] * 2
+    assert {name: m.shape for name, m in masks.items()} == dict.fromkeys(("dropout_l0", "dropout_l1"), (T, B, H))
     np.testing.assert_array_equal(net.forward(x, masks=masks)[0], y)
-    np.testing.assert_array_equal(tape.scans[1].x, np.where(masks[0], tape.states[0].h / 0.6, 0))
+    np.testing.assert_array_equal(tape.scans[1].x, np.where(masks["dropout_l0"], tape.states[0].h / 0.6, 0))
     np.testing.assert_array_equal(net.forward(x)[0], net(x)[0])  # without rng nothing is dropped
     assert not np.array_equal(y, net(x)[0])
 
@@ -308,10 +308,10 @@ ERRORS = {
         ur.LSTM(4, 5, bidirectional=True), Y
     ),
     r"^the tape has 2 layers and directions, this network 1$": lambda n: ur.LSTM(4, 5).backward(n.forward(X)[2], Y),
-    r"^masks have shapes \[\(6, 3, 5\), \(6, 3, 5\)\]; expected 1, each \(T, B, D H\) = \(6, 3, 5\)$": lambda n: (
-        n.forward(X, masks=(Y > 0, Y > 0))
-    ),
-    r"^masks have shapes \[\(3, 5\)\]; expected 1, each": lambda n: n.forward(X, masks=[Y[0] > 0]),
+    r"^masks are list; expected \{\}, as draw_masks gives them$": lambda n: n.forward(X, masks=[Y > 0]),
+    r"^masks are \{'dropout_l0': \(3, 5\)\}; expected \{'dropout_l0': \(6, 3, 5\)\}, as draw_masks": lambda n: ur.LSTM(
+        I, H, 2, dropout=0.5
+    ).forward(X, masks={"dropout_l0": Y[0] > 0}),
     r"^rng is 3; expected a numpy Generator, such as numpy\.random\.default_rng\(seed\)$": lambda n: n.forward(
         X, rng=3
     ),
@@ -354,7 +354,7 @@ ERRORS = {
         n.params | {"weight_hh_l1": np.zeros((5, 20))}
     ),
     r"^no cell is called 'lstn'; did you mean 'lstm'\? Known: rnn_tanh, ": lambda n: ur.Recurrent("lstn", 4, 5),
-    r"^ur\.LSTM takes the cells lstm, lstm_peephole; for gru_reset_after use ur\.Recurrent$": lambda n: ur.LSTM(
+    r"^ur\.LSTM takes the cells lstm, lstm_peephole, .*; for gru_reset_after use ur\.Recurrent$": lambda n: ur.LSTM(
         4, 5, cell="gru_reset_after"
     ),
     r"^hidden_size is 2\.5; it must be a whole number, 1 or more$": lambda n: ur.LSTM(4, 2.5),

@@ -87,7 +87,7 @@ class LanguageModel:
         train, val, test = split(tokens, chosen.val_fraction, chosen.test_fraction)
         lanes(train, chosen.batch_size, chosen.seq_length, name="the training part")  # says what a short text lacks
         rng = np.random.default_rng(chosen.seed)
-        network = Network(chosen.spec(len(vocabulary)), backend=backend, rng=rng, init=chosen.init)
+        network = Network(chosen.spec(len(vocabulary)), backend=backend, rng=rng)
         folder = None if out is None else make_folder(Path(out))
         if listener is not None:
             listener.started(

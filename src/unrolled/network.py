@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -12,13 +13,35 @@ import numpy as np
 
 from . import backends, layers
 from .errors import UnrolledError, suggest
-from .recurrent import DTYPES, Recurrent, StackTape, check_fraction, check_size, find_cell, load_params
+from .initial import CHAR_RNN, INITS, glorot
+from .recurrent import (
+    DTYPES,
+    Masks,
+    Recurrent,
+    StackTape,
+    check_fraction,
+    check_size,
+    check_widths,
+    find_cell,
+    load_params,
+)
 from .scan import Array
 
-INITS = {
-    "pytorch": "embedding N(0, 1), everything else U(-1/sqrt(H), 1/sqrt(H))",
-    "char-rnn": "everything U(-0.08, 0.08), forget-gate biases 1 (half of it in each of the two bias vectors)",
-}
+STACK_OPTIONS = (
+    "bias",
+    "dropout",
+    "locked_dropout",
+    "recurrent_dropout",
+    "weight_drop",
+    "zoneout",
+    "zoneout_cell",
+    "residual",
+    "proj_size",
+    "learn_state",
+    "init",
+    "forget_bias",
+)
+"""Entries of a `Spec` that are options of `Recurrent`."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +57,18 @@ class Spec:
     embedding_size : int
         E, width of the embedding; 0 feeds one-hot vectors to the first layer.
     hidden_size, num_layers : int
-        H and L.
+        H and L; `hidden_size` may be a tuple, a width a layer (L is then its length).
     bias : bool
         Whether the recurrent layers have biases (the decoder always does).
-    dropout : float
-        Rate of dropout after each recurrent layer (as in char-rnn, after the last one too).
+    dropout, locked_dropout : float
+        Rate of dropout after each recurrent layer (as in char-rnn, after the last one too): of every step by itself,
+        and with one mask for all steps.
+    embedding_dropout : float
+        Rate at which symbols are dropped: a symbol's row of the embedding, for a whole pass (Gal & Ghahramani 2016).
+    recurrent_dropout, weight_drop, zoneout, zoneout_cell, residual, proj_size, learn_state, init, forget_bias
+        As in `unrolled.Recurrent`; `init` also draws the embedding and the decoder.
+    tied : bool
+        Whether the decoder's weight is the embedding's (Press & Wolf 2017); E must be the last layer's width.
     dtype : str
         "float32" or "float64".
 
@@ -51,23 +81,42 @@ class Spec:
     vocabulary_size: int
     cell: str = "lstm"
     embedding_size: int = 64
-    hidden_size: int = 128
+    hidden_size: int | tuple[int, ...] = 128
     num_layers: int = 2
     bias: bool = True
     dropout: float = 0.0
     dtype: str = "float32"
+    locked_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    weight_drop: float = 0.0
+    zoneout: float = 0.0
+    zoneout_cell: float = 0.0
+    residual: bool = False
+    proj_size: int = 0
+    learn_state: bool = False
+    init: str = "pytorch"
+    forget_bias: float | None = None
+    tied: bool = False
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Hidden units of every layer."""
+        several = isinstance(self.hidden_size, (tuple, list))
+        return check_widths(self.hidden_size, None if several else self.num_layers)
 
     @property
     def parameter_count(self) -> int:
         """Number of parameters, without making them."""
-        cell, hidden = find_cell(self.cell), self.hidden_size
-        rows, columns = len(cell.rows) * hidden, cell.operand_width * hidden
-        first = self.embedding_size or self.vocabulary_size
-        layer = rows * columns + 2 * rows * self.bias
-        if cell.params is not None:
-            layer += len(cell.params._fields) * hidden  # type: ignore[attr-defined]
-        recurrent = rows * first + (self.num_layers - 1) * rows * hidden + self.num_layers * layer
-        return self.vocabulary_size * (self.embedding_size + hidden + 1) + recurrent
+        cell, widths = find_cell(self.cell), self.widths
+        count, inputs = self.vocabulary_size * (self.embedding_size + 1), self.embedding_size or self.vocabulary_size
+        for hidden in widths:
+            shapes = cell.shapes(inputs, hidden, bias=self.bias, proj=self.proj_size)
+            inputs = self.proj_size or hidden
+            count += sum(math.prod(shape) for shape in shapes.values())
+            fields = len(cell.state._fields)  # type: ignore[attr-defined]
+            count += self.learn_state * (inputs + hidden * (fields - 1))
+        return count + (not self.tied) * self.vocabulary_size * inputs
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
@@ -75,14 +124,31 @@ class Spec:
 
     @classmethod
     def from_json(cls, data: Any) -> Self:
-        """Rebuild from `to_json`'s dictionary; unknown, missing or ill-typed entries are errors."""
+        """Rebuild from `to_json`'s dictionary; unknown, missing or ill-typed entries are errors.
+
+        (What files of earlier versions lack has its default: those versions knew nothing else.)
+        """
         kinds = {field.name: str(field.type) for field in fields(cls)}
-        if not isinstance(data, dict) or data.keys() != kinds.keys():
+        first = list(kinds)[: list(kinds).index("locked_dropout")]
+        if not isinstance(data, dict) or not set(first) <= data.keys() <= set(kinds):
             raise UnrolledError(f"a network's description must have exactly the entries {', '.join(kinds)}")
         for name, value in data.items():
-            if type(value).__name__ != kinds[name] and not (kinds[name] == "float" and type(value) is int):
+            allowed = kinds[name].replace("tuple[int, ...]", "list").replace("None", "NoneType").split(" | ")
+            if type(value).__name__ not in allowed and not ("float" in allowed and type(value) is int):
                 raise UnrolledError(f"a network's description has {name} = {value!r}; expected {kinds[name]}")
         return cls(**data)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hidden_size, (tuple, list)):  # JSON has lists, and one width is a number
+            object.__setattr__(self, "num_layers", len(self.hidden_size))
+            object.__setattr__(self, "hidden_size", _plain(self.hidden_size))
+
+
+def _plain(sizes: Any) -> Any:
+    """Widths of layers as a tuple, or as one number where all are equal."""
+    if not isinstance(sizes, (tuple, list)):
+        return sizes
+    return sizes[0] if len(set(map(str, sizes))) == 1 else tuple(sizes)
 
 
 def _check_memory(spec: Spec) -> None:
@@ -103,7 +169,7 @@ class NetworkTape:
     recurrent: StackTape
     output: Array
     """Input of the decoder (T, B, H), after dropout."""
-    mask: Array | None
+    masks: Masks | None
     folded: bool
     """Whether the first layer was fed one-hot vectors through the product of its weight and the embedding's."""
 
@@ -118,14 +184,12 @@ class Network:
         As in `Recurrent`.
     rng : numpy.random.Generator, optional
         Where the initial weights come from. Default: seed 0.
-    init : str
-        "pytorch" or "char-rnn".
 
     Attributes
     ----------
     params : dict
-        `embedding.weight` (V, E), unless E is 0; `recurrent.*` as PyTorch names them; `decoder.weight` (V, H);
-        `decoder.bias` (V,).
+        `embedding.weight` (V, E), unless E is 0; `recurrent.*` as PyTorch names them; `decoder.weight` (V, H), unless
+        it is tied to the embedding's; `decoder.bias` (V,).
 
     Examples
     --------
@@ -135,50 +199,56 @@ class Network:
     (7, 3, 11)
     """
 
-    def __init__(
-        self, spec: Spec, *, backend: str = "auto", rng: np.random.Generator | None = None, init: str = "pytorch"
-    ) -> None:
-        if init not in INITS:
-            raise UnrolledError(suggest("init", init, list(INITS)))
+    def __init__(self, spec: Spec, *, backend: str = "auto", rng: np.random.Generator | None = None) -> None:
         self.spec = spec
         size = check_size("vocabulary_size", spec.vocabulary_size)
         width = check_size("embedding_size", spec.embedding_size, least=0)
-        check_size("hidden_size", spec.hidden_size)
         check_size("num_layers", spec.num_layers)
+        check_widths(spec.hidden_size, spec.num_layers)
         check_fraction("dropout", spec.dropout)
+        check_fraction("embedding_dropout", spec.embedding_dropout)
         if spec.dtype not in DTYPES:
             raise UnrolledError(suggest("dtype", str(spec.dtype), list(DTYPES)))
+        if spec.init not in INITS:
+            raise UnrolledError(suggest("init", str(spec.init), list(INITS)))
+        last = spec.proj_size or spec.widths[-1]
+        if spec.tied and width != last:
+            raise UnrolledError(
+                f"tied weights need an embedding as wide as the last layer: embedding_size is {width}, that is {last}"
+            )
+        if spec.embedding_dropout and not width:
+            raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
         _check_memory(spec)
         rng = np.random.default_rng(0) if rng is None else rng
         embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
         self.recurrent = Recurrent(
             spec.cell,
             width or size,
-            spec.hidden_size,
-            spec.num_layers,
-            bias=spec.bias,
-            dropout=spec.dropout,
+            spec.widths,
             dtype=spec.dtype,
             backend=backend,
             rng=rng,
+            **{name: getattr(spec, name) for name in STACK_OPTIONS},
         )
+        bound = CHAR_RNN if spec.init == "char-rnn" else float(1 / np.sqrt(last))
+        if embedding is not None and (spec.tied or spec.init == "char-rnn"):
+            embedding = layers.uniform(rng, embedding.shape, bound, spec.dtype)  # N(0, 1) is too large for a decoder
         self.params: dict[str, Array] = {} if embedding is None else {"embedding.weight": embedding}
         self.params |= {f"recurrent.{name}": p for name, p in self.recurrent.params.items()}
-        bound = 1 / np.sqrt(spec.hidden_size)
-        self.params["decoder.weight"] = layers.uniform(rng, (size, spec.hidden_size), bound, spec.dtype)
-        self.params["decoder.bias"] = layers.uniform(rng, (size,), bound, spec.dtype)
-        if init == "char-rnn":
-            self._init_char_rnn(rng)
+        if not spec.tied:
+            weight = glorot(rng, (size, last), spec.dtype) if spec.init == "glorot" else None
+            self.params["decoder.weight"] = (
+                layers.uniform(rng, (size, last), bound, spec.dtype) if weight is None else weight
+            )
+        bias = layers.uniform(rng, (size,), bound, spec.dtype)
+        self.params["decoder.bias"] = 0 * bias if spec.init in ("glorot", "identity") else bias
         self._backend = backends.choose(backend)
         self._share()
 
-    def _init_char_rnn(self, rng: np.random.Generator) -> None:
-        rows, hidden = self.recurrent.cell.rows, self.spec.hidden_size
-        for name, p in self.params.items():
-            p[...] = layers.uniform(rng, p.shape, 0.08, self.spec.dtype)
-            if ".bias_" in name and "f" in rows:
-                at = rows.index("f") * hidden
-                p[at : at + hidden] = 0.5
+    @property
+    def _decoder(self) -> Array:
+        """The decoder's weight (V, H)."""
+        return self.params["embedding.weight" if self.spec.tied else "decoder.weight"]
 
     def _share(self) -> None:
         """Let the recurrent stack see the same arrays: there is one set of parameters."""
@@ -208,15 +278,46 @@ class Network:
         return other
 
     def zero_state(self, batch: int) -> Any:
-        """State of zeros, each field (L, B, H)."""
+        """State of zeros, as `Recurrent.zero_state`."""
         return self.recurrent.zero_state(batch)
 
-    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> tuple[Array, ...] | None:
-        """Draw the dropout masks of one forward pass: L arrays (T, B, H), True where an output is kept."""
-        between = self.recurrent.draw_masks(steps, batch, rng)
-        if between is None:
+    def initial_state(self, batch: int) -> Any:
+        """Return the state that a text begins with: zeros, or the trained one."""
+        return self.recurrent.initial_state(batch)
+
+    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> Masks | None:
+        """Draw the masks of one forward pass: the stack's, those behind its last layer, and `embedding` (V,)."""
+        spec, masks = self.spec, self.recurrent.draw_masks(steps, batch, rng) or {}
+        for name, (shape, rate) in self._outer_rates(steps, batch).items():
+            masks[name] = layers.draw_mask(rng, shape, rate)
+        if spec.embedding_dropout:
+            masks["embedding"] = layers.draw_mask(rng, (spec.vocabulary_size,), spec.embedding_dropout)
+        return masks or None
+
+    def _outer_rates(self, steps: int, batch: int) -> dict[str, tuple[tuple[int, ...], float]]:
+        """Name, shape and rate of the masks between the last layer and the decoder."""
+        spec, last, width = self.spec, self.recurrent.num_layers - 1, self.recurrent.output_size
+        rates = {f"dropout_l{last}": ((steps, batch, width), spec.dropout)}
+        rates[f"locked_l{last}"] = (1, batch, width), spec.locked_dropout
+        return {name: (shape, rate) for name, (shape, rate) in rates.items() if rate}
+
+    def _drop(self, y: Array, masks: Masks | None) -> Array:
+        """Dropout between the last layer and the decoder; its own gradient."""
+        for name, (_, rate) in self._outer_rates(*y.shape[:2]).items():
+            y = y if masks is None else layers.dropout(y, masks[name], rate)
+        return y
+
+    def _inner(self, masks: Masks | None, steps: int, batch: int) -> Masks | None:
+        """Check the masks around the stack, and return the stack's own."""
+        if masks is None:
             return None
-        return (*between, layers.draw_mask(rng, (steps, batch, self.spec.hidden_size), self.spec.dropout))
+        outer = {name: shape for name, (shape, _) in self._outer_rates(steps, batch).items()}
+        if self.spec.embedding_dropout:
+            outer["embedding"] = (self.spec.vocabulary_size,)
+        for name, shape in outer.items():
+            if name not in masks or masks[name].shape != shape:
+                raise UnrolledError(f"masks have no {name} of shape {shape}; draw them for these steps and rows")
+        return {name: mask for name, mask in masks.items() if name not in outer} or None
 
     def _tokens(self, tokens: Any) -> Array:
         array = cast(Array, np.asarray(tokens))
@@ -241,27 +342,31 @@ class Network:
         y, new = stack(x, state)
         return self._decode(y), new
 
-    def _embed(self, tokens: Array) -> tuple[Recurrent, Array, bool]:
+    def _embed(self, tokens: Array, masks: Masks | None = None) -> tuple[Recurrent, Array, bool]:
         """Give the recurrent stack, its input, and whether the embedding is folded into the stack's first weight.
 
         Picking rows of E and multiplying them by Wih is picking columns of Wih E^T. That product has a column for each
-        symbol, so it is the cheaper one where symbols are fewer than tokens.
+        symbol, so it is the cheaper one where symbols are fewer than tokens (and none is dropped).
         """
         weight = self.params.get("embedding.weight")
         if weight is None:
             return self.recurrent, tokens, False
-        if len(weight) > tokens.size:
-            return self.recurrent, layers.embed(weight, tokens), False
+        if len(weight) > tokens.size or (masks is not None and "embedding" in masks):
+            return self.recurrent, self._drop_symbols(layers.embed(weight, tokens), tokens, masks), False
         params = self.recurrent.params
         columns = np.ascontiguousarray(self._backend.linear(weight, None, params["weight_ih_l0"]))
         return self.recurrent.with_params(params | {"weight_ih_l0": columns}), tokens, True
 
     def _decode(self, y: Array) -> Array:
-        return self._backend.linear(self.params["decoder.weight"], self.params["decoder.bias"], y)
+        return self._backend.linear(self._decoder, self.params["decoder.bias"], y)
 
-    def forward(
-        self, tokens: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None
-    ) -> tuple[Array, Any, NetworkTape]:
+    def _drop_symbols(self, x: Array, tokens: Array, masks: Masks | None) -> Array:
+        """Dropout of whole symbols; its own gradient."""
+        if masks is None or "embedding" not in masks:
+            return x
+        return layers.dropout(x, masks["embedding"][tokens][..., None], self.spec.embedding_dropout)
+
+    def forward(self, tokens: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[Array, Any, NetworkTape]:
         """Run the network and record what the gradient needs.
 
         Parameters
@@ -269,8 +374,8 @@ class Network:
         tokens : (T, B) integers
         state : State, tuple, array or None
             Initial state, each field (L, B, H).
-        masks : tuple of arrays, optional
-            Dropout masks from `draw_masks`; without them nothing is dropped.
+        masks : dict of arrays, optional
+            Masks from `draw_masks`; without them nothing is dropped.
 
         Returns
         -------
@@ -279,18 +384,16 @@ class Network:
         tape : NetworkTape
         """
         tokens = self._tokens(tokens)
-        stack, x, folded = self._embed(tokens)
-        y, new, tape = stack.forward(x, state, masks=masks and masks[:-1])
-        mask = masks[-1] if masks else None
-        output = y if mask is None else layers.dropout(y, mask, self.spec.dropout)
-        return self._decode(output), new, NetworkTape(tokens, tape, output, mask, folded)
+        inner = self._inner(masks, *tokens.shape)
+        stack, x, folded = self._embed(tokens, masks)
+        y, new, tape = stack.forward(x, state, masks=inner)
+        output = self._drop(y, masks)
+        return self._decode(output), new, NetworkTape(tokens, tape, output, masks, folded)
 
     def backward(self, tape: NetworkTape, dlogits: Array, dstate: Any = None) -> tuple[Any, dict[str, Array]]:
         """Gradient of the initial state and of every parameter, keyed as `params`."""
-        dy, dweight, dbias = self._backend.linear_backward(self.params["decoder.weight"], tape.output, dlogits)
-        if tape.mask is not None:
-            dy = layers.dropout(dy, tape.mask, self.spec.dropout)
-        dx, dstate, recurrent = self.recurrent.backward(tape.recurrent, dy, dstate)
+        dy, dweight, dbias = self._backend.linear_backward(self._decoder, tape.output, dlogits)
+        dx, dstate, recurrent = self.recurrent.backward(tape.recurrent, self._drop(dy, tape.masks), dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
         if tape.folded:
@@ -299,16 +402,19 @@ class Network:
             dweight, grads["embedding.weight"], _ = self._backend.linear_backward(weight, self.params[name], grads[name])
             grads[name] = np.ascontiguousarray(dweight)
         elif dx is not None:
+            dx = self._drop_symbols(dx, tape.tokens, tape.masks)
             grads["embedding.weight"] = layers.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
+        if self.spec.tied:
+            grads["embedding.weight"] = grads["embedding.weight"] + dweight
         return dstate, {name: grads[name] for name in self.params}
 
-    def loss(self, x: Any, y: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None) -> tuple[float, Any]:
+    def loss(self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[float, Any]:
         """Mean cross-entropy in nats of targets y (T, B) after x (T, B), and the final state."""
         logits, new = self(x, state) if masks is None else self.forward(x, state, masks=masks)[:2]
         return self._backend.cross_entropy(logits, self._targets(y, logits), gradient=False, overwrite=True)[0], new
 
     def loss_and_gradients(
-        self, x: Any, y: Any, state: Any = None, *, masks: tuple[Array, ...] | None = None
+        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None
     ) -> tuple[float, dict[str, Array], Any]:
         """One truncated back-propagation: loss in nats, gradients keyed as `params`, and the state to pass on.
 
@@ -325,13 +431,19 @@ class Network:
         return loss, grads, new
 
     def drawer(self, state: Any, length: int) -> Any:
-        """Return what draws about `length` tokens from this state (L, 1, H), many a call; None without the engine."""
+        """Return what draws about `length` tokens from this state (L, 1, H), many a call; None without the engine.
+
+        The engine's knows plain stacks: no mixtures of zoneout, no projection, no residual layers, one width.
+        """
+        spec = self.spec
+        if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
+            return None
         return backends.drawer(
             self.recurrent.backend,
             self.recurrent.cell,
             self.recurrent.layer_params(),
             self.params.get("embedding.weight"),
-            self.params["decoder.weight"],
+            self._decoder,
             self.params["decoder.bias"],
             state,
             length,

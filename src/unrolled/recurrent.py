@@ -6,17 +6,55 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 
 from . import backends
 from .cells import CELLS, Cell
-from .errors import UnrolledError, suggest
-from .layers import draw_mask, dropout, uniform
-from .scan import Array
+from .errors import UnrolledError, Unsupported, suggest
+from .initial import INITS, check_init, initialise
+from .layers import draw_mask, dropout
+from .scan import Array, Tape
 
 DTYPES = ("float32", "float64")
+MOST_LAYERS = 10_000
+
+
+Masks = dict[str, Array]
+"""Masks by name, as `Recurrent.draw_masks` draws them; True is kept (in zoneout: keeps its old value)."""
+
+
+def part_masks(masks: Masks | None, steps: slice = slice(None), rows: Any = slice(None)) -> Masks | None:
+    """Return the masks of some steps and rows of the batch; those of weights and symbols hold for a whole pass.
+
+    Examples
+    --------
+    >>> masks = {"dropout_l0": np.ones((7, 3, 5), bool), "locked_l0": np.ones((1, 3, 5), bool)}
+    >>> {name: mask.shape for name, mask in part_masks(masks, slice(2, 4)).items()}
+    {'dropout_l0': (2, 3, 5), 'locked_l0': (1, 3, 5)}
+    """
+    if masks is None:
+        return None
+    return {
+        name: m
+        if name.startswith(("weight_", "embedding"))
+        else (m if name.startswith("locked") else m[steps])[:, rows]
+        for name, m in masks.items()
+    }
+
+
+class Teaching(NamedTuple):
+    """The teaching view of an LSTM's step: not the gates, but what they let through; each (T, B, H)."""
+
+    learn: Array
+    """i g: what is added to the cell."""
+    forget: Array
+    """f c: what is left of the old cell."""
+    remember: Array
+    """Their sum, the new cell."""
+    use: Array
+    """What is shown of it: the cell's output."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +64,15 @@ class StackTape:
     Attributes
     ----------
     scans : tuple of `unrolled.scan.Tape`, entry `layer * D + direction`; a reverse direction's runs backwards in time
-    masks : tuple of (T, B, D H) bool arrays, the dropout masks after each layer but the last, or None
+    masks : dict of the masks that were used, or None
+    from_start : bool, whether the initial state was the network's own
     """
 
     scans: tuple[Any, ...]
     directions: int
-    masks: tuple[Array, ...] | None
+    masks: Masks | None
     batch_first: bool
+    from_start: bool = False
 
     @property
     def gates(self) -> tuple[Any, ...]:
@@ -46,8 +86,30 @@ class StackTape:
             self._in_time(n, type(tape.states)(*(f[1:] for f in tape.states))) for n, tape in enumerate(self.scans)
         )
 
+    @property
+    def teaching(self) -> tuple[Teaching, ...]:
+        """The same steps in the teaching view's words, by layer and direction, for cells with a memory c.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> _, _, tape = ur.LSTM(4, 5).forward(np.ones((7, 3, 4)))
+        >>> k, view = tape.gates[0], tape.teaching[0]
+        >>> np.allclose(view.learn, k.i * k.g), np.allclose(view.use, k.o * np.tanh(view.remember))
+        (True, True)
+        """
+        return tuple(self._in_time(n, _teaching(tape)) for n, tape in enumerate(self.scans))
+
     def _in_time(self, n: int, fields: Any) -> Any:
         return type(fields)(*(f[::-1] for f in fields)) if n % self.directions else fields
+
+
+def _teaching(tape: Any) -> Teaching:
+    if "c" not in tape.states._fields:
+        raise UnrolledError(f"{tape.cell.name} has no memory c; the teaching view is one of LSTMs")
+    before, new = tape.states.c[:-1], tape.proposed
+    forget = before * getattr(tape.gates, "f", 1)
+    return Teaching(new.c - forget, forget, new.c, new.h)
 
 
 def find_cell(cell: str | Cell) -> Cell:
@@ -71,6 +133,19 @@ def check_fraction(name: str, value: float) -> float:
     if not isinstance(value, Real) or not 0 <= value < 1:
         raise UnrolledError(f"{name} is {value!r}; it must be at least 0 and below 1")
     return float(value)
+
+
+def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
+    """Return the width of every layer: one for all (one layer by default), or one a layer."""
+    if isinstance(hidden_size, (tuple, list)):
+        widths = tuple(check_size("hidden_size", width) for width in hidden_size)
+        if not widths or (num_layers is not None and check_size("num_layers", num_layers) != len(widths)):
+            raise UnrolledError(f"hidden_size has {len(widths)} widths, num_layers is {num_layers}; leave one out")
+        return widths
+    count = 1 if num_layers is None else check_size("num_layers", num_layers)
+    if count > MOST_LAYERS:
+        raise UnrolledError(f"num_layers is {count}; it must be at most {MOST_LAYERS:,}")
+    return (check_size("hidden_size", hidden_size),) * count
 
 
 def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:
@@ -117,7 +192,7 @@ class Recurrent:
     cell : str or Cell
         A name in `unrolled.cells.CELLS`, or a cell of your own.
     input_size, hidden_size, num_layers : int
-        I, H, L.
+        I, H, L. `hidden_size` may be a sequence, a width a layer; L is its length then.
     bias : bool
         Whether layers have `bias_ih` and `bias_hh`. They are two parameters, as in PyTorch: Adam moves both.
     batch_first : bool
@@ -126,17 +201,35 @@ class Recurrent:
         Chance that an output of a layer, the last apart, is dropped in `forward` when it is given `rng` or `masks`.
     bidirectional : bool
         Whether each layer also runs backwards in time; outputs are (T, B, 2 H).
+    proj_size : int
+        P above 0: h is projected to P numbers (`weight_hr`), as in PyTorch's LSTM (Sak et al. 2014). Memory cells only.
+    residual : bool
+        Whether a layer's input is added to its output, from the second layer on. All widths must be equal.
+    locked_dropout : float
+        As `dropout`, with one mask for all steps (variational dropout, Gal & Ghahramani 2016).
+    recurrent_dropout : float
+        Chance that a unit's candidate is dropped, its memory kept (Semeniuta et al. 2016).
+    weight_drop : float
+        Chance that an entry of `weight_hh` is dropped for a whole pass (DropConnect; Merity et al. 2018).
+    zoneout, zoneout_cell : float
+        Chance that a unit keeps its old h, its old c (Krueger et al. 2017). Without masks the two are mixed instead.
+    learn_state : bool
+        Whether the initial state is a parameter (`initial_h_l0`, ...): what `state=None` then means.
+    init : str
+        A name in `unrolled.initial.INITS`.
+    forget_bias : float, optional
+        What the forget gate's two biases add up to at first.
     dtype : str
         "float32" or "float64".
     backend : str
         "auto", "cpu" or "reference".
     rng : numpy.random.Generator, optional
-        Where the initial weights come from; U(-1/sqrt(H), 1/sqrt(H)), as in PyTorch. Default: seed 0.
+        Where the initial weights come from. Default: seed 0.
 
     Raises
     ------
     UnrolledError
-        For an unknown name or a size that makes no sense.
+        For an unknown name, a size that makes no sense, or an option that the cell has no use for.
 
     Examples
     --------
@@ -145,39 +238,115 @@ class Recurrent:
     >>> y, state = net(np.zeros((7, 3, 4)))
     >>> y.shape, state.h.shape
     ((7, 3, 5), (2, 3, 5))
+    >>> net = ur.LSTM(4, (6, 5), zoneout=0.1)  # a width a layer: a State a layer
+    >>> y, (first, second) = net(np.zeros((7, 3, 4)))
+    >>> first.c.shape, second.c.shape
+    ((1, 3, 6), (1, 3, 5))
     """
 
     def __init__(
         self,
         cell: str | Cell,
         input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        hidden_size: int | Sequence[int],
+        num_layers: int | None = None,
         *,
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
+        residual: bool = False,
+        locked_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        zoneout: float = 0.0,
+        zoneout_cell: float = 0.0,
+        learn_state: bool = False,
+        init: str = "pytorch",
+        forget_bias: float | None = None,
         dtype: str = "float32",
         backend: str = "auto",
         rng: np.random.Generator | None = None,
     ) -> None:
         self.cell = find_cell(cell)
         self.input_size = check_size("input_size", input_size)
-        self.hidden_size = check_size("hidden_size", hidden_size)
-        self.num_layers = check_size("num_layers", num_layers)
+        self.hidden_sizes = check_widths(hidden_size, num_layers)
+        self.num_layers = len(self.hidden_sizes)
+        self.proj_size = check_size("proj_size", proj_size, least=0)
         self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
+        self.residual, self.learn_state = bool(residual), bool(learn_state)
         self.dropout = check_fraction("dropout", dropout)
+        self.locked_dropout = check_fraction("locked_dropout", locked_dropout)
+        self.recurrent_dropout = check_fraction("recurrent_dropout", recurrent_dropout)
+        self.weight_drop = check_fraction("weight_drop", weight_drop)
+        self.zoneout, self.zoneout_cell = (
+            check_fraction("zoneout", zoneout),
+            check_fraction("zoneout_cell", zoneout_cell),
+        )
         self.dtype = str(getattr(dtype, "__name__", dtype))  # np.float32 will do
         if self.dtype not in DTYPES:
             raise UnrolledError(suggest("dtype", self.dtype, list(DTYPES)))
+        if init not in INITS:
+            raise UnrolledError(suggest("init", str(init), list(INITS)))
+        check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
+        self._check_options()
         self._backend = backends.choose(backend)
+        if backend == "cpu" and (why := self._reason()):
+            raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
         rng = np.random.default_rng(0) if rng is None else check_rng(rng)
-        bound = 1 / np.sqrt(self.hidden_size)
         self.params: dict[str, Array] = {
-            name: uniform(rng, shape, bound, self.dtype) for name, shape in self.shapes().items()
+            name + self._suffix(layer, d): p
+            for layer, d in self._passes()
+            for name, p in initialise(
+                init, self.cell, self._local_shapes(layer), self.hidden_sizes[layer], rng, self.dtype, forget_bias
+            ).items()
         }
         """Parameters by PyTorch's names."""
+
+    def _check_options(self) -> None:
+        """Refuse what makes no sense with this cell or with these widths."""
+        cell, fields = self.cell, self.cell.state._fields  # type: ignore[attr-defined]
+        products = [stage.operand for stage in cell.stages if stage.product]
+        if self.proj_size and not ("c" in fields and products == [("h",)]):
+            raise UnrolledError(
+                f"proj_size is {self.proj_size}, but {cell.name} can't project its h: it needs a memory c beside h, "
+                "and one product of h alone, as lstm has"
+            )
+        if self.proj_size and self.proj_size >= min(self.hidden_sizes):
+            raise UnrolledError(f"proj_size is {self.proj_size}; it must be below hidden_size = {self.hidden_size}")
+        if self.residual and len(set(self._widths())) > 1:
+            raise UnrolledError(f"residual layers must be of one width; hidden_size is {self.hidden_size}")
+        if self.recurrent_dropout and not cell.candidate:
+            raise UnrolledError(
+                f"recurrent_dropout drops a cell's candidate and keeps its memory; {cell.name} has no candidate"
+            )
+        if self.weight_drop and not cell.operand_width:
+            raise UnrolledError(f"weight_drop drops entries of weight_hh; {cell.name} has none")
+        if self.zoneout_cell and "c" not in fields:
+            raise UnrolledError(f"zoneout_cell keeps old values of c; {cell.name} has no c, use zoneout")
+
+    def _reason(self) -> str | None:
+        """Why not everything here runs on the engine."""
+        why = backends.reason(self.cell, self.dtype)
+        for option in ("proj_size", "recurrent_dropout", "zoneout", "zoneout_cell"):
+            if why is None and getattr(self, option):
+                why = f"the engine has no {option}"
+        return why
+
+    @property
+    def hidden_size(self) -> int | tuple[int, ...]:
+        """H; where layers differ, all their widths."""
+        return self.hidden_sizes[0] if len(set(self.hidden_sizes)) == 1 else self.hidden_sizes
+
+    @property
+    def output_size(self) -> int:
+        """Width of y: D H of the last layer, or D P."""
+        return self._widths()[-1]
+
+    def _widths(self) -> list[int]:
+        """Width of every layer's output, both directions together."""
+        return [self.directions * (self.proj_size or hidden) for hidden in self.hidden_sizes]
 
     @property
     def directions(self) -> int:
@@ -186,8 +355,8 @@ class Recurrent:
 
     @property
     def backend(self) -> str:
-        """Name of the backend in use."""
-        return self._backend.name
+        """Name of the backend that runs this cell; `unrolled.backends.reason` says why it is not the engine."""
+        return "reference" if backends.reason(self.cell, self.dtype) else self._backend.name
 
     def _passes(self) -> Iterator[tuple[int, int]]:
         """Yield (layer, direction) in the order of states and tapes."""
@@ -195,18 +364,19 @@ class Recurrent:
 
     def _local_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Shapes of one layer's parameters, by local names, in PyTorch's order."""
-        cell, hidden = self.cell, self.hidden_size
-        rows = len(cell.rows) * hidden
-        shapes: dict[str, tuple[int, ...]] = {
-            "weight_ih": (rows, self.input_size if layer == 0 else hidden * self.directions)
-        }
-        if cell.operand_width:
-            shapes["weight_hh"] = (rows, cell.operand_width * hidden)
-        if self.bias:
-            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
-        if cell.params is not None:
-            shapes[cell.params_name] = (len(cell.params._fields), hidden)  # type: ignore[attr-defined]
-        return shapes
+        inputs = self._widths()[layer - 1] if layer else self.input_size
+        shapes = self.cell.shapes(inputs, self.hidden_sizes[layer], bias=self.bias, proj=self.proj_size)
+        return shapes | (
+            {f"initial_{name}": (width,) for name, width in self._state_widths(layer).items()}
+            if self.learn_state
+            else {}
+        )
+
+    def _state_widths(self, layer: int) -> dict[str, int]:
+        """Width of each field of a layer's state."""
+        hidden = self.hidden_sizes[layer]
+        fields = self.cell.state._fields  # type: ignore[attr-defined]
+        return {name: self.proj_size or hidden if name == "h" else hidden for name in fields}
 
     @staticmethod
     def _suffix(layer: int, direction: int) -> str:
@@ -220,13 +390,16 @@ class Recurrent:
             for name, shape in self._local_shapes(layer).items()
         }
 
-    def _weights(self, layer: int, direction: int) -> dict[str, Array]:
+    def _weights(self, layer: int, direction: int, masks: Masks) -> dict[str, Array]:
         suffix = self._suffix(layer, direction)
-        return {name: self.params[name + suffix] for name in self._local_shapes(layer)}
+        w = {name: self.params[name + suffix] for name in self._local_shapes(layer) if not name.startswith("initial_")}
+        if "weight_hh" + suffix in masks:
+            w["weight_hh"] = dropout(w["weight_hh"], masks["weight_hh" + suffix], self.weight_drop)
+        return w
 
     def layer_params(self) -> list[dict[str, Array]]:
         """Each layer's (and direction's) parameters, by their local names."""
-        return [self._weights(layer, d) for layer, d in self._passes()]
+        return [self._weights(layer, d, {}) for layer, d in self._passes()]
 
     def load_params(self, params: Mapping[str, Any]) -> None:
         """Copy parameters in, by name; a PyTorch module's `state_dict()` as NumPy arrays fits as it is.
@@ -249,25 +422,62 @@ class Recurrent:
         return other
 
     def zero_state(self, batch: int) -> Any:
-        """State of zeros, each field (L D, B, H)."""
-        shape = (self.num_layers * self.directions, batch, self.hidden_size)
-        return self.cell.state(*(np.zeros(shape, self.dtype) for _ in self.cell.state._fields))  # type: ignore[attr-defined]
+        """State of zeros: each field (L D, B, H); a tuple of one such State a layer where widths differ."""
+        shapes = [(batch, width) for layer, _ in self._passes() for width in self._state_widths(layer).values()]
+        return self._join([np.zeros(shape, self.dtype) for shape in shapes])
+
+    def _join(self, arrays: Sequence[Array]) -> Any:
+        """Join arrays (B, H), the fields of every pass in order, to what users see as state."""
+        kind, size = self.cell.state, len(self.cell.state._fields)  # type: ignore[attr-defined]
+        if isinstance(self.hidden_size, int):
+            return kind(*(np.stack(arrays[n::size]) for n in range(size)))
+        step = size * self.directions
+        parts = [arrays[n : n + step] for n in range(0, len(arrays), step)]
+        return tuple(kind(*(np.stack(part[n::size]) for n in range(size))) for part in parts)
+
+    def _part(self, state: Any) -> list[Any]:
+        """Part a state into one State of (B, H) arrays for each pass: the inverse of `_join`."""
+        states = [state] if isinstance(self.hidden_size, int) else state
+        return [type(s)(*(f[n] for f in s)) for s in states for n in range(len(s[0]))]
 
     def _state(self, state: Any, batch: int, what: str = "state") -> Any:
-        """Accept a State, a tuple in its order, a bare array (one field) or None for zeros."""
+        """Accept a State, a tuple in its order, a bare array (one field) or None for zeros; a tuple of them a layer."""
         if state is None:
             return self.zero_state(batch)
-        names: tuple[str, ...] = self.cell.state._fields  # type: ignore[attr-defined]
-        fields: Sequence[Any] = [state] if isinstance(state, np.ndarray) else state
-        if not isinstance(fields, (tuple, list)) or len(fields) != len(names):
-            raise UnrolledError(f"{what} must be ({', '.join(names)}), as {self.cell.name} has it")
-        shape = (self.num_layers * self.directions, batch, self.hidden_size)
-        for name, field in zip(names, fields, strict=True):
-            if np.shape(field) != shape:
-                raise UnrolledError(f"{what}.{name} has shape {np.shape(field)}; expected (L*D, B, H) = {shape}")
-        return self.cell.state(
-            *(self._cast(field, f"{what}.{name}") for name, field in zip(names, fields, strict=True))
+        passes = self.num_layers * self.directions
+        if isinstance(self.hidden_size, int):
+            return self._one_state(state, self._state_widths(0), passes, batch, what)
+        if not isinstance(state, (tuple, list)) or len(state) != self.num_layers:
+            raise UnrolledError(f"{what} must be a tuple of {self.num_layers} states, one a layer, since widths differ")
+        return tuple(
+            self._one_state(s, self._state_widths(layer), self.directions, batch, f"{what}[{layer}]")
+            for layer, s in enumerate(state)
         )
+
+    def _one_state(self, state: Any, widths: dict[str, int], passes: int, batch: int, what: str) -> Any:
+        fields: Sequence[Any] = [state] if isinstance(state, np.ndarray) else state
+        if not isinstance(fields, (tuple, list)) or len(fields) != len(widths):
+            raise UnrolledError(f"{what} must be ({', '.join(widths)}), as {self.cell.name} has it")
+        for (name, width), field in zip(widths.items(), fields, strict=True):
+            if np.shape(field) != (passes, batch, width):
+                raise UnrolledError(
+                    f"{what}.{name} has shape {np.shape(field)}; expected (L*D, B, H) = {(passes, batch, width)}"
+                )
+        return self.cell.state(
+            *(self._cast(field, f"{what}.{name}") for name, field in zip(widths, fields, strict=True))
+        )
+
+    def initial_state(self, batch: int) -> Any:
+        """Return the state that None stands for: zeros, or the parameters."""
+        if not self.learn_state:
+            return self.zero_state(batch)
+        arrays = [self.params[f"initial_{name}{self._suffix(*at)}"] for at in self._passes() for name in self._fields]
+        return self._join([np.broadcast_to(a, (batch, len(a))) for a in arrays])
+
+    @property
+    def _fields(self) -> tuple[str, ...]:
+        fields: tuple[str, ...] = self.cell.state._fields  # type: ignore[attr-defined]
+        return fields
 
     def _cast(self, x: Any, name: str) -> Array:
         array = as_numbers(name, x)
@@ -310,19 +520,48 @@ class Recurrent:
             )
         return x
 
-    def _masks(self, masks: Any, steps: int, batch: int) -> None:
-        """Check the dropout masks of a pass."""
-        shape, count = (steps, batch, self.directions * self.hidden_size), self.num_layers - 1
-        got = [np.shape(m) for m in masks] if isinstance(masks, (tuple, list)) else masks
-        if got != [shape] * count:
-            raise UnrolledError(f"masks have shapes {got}; expected {count}, each (T, B, D H) = {shape}")
+    def _rates(self, steps: int, batch: int) -> dict[str, tuple[tuple[int, ...], float]]:
+        """Name, shape and rate of every mask of a pass."""
+        found: dict[str, tuple[tuple[int, ...], float]] = {}
+        for layer, width in enumerate(self._widths()[:-1]):
+            found[f"dropout_l{layer}"] = (steps, batch, width), self.dropout
+            found[f"locked_l{layer}"] = (1, batch, width), self.locked_dropout
+        for layer, d in self._passes():
+            suffix = self._suffix(layer, d)
+            found[f"recurrent{suffix}"] = (steps, batch, self.hidden_sizes[layer]), self.recurrent_dropout
+            if self.weight_drop:
+                found[f"weight_hh{suffix}"] = self.params[f"weight_hh{suffix}"].shape, self.weight_drop
+            for name, width in self._state_widths(layer).items():
+                rate = {"h": self.zoneout, "c": self.zoneout_cell}.get(name, 0.0)
+                found[f"zoneout_{name}{suffix}"] = (steps, batch, width), rate
+        return {name: (shape, rate) for name, (shape, rate) in found.items() if rate}
 
-    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> tuple[Array, ...] | None:
-        """Draw the dropout masks of one forward pass: L - 1 arrays (T, B, D H), True where an output is kept."""
-        if not self.dropout:
-            return None
-        shape = (steps, batch, self.directions * self.hidden_size)
-        return tuple(draw_mask(rng, shape, self.dropout) for _ in range(self.num_layers - 1))
+    def _masks(self, masks: Any, steps: int, batch: int) -> None:
+        """Check the masks of a pass."""
+        expected = {name: shape for name, (shape, _) in self._rates(steps, batch).items()}
+        got = {name: np.shape(m) for name, m in masks.items()} if isinstance(masks, dict) else type(masks).__name__
+        if got != expected:
+            raise UnrolledError(f"masks are {got}; expected {expected}, as draw_masks gives them")
+
+    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> Masks | None:
+        """Draw the masks of one forward pass, by name; None if there is nothing to draw.
+
+        `dropout_l0` (T, B, D H) and `locked_l0` (1, B, D H) are True where the layer's output is kept, `recurrent_l0`
+        (T, B, H) where a candidate is, `weight_hh_l0` where an entry of the weight is; `zoneout_h_l0` and
+        `zoneout_c_l0` (T, B, H) are True where a unit keeps its old value. Reverse directions end in `_reverse`.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> masks = ur.LSTM(4, 5, 2, dropout=0.5, zoneout=0.1).draw_masks(7, 3, np.random.default_rng(0))
+        >>> {name: mask.shape for name, mask in masks.items()}
+        {'dropout_l0': (7, 3, 5), 'zoneout_h_l0': (7, 3, 5), 'zoneout_h_l1': (7, 3, 5)}
+        """
+        masks = {}
+        for name, (shape, rate) in self._rates(steps, batch).items():
+            kept = draw_mask(rng, shape, rate)
+            masks[name] = ~kept if name.startswith("zoneout") else kept
+        return masks or None
 
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Inference: as `forward`, without dropout and without a tape."""
@@ -336,7 +575,7 @@ class Recurrent:
         lengths: Any = None,
         *,
         rng: np.random.Generator | None = None,
-        masks: tuple[Array, ...] | None = None,
+        masks: Masks | None = None,
     ) -> tuple[Array, Any, StackTape]:
         """Run the stack and record what the gradient needs.
 
@@ -349,8 +588,8 @@ class Recurrent:
         lengths : (B,) integers, optional
             Steps of each row, in any order, 0 allowed. Later steps change neither state nor gradient; their y is 0.
         rng : numpy.random.Generator, optional
-            Draws dropout masks.
-        masks : tuple of arrays, optional
+            Draws masks, for dropout and zoneout.
+        masks : dict of arrays, optional
             Masks from `draw_masks`, instead of `rng`.
 
         Returns
@@ -378,39 +617,62 @@ class Recurrent:
         return self._run(x, state, lengths, masks, record=True)
 
     def _run(
-        self, x: Any, state: Any, lengths: Any, masks: tuple[Array, ...] | None, *, record: bool
+        self, x: Any, state: Any, lengths: Any, masks: Masks | None, *, record: bool
     ) -> tuple[Array, Any, StackTape]:
         x = self._input(x)
         steps, batch = x.shape[:2]
-        s = self._state(state, batch)
+        starts = self._part(self.initial_state(batch) if state is None else self._state(state, batch))
         live = self._live(lengths, steps, batch)
         if x.dtype.kind in "iu":
             x = self._indices(x, live)
         if masks is not None:
             self._masks(masks, steps, batch)
-        tapes, finals = [], []
+        tapes: list[Any] = []
+        finals: list[Array] = []
         for layer in range(self.num_layers):
-            outputs = []
+            outputs, given = [], x
             for d in range(self.directions):
-                n = layer * self.directions + d
                 flip = slice(None, None, -1 if d else 1)
-                y, final, tape = self._backend.forward(
-                    self.cell,
-                    self._weights(layer, d),
-                    x[flip],
-                    type(s)(*(f[n] for f in s)),
-                    live=None if live is None else live[flip],
-                    record=record,
+                y, final, tape = self._scan(
+                    layer, d, x[flip], starts[len(tapes)], None if live is None else live[flip], masks, record=record
                 )
                 outputs.append(y[flip])
                 tapes.append(tape)
-                finals.append(final)
+                finals += final
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
-            if masks is not None and layer < self.num_layers - 1:
-                x = dropout(x, masks[layer], self.dropout)
-        new = type(s)(*(np.stack(fields) for fields in zip(*finals, strict=True)))
-        tape = StackTape(tuple(tapes), self.directions, masks, self.batch_first)
-        return x.swapaxes(0, 1) if self.batch_first else x, new, tape
+            if self.residual and layer:
+                x = x + given
+            x = self._drop(x, layer, masks)
+        tape = StackTape(tuple(tapes), self.directions, masks, self.batch_first, state is None)
+        return x.swapaxes(0, 1) if self.batch_first else x, self._join(finals), tape
+
+    def _scan(
+        self, layer: int, direction: int, x: Array, s: Any, live: Array | None, masks: Masks | None, *, record: bool
+    ) -> tuple[Array, Any, Any]:
+        """One layer and direction, on the engine where that has all that is asked for."""
+        suffix, masks = self._suffix(layer, direction), {} if masks is None else masks
+        flip = slice(None, None, -1 if direction else 1)
+        rates = {"h": self.zoneout, "c": self.zoneout_cell}
+        keep: Any = [
+            masks[f"zoneout_{name}{suffix}"][flip] if f"zoneout_{name}{suffix}" in masks else rates.get(name) or None
+            for name in self._fields
+        ]
+        keep = self.cell.state(*keep) if any(m is not None for m in keep) else None
+        w, options = self._weights(layer, direction, masks), {"live": live, "keep": keep, "record": record}
+        if f"recurrent{suffix}" in masks:
+            mask = masks[f"recurrent{suffix}"][flip]
+            drop = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
+            return backends.REFERENCE.forward(self.cell, w, x, s, drop=drop, **options)
+        mixed = any(isinstance(m, float) for m in keep or ())
+        backend = backends.REFERENCE if mixed or self.proj_size else self._backend
+        return backend.forward(self.cell, w, x, s, **options)
+
+    def _drop(self, x: Array, layer: int, masks: Masks | None) -> Array:
+        """Dropout behind a layer; its own gradient."""
+        for kind, rate in (("dropout", self.dropout), ("locked", self.locked_dropout)):
+            mask = (masks or {}).get(f"{kind}_l{layer}")
+            x = x if mask is None else dropout(x, mask, rate)
+        return x
 
     def backward(self, tape: StackTape, dy: Any, dstate: Any = None) -> tuple[Array | None, Any, dict[str, Array]]:
         """Gradients of everything that `forward` read; nothing is accumulated anywhere.
@@ -447,34 +709,45 @@ class Recurrent:
             raise UnrolledError(f"the tape has {len(tape.scans)} layers and directions, this network {passes}")
         steps, batch = tape.scans[0].x.shape[:2]
         order, first = ("(B, T, D H)", (batch, steps)) if self.batch_first else ("(T, B, D H)", (steps, batch))
-        expected = (*first, self.directions * self.hidden_size)
+        expected = (*first, self.output_size)
         if dy.shape != expected:
             raise UnrolledError(f"dy has shape {dy.shape}; expected {order} = {expected}")
         if self.batch_first:
             dy = dy.swapaxes(0, 1)
-        ds = self._state(dstate, dy.shape[1], "dstate")
-        before: dict[int, Any] = {}
+        ends = self._part(self._state(dstate, dy.shape[1], "dstate"))
+        before: list[Any] = [None] * passes
         grads: dict[str, Array] = {}
         dx: Array | None = None
         for layer in range(self.num_layers - 1, -1, -1):
-            parts = np.split(dy, self.directions, axis=-1)
-            dx = None
+            dy = self._drop(dy, layer, tape.masks)
+            parts, dx = np.split(dy, self.directions, axis=-1), None
             for d in range(self.directions):
                 n = layer * self.directions + d
                 flip = slice(None, None, -1 if d else 1)
-                dx_d, before[n], local = self._backend.backward(
-                    tape.scans[n], parts[d][flip], type(ds)(*(f[n] for f in ds))
-                )
-                grads |= {name + self._suffix(layer, d): g for name, g in local.items()}
+                backend = backends.REFERENCE if isinstance(tape.scans[n], Tape) else self._backend
+                dx_d, before[n], local = backend.backward(tape.scans[n], parts[d][flip], ends[n])
+                grads |= self._named(layer, d, local, before[n], tape)
                 if dx_d is not None:
                     dx = dx_d[flip] if dx is None else dx + dx_d[flip]
             if layer:
                 assert dx is not None
-                dy = dx if tape.masks is None else dropout(dx, tape.masks[layer - 1], self.dropout)
-        dstate = type(ds)(*(np.stack(fields) for fields in zip(*(before[n] for n in sorted(before)), strict=True)))
+                dy = dx + dy if self.residual else dx
         if dx is not None and self.batch_first:
             dx = dx.swapaxes(0, 1)
+        dstate = self._join([f for s in before for f in s])
         return dx, dstate, {name: grads[name] for name in self.params}
+
+    def _named(self, layer: int, direction: int, local: Mapping[str, Array], ds: Any, tape: StackTape) -> Masks:
+        """Gradients of a layer's parameters under their full names."""
+        suffix = self._suffix(layer, direction)
+        grads = {name + suffix: g for name, g in local.items()}
+        mask = (tape.masks or {}).get(f"weight_hh{suffix}")
+        if mask is not None:
+            grads[f"weight_hh{suffix}"] = dropout(grads[f"weight_hh{suffix}"], mask, self.weight_drop)
+        if self.learn_state:
+            used = float(tape.from_start)
+            grads |= {f"initial_{name}{suffix}": used * f.sum(axis=0) for name, f in zip(self._fields, ds, strict=True)}
+        return grads
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of inference: x (B, I), or (B,) integers -> y (B, H) and the new state.
@@ -503,7 +776,9 @@ class Recurrent:
 class RNN(Recurrent):
     """A stack of simple recurrent layers, `cell="rnn_tanh"` or `"rnn_relu"`; the rest as `Recurrent`."""
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
+    ) -> None:
         super().__init__(_family("RNN", "rnn", options), input_size, hidden_size, num_layers, **options)
 
 
@@ -518,14 +793,18 @@ class LSTM(Recurrent):
     (20, 5)
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
+    ) -> None:
         super().__init__(_family("LSTM", "lstm", options), input_size, hidden_size, num_layers, **options)
 
 
 class GRU(Recurrent):
     """A stack of GRU layers, `cell="gru_reset_after"` (PyTorch's) or `"gru_reset_before"`; the rest as `Recurrent`."""
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, **options: Any) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
+    ) -> None:
         super().__init__(_family("GRU", "gru", options), input_size, hidden_size, num_layers, **options)
 
 

@@ -58,7 +58,7 @@ def tokens(network: Network, prompt: Array, length: int, temperature: float, rng
     if not len(prompt):
         raise UnrolledError("the prompt has no token; a network needs at least one to start from")
     start = np.asarray(prompt)
-    state = network(start[:-1, None])[1] if len(start) > 1 else network.zero_state(1)
+    state = network(start[:-1, None])[1] if len(start) > 1 else network.initial_state(1)
     token, drawer = int(start[-1]), network.drawer(state, length)
     if drawer is None:
         drawer = _Steps(network, state)

@@ -18,7 +18,8 @@ import numpy as np
 from . import backends, checkpoint, sample
 from .batches import Lanes, lanes
 from .errors import UnrolledError, suggest
-from .network import INITS, Network, Spec
+from .initial import INITS
+from .network import Network, Spec
 from .optim import (
     OPTIMIZERS,
     Optimizer,
@@ -49,10 +50,10 @@ class Options:
     ----------
     level : str
         What a symbol is: "char" or "byte".
-    cell, embedding_size, hidden_size, num_layers, dropout, dtype
+    cell, embedding_size, hidden_size, num_layers, dropout, dtype, and what follows them
         As in `unrolled.network.Spec`.
     init : str
-        Initial weights: "pytorch" or "char-rnn".
+        Initial weights: a name in `unrolled.initial.INITS`.
     seq_length, batch_size : int
         T steps of truncated back-propagation and B lanes side by side.
     epochs : float
@@ -84,11 +85,22 @@ class Options:
     level: str = "char"
     cell: str = "lstm"
     embedding_size: int = 64
-    hidden_size: int = 128
+    hidden_size: int | tuple[int, ...] = 128
     num_layers: int = 2
     dropout: float = 0.0
     dtype: str = "float32"
+    locked_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    weight_drop: float = 0.0
+    zoneout: float = 0.0
+    zoneout_cell: float = 0.0
+    residual: bool = False
+    proj_size: int = 0
+    learn_state: bool = False
+    tied: bool = False
     init: str = "pytorch"
+    forget_bias: float | None = None
     seq_length: int = 50
     batch_size: int = 50
     epochs: float = 50.0
@@ -117,7 +129,7 @@ class Options:
             check_size(name, getattr(self, name))
         for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup"):
             check_size(name, getattr(self, name), least=0)
-        for name in ("val_fraction", "test_fraction", "dropout"):
+        for name in ("val_fraction", "test_fraction", "dropout", "embedding_dropout"):
             check_fraction(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1:
             raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
@@ -159,15 +171,8 @@ class Options:
 
     def spec(self, vocabulary_size: int) -> Spec:
         """Return the network's description."""
-        return Spec(
-            vocabulary_size,
-            self.cell,
-            self.embedding_size,
-            self.hidden_size,
-            self.num_layers,
-            dropout=float(self.dropout),
-            dtype=self.dtype,
-        )
+        ours = {f.name: getattr(self, f.name) for f in fields(Spec) if hasattr(self, f.name)}
+        return Spec(vocabulary_size, **ours)
 
     def make_optimizer(self, params: dict[str, Array], backend: str = "auto") -> Optimizer:
         """Return the update rule on these parameters."""

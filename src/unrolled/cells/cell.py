@@ -39,7 +39,8 @@ class Stage:
     The last stage's `forward(ax, ah, s)` returns `(State, Gates)`, an earlier one's a named tuple of values.
     `backward(d, k, s, new)` returns a `Back`; `d` is the gradient of the new state (of the values, for an earlier
     stage), `k` the gates, `s` and `new` the old and the new state. Functions of a second stage also take the earlier
-    values as `k=`; all functions of a cell with per-unit parameters take them as `p=`.
+    values as `k=`; all functions of a cell with per-unit parameters take them as `p=`; those of the stage that holds
+    the cell's candidate take `m=`, what recurrent dropout multiplies the candidate with (1 by default).
     """
 
     rows: tuple[str, ...]
@@ -48,6 +49,18 @@ class Stage:
     backward: Callable[..., Back]
     operand: tuple[str, ...] | None = ("h",)
     """What the product multiplies: state fields or earlier values, side by side; None for no product."""
+    inputs: bool = True
+    """Whether the rows see x. Where they do not, they have no part in `weight_ih`, and `ax` is empty."""
+    product: bool = True
+    """False where the operand itself is normalised, without any weight; `ah` then has one block an operand."""
+    norm: tuple[int, ...] = ()
+    """Layer normalisation (Ba et al. 2016): how many blocks, in order, are normalised together; () for none. It acts on
+    the products, `x Wih^T` and `operand Whh^T`, each with a gain of its own, before the biases."""
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of `ah`."""
+        return len(self.rows) if self.product else len(self.operand or ())
 
 
 @dataclass(frozen=True)
@@ -73,13 +86,50 @@ class Cell:
     params: type | None = None
     """Named tuple of per-unit parameters, each (H,); rows of the parameter `params_name`, in this order."""
     params_name: str = ""
+    candidate: str = ""
+    """The row that recurrent dropout acts on; "" where the cell has none."""
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Every row block of `weight_ih`, in order."""
+        """Every row block of `weight_hh` (or of the biases, without a product), in order."""
         return tuple(row for stage in self.stages for row in stage.rows)
+
+    @property
+    def input_rows(self) -> tuple[str, ...]:
+        """Every row block of `weight_ih`: the first of `rows`, or all of them."""
+        return tuple(row for stage in self.stages if stage.inputs for row in stage.rows)
+
+    @property
+    def normalised(self) -> bool:
+        """Whether any stage is."""
+        return any(stage.norm for stage in self.stages)
 
     @property
     def operand_width(self) -> int:
         """Columns of `weight_hh` as a multiple of H; 0 where the cell has no product."""
-        return max(len(stage.operand or ()) for stage in self.stages)
+        return max(len(stage.operand or ()) if stage.product else 0 for stage in self.stages)
+
+    def shapes(self, inputs: int, hidden: int, *, bias: bool = True, proj: int = 0) -> dict[str, tuple[int, ...]]:
+        """Every parameter of a layer by its local name, in PyTorch's order, with its shape.
+
+        Examples
+        --------
+        >>> from unrolled.cells import CELLS
+        >>> CELLS["lstm_peephole"].shapes(4, 5, bias=False)
+        {'weight_ih': (20, 4), 'weight_hh': (20, 5), 'weight_peephole': (3, 5)}
+        """
+        rows, input_rows = len(self.rows) * hidden, len(self.input_rows) * hidden
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (input_rows, inputs)}
+        if self.operand_width:
+            shapes["weight_hh"] = (rows, proj or self.operand_width * hidden)
+        if bias:
+            shapes |= {"bias_ih": (input_rows,), "bias_hh": (rows,)}
+        if proj:
+            shapes["weight_hr"] = (proj, hidden)
+        if self.params is not None:
+            shapes[self.params_name] = (len(self.params._fields), hidden)  # type: ignore[attr-defined]
+        if self.normalised:
+            shapes |= {"gain_ih": (input_rows,), "gain_hh": (rows,)}
+        own = [name for stage in self.stages if not stage.product for name in stage.operand or ()]
+        kinds = ("gain", "bias") if bias else ("gain",)
+        return shapes | {f"{kind}_{name}": (hidden,) for name in own for kind in kinds}

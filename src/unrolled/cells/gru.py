@@ -33,19 +33,20 @@ class BeforeGates(NamedTuple):
     n: Value
 
 
-def after_forward(ax: Any, ah: Any, s: State) -> tuple[State, AfterGates]:
-    """Return h' = (1 - z) n + z h with n = tanh(ax_n + r ah_n)."""
+def after_forward(ax: Any, ah: Any, s: State, m: Value = 1) -> tuple[State, AfterGates]:
+    """Return h' = (1 - z) n + z h with n = tanh(ax_n + r ah_n); m drops or scales n (Semeniuta et al. 2016)."""
     r = sigmoid(ax[0] + ah[0])
     z = sigmoid(ax[1] + ah[1])
     n = tanh(ax[2] + r * ah[2])
-    return State(h=n + z * (s.h - n)), AfterGates(r, z, n, ah[2])
+    mn = m * n
+    return State(h=mn + z * (s.h - mn)), AfterGates(r, z, n, ah[2])
 
 
-def after_backward(d: State, k: AfterGates, s: State, new: State) -> Back:
+def after_backward(d: State, k: AfterGates, s: State, new: State, m: Value = 1) -> Back:
     """Return the gradients of `after_forward`; the candidate's recurrent half is scaled by r, its input half is not."""
-    an = d.h * (1 - k.z) * (1 - k.n * k.n)
+    an = d.h * (1 - k.z) * m * (1 - k.n * k.n)
     ar = an * k.ah_n * k.r * (1 - k.r)
-    az = d.h * (s.h - k.n) * k.z * (1 - k.z)
+    az = d.h * (s.h - m * k.n) * k.z * (1 - k.z)
     return Back((ar, az, an), (ar, az, an * k.r), State(h=d.h * k.z))
 
 
@@ -62,16 +63,17 @@ def reset_backward(d: Reset, k: BeforeGates, s: State, new: State) -> Back:
     return Back(da, da, State(h=d.rh * k.r))
 
 
-def candidate_forward(ax: Any, ah: Any, s: State, k: Reset) -> tuple[State, BeforeGates]:
+def candidate_forward(ax: Any, ah: Any, s: State, k: Reset, m: Value = 1) -> tuple[State, BeforeGates]:
     """Second stage: h' = (1 - z) n + z h with n = tanh(ax_n + Whh_n (r h))."""
     n = tanh(ax[0] + ah[0])
-    return State(h=n + k.z * (s.h - n)), BeforeGates(k.r, k.z, k.rh, n)
+    mn = m * n
+    return State(h=mn + k.z * (s.h - mn)), BeforeGates(k.r, k.z, k.rh, n)
 
 
-def candidate_backward(d: State, k: BeforeGates, s: State, new: State) -> Back:
+def candidate_backward(d: State, k: BeforeGates, s: State, new: State, m: Value = 1) -> Back:
     """Return the gradients of `candidate_forward`, the first stage's values among them."""
-    da = (d.h * (1 - k.z) * (1 - k.n * k.n),)
-    return Back(da, da, State(h=d.h * k.z), Reset(r=0, z=d.h * (s.h - k.n), rh=0))
+    da = (d.h * (1 - k.z) * m * (1 - k.n * k.n),)
+    return Back(da, da, State(h=d.h * k.z), Reset(r=0, z=d.h * (s.h - m * k.n), rh=0))
 
 
 GRU_RESET_AFTER = Cell(
@@ -80,6 +82,7 @@ GRU_RESET_AFTER = Cell(
     AfterGates,
     (Stage(("r", "z", "n"), after_forward, after_backward),),
     "Cho et al. 2014, in the form of cuDNN and PyTorch: reset after the product",
+    candidate="n",
 )
 GRU_RESET_BEFORE = Cell(
     "gru_reset_before",
@@ -90,4 +93,5 @@ GRU_RESET_BEFORE = Cell(
         Stage(("n",), candidate_forward, candidate_backward, operand=("rh",)),
     ),
     "Cho et al. 2014, Learning phrase representations using RNN encoder-decoder: reset before the product",
+    candidate="n",
 )

@@ -30,45 +30,47 @@ class Peepholes(NamedTuple):
     o: Value
 
 
-def lstm_forward(ax: Any, ah: Any, s: State) -> tuple[State, Gates]:
-    """Return c' = f c + i g and h' = o tanh(c')."""
+def lstm_forward(ax: Any, ah: Any, s: State, m: Value = 1) -> tuple[State, Gates]:
+    """Return c' = f c + i g and h' = o tanh(c'); m drops or scales g (Semeniuta et al. 2016)."""
     i, f, o = (sigmoid(ax[n] + ah[n]) for n in (0, 1, 3))
     g = tanh(ax[2] + ah[2])
-    c = f * s.c + i * g  # forget gate: Gers, Schmidhuber & Cummins 2000
+    c = f * s.c + i * (m * g)  # forget gate: Gers, Schmidhuber & Cummins 2000
     return State(h=o * tanh(c), c=c), Gates(i, f, g, o)
 
 
-def lstm_backward(d: State, k: Gates, s: State, new: State) -> Back:
+def lstm_backward(d: State, k: Gates, s: State, new: State, m: Value = 1) -> Back:
     """Return the gradients of `lstm_forward`; the cell's own is dc = dc' + dh' o (1 - tanh(c')^2)."""
     tc = tanh(new.c)
     dc = d.c + d.h * k.o * (1 - tc * tc)
+    dm = dc * m
     da = (
-        dc * k.g * k.i * (1 - k.i),
+        dm * k.g * k.i * (1 - k.i),
         dc * s.c * k.f * (1 - k.f),
-        dc * k.i * (1 - k.g * k.g),
+        dm * k.i * (1 - k.g * k.g),
         d.h * tc * k.o * (1 - k.o),
     )
     return Back(da, da, State(h=0, c=dc * k.f))
 
 
-def peephole_forward(ax: Any, ah: Any, s: State, p: Peepholes) -> tuple[State, Gates]:
+def peephole_forward(ax: Any, ah: Any, s: State, p: Peepholes, m: Value = 1) -> tuple[State, Gates]:
     """As `lstm_forward`; i and f also see the old cell, o the new one, each through a weight of its own unit."""
     i = sigmoid(ax[0] + ah[0] + p.i * s.c)
     f = sigmoid(ax[1] + ah[1] + p.f * s.c)
     g = tanh(ax[2] + ah[2])
-    c = f * s.c + i * g
+    c = f * s.c + i * (m * g)
     o = sigmoid(ax[3] + ah[3] + p.o * c)
     return State(h=o * tanh(c), c=c), Gates(i, f, g, o)
 
 
-def peephole_backward(d: State, k: Gates, s: State, new: State, p: Peepholes) -> Back:
+def peephole_backward(d: State, k: Gates, s: State, new: State, p: Peepholes, m: Value = 1) -> Back:
     """Return the gradients of `peephole_forward`; the new cell is also reached through the output gate."""
     tc = tanh(new.c)
     ao = d.h * tc * k.o * (1 - k.o)
     dc = d.c + d.h * k.o * (1 - tc * tc) + ao * p.o
-    ai = dc * k.g * k.i * (1 - k.i)
+    dm = dc * m
+    ai = dm * k.g * k.i * (1 - k.i)
     af = dc * s.c * k.f * (1 - k.f)
-    ag = dc * k.i * (1 - k.g * k.g)
+    ag = dm * k.i * (1 - k.g * k.g)
     da = (ai, af, ag, ao)
     return Back(da, da, State(h=0, c=dc * k.f + ai * p.i + af * p.f), None, Peepholes(ai * s.c, af * s.c, ao * new.c))
 
@@ -79,6 +81,7 @@ LSTM = Cell(
     Gates,
     (Stage(("i", "f", "g", "o"), lstm_forward, lstm_backward),),
     "Hochreiter & Schmidhuber 1997; Gers, Schmidhuber & Cummins 2000",
+    candidate="g",
 )
 LSTM_PEEPHOLE = Cell(
     "lstm_peephole",
@@ -88,4 +91,5 @@ LSTM_PEEPHOLE = Cell(
     "Gers & Schmidhuber 2000, Recurrent nets that time and count",
     params=Peepholes,
     params_name="weight_peephole",
+    candidate="g",
 )

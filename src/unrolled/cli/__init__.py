@@ -21,7 +21,7 @@ import numpy as np
 from .. import __version__, backends
 from ..cells import CELLS
 from ..errors import UnrolledError
-from ..network import INITS
+from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..train import Options
 from .bench import bench
@@ -52,6 +52,22 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
     return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
 
 
+class Widths(click.ParamType):  # type: ignore[type-arg]
+    """A width, or one a layer with commas between."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, ...]:
+        """Return an int, or a tuple of them."""
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        try:
+            widths = tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no whole number, nor several with commas between", param, ctx)
+        return widths if len(widths) > 1 else widths[0]
+
+
 @cli.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
 @option("Text", "--level", help="What a symbol is: char or byte (any file at all).")
@@ -59,12 +75,23 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
 @option("Text", "--test-fraction", help="Share of the text, behind that, left untouched.")
 @option("Network", "--cell", help=f"{', '.join(CELLS)}.")
-@option("Network", "--hidden-size", "--rnn-size", help="Hidden units a layer.")
+@option("Network", "--hidden-size", "--rnn-size", type=Widths(), help="Hidden units a layer; 256,128: of each layer.")
 @option("Network", "--num-layers", help="Layers.")
 @option("Network", "--embedding-size", help="Width of the embedding; 0 feeds one-hot vectors.")
-@option("Network", "--dropout", help="Rate of dropout after each layer.")
-@option("Network", "--init", help=f"Initial weights: {', '.join(INITS)}.")
-@option("Network", "--dtype", help="float32 or float64.")
+@option("Network", "--proj-size", help="Project the hidden state to so many numbers; 0 for no projection.")
+@option("Network", "--residual", is_flag=True, help="Add a layer's input to its output, from the second layer on.")
+@option("Weights", "--learn-state", is_flag=True, help="Train the initial state too.")
+@option("Weights", "--tied", is_flag=True, help="Let the decoder use the embedding's weight.")
+@option("Weights", "--forget-bias", type=float, help="Forget-gate bias at the start. [default: as --init has it]")
+@option("Dropout", "--dropout", help="After each layer.")
+@option("Dropout", "--locked-dropout", help="After each layer, the same units at all steps.")
+@option("Dropout", "--embedding-dropout", help="Of symbols: whole rows of the embedding.")
+@option("Dropout", "--recurrent-dropout", help="Of what a cell adds to its memory.")
+@option("Dropout", "--weight-drop", help="Of single recurrent weights.")
+@option("Dropout", "--zoneout", help="Share of units that keep their old hidden state.")
+@option("Dropout", "--zoneout-cell", help="Share of units that keep their old memory cell.")
+@option("Weights", "--init", help=f"Initial weights: {', '.join(INITS)}.")
+@option("Weights", "--dtype", help="float32 or float64.")
 @option("Training", "--seq-length", help="Steps of truncated back-propagation.")
 @option("Training", "--batch-size", help="Lanes of text side by side.")
 @option("Training", "--epochs", help="Passes over the training part.")
@@ -191,9 +218,42 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
 
 
 @cli.command(cls=GroupedCommand)
+@option("Options", "--cell", default=None, type=str, help="Only this cell. [default: all]")
+@option("Options", "--quick", is_flag=True, help="A choice of the proofs, in some seconds.")
+@option("Options", "--seed", type=click.IntRange(min=0), default=0, help="Of the numbers, and of the pairs of options.")
+def check(cell: str | None, quick: bool, seed: int) -> int:
+    """Prove every gradient: every cell, option and backend.
+
+    The backward pass is compared with derivatives that are taken in another way (complex steps, central differences,
+    random projections), and held to laws. The exit status is 1 if a proof fails.
+    """
+    from ..gradcheck.suite import check_all
+    from .check import Tally
+    from .display import Output
+
+    tally = Tally(Output(highlight=False, emoji=False, markup=False))
+    try:
+        for outcome in check_all(cell, quick=quick, seed=seed):
+            tally.add(outcome)
+    except BaseException:
+        tally.close()
+        raise
+    return tally.finish()
+
+
+@cli.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path), required=False)
-def info(model: Path | None) -> None:
+@option("Options", "--cells", is_flag=True, help="Describe every cell.")
+def info(model: Path | None, cells: bool) -> None:
     """Describe a model file; without one, this installation."""
+    if cells:
+        from ..catalogue import describe
+
+        for cell in CELLS.values():
+            click.echo(cell.name)
+            for label, text in describe(cell):
+                click.echo(f"  {label:<11} {text}")
+        return
     if model is None:
         click.echo(f"unrolled {__version__}")
         click.echo(f"python {platform.python_version()}, numpy {version('numpy')}, {platform.machine()}")
@@ -207,11 +267,11 @@ def info(model: Path | None) -> None:
     vocabulary, network = language_model.vocabulary, language_model.network
     click.echo(f"{model}: {os.path.getsize(model):,} bytes")
     for name, value in network.spec.to_json().items():
-        click.echo(f"  {name:<16} {value}")
-    click.echo(f"  {'level':<16} {vocabulary.level}")
+        click.echo(f"  {name:<17} {value}")
+    click.echo(f"  {'level':<17} {vocabulary.level}")
     if vocabulary.level == "char":
-        click.echo(f"  {'symbols':<16} {''.join(vocabulary.symbols)!r}")
-    click.echo(f"  {'parameters':<16} {network.parameter_count:,}")
+        click.echo(f"  {'symbols':<17} {''.join(vocabulary.symbols)!r}")
+    click.echo(f"  {'parameters':<17} {network.parameter_count:,}")
     for name, p in network.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
 

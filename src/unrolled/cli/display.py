@@ -70,10 +70,12 @@ class Display(Listener):
             f"of single symbols {facts.unigram_entropy:.4f} nats, of bigrams {losses(facts.bigram_entropy, self.unit)}",
         )
         spec = net.spec
+        equal = isinstance(spec.hidden_size, int)
+        units = f"{spec.num_layers} x {spec.hidden_size}" if equal else " and ".join(map(str, spec.widths))
         embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else "one-hot input"
         self._print(
             "network",
-            f"{spec.cell}, {spec.num_layers} x {spec.hidden_size} hidden units, {embedding}, "
+            f"{spec.cell}, {units} hidden units, {embedding}, "
             f"{net.parameter_count:,} parameters, {net.recurrent.backend} backend",
         )
         limit = f" or {options.minutes:g} minutes" if options.minutes else ""

@@ -1,0 +1,72 @@
+"""How `unrolled check` looks: a table that grows, failures in full, and one last line."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from ..gradcheck.suite import Outcome
+
+COLUMNS = ("passed", "failed", "unsupported")
+
+
+class Tally:
+    """Counts proofs by cell while they come in."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.rows: dict[str, Counter[str]] = {}
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.reasons: dict[str, Counter[str]] = {}
+        self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        if self.live:
+            self.live.start()
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an outcome; say what failed at once."""
+        if self.rows and outcome.cell not in self.rows and not self.live:
+            self._print(list(self.rows)[-1])
+        row = self.rows.setdefault(outcome.cell, Counter())
+        row.update(proof.verdict for proof in outcome.report)
+        self.seconds[outcome.cell] += outcome.seconds
+        for proof in outcome.report.unsupported:
+            cells = self.reasons.setdefault(proof.detail.replace(outcome.cell, "CELL"), Counter())
+            cells[outcome.cell] += 1
+        for proof in outcome.report.failed:
+            self.console.print(f"{proof}\n             with: {outcome.what}, {outcome.backend}", soft_wrap=True)
+        if self.live:
+            self.live.update(self._table(f"{outcome.cell}, {outcome.what}, {outcome.backend}"))
+
+    def _print(self, cell: str) -> None:
+        counts = "  ".join(f"{self.rows[cell][name]:>6,} {name}" for name in COLUMNS)
+        self.console.print(f"{cell:<26} {counts}  {self.seconds[cell]:>6.1f} s", soft_wrap=True)
+
+    def _table(self, now: str) -> Table:
+        table = Table(box=None, caption=now, caption_justify="left")
+        for name in ("cell", *COLUMNS, "seconds"):
+            table.add_column(name, justify="left" if name == "cell" else "right")
+        for cell, row in self.rows.items():
+            numbers = [f"{row[name]:,}" for name in COLUMNS]
+            table.add_row(cell, *numbers, f"{self.seconds[cell]:.1f}", style="red" if row["failed"] else "")
+        return table
+
+    def close(self) -> None:
+        """Leave the table as it is."""
+        if self.live:
+            self.live.update(self._table(""))
+            self.live.stop()
+        elif self.rows:
+            self._print(list(self.rows)[-1])
+
+    def finish(self) -> int:
+        """Print why some was not tried and the last line; return the exit status."""
+        self.close()
+        for reason, cells in sorted(self.reasons.items()):
+            where = f" (CELL: {', '.join(cells)})" if "CELL" in reason else ""
+            self.console.print(f"unsupported {cells.total():>5,} x  {reason}{where}", soft_wrap=True)
+        total = sum(self.rows.values(), Counter[str]())
+        self.console.print(", ".join(f"{total[name]} {name}" for name in COLUMNS), soft_wrap=True)
+        return 1 if total["failed"] or not total["passed"] else 0

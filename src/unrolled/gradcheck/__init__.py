@@ -1,0 +1,152 @@
+"""The proofs, as functions anyone can call: `check_cell` for a cell, `check_network` for a network.
+
+- *Contract*: a cell's functions take and give what the scan expects, and change no argument.
+- *Complex step* (Squire & Trapp 1998): f'(x) v = Im f(x + i h v) / h, without the cancellation of finite differences,
+  so h can be 1e-30 and the derivative is exact to rounding. NumPy orders complex numbers by their real part first, so
+  `where` and `maximum` take the branch of the real number: exact too, unless a unit sits right on its kink.
+- *Central differences*, which need no complex arithmetic and know nothing of analytic functions.
+- *Projection*: at real sizes, in the network's own precision and on its own backend, <gradient, v> for random v.
+- *Laws* that hold for any recurrence: linear in dy, nothing from nothing, chunks and steps equal the whole, rows of a
+  batch do not touch each other, masked steps do nothing, the same again, arguments are not changed.
+
+(PyTorch's numbers, every backend against the reference and golden values are tests of this project.)
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from ..cells import Cell
+from ..recurrent import Recurrent, find_cell
+from .contract import contract
+from .derivatives import away_from_zero, derivatives, kept_case, project, prove_recurrent, random_inputs, recurrent_case
+from .language import LossNetwork, prove_loss
+from .laws import laws
+from .report import Proof, Report
+from .sizes import B, H, I, T
+
+__all__ = ["LossNetwork", "Proof", "Report", "check_cell", "check_derivatives", "check_network"]
+
+
+def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
+    """Prove a cell: its contract, every derivative at one layer, with and without bias, and the laws.
+
+    One step comes first: what is wrong at a gate is wrong there alone, and named. Then seven steps, entry by entry.
+    Rows of different lengths and kept units (zoneout) are tried along random directions, two for each gate's rows.
+
+    Parameters
+    ----------
+    cell : str or Cell
+        A name, or a cell of your own.
+    seed : int
+        Of the random contents.
+
+    Returns
+    -------
+    Report
+        If the contract is broken, the report ends there.
+
+    Raises
+    ------
+    UnrolledError
+        If no cell has that name.
+
+    Examples
+    --------
+    >>> import unrolled as ur
+    >>> report = ur.check_cell("lstm")
+    >>> report.passed
+    True
+    >>> report[1].name, report[1].subject, report[1].value < 1e-12
+    ('complex step', 'weight_ih_l0, lstm, one step', True)
+    """
+    cell = find_cell(cell)
+    kept = contract(cell, np.random.default_rng(seed))
+    proofs = [kept]
+    if kept.passed:
+        one = Recurrent(cell, I, H, dtype="float64", backend="reference")
+        proofs += check_derivatives(one, steps=1, seed=seed).proofs
+        for bias in (True, False):
+            net = Recurrent(cell, I, H, bias=bias, dtype="float64", backend="reference")
+            rng, label = np.random.default_rng(seed), f"{cell.name}, bias={bias}"
+            proofs += prove_recurrent(net, rng, label, full=True)
+            proofs += laws(net, rng, label)
+        case = kept_case(net, np.random.default_rng(seed))
+        proofs += derivatives(case, f"{cell.name}, kept units", np.random.default_rng(seed), full=False)
+    return Report(tuple(proofs))
+
+
+def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
+    """Prove a network as it is: its layers, options, parameters, precision and backend.
+
+    Derivatives of a float64 copy are compared with complex steps along random directions, two for each gate's rows. The
+    network itself, in its own precision and on its own backend, has to agree at T = 20, B = 8 through random
+    projections, and to obey the laws. Parameters that are all zeros, as fresh biases may be, are tried at random
+    values: zeros can put a unit right on its kink. For a language network the value is its loss; its recurrent stack is
+    proven by itself as well.
+
+    Parameters
+    ----------
+    net : Recurrent, Network, or anything that is a LossNetwork
+        It is not changed.
+    seed : int
+        Of the random inputs.
+
+    Returns
+    -------
+    Report
+
+    Examples
+    --------
+    >>> import unrolled as ur
+    >>> report = ur.check_network(ur.GRU(4, 5, num_layers=2, bidirectional=True))
+    >>> print(str(report).splitlines()[-1])
+    100 passed, 0 failed, 2 unsupported
+    >>> print(report.unsupported[0].detail)
+    the reverse direction needs the whole sequence
+    """
+    rng = np.random.default_rng(seed)
+    net = net.with_params(away_from_zero(net.params, rng))
+    wide = {name: p.astype(np.float64) for name, p in net.params.items()}
+    twin = net.with_params(wide, "reference")
+    if isinstance(net, Recurrent):
+        assert isinstance(twin, Recurrent)
+        derivatives = prove_recurrent(twin, rng, f"{net.cell.name}, L={net.num_layers}", full=False)
+        return Report((*derivatives, *project(net, twin, rng), *laws(net, rng, f"{net.cell.name}, {net.dtype}")))
+    proofs = [*prove_loss(net, cast(LossNetwork, twin), rng)]
+    stack = getattr(net, "recurrent", None)
+    if isinstance(stack, Recurrent):
+        proofs += check_network(stack, seed=seed).proofs
+    return Report(tuple(proofs))
+
+
+def check_derivatives(net: Recurrent, *, steps: int = T, seed: int = 0) -> Report:
+    """Compare every gradient of a stack with complex steps and central differences along random directions, in float64.
+
+    Parameters
+    ----------
+    net : Recurrent
+        Its derivatives are tried with two random directions for each gate's rows; `check_network` does more.
+    steps : int
+        T. With a single step an error stays at the gate it was made at; with more, earlier steps see it too.
+    seed : int
+        Of the random inputs.
+
+    Returns
+    -------
+    Report
+
+    Examples
+    --------
+    >>> import unrolled as ur
+    >>> print(str(check_derivatives(ur.LSTM(4, 5))).splitlines()[-1])
+    14 passed, 0 failed, 0 unsupported
+    """
+    rng = np.random.default_rng(seed)
+    params = away_from_zero(net.params, rng)
+    twin = net.with_params({name: p.astype(np.float64) for name, p in params.items()}, "reference")
+    x, state = random_inputs(twin, steps, B, rng)
+    label = f"{net.cell.name}{', one step' * (steps == 1)}"
+    return Report(tuple(derivatives(recurrent_case(twin, x, state, None, rng), label, rng, full=False)))

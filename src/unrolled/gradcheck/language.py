@@ -1,0 +1,102 @@
+"""The loss of a network of tokens: its gradient, and what holds for a mean over all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from ..recurrent import part_masks
+from ..scan import Array
+from .derivatives import Case, derivatives, draw, like_state, named_state, projections, round_params
+from .laws import Arrays, changed, law, outputs
+from .report import Proof
+from .sizes import EXACT, B, T
+
+
+class LossNetwork(Protocol):
+    """What `check_network` needs of a network that maps tokens to a loss; `unrolled.Network` is one."""
+
+    params: dict[str, Array]
+    spec: Any
+    """Anything with `vocabulary_size`."""
+
+    def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
+        """Return the same network on other arrays, complex ones too."""
+
+    def zero_state(self, batch: int) -> Any:
+        """State of zeros."""
+
+    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> Any:
+        """Dropout masks of one pass, or None."""
+
+    def loss(self, x: Any, y: Any, state: Any = None, *, masks: Any = None) -> tuple[Any, Any]:
+        """Mean loss of tokens (T, B), complex if the parameters are, and the final state."""
+
+    def loss_and_gradients(self, x: Any, y: Any, state: Any = None, *, masks: Any = None) -> tuple[Any, Any, Any]:
+        """As `loss`, with the gradient of every parameter in between."""
+
+
+def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) -> Iterator[Proof]:
+    """The loss of a network of tokens with respect to every parameter, in float64 and in its own precision."""
+    stack = getattr(net, "recurrent", None)
+    cell = getattr(stack, "cell", None)
+    layers = getattr(stack, "num_layers", 1)
+    for steps, batch in ((T, B), (20, 8)):
+        x, y = rng.integers(0, net.spec.vocabulary_size, (2, steps, batch))
+        masks = net.draw_masks(steps, batch, rng)
+        zero = twin.zero_state(batch)
+        state: Any = like_state(zero, [draw(rng, f.shape) for f in named_state(zero).values()])
+        if getattr(stack, "learn_state", False):
+            state = None  # the network's own, which has a gradient then
+
+        def value(
+            params: Mapping[str, Array], x: Array = x, y: Array = y, state: Any = state, masks: Any = masks
+        ) -> Any:
+            return twin.with_params(params).loss(x, y, state, masks=masks)[0]
+
+        grads = twin.loss_and_gradients(x, y, state, masks=masks)[1]
+        exact = Case(twin.params, value, grads, cell)
+        if (steps, batch) == (T, B):
+            yield from derivatives(exact, "loss", rng, full=False)
+            yield from _loss_laws(twin, x, y, state, masks)
+            continue
+        dtype = np.result_type(*net.params.values())
+        eps = float(np.finfo(dtype).eps)
+        start = None if state is None else like_state(state, [f.astype(dtype) for f in named_state(state).values()])
+        own = net.loss_and_gradients(x, y, start, masks=masks)[1]
+        moved = twin.with_params(round_params(twin.params, eps, rng)).loss_and_gradients(x, y, state, masks=masks)[1]
+        ours = Case(net.params, value, own, cell)
+        yield from projections(ours, exact, moved, eps, layers, f"loss, {dtype}", rng)
+
+
+def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> Iterator[Proof]:
+    """What holds for a loss that is a mean over all targets."""
+
+    def run(rows: Sequence[int]) -> Arrays:
+        s = None if state is None else changed(state, lambda f: f[:, rows])
+        part = part_masks(masks, rows=rows)
+        loss, grads, final = net.loss_and_gradients(x[:, rows], y[:, rows], s, masks=part)
+        return {"loss": np.array(loss)} | outputs(None, final) | {f"d{name}": g for name, g in grads.items()}
+
+    states = {} if state is None else named_state(state)
+    inputs = {"x": x, "y": y} | states | {f"mask {name}": m for name, m in (masks or {}).items()} | net.params
+    before = {name: a.copy() for name, a in inputs.items()}
+    whole = run([0, 1, 2])
+    yield law("the same again", "a second pass gives the same bits, loss", run([0, 1, 2]), whole, 0.0)
+    order, ours, theirs = [2, 0, 1], {}, {}
+    first, second = run(order[:2]), run(order[2:])
+    for name, a in whole.items():
+        if name.startswith("state."):
+            ours[name], theirs[name] = np.concatenate([first[name], second[name]], axis=1), a[:, order]
+        else:
+            ours[name], theirs[name] = (2 * first[name] + second[name]) / 3, a
+    yield law("rows", "permuting and parting rows does so to results, loss", ours, theirs, EXACT)
+    cut, total, s = 4, 0.0, state
+    for part in (slice(cut), slice(cut, None)):
+        nats, s = net.loss(x[part], y[part], s, masks=part_masks(masks, part))
+        total += nats * len(x[part]) / len(x)
+    ours = {"loss": np.array(total)} | outputs(None, s)
+    yield law("chunks", "two forward equal one, loss", ours, {name: whole[name] for name in ours}, EXACT)
+    yield law("arguments", "loss and gradients change none, loss", inputs, before, 0.0)

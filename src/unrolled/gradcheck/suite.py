@@ -1,0 +1,155 @@
+"""All proofs of all there is: every cell, every option by itself and in seeded pairs, every backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..catalogue import LANGUAGE, STACK, build, build_language
+from ..cells import CELLS, Cell
+from ..errors import UnrolledError
+from ..recurrent import find_cell
+from . import check_cell, check_derivatives, check_network
+from .contract import contract
+from .laws import laws
+from .report import Report, unsupported
+
+PAIRS = 12
+"""Pairs of options tried with each cell; which ones, the seed says."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The proofs of one cell with one choice of options on one backend."""
+
+    cell: str
+    what: str
+    backend: str
+    report: Report
+    seconds: float
+
+
+def check_all(cell: str | None = None, *, quick: bool = False, seed: int = 0) -> Iterator[Outcome]:
+    """Prove every cell, option and backend, or one cell with all of them.
+
+    Parameters
+    ----------
+    cell : str, optional
+        Only this cell.
+    quick : bool
+        Each cell's contract, one step of derivatives and the laws; each option with one cell, by turns.
+    seed : int
+        Of the contents, and of the pairs of options.
+
+    Yields
+    ------
+    Outcome
+        As soon as it is there.
+
+    Raises
+    ------
+    UnrolledError
+        If no cell has that name.
+
+    Examples
+    --------
+    >>> outcomes = list(check_all("rnn_tanh", quick=True))
+    >>> sum(len(outcome.report.failed) for outcome in outcomes)
+    0
+    """
+    cells = list(CELLS.values()) if cell is None else [find_cell(cell)]
+    turns = {name: _turn(n, options, cells) for n, (name, options) in enumerate(STACK.items())}
+    turns |= {name: cells[n % len(cells)] for n, name in enumerate(LANGUAGE)}
+    for one in cells:
+        yield from _quick_cell(one, seed) if quick else _full_cell(one, seed)
+        for name, options in (STACK | LANGUAGE).items():
+            if quick and turns[name] is one:
+                yield _one(one, name, options, "auto", seed)
+
+
+def _turn(n: int, options: Mapping[str, Any], cells: list[Cell]) -> Cell:
+    """Return the cell whose turn it is to stand for an option; one that refuses it passes."""
+    for cell in cells[n % len(cells) :] + cells[: n % len(cells)]:
+        with suppress(UnrolledError):
+            build(cell, dict(options))
+            return cell
+    return cells[0]
+
+
+def _timed(cell: Cell, what: str, backend: str, prove: Callable[[], Report]) -> Outcome:
+    """Run proofs; what is refused is unsupported, with the reason."""
+    start = time.perf_counter()
+    try:
+        report = prove()
+    except UnrolledError as refusal:
+        report = Report((unsupported("option", f"{what}, {cell.name}", str(refusal)),))
+    return Outcome(cell.name, what, backend, report, time.perf_counter() - start)
+
+
+def _one(cell: Cell, name: str, options: Mapping[str, Any], backend: str, seed: int) -> Outcome:
+    """One choice of options."""
+    language = any(part in LANGUAGE for part in name.split(" + "))
+    make: Any = build_language if language else build
+    return _timed(cell, name, backend, lambda: check_network(make(cell, dict(options), backend), seed=seed))
+
+
+def _quick_cell(cell: Cell, seed: int) -> Iterator[Outcome]:
+    def prove() -> Report:
+        rng = np.random.default_rng(seed)
+        kept = contract(cell, rng)
+        if not kept.passed:
+            return Report((kept,))
+        derivatives = check_derivatives(build(cell, {}, "reference"), steps=1, seed=seed)
+        return Report((kept, *derivatives, *laws(build(cell, {}), rng, cell.name)))
+
+    yield _timed(cell, "the cell itself", "auto", prove)
+
+
+def _full_cell(cell: Cell, seed: int) -> Iterator[Outcome]:
+    yield _timed(cell, "the cell itself", "reference", lambda: check_cell(cell, seed=seed))
+    choices: dict[str, Mapping[str, Any]] = {**STACK, **LANGUAGE, **pairs(cell, seed)}
+    for name, options in choices.items():
+        yield _one(cell, name, options, "reference", seed)
+    if "cpu" not in backends.BACKENDS or (why := backends.reason(cell)):
+        why = backends.reason(cell) or ""
+        yield _timed(cell, "everything", "cpu", lambda: Report((unsupported("backend", f"cpu, {cell.name}", why),)))
+        return
+    for name, options in choices.items():
+        yield _one(cell, name, options, "cpu", seed)
+
+
+def pairs(cell: Cell, seed: int) -> dict[str, dict[str, Any]]:
+    """Pairs of options that do not speak of the same thing, drawn by the seed and the cell's name.
+
+    Examples
+    --------
+    >>> len(pairs(CELLS["lstm"], 0)) == PAIRS
+    True
+    """
+    rng = np.random.default_rng([seed, *cell.name.encode()])
+    names = list(STACK)
+    found: dict[str, dict[str, Any]] = {}
+    while len(found) < PAIRS:
+        a, b = (names[int(n)] for n in sorted(rng.choice(len(names), 2, replace=False)))
+        if not (STACK[a].keys() - {"num_layers"}) & STACK[b].keys() and not _layers_differ(STACK[a], STACK[b]):
+            found[f"{a} + {b}"] = {**STACK[a], **STACK[b], **_layers(STACK[a], STACK[b])}
+    return found
+
+
+def _layers(*options: Mapping[str, Any]) -> dict[str, int]:
+    """The larger of two numbers of layers."""
+    counts = [o["num_layers"] for o in options if "num_layers" in o]
+    return {"num_layers": max(counts)} if counts else {}
+
+
+def _layers_differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether one names a width per layer, and the other another number of layers."""
+    widths = [o["hidden_size"] for o in (a, b) if "hidden_size" in o]
+    counts = _layers(a, b)
+    return bool(widths and counts and len(widths[0]) != counts["num_layers"])

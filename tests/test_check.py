@@ -1,0 +1,113 @@
+"""`unrolled check`: what it proves, how it says what is wrong, and its exit status; `unrolled info --cells`."""
+
+import re
+import time
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+import unrolled as ur
+from unrolled import catalogue
+from unrolled.cells import CELLS
+from unrolled.cli import cli
+from unrolled.gradcheck import suite
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result.return_value, result.output
+
+
+def test_quick_proves_every_cell_and_every_option_in_more_than_three_hundred_proofs_in_time(monkeypatch):
+    outcomes = []
+
+    def spied(*args, **kw):
+        for outcome in check_all(*args, **kw):
+            outcomes.append(outcome)
+            yield outcome
+
+    check_all = suite.check_all
+    monkeypatch.setattr(suite, "check_all", spied)
+    start = time.process_time()  # of this process: other work on the machine is not ours
+    status, output = run("check", "--quick")
+    assert time.process_time() - start < 20
+    assert status == 0
+    passed, failed = map(int, re.fullmatch(r"(\d+) passed, (\d+) failed, \d+ unsupported", last(output)).groups())
+    assert (passed > 300, failed) == (True, 0)
+    assert all(re.search(rf"^{name} ", output, re.M) for name in CELLS)
+    assert {outcome.cell for outcome in outcomes} == set(CELLS)
+    assert {outcome.what for outcome in outcomes} == {"the cell itself", *catalogue.STACK, *catalogue.LANGUAGE}
+    assert all(any(proof.passed for proof in outcome.report) for outcome in outcomes)
+
+
+def last(output):
+    return output.rstrip().splitlines()[-1]
+
+
+def test_one_cell_with_all_options_pairs_and_backends(monkeypatch):
+    monkeypatch.setattr(suite, "PAIRS", 3)
+    outcomes = list(suite.check_all("indrnn"))
+    assert not [proof for outcome in outcomes for proof in outcome.report.failed]
+    whats = {outcome.what for outcome in outcomes}
+    assert whats >= {*catalogue.STACK, *catalogue.LANGUAGE, *suite.pairs(CELLS["indrnn"], 0)}
+    refusals = {o.what: o.report[0].detail for o in outcomes if all(p.verdict == "unsupported" for p in o.report)}
+    assert refusals["zoneout of the cell"] == "zoneout_cell keeps old values of c; indrnn has no c, use zoneout"
+    backends = {outcome.backend for outcome in outcomes}
+    assert backends == {"reference", "cpu"}  # without the engine, one outcome says so
+
+
+@pytest.mark.slow
+def test_everything_holds():
+    status, output = run("check")
+    assert status == 0, output
+    assert ", 0 failed, " in last(output)
+
+
+def test_a_wrong_derivative_is_named_by_gate_and_parameter_with_both_numbers(monkeypatch):
+    right = CELLS["lstm"].stages[0]
+
+    def backward(*args, **kw):
+        b = right.backward(*args, **kw)
+        da = (b.ax[0], -b.ax[1], *b.ax[2:])  # the forget gate's sign
+        return b._replace(ax=da, ah=da)
+
+    monkeypatch.setattr(suite, "STACK", {})
+    monkeypatch.setattr(suite, "LANGUAGE", {})
+    monkeypatch.setitem(CELLS, "lstm", replace(CELLS["lstm"], stages=(replace(right, backward=backward),)))
+    status, output = run("check", "--cell", "lstm", "--quick")
+    assert status == 1
+    found = re.search(r"bias_ih_l0, rows of f: backward (\S+), complex step (\S+)$", output, re.M)
+    ours, theirs = map(float, found.groups())
+    assert ours == pytest.approx(-theirs, rel=1e-6)
+    assert int(re.search(r", (\d+) failed, ", last(output)).group(1)) > 0
+
+
+def test_an_unknown_cell_is_one_line():
+    with pytest.raises(ur.UnrolledError, match="did you mean 'mgu'"):
+        run("check", "--cell", "mgv")
+
+
+def test_pairs_are_seeded_and_do_not_contradict_themselves():
+    cell = CELLS["lstm"]
+    assert suite.pairs(cell, 0) == suite.pairs(cell, 0) != suite.pairs(cell, 1)
+    for seed in range(20):
+        for name, options in suite.pairs(cell, seed).items():
+            for part in name.split(" + "):
+                for key, value in catalogue.STACK[part].items():
+                    assert options[key] == value or key == "num_layers"
+
+
+def test_info_lists_every_cell_with_paper_parameters_backend_and_what_it_refuses():
+    _, output = run("info", "--cells")
+    parts = re.split(r"^(?=\S)", output, flags=re.M)[1:]
+    assert [part.split("\n")[0] for part in parts] == list(CELLS)
+    for part, cell in zip(parts, CELLS.values(), strict=True):
+        lines = dict(line.split(None, 1) for line in part.splitlines()[1:])
+        assert list(lines) == ["paper", "parameters", "tape", "backend", "refuses"]
+        assert lines["paper"] == cell.paper
+    coupled = parts[list(CELLS).index("lstm_coupled")]
+    assert "weight_ih (3H x I), weight_hh (3H x H), bias_ih (3H), bias_hh (3H)\n" in coupled
+    assert "the engine has no kernels for the cell 'lstm_use_gate'" in output or "engine was not built" in output
