@@ -250,8 +250,3 @@ def test_the_loss_is_drawn():
     drawn.train()
     (line,) = drawn.plot_loss().get_lines()
     assert line.get_ydata().tolist() == drawn.loss_history
-
-
-def test_the_rung_is_under_200_lines():
-    with open(solver.__file__, encoding="utf-8") as file:
-        assert len(file.readlines()) < 200
