@@ -8,8 +8,9 @@ import pytest
 
 import unrolled as ur
 from unrolled.errors import UnrolledError
-from unrolled.ladder import convert, layers, plain, solver
+from unrolled.ladder import convert, gates, layers, plain, solver
 from unrolled.ladder.convert import library_names, network_of, rnn_of, stack_of
+from unrolled.ladder.gates import UseGateLayer, draw_gates, gates_of
 from unrolled.ladder.layers import LSTMLayer, OutputLayer, RNNLayer, Stack, WordModel
 from unrolled.ladder.numerical import numerical_gradient
 from unrolled.ladder.solver import RNN
@@ -85,6 +86,7 @@ def stacks():
     top = OutputLayer(H2, W, rng)
     yield "lstm", Stack([LSTMLayer(V, H, rng), LSTMLayer(H, H2, rng)], top)
     yield "peephole", Stack([LSTMLayer(V, H, rng, peephole=True), LSTMLayer(H, H2, rng, peephole=True)], top)
+    yield "use gate", Stack([UseGateLayer(V, H, rng), UseGateLayer(H, H2, rng)], top)
     yield "rnn", Stack([RNNLayer(V, H, rng), RNNLayer(H, H2, rng)], top)
 
 
@@ -178,6 +180,39 @@ def test_the_library_equals_the_engine_over_ten_updates(name):
     assert max(error(nets[1].params[k], w) for k, w in nets[0].params.items()) < TOL
 
 
+def test_gates_in_both_vocabularies_are_the_layers_own():
+    rng = np.random.default_rng(9)
+    layer = LSTMLayer(V, H, rng)
+    hlist, _ = layer.forward(symbols(V, T, B), (rng.standard_normal((B, H)), rng.standard_normal((B, H))))
+    found = gates_of(layer)
+    c = np.stack([new[1] for _, _, new, _ in layer.tape])
+    assert error(found["use o tanh(c)"], np.stack(hlist)) == 0
+    assert error(found["cell c"], c) == 0
+    assert error(found["output o"] * np.tanh(c), np.stack(hlist)) < TOL
+    assert error(found["remember f c + i g"], c) < TOL
+    assert error(found["forget f c"][1:], found["forget f"][1:] * c[:-1]) < TOL
+    assert error(found["learn i g"] + found["forget f c"], c) < TOL
+
+
+def test_gates_are_drawn_over_a_sentence():
+    matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    matplotlib.use("Agg")
+    layer = UseGateLayer(V, H, np.random.default_rng(0))
+    layer.forward(symbols(V, T, B))
+    figure = draw_gates(layer, "a truth", row=1, units=H2)
+    panels = {panel.get_title(): panel for panel in figure.axes if panel.get_title()}
+    assert panels.keys() == gates_of(layer).keys()
+    for name, panel in panels.items():
+        drawn = panel.get_images()[0].get_array()
+        assert drawn.shape == (H2, T)
+        rows = {tuple(values) for values in gates_of(layer)[name][:, 1].T}
+        assert all(tuple(values) in rows for values in drawn)
+        assert [label.get_text() for label in panel.get_xticklabels()] == list("a truth")
+    matplotlib.pyplot.close(figure)
+    with pytest.raises(ValueError, match=r"len\(text\) is 5; it must be the number of steps, 7"):
+        draw_gates(layer, "a tru")
+
+
 def test_plain_runs_as_a_file_without_numpy_and_learns_its_sentence():
     run = subprocess.run([sys.executable, "-S", "-I", plain.__file__], capture_output=True, text=True, check=True)
     *log, last = run.stdout.strip().splitlines()
@@ -232,6 +267,6 @@ def test_layers_say_what_is_wrong():
 
 
 def test_each_rung_is_under_200_lines():
-    for module in (plain, layers, solver, convert):
+    for module in (plain, layers, solver, convert, gates):
         with open(module.__file__, encoding="utf-8") as file:
             assert len(file.readlines()) < 200
