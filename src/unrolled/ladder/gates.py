@@ -83,7 +83,7 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     row : int
         Which row of the batch.
     units : int
-        How many units are shown, those whose cell changes most, in the order of when it is largest.
+        How many units are shown: those whose tanh(c) moves most from step to step, in the order of when it is largest.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     found = {name: values[:, row].T for name, values in gates_of(layer).items()}  # (H, T)
     c = found["cell c"]
     check(len(text) == c.shape[1], "len(text)", len(text), f"the number of steps, {c.shape[1]}")
-    shown = np.argsort(-np.ptp(c, axis=1))[:units]
+    shown = np.argsort(-np.abs(np.diff(np.tanh(c), axis=1)).sum(axis=1))[:units]
     shown = shown[np.argsort(np.abs(c[shown]).argmax(axis=1))]
     figure, axes = pyplot.subplots(4, 2, figsize=(4 + 0.2 * len(text), 8), layout="constrained", sharex=True)
     for n, (name, values) in enumerate(found.items()):
