@@ -1,0 +1,180 @@
+"""Every mistake of docs/ladder/mistakes.md, planted as it stands there: the loss still falls, the named check fails."""
+
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unrolled.ladder import layers, plain, solver
+from unrolled.ladder.numerical import numerical_gradient
+
+PAGE = (Path(__file__).parents[2] / "docs/ladder/mistakes.md").read_text(encoding="utf-8")
+RUNGS = {"plain.py": plain, "layers.py": layers, "solver.py": solver}
+T, B, V, D, H = 7, 3, 6, 4, 5
+FIVE_POINT = 1e-8  # rounding 1e-16 / step 1e-3 = 1e-13, curvature step^4 = 1e-12, of values some hundred times larger
+TOL = 1e-12  # sums in another order
+
+
+def symbols(*shape, seed=1):
+    return np.random.default_rng(seed).integers(0, V, shape)
+
+
+def close(got, want, tolerance):
+    got, want = np.asarray(got), np.asarray(want)
+    return bool(np.abs(got - want).max() <= tolerance * np.abs(want).max())
+
+
+# --- models of each rung: weights to change, and loss and gradients of them -------------------------------------------
+
+
+def of_plain(rung):
+    model = rung.LSTM_RNN(0.1, V, H, V)
+    x, y, (h, c) = symbols(T).tolist(), symbols(T, seed=2).tolist(), np.random.default_rng(3).normal(size=(2, H))
+    return model.params, lambda: model.gradients(x, y, list(h), list(c))[:2]
+
+
+def of_layers(rung):
+    rng = np.random.default_rng(0)
+    stack = rung.Stack([rung.LSTMLayer(V, H, rng), rung.LSTMLayer(H, D, rng)], rung.OutputLayer(D, V, rng))
+    params = {f"{n} {name}": w for n, own in enumerate(stack.params) for name, w in own.items()}
+
+    def run():
+        loss, grads, _ = stack.gradients(symbols(T, B), symbols(T, B, seed=2))
+        return loss, {f"{n} {name}": g for n, own in enumerate(grads) for name, g in own.items()}
+
+    return params, run
+
+
+def of_solver(rung):
+    model = rung.RNN(V, "abcdef", D, H)
+    return model.params, lambda: model.gradients(symbols(T, B), symbols(T, B, seed=2))[:2]
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------
+
+
+def gradients_are_what_five_points_say(rung):
+    make = of_plain if hasattr(rung, "LSTM_RNN") else of_layers if hasattr(rung, "Stack") else of_solver
+    params, run = make(rung)
+    for name, grad in run()[1].items():
+        w, was = params[name], np.array(params[name])
+
+        def loss_of(values, w=w):
+            w[:] = values.tolist() if isinstance(w, list) else values
+            return run()[0]
+
+        found = numerical_gradient(loss_of, was)
+        loss_of(was)
+        if not close(grad, found, FIVE_POINT):
+            return False
+    return True
+
+
+def windows_equal_one_long_pass(rung):
+    data, model = symbols(B * 4 * T + 1), rung.RNN(V, "abcdef", D, H)
+    short = rung.Solver(data, model, seq_length=T, batch_size=B, lr=0, num_iters=4, print_every=0)
+    short.train()
+    rows = data[:-1].reshape(B, -1), data[1:].reshape(B, -1)
+    alone = [model.gradients(x[:, None], y[:, None])[0] for x, y in zip(*rows, strict=True)]
+    return close(np.mean(short.loss_history), np.mean(alone), TOL)
+
+
+def a_rate_of_zero_moves_nothing(rung):
+    for rule in rung.RULES:
+        model = rung.RNN(V, "abcdef", D, H)
+        options = {"batch_size": B, "update_rule": rule, "print_every": 0, "lr_decay": 0, "decay_every": 2}
+        decayed = rung.Solver(symbols(200), model, seq_length=T, num_iters=2, **options)
+        decayed.train()
+        was = {name: w.copy() for name, w in model.params.items()}
+        decayed.train()
+        if not all(np.array_equal(was[name], w) for name, w in model.params.items()):
+            return False
+    return True
+
+
+def adam_divides_a_steady_gradient_by_itself(rung):
+    g, moments = np.array([3.0, -0.2, 0.01]), [0, 0]
+    # eps = 1e-8 beside 0.01 is 1e-6
+    return all(close(rung.direction("adam", g, moments, n), np.sign(g), 2e-6) for n in range(1, 30))
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (
+        gradients_are_what_five_points_say,
+        windows_equal_one_long_pass,
+        a_rate_of_zero_moves_nothing,
+        adam_divides_a_steady_gradient_by_itself,
+    )
+}
+
+
+# --- planting ---------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    title: (RUNGS[rung], diff, check)
+    for title, rung, diff, check in re.findall(
+        r"^## (.*?)\n.*?^Planted in \[`(.*?)`\].*?^```diff\n(.*?)^```\n\nCaught by `(\w+)`", PAGE, re.S | re.M
+    )
+}
+
+
+def plant(rung, diff):
+    """The rung's module with the lines of a diff in the place of its own."""
+    marked = [(line[0], line[1:]) for line in diff.splitlines(keepends=True)]
+    right, wrong = ("".join(text for mark, text in marked if mark != other) for other in "+-")
+    source = Path(rung.__file__).read_text(encoding="utf-8")
+    assert source.count(right) == 1, f"{rung.__name__} does not have these lines once:\n{right}"
+    module = types.ModuleType(f"{rung.__name__}_planted")
+    module.__package__ = rung.__package__
+    sys.modules[module.__name__] = module  # dataclasses look there
+    try:
+        exec(compile(source.replace(right, wrong), rung.__file__, "exec"), module.__dict__)
+    finally:
+        del sys.modules[module.__name__]
+    return module
+
+
+TEXT = [0, 1, 2, 1, 3, 4, 3, 5] * 40
+
+
+def losses_of_training(rung):
+    """Losses of a short training on a text of eight symbols again and again."""
+    if hasattr(rung, "LSTM_RNN"):
+        return rung.LSTM_RNN(0.5, V, H, V).train(60, TEXT[:-1], TEXT[1:])
+    if hasattr(rung, "Stack"):
+        rng, losses = np.random.default_rng(0), []
+        stack = rung.Stack([rung.LSTMLayer(V, H, rng), rung.LSTMLayer(H, H, rng)], rung.OutputLayer(H, V, rng))
+        for _ in range(200):
+            loss, grads, _ = stack.gradients(np.array(TEXT)[:32, None], np.array(TEXT)[1:33, None])
+            stack.update(grads, 1.0)
+            losses.append(loss)
+        return losses
+    trained = rung.Solver(TEXT, rung.RNN(V, "abcdef", D, H), 10, B, 0.05, 60, "Adam", 0, 0.9, 10)
+    trained.train()
+    return trained.loss_history
+
+
+def test_the_page_has_all_seven():
+    assert len(MISTAKES) == PAGE.count("```diff") == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [("plain.py", next(iter(CHECKS))), ("layers.py", next(iter(CHECKS))), *(("solver.py", check) for check in CHECKS)],
+)
+def test_the_rungs_pass(name, check):
+    assert CHECKS[check](RUNGS[name])
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # of Adam's runaway moments
+@pytest.mark.parametrize("title", MISTAKES)
+def test_a_planted_mistake_is_caught_though_the_loss_falls(title):
+    rung, diff, check = MISTAKES[title]
+    planted = plant(rung, diff)
+    losses = losses_of_training(planted)
+    assert losses[-1] < 0.96 * losses[0]  # with Adam's mistake the steps soon become too small for more
+    assert not CHECKS[check](planted)
