@@ -8,6 +8,7 @@ PATH = Path(__file__).parents[2] / "docs/notebooks/ladder.ipynb"
 HOW = "pip install 'unrolled[notebook]'"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own libraries
 def test_the_notebook_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason=f"the extra `notebook` is not installed: {HOW}")

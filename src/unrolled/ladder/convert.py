@@ -52,14 +52,14 @@ def library_names(params: Grads | Sequence[Grads]) -> Grads:
     return {NAMES[name].format(n): w for n, layer in enumerate(layers) for name, w in layer.items()}
 
 
-def network_of(model: Stack | RNN, backend: str = "auto") -> Network:
-    """Rung 1 or 2 -> rung 3, the library in float64, on the reference or on the engine."""
+def network_of(model: Stack | RNN, backend: str = "auto", dtype: str = "float64") -> Network:
+    """Rung 1 or 2 -> rung 3, the library, on the reference or on the engine."""
     given = library_names(model.params)
     V, H = given["decoder.weight"].shape
     wide = given["recurrent.weight_ih_l0"].shape[0] > H
     cell = "lstm_peephole" if "recurrent.weight_peephole_l0" in given else "lstm" if wide else "rnn_tanh"
     width = given["embedding.weight"].shape[1] if "embedding.weight" in given else 0
     layers = sum("weight_hh" in name for name in given)
-    net = Network(Spec(V, cell, width, H, layers, dtype="float64"), backend=backend)
+    net = Network(Spec(V, cell, width, H, layers, dtype=dtype), backend=backend)
     net.load_params({name: given.get(name, np.zeros_like(p)) for name, p in net.params.items()})
     return net
