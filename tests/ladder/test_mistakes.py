@@ -30,35 +30,39 @@ def close(got, want, tolerance):
 # --- models of each rung: weights to change, and loss and gradients of them -------------------------------------------
 
 
-def of_plain(rung):
+def of_plain(rung, steps):
     model = rung.LSTM_RNN(0.1, V, H, V)
-    x, y, (h, c) = symbols(T).tolist(), symbols(T, seed=2).tolist(), np.random.default_rng(3).normal(size=(2, H))
+    x, y, (h, c) = (
+        symbols(steps).tolist(),
+        symbols(steps, seed=2).tolist(),
+        np.random.default_rng(3).normal(size=(2, H)),
+    )
     return model.params, lambda: model.gradients(x, y, list(h), list(c))[:2]
 
 
-def of_layers(rung):
+def of_layers(rung, steps):
     rng = np.random.default_rng(0)
     stack = rung.Stack([rung.LSTMLayer(V, H, rng), rung.LSTMLayer(H, D, rng)], rung.OutputLayer(D, V, rng))
     params = {f"{n} {name}": w for n, own in enumerate(stack.params) for name, w in own.items()}
 
     def run():
-        loss, grads, _ = stack.gradients(symbols(T, B), symbols(T, B, seed=2))
+        loss, grads, _ = stack.gradients(symbols(steps, B), symbols(steps, B, seed=2))
         return loss, {f"{n} {name}": g for n, own in enumerate(grads) for name, g in own.items()}
 
     return params, run
 
 
-def of_solver(rung):
+def of_solver(rung, steps):
     model = rung.RNN(V, "abcdef", D, H)
-    return model.params, lambda: model.gradients(symbols(T, B), symbols(T, B, seed=2))[:2]
+    return model.params, lambda: model.gradients(symbols(steps, B), symbols(steps, B, seed=2))[:2]
 
 
 # --- the checks -------------------------------------------------------------------------------------------------------
 
 
-def gradients_are_what_five_points_say(rung):
+def gradients_are_what_five_points_say(rung, steps=T):
     make = of_plain if hasattr(rung, "LSTM_RNN") else of_layers if hasattr(rung, "Stack") else of_solver
-    params, run = make(rung)
+    params, run = make(rung, steps)
     for name, grad in run()[1].items():
         w, was = params[name], np.array(params[name])
 
@@ -73,12 +77,12 @@ def gradients_are_what_five_points_say(rung):
     return True
 
 
-def windows_equal_one_long_pass(rung):
-    data, model = symbols(B * 4 * T + 1), rung.RNN(V, "abcdef", D, H)
-    short = rung.Solver(data, model, seq_length=T, batch_size=B, lr=0, num_iters=4, print_every=0)
+def windows_equal_one_long_pass(rung, rows=B):
+    data, model = symbols(rows * 4 * T + 1), rung.RNN(V, "abcdef", D, H)
+    short = rung.Solver(data, model, seq_length=T, batch_size=rows, lr=0, num_iters=4, print_every=0)
     short.train()
-    rows = data[:-1].reshape(B, -1), data[1:].reshape(B, -1)
-    alone = [model.gradients(x[:, None], y[:, None])[0] for x, y in zip(*rows, strict=True)]
+    texts = data[:-1].reshape(rows, -1), data[1:].reshape(rows, -1)
+    alone = [model.gradients(x[:, None], y[:, None])[0] for x, y in zip(*texts, strict=True)]
     return close(np.mean(short.loss_history), np.mean(alone), TOL)
 
 
@@ -95,10 +99,10 @@ def a_rate_of_zero_moves_nothing(rung):
     return True
 
 
-def adam_divides_a_steady_gradient_by_itself(rung):
+def adam_divides_a_steady_gradient_by_itself(rung, updates=30):
     g, moments = np.array([3.0, -0.2, 0.01]), [0, 0]
     # eps = 1e-8 beside 0.01 is 1e-6
-    return all(close(rung.direction("adam", g, moments, n), np.sign(g), 2e-6) for n in range(1, 30))
+    return all(close(rung.direction("adam", g, moments, n), np.sign(g), 2e-6) for n in range(1, updates + 1))
 
 
 CHECKS = {
@@ -178,3 +182,18 @@ def test_a_planted_mistake_is_caught_though_the_loss_falls(title):
     losses = losses_of_training(planted)
     assert losses[-1] < 0.96 * losses[0]  # with Adam's mistake the steps soon become too small for more
     assert not CHECKS[check](planted)
+
+
+@pytest.mark.parametrize(
+    ("title", "weaker"),
+    [
+        ("The gradient of the inputs in reversed time", {"steps": 1}),
+        ("The carried gradient left out", {"steps": 1}),
+        ("The last row's state copied to the whole batch", {"rows": 1}),
+        ("Adam correcting its stored moments", {"updates": 1}),
+    ],
+)
+def test_a_weaker_check_does_not_catch_it(title, weaker):
+    """One step, one row, one update: as the page says, they see nothing."""
+    rung, diff, check = MISTAKES[title]
+    assert CHECKS[check](plant(rung, diff), **weaker)

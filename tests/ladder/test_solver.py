@@ -1,5 +1,7 @@
 """Rung 2: its layer functions are what five points say, its rules the library's; it equals rung 1, and it learns."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -224,7 +226,8 @@ def test_samples_follow_the_probabilities():
     ("call", "said"),
     [
         (lambda: RNN(3, "abc", cell_type="gru"), "cell_type is 'gru'; it must be 'lstm' or 'vanilla'"),
-        (lambda: RNN(3, "abc", hidden_dim=0), "1 or more"),
+        (lambda: RNN(3, "abc", hidden_dim=0), "hidden_dim is 0; it must be a whole number, 1 or more"),
+        (lambda: Solver([0, 1] * 200, RNN(2, "ab"), decay_every=0), "decay_every is 0; it must be"),
         (lambda: RNN(3, "ab"), r"len\(idx_to_char\) is 2; it must be vocab_dim, 3"),
         (lambda: RNN(3, "abc").sample(3, 5), "seed_idx is 3; it must be from 0 to 2"),
         (lambda: Solver([0, 1] * 200, RNN(2, "ab"), update_rule="adamx"), "update_rule is 'adamx'; it must be one of"),
@@ -242,6 +245,12 @@ def test_samples_follow_the_probabilities():
 def test_the_solver_says_what_is_wrong(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_without_matplotlib_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ValueError, match=r"pip install 'unrolled\[plot\]'"):
+        Solver([0, 1] * 200, RNN(2, "ab")).plot_loss()
 
 
 def test_the_loss_is_drawn():

@@ -53,7 +53,14 @@ def library_names(params: Grads | Sequence[Grads]) -> Grads:
 
 
 def network_of(model: Stack | RNN, backend: str = "auto", dtype: str = "float64") -> Network:
-    """Rung 1 or 2 -> rung 3, the library, on the reference or on the engine."""
+    """Rung 1 or 2 -> rung 3, the library, on the reference or on the engine.
+
+    Examples
+    --------
+    >>> net = network_of(RNN(9, "abcdefghi", input_dim=4, hidden_dim=5), "reference")
+    >>> net.spec.embedding_size, net.spec.hidden_size, net.params["recurrent.bias_hh_l0"].any()
+    (4, 5, np.False_)
+    """
     given = library_names(model.params)
     V, H = given["decoder.weight"].shape
     wide = given["recurrent.weight_ih_l0"].shape[0] > H

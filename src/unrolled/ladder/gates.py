@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UnrolledError
 from ..scan import Array
 from .layers import Grads, LSTMLayer, State, draw
 from .plain import check
@@ -68,6 +69,15 @@ def gates_of(layer: LSTMLayer) -> dict[str, Array]:
     return dict(zip(names, np.array(steps).swapaxes(0, 1), strict=True))
 
 
+def pyplot() -> Any:
+    """Return matplotlib's pyplot, or say how to get it."""
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise UnrolledError("pictures are drawn with matplotlib; install it: pip install 'unrolled[plot]'") from None
+    return pyplot
+
+
 def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) -> Any:
     """Draw the gates of the layer's last forward pass over its text; returns matplotlib's figure.
 
@@ -88,16 +98,14 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     Raises
     ------
     ValueError
-        If the text is not as long as the pass was.
+        If the text is not as long as the pass was, or matplotlib is not installed.
     """
-    from matplotlib import pyplot
-
     found = {name: values[:, row].T for name, values in gates_of(layer).items()}  # (H, T)
     c = found["cell c"]
     check(len(text) == c.shape[1], "len(text)", len(text), f"the number of steps, {c.shape[1]}")
     shown = np.argsort(-np.abs(np.diff(np.tanh(c), axis=1)).sum(axis=1))[:units]
     shown = shown[np.argsort(np.abs(c[shown]).argmax(axis=1))]
-    figure, axes = pyplot.subplots(4, 2, figsize=(4 + 0.2 * len(text), 8), layout="constrained", sharex=True)
+    figure, axes = pyplot().subplots(4, 2, figsize=(4 + 0.2 * len(text), 8), layout="constrained", sharex=True)
     for n, (name, values) in enumerate(found.items()):
         panel, v = axes[n % 4, n // 4], values[shown]
         signed = name not in ("input i", "forget f", "output o")

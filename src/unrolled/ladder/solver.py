@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..batches import lanes
+from ..recurrent import check_size
 from ..scan import Array
+from .gates import pyplot
 from .layers import Grads, State, draw, sigmoid
 from .plain import check
 
@@ -96,10 +98,10 @@ class RNN:
         self, vocab_dim: int, idx_to_char: Any, input_dim: int = 30, hidden_dim: int = 25, cell_type: str = "lstm"
     ) -> None:
         check(cell_type in ("lstm", "vanilla"), "cell_type", cell_type, "'lstm' or 'vanilla'")
-        check(min(vocab_dim, input_dim, hidden_dim) > 0, "vocab_dim, input_dim or hidden_dim", 0, "1 or more")
         check(len(idx_to_char) == vocab_dim, "len(idx_to_char)", len(idx_to_char), f"vocab_dim, {vocab_dim}")
         self.vocab_dim, self.idx_to_char, self.cell_type = vocab_dim, idx_to_char, cell_type
-        V, D, H, rng = vocab_dim, input_dim, hidden_dim, np.random.default_rng(0)
+        given = {"vocab_dim": vocab_dim, "input_dim": input_dim, "hidden_dim": hidden_dim}
+        (V, D, H), rng = (check_size(name, value) for name, value in given.items()), np.random.default_rng(0)
         rows = 4 * H if cell_type == "lstm" else H
         self.params = {"E": rng.standard_normal((V, D)), "Wx": draw(rng, rows, D, H), "Wh": draw(rng, rows, H, H)}
         self.params |= {"b": np.zeros(rows), "Wy": draw(rng, V, H, H), "by": np.zeros(V)}
@@ -171,8 +173,8 @@ class Solver:
         data, self.rule = np.ravel(self.data), self.update_rule.lower()
         check(self.rule in RULES, "update_rule", self.update_rule, f"one of {', '.join(RULES)}")
         self.batches = lanes(data, self.batch_size, self.seq_length, name="data")  # B rows, read side by side
-        top, V = int(data.max()), self.model.vocab_dim
-        check(top < V, "max(data)", top, f"below vocab_dim, {V}")
+        check_size("decay_every", self.decay_every)
+        check((top := int(data.max())) < (V := self.model.vocab_dim), "max(data)", top, f"below vocab_dim, {V}")
         self.moments: dict[str, list[Any]] = {name: [0, 0] for name in self.model.params}
         self.loss_history, self.state = list[float](), State()
 
@@ -191,9 +193,7 @@ class Solver:
 
     def plot_loss(self) -> Any:
         """Draw the losses over the updates; returns matplotlib's axes."""
-        from matplotlib import pyplot
-
-        axes = pyplot.subplots()[1]
+        axes = pyplot().subplots()[1]
         axes.plot(self.loss_history, linewidth=0.8)
         axes.set(xlabel="updates", ylabel="loss, nats a symbol")
         return axes
