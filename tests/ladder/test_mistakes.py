@@ -32,21 +32,19 @@ def close(got, want, tolerance):
 
 def of_plain(rung, steps):
     model = rung.LSTM_RNN(0.1, V, H, V)
-    x, y, (h, c) = (
-        symbols(steps).tolist(),
-        symbols(steps, seed=2).tolist(),
-        np.random.default_rng(3).normal(size=(2, H)),
-    )
+    x, y = symbols(steps).tolist(), symbols(steps, seed=2).tolist()
+    h, c = np.random.default_rng(3).normal(size=(2, H))
     return model.params, lambda: model.gradients(x, y, list(h), list(c))[:2]
 
 
 def of_layers(rung, steps):
     rng = np.random.default_rng(0)
     stack = rung.Stack([rung.LSTMLayer(V, H, rng), rung.LSTMLayer(H, D, rng)], rung.OutputLayer(D, V, rng))
+    states = [tuple(rng.standard_normal((2, B, layer.h_dim))) for layer in stack.layers]
     params = {f"{n} {name}": w for n, own in enumerate(stack.params) for name, w in own.items()}
 
     def run():
-        loss, grads, _ = stack.gradients(symbols(steps, B), symbols(steps, B, seed=2))
+        loss, grads, _ = stack.gradients(symbols(steps, B), symbols(steps, B, seed=2), states)
         return loss, {f"{n} {name}": g for n, own in enumerate(grads) for name, g in own.items()}
 
     return params, run
