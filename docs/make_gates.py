@@ -4,6 +4,7 @@ UNROLLED_DATA=folder python docs/make_gates.py     some minutes a picture; the f
 """
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ def learned(layer: type[LSTMLayer], text: str, vocabulary: Vocabulary, updates: 
 
 def main() -> None:
     """Learn and draw both."""
-    text = read(Path(os.environ["UNROLLED_DATA"], "pride", "1342-0.txt"), strip_gutenberg=True).text
+    folder = os.environ.get("UNROLLED_DATA") or sys.exit("set UNROLLED_DATA to the folder that holds pride/1342-0.txt")
+    text = read(Path(folder, "pride", "1342-0.txt"), strip_gutenberg=True).text
     vocabulary = Vocabulary.of(text, "char")
     for layer, name in ((LSTMLayer, "gates.png"), (UseGateLayer, "gates_use.png")):
         stack = learned(layer, text, vocabulary)

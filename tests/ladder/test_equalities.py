@@ -211,6 +211,8 @@ def test_gates_are_drawn_over_a_sentence():
     matplotlib.pyplot.close(figure)
     with pytest.raises(ValueError, match=r"len\(text\) is 5; it must be the number of steps, 7"):
         draw_gates(layer, "a tru")
+    with pytest.raises(ValueError, match="row is 3; it must be from 0 to 2"):
+        draw_gates(layer, "a truth", row=3)
 
 
 def test_plain_runs_as_a_file_without_numpy_and_learns_its_sentence():

@@ -98,11 +98,14 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     Raises
     ------
     ValueError
-        If the text is not as long as the pass was, or matplotlib is not installed.
+        If the text is not as long as the pass was, there is no such row, or matplotlib is not installed.
     """
+    T, B = len(layer.tape), len(layer.tape[0][0])
+    check(len(text) == T, "len(text)", len(text), f"the number of steps, {T}")
+    check(row in range(B), "row", row, f"from 0 to {B - 1}")
+    check(units > 0, "units", units, "1 or more")
     found = {name: values[:, row].T for name, values in gates_of(layer).items()}  # (H, T)
     c = found["cell c"]
-    check(len(text) == c.shape[1], "len(text)", len(text), f"the number of steps, {c.shape[1]}")
     shown = np.argsort(-np.abs(np.diff(np.tanh(c), axis=1)).sum(axis=1))[:units]
     shown = shown[np.argsort(np.abs(c[shown]).argmax(axis=1))]
     figure, axes = pyplot().subplots(4, 2, figsize=(4 + 0.2 * len(text), 8), layout="constrained", sharex=True)
