@@ -8,8 +8,12 @@ import pytest
 
 import unrolled as ur
 from unrolled.errors import UnrolledError
-from unrolled.ladder import layers, plain
+from unrolled.ladder import convert, gates, layers, plain, solver
+from unrolled.ladder.convert import library_names, network_of, rnn_of, stack_of
+from unrolled.ladder.gates import UseGateLayer, draw_gates, gates_of
 from unrolled.ladder.layers import LSTMLayer, OutputLayer, RNNLayer, Stack, WordModel
+from unrolled.ladder.numerical import numerical_gradient
+from unrolled.ladder.solver import RNN
 from unrolled.optim import make_optimizer
 
 T, B, V, W, H, H2 = 7, 3, 6, 9, 5, 4
@@ -32,20 +36,9 @@ def arrays(params):
     return {k: np.array(v[0] if k in ("b", "by") else v) for k, v in params.items()}
 
 
-def lift(model):
-    """Rung 1 with the weights of rung 0."""
-    rng = np.random.default_rng(0)
-    stack = Stack([LSTMLayer(model.in_dim, model.h_dim, rng)], OutputLayer(model.h_dim, model.out_dim, rng))
-    given = arrays(model.params)
-    for params in stack.params:
-        for name, w in params.items():
-            w[...] = given[name]
-    return stack
-
-
 def test_rung_0_equals_rung_1_over_ten_windows_and_their_updates():
     model = plain.LSTM_RNN(0.7, V, H, W, window=T, clip=1e9)
-    stack, states = lift(model), ()
+    stack, states = stack_of(model), ()
     x, y = symbols(V, 10 * T), symbols(W, 10 * T, seed=2)
     h, c = [0.0] * H, [0.0] * H
     for at in range(0, 10 * T, T):
@@ -65,7 +58,7 @@ def test_rung_0_equals_rung_1_over_ten_windows_and_their_updates():
 def test_train_of_rung_0_is_those_windows():
     x, y = symbols(V, 3 * T + 2), symbols(W, 3 * T + 2, seed=2)
     model = plain.LSTM_RNN(0.7, V, H, W, window=T, clip=1e9)
-    stack, states, want = lift(model), (), []
+    stack, states, want = stack_of(model), (), []
     for at in (0, T, 2 * T, 3 * T, 0, T):  # the fourth window is short, then the text begins anew
         loss, grads, states = stack.gradients(x[at : at + T, None], y[at : at + T, None], states if at else ())
         stack.update(grads, 0.7)
@@ -77,16 +70,15 @@ def test_gradients_of_rung_0_are_five_point_differences():
     model = plain.LSTM_RNN(0.1, V, H, W)
     x, y, (h, c) = symbols(V, T).tolist(), symbols(W, T, seed=2).tolist(), np.random.default_rng(3).normal(size=(2, H))
     _, d, _, _ = model.gradients(x, y, list(h), list(c))
-    step, weights = 1e-3, (1 / 12, -8 / 12, 8 / 12, -1 / 12)
     for name, rows in model.params.items():
-        found = np.zeros((len(rows), len(rows[0])))
-        for r, row in enumerate(rows):
-            for k, w in enumerate(row):
-                for n, share in zip((-2, -1, 1, 2), weights, strict=True):
-                    row[k] = w + n * step
-                    found[r, k] += share / step * model.gradients(x, y, list(h), list(c))[0]
-                row[k] = w
-        assert error(d[name], found) < FIVE_POINT, name
+        was = [list(row) for row in rows]
+
+        def loss(w, rows=rows):
+            rows[:] = w.tolist()
+            return model.gradients(x, y, list(h), list(c))[0]
+
+        assert error(d[name], numerical_gradient(loss, was)) < FIVE_POINT, name
+        rows[:] = was
 
 
 def stacks():
@@ -94,6 +86,7 @@ def stacks():
     top = OutputLayer(H2, W, rng)
     yield "lstm", Stack([LSTMLayer(V, H, rng), LSTMLayer(H, H2, rng)], top)
     yield "peephole", Stack([LSTMLayer(V, H, rng, peephole=True), LSTMLayer(H, H2, rng, peephole=True)], top)
+    yield "use gate", Stack([UseGateLayer(V, H, rng), UseGateLayer(H, H2, rng)], top)
     yield "rnn", Stack([RNNLayer(V, H, rng), RNNLayer(H, H2, rng)], top)
 
 
@@ -116,34 +109,110 @@ def test_gradients_of_rung_1_are_complex_steps(name, stack, one_hot):
             assert error(own[key], found) < COMPLEX, key
 
 
-@pytest.mark.parametrize(("cell", "peephole"), [("lstm", False), ("lstm_peephole", True), ("rnn_tanh", None)])
-def test_rung_1_equals_the_library_two_layers_and_ten_updates(cell, peephole):
-    """The library has PyTorch's two biases, rung 1 their sum: with bias_hh kept at 0 both learn alike."""
+def test_rung_1_equals_rung_2_whose_embedding_does_nothing():
+    rng = np.random.default_rng(8)
+    stack = Stack([LSTMLayer(V, H, rng)], OutputLayer(H, V, rng))
+    model, states, state = rnn_of(stack, "abcdef"), (), ()
+    for n in range(10):
+        x, y = symbols(V, T, B, seed=n), symbols(V, T, B, seed=n + 50)
+        loss1, (grads, top), states = stack.gradients(x, y, states)
+        loss, own, state = model.gradients(x, y, state)
+        assert abs(loss - loss1) < TOL * loss
+        assert max(error(own[k], g) for k, g in (grads | top).items()) < TOL
+        stack.update([grads, top], 0.5)
+        for k in grads | top:
+            model.params[k] -= 0.5 * own[k]
+    assert max(error(model.params[k], w) for params in stack.params for k, w in params.items()) < TOL
+
+
+def rung_1(make):
     rng = np.random.default_rng(7)
-    make = RNNLayer if peephole is None else lambda i, h, rng: LSTMLayer(i, h, rng, peephole=peephole)
-    stack = Stack([make(V, H, rng), make(H, H, rng)], OutputLayer(H, V, rng))
-    net = ur.Network(
-        ur.Spec(V, cell, embedding_size=0, hidden_size=H, num_layers=2, dtype="float64"), backend="reference"
-    )
-    names = {"Wx": "weight_ih", "Wh": "weight_hh", "b": "bias_ih", "P": "weight_peephole"}
+    return Stack([make(V, H, rng), make(H, H, rng)], OutputLayer(H, V, rng))
 
-    def library(lists):
-        found = {f"recurrent.{names[k]}_l{n}": w for n, p in enumerate(lists[:2]) for k, w in p.items()}
-        return found | {"decoder.weight": lists[2]["Wy"], "decoder.bias": lists[2]["by"]}
 
-    frozen = {k: np.zeros_like(p) for k, p in net.params.items() if "bias_hh" in k}
-    net.load_params(library(stack.params) | frozen)
-    sgd = make_optimizer("sgd", {k: p for k, p in net.params.items() if k not in frozen})
+LIBRARY = {  # two layers where the rung has them
+    "rung 1, lstm": lambda: rung_1(LSTMLayer),
+    "rung 1, peepholes": lambda: rung_1(lambda i, h, rng: LSTMLayer(i, h, rng, peephole=True)),
+    "rung 1, vanilla": lambda: rung_1(RNNLayer),
+    "rung 2, lstm": lambda: RNN(V, "abcdef", W, H),
+    "rung 2, vanilla": lambda: RNN(V, "abcdef", W, H, "vanilla"),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_rungs_1_and_2_equal_the_library_over_ten_updates(name):
+    """The library has PyTorch's two biases, the rungs their sum: with bias_hh kept at 0 both learn alike."""
+    model = LIBRARY[name]()
+    net = network_of(model, "reference")
+    sgd = make_optimizer("sgd", {k: p for k, p in net.params.items() if "bias_hh" not in k})
     states, state = (), None
     for n in range(10):
         x, y = symbols(V, T, B, seed=n), symbols(V, T, B, seed=n + 50)
-        loss1, grads1, states = stack.gradients(x, y, states)
+        loss1, grads1, states = model.gradients(x, y, states)
         loss, grads, state = net.loss_and_gradients(x, y, state)
         assert abs(loss - loss1) < TOL * loss
-        assert max(error(g, grads[k]) for k, g in library(grads1).items()) < TOL
-        stack.update(grads1, 0.5)
+        own = library_names(grads1)
+        assert own.keys() == sgd.params.keys()
+        assert max(error(g, grads[k]) for k, g in own.items()) < TOL
+        for k, w in library_names(model.params).items():
+            w -= 0.5 * own[k]
         sgd.update(grads, 0.5)
-    assert max(error(w, net.params[k]) for k, w in library(stack.params).items()) < TOL
+    assert max(error(w, net.params[k]) for k, w in library_names(model.params).items()) < TOL
+
+
+@pytest.mark.skipif("cpu" not in ur.backends.BACKENDS, reason="the native engine is not built")
+@pytest.mark.parametrize("name", LIBRARY)
+def test_the_library_equals_the_engine_over_ten_updates(name):
+    """All parameters, both biases too; two layers but for rung 2's model."""
+    model = LIBRARY[name]()
+    nets = [network_of(model, backend) for backend in ("reference", "cpu")]
+    assert [net.recurrent.backend for net in nets] == ["reference", "cpu"]
+    rules, states = [make_optimizer("sgd", net.params) for net in nets], [None, None]
+    for n in range(10):
+        x, y = symbols(V, T, B, seed=n), symbols(V, T, B, seed=n + 50)
+        (loss, grads, states[0]), (loss1, grads1, states[1]) = (
+            net.loss_and_gradients(x, y, state) for net, state in zip(nets, states, strict=True)
+        )
+        assert abs(loss - loss1) < TOL * loss
+        assert max(error(grads1[k], g) for k, g in grads.items()) < TOL
+        for rule, own in zip(rules, (grads, grads1), strict=True):
+            rule.update(own, 0.5)
+    assert max(error(nets[1].params[k], w) for k, w in nets[0].params.items()) < TOL
+
+
+def test_gates_in_both_vocabularies_are_the_layers_own():
+    rng = np.random.default_rng(9)
+    layer = LSTMLayer(V, H, rng)
+    hlist, _ = layer.forward(symbols(V, T, B), (rng.standard_normal((B, H)), rng.standard_normal((B, H))))
+    found = gates_of(layer)
+    c = np.stack([new[1] for _, _, new, _ in layer.tape])
+    assert error(found["use o tanh(c)"], np.stack(hlist)) == 0
+    assert error(found["cell c"], c) == 0
+    assert error(found["output o"] * np.tanh(c), np.stack(hlist)) < TOL
+    assert error(found["remember f c + i g"], c) < TOL
+    assert error(found["forget f c"][1:], found["forget f"][1:] * c[:-1]) < TOL
+    assert error(found["learn i g"] + found["forget f c"], c) < TOL
+
+
+def test_gates_are_drawn_over_a_sentence():
+    matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    matplotlib.use("Agg")
+    layer = UseGateLayer(V, H, np.random.default_rng(0))
+    layer.forward(symbols(V, T, B))
+    figure = draw_gates(layer, "a truth", row=1, units=H2)
+    panels = {panel.get_title(): panel for panel in figure.axes if panel.get_title()}
+    assert panels.keys() == gates_of(layer).keys()
+    for name, panel in panels.items():
+        drawn = panel.get_images()[0].get_array()
+        assert drawn.shape == (H2, T)
+        rows = {tuple(values) for values in gates_of(layer)[name][:, 1].T}
+        assert all(tuple(values) in rows for values in drawn)
+        assert [label.get_text() for label in panel.get_xticklabels()] == list("a truth")
+    matplotlib.pyplot.close(figure)
+    with pytest.raises(ValueError, match=r"len\(text\) is 5; it must be the number of steps, 7"):
+        draw_gates(layer, "a tru")
+    with pytest.raises(ValueError, match="row is 3; it must be from 0 to 2"):
+        draw_gates(layer, "a truth", row=3)
 
 
 def test_plain_runs_as_a_file_without_numpy_and_learns_its_sentence():
@@ -200,6 +269,6 @@ def test_layers_say_what_is_wrong():
 
 
 def test_each_rung_is_under_200_lines():
-    for module in (plain, layers):
+    for module in (plain, layers, solver, convert, gates):
         with open(module.__file__, encoding="utf-8") as file:
             assert len(file.readlines()) < 200

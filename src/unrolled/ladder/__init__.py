@@ -1,1 +1,1 @@
-"""The same network four times, from plain Python lists to the engine: rungs 0 (`plain`) and 1 (`layers`) so far."""
+"""The same network on four rungs: `plain` Python lists, NumPy `layers`, a `solver`, and the library itself."""
