@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import checkpoint, sample
+from . import checkpoint, run, sample
 from .batches import lanes
 from .errors import UnrolledError
 from .network import Network
 from .score import Score, evaluate, score
+from .state import Snapshot
 from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
 from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes, make_folder
 
@@ -50,6 +52,7 @@ class LanguageModel:
         source: Source = None,
         *,
         out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
         listener: Listener | None = None,
         backend: str = "auto",
         **options: Any,
@@ -62,7 +65,9 @@ class LanguageModel:
             A str is text (bytes with `level="byte"`), a Path is a file or a directory; None is the built-in default
             corpus, the source of the Python standard library.
         out : path, optional
-            Folder for the models of this run; made if it isn't there. Nothing is written without it.
+            Folder of this run (see `unrolled.run`); made if it isn't there. Nothing is written without it.
+        overwrite : bool
+            Whether `out` may hold an earlier run's models already.
         listener : Listener, optional
             Is told how it goes.
         backend : str
@@ -78,39 +83,137 @@ class LanguageModel:
         Raises
         ------
         UnrolledError
-            For a text or an option that won't do, or a loss that diverges.
+            For a text or an option that won't do, a folder that holds a model, or a loss that keeps diverging.
         """
         chosen = Options.of(options)
         corpus = _corpus(source, chosen.level)
         vocabulary = Vocabulary.of(corpus.text, corpus.level)
-        tokens = vocabulary.encode(corpus.text)
-        train, val, test = split(tokens, chosen.val_fraction, chosen.test_fraction)
-        lanes(train, chosen.batch_size, chosen.seq_length, name="the training part")  # says what a short text lacks
-        rng = np.random.default_rng(chosen.seed)
-        network = Network(chosen.spec(len(vocabulary)), backend=backend, rng=rng, init=chosen.init)
-        folder = None if out is None else make_folder(Path(out))
-        if listener is not None:
-            listener.started(
-                Facts(
-                    name=corpus.name,
-                    notes=corpus.notes,
-                    level=corpus.level,
-                    symbols=len(tokens),
-                    vocabulary_size=len(vocabulary),
-                    split=(len(train), len(val), len(test)),
-                    unigram_entropy=unigram_entropy(tokens, len(vocabulary)),
-                    bigram_entropy=bigram_entropy(tokens, len(vocabulary)),
-                    network=network,
-                    options=chosen,
-                    out=folder,
-                )
+        if out is not None and not overwrite and run.holds_models(Path(out)):
+            raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
+        return cls._fit(corpus, vocabulary, chosen, None if out is None else Path(out), listener, backend)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | os.PathLike[str],
+        source: Source = None,
+        *,
+        listener: Listener | None = None,
+        backend: str = "auto",
+        **options: Any,
+    ) -> LanguageModel:
+        """Go on with a run, to the same bits as if it had never stopped.
+
+        Parameters
+        ----------
+        folder : path
+            The `out` of the run.
+        source : as in `train`, optional
+            The text; None reads it from where the run did. It must be the same text.
+        listener, backend
+            As in `train`.
+        **options
+            `epochs` and `minutes` may be set anew.
+
+        Raises
+        ------
+        UnrolledError
+            If the folder holds no run, its checkpoint is damaged, or the text is another one.
+        """
+        folder = Path(folder)
+        snapshot, chosen, vocabulary = run.reopen(folder)
+        for name in options:
+            if name not in ("epochs", "minutes"):
+                raise UnrolledError(f"{name} can't change when a run goes on; only epochs and minutes can")
+        chosen = Options.of(asdict(chosen) | {"minutes": None} | options)
+        text = snapshot[1]["text"]
+        if source is None and text["files"]:
+            if "-" in text["files"]:
+                raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
+            corpus = read(text["files"], chosen.level, strip_gutenberg=text["strip_gutenberg"])
+        elif source is None and text["name"] != "stdlib":
+            raise UnrolledError(f"the text of {folder} was no file; give it again")
+        else:
+            corpus = _corpus(source, chosen.level, strip_gutenberg=text["strip_gutenberg"])
+        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot)
+
+    @classmethod
+    def _fit(
+        cls,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        options: Options,
+        folder: Path | None,
+        listener: Listener | None,
+        backend: str,
+        resume: Snapshot | None = None,
+    ) -> LanguageModel:
+        """Train on a corpus from the start, or from a snapshot on."""
+        from . import __version__
+
+        listener = listener or Listener()
+        changed = f"the text is not the one that {folder} was trained on"
+        try:
+            tokens = vocabulary.encode(corpus.text)
+        except UnrolledError as error:
+            raise UnrolledError(f"{changed}: {error}" if resume else str(error)) from None
+        text = {
+            "name": corpus.name,
+            "files": run.absolute(corpus.paths),
+            "strip_gutenberg": corpus.strip_gutenberg,
+            "sha256": run.fingerprint(tokens, vocabulary),
+            "symbols": len(tokens),
+        }
+        if resume is not None and text["sha256"] != resume[1]["text"]["sha256"]:
+            had = resume[1]["text"]["symbols"]
+            raise UnrolledError(
+                f"{changed}: it has {len(tokens):,} symbols, {'another' if had == len(tokens) else f'it had {had:,}'}"
+                f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
             )
-        result = fit(network, vocabulary, train, val, chosen, out=folder, listener=listener, rng=rng)
-        test_lanes = held_out_lanes(test, chosen)
+        train, val, test = split(tokens, options.val_fraction, options.test_fraction)
+        lanes(train, options.batch_size, options.seq_length, name="the training part")  # says what a short text lacks
+        rng = np.random.default_rng(options.seed)
+        network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng, init=options.init)
+        facts = Facts(
+            name=corpus.name,
+            notes=corpus.notes,
+            level=corpus.level,
+            symbols=len(tokens),
+            vocabulary_size=len(vocabulary),
+            split=(len(train), len(val), len(test)),
+            unigram_entropy=unigram_entropy(tokens, len(vocabulary)),
+            bigram_entropy=bigram_entropy(tokens, len(vocabulary)),
+            network=network,
+            options=options,
+            out=folder,
+            step=0 if resume is None else int(resume[1]["now"]["step"]),
+        )
+        if folder is not None:
+            log = run.Log(folder, listener)
+            if resume is None:
+                make_folder(folder)
+                run.begin(folder, facts, text, __version__)
+            else:
+                run.remove_leftovers(folder)
+                log.forget_after(facts.step, resume[1]["now"]["history"])
+            listener = log
+        listener.started(facts)
+        result = fit(
+            network,
+            vocabulary,
+            train,
+            val,
+            options,
+            out=folder,
+            listener=listener,
+            rng=rng,
+            about={"text": text},
+            resume=resume,
+        )
+        test_lanes = held_out_lanes(test, options)
         if test_lanes is not None and not result.interrupted:
             result.test_loss = evaluate(network, test_lanes)
-        if listener is not None:
-            listener.finished(result, folder)
+        listener.finished(result, folder)
         return cls(network, vocabulary, result)
 
     def stream(
@@ -190,7 +293,7 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageMode
     return LanguageModel(*checkpoint.load(Path(path), backend))
 
 
-def _corpus(source: Source, level: str) -> Corpus:
+def _corpus(source: Source, level: str, *, strip_gutenberg: bool = False) -> Corpus:
     if source is None:
         return default_corpus(level=level)
     if isinstance(source, Corpus):
@@ -202,4 +305,4 @@ def _corpus(source: Source, level: str) -> Corpus:
         if not text:
             raise UnrolledError("the text is empty")
         return Corpus(text, level, "text")
-    return read(source, level)
+    return read(source, level, strip_gutenberg=strip_gutenberg)

@@ -44,6 +44,8 @@ class Corpus:
     name : short, fit for a folder's name: "book" for book.txt, "stdin", "stdlib"; "book+2" for book.txt and two more
     sources : the number of files
     notes : what was read and cleaned, in plain sentences
+    paths : what was named, "-" for standard input; () for the default corpus and for texts that were no file
+    strip_gutenberg : whether Project Gutenberg's header and footer were left out
     """
 
     text: str | bytes = field(repr=False)
@@ -51,6 +53,8 @@ class Corpus:
     name: str
     sources: int = 1
     notes: tuple[str, ...] = ()
+    paths: tuple[str, ...] = field(default=(), repr=False)
+    strip_gutenberg: bool = field(default=False, repr=False)
 
 
 def read(
@@ -110,7 +114,8 @@ def read(
     if len(cleaner) > 1:
         notes.insert(0, f"{len(cleaner):,} files read")
     name = _name(given[0]) + (f"+{len(given) - 1}" if len(given) > 1 else "")
-    return Corpus(cleaner.text(), level, name, len(cleaner), (*notes, *cleaner.notes()))
+    notes += cleaner.notes()
+    return Corpus(cleaner.text(), level, name, len(cleaner), tuple(notes), tuple(given), strip_gutenberg)
 
 
 class _Cleaner:

@@ -7,10 +7,11 @@ import json
 import math
 import os
 import platform
+import shlex
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,13 +24,13 @@ from ..cells import CELLS
 from ..errors import UnrolledError
 from ..network import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
-from ..train import Options
+from ..train import STOPS, Options
 from .help import GroupedCommand, GroupedOption
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULTS = Options()
-DEFAULT_MINUTES = 2.0
-"""Time given to the built-in default corpus when `--minutes` isn't."""
+DEFAULT_EPOCHS = 4.0
+"""Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -48,6 +49,15 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
     return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
 
 
+def configured(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Let the values of a configuration stand in for the defaults."""
+    if path is not None:
+        from ..run import read_toml
+
+        ctx.default_map = {name: value for name, value in read_toml(path).items() if value != []}
+    return path
+
+
 @cli.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
 @option("Text", "--level", help="What a symbol is: char or byte (any file at all).")
@@ -63,8 +73,9 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
 @option("Network", "--dtype", help="float32 or float64.")
 @option("Training", "--seq-length", help="Steps of truncated back-propagation.")
 @option("Training", "--batch-size", help="Lanes of text side by side.")
-@option("Training", "--epochs", help="Passes over the training part.")
-@option("Training", "--minutes", type=float, help="Stop after so long. [default: 2 without a FILE, else no limit]")
+@option("Training", "--epochs", help="Passes over the training part; 4 without a FILE.")
+@option("Training", "--minutes", type=float, help="Stop after so long. [default: no limit]")
+@option("Training", "--patience", help="Stop after so many validations without a better one; 0 for never.")
 @option("Training", "--seed", help="Of everything random.")
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")
@@ -81,16 +92,30 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
 @option("Rate", "--lr-decay-every", help="step: epochs between two decays.")
 @option("Rate", "--warmup", help="cosine: steps of linear warm-up.")
 @option("Output", "--out", help="Folder of the run. [default: runs/NAME]")
+@option("Output", "--resume", metavar="RUN", help="Go on with the run in this folder; FILE only if it has moved.")
+@option(
+    "Output",
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=configured,
+    help="Options as TOML, such as a run's config.toml; those given here win.",
+)
 @option("Output", "--overwrite", is_flag=True, help="Let --out replace the models of an earlier run.")
-@option("Output", "--checkpoint-every", help="Steps between two saves.")
+@option("Output", "--checkpoint-every", help="Steps between two checkpoints.")
 @option("Output", "--eval-every", help="Steps between two validations; 0 chooses.")
 @option("Output", "--sample-length", help="Symbols of the sampled line; 0 for none.")
+@click.pass_context
 def train(
+    ctx: click.Context,
+    /,
     files: tuple[str, ...],
     strip_gutenberg: bool,
     backend: str,
     threads: int | None,
     out: str | None,
+    resume: str | None,
+    config: Path | None,
     overwrite: bool,
     minutes: float | None,
     **options: Any,
@@ -98,18 +123,30 @@ def train(
     """Train a language model on text.
 
     Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
-    standard library on this machine. Ctrl-C saves and stops.
+    standard library on this machine. Ctrl-C saves and stops; --resume goes on.
     """
     from ..language_model import LanguageModel
+    from ..run import holds_models
     from ..text import default_corpus, read
-    from ..train import LAST, MODEL, make_folder
+    from ..train import make_folder
     from .display import Display, Output
 
     if threads is not None:
         backends.set_threads(threads)
-    if not files and minutes is None:
-        minutes = DEFAULT_MINUTES
-    Options.of(options | {"minutes": minutes})  # before anything is read or made
+    display = Display(Output(highlight=False, emoji=False))
+    if resume is not None:
+        given = _given(ctx)
+        if odd := sorted(given - {"files", "resume", "epochs", "minutes", "backend", "threads"}):
+            raise UnrolledError(f"--resume goes on with the options of the run; leave out --{odd[0].replace('_', '-')}")
+        anew = {name: ctx.params[name] for name in ("epochs", "minutes") if name in given}
+        source = [Path(file) for file in files] or None
+        with closing(display), _output_closed(Path(resume)):
+            LanguageModel.resume(resume, source, listener=display, backend=backend, **anew)
+        return
+    if not files and minutes is None and not _given(ctx) & {"epochs"} and config is None:
+        options["epochs"] = DEFAULT_EPOCHS
+    options["minutes"] = minutes
+    Options.of(options)  # before anything is read or made
     corpus = (
         read(files, options["level"], strip_gutenberg=strip_gutenberg)
         if files
@@ -117,18 +154,40 @@ def train(
     )
     if out == "":
         raise UnrolledError("--out is empty; name a folder")
-    if out is not None and any((Path(out) / name).exists() for name in (MODEL, LAST)) and not overwrite:
+    if out is not None and holds_models(Path(out)) and not overwrite:
         raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
-    ours = out is None or not Path(out).exists()
-    folder = make_folder(Path("runs") / corpus.name, new=True) if out is None else make_folder(Path(out))
-    display = Display(Output(highlight=False, emoji=False))
+    wanted = Path("runs") / corpus.name if out is None else Path(out)
+    missing = [path for path in (wanted, *wanted.parents) if not path.exists()]
+    folder = make_folder(wanted, new=out is None)
     try:
-        LanguageModel.train(corpus, out=folder, listener=display, backend=backend, minutes=minutes, **options)
+        with closing(display), _output_closed(folder):
+            LanguageModel.train(corpus, out=folder, overwrite=overwrite, listener=display, backend=backend, **options)
     finally:
-        display.close()
-        if ours:
+        for path in missing if out is not None else [folder, *missing]:
             with suppress(OSError):  # a folder that something is in stays
-                folder.rmdir()
+                path.rmdir()
+
+
+@contextmanager
+def _output_closed(folder: Path) -> Iterator[None]:
+    """Say on standard error what has become of a run whose output a reader has closed."""
+    from ..train import CHECKPOINT
+
+    try:
+        yield
+    except BrokenPipeError:
+        _let_go_of_output()
+        if (folder / CHECKPOINT).exists():
+            name = shlex.quote(str(folder))
+            raise UnrolledError(
+                f"the output was closed; the run is saved: unrolled train --resume {name} goes on"
+            ) from None
+        raise UnrolledError("the output was closed before training began") from None
+
+
+def _given(ctx: click.Context) -> set[str]:
+    """Names of what stands on the command line."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
 
 
 @cli.command(cls=GroupedCommand)
@@ -214,7 +273,8 @@ def info(model: Path | None) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing half written, and said
+    for number in STOPS:  # all end like Ctrl-C: nothing half written, and said
+        signal.signal(number, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
@@ -229,7 +289,7 @@ def main(argv: list[str] | None = None) -> None:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         _fail(message, 2)
     except MemoryError as error:
-        _fail(f"not enough memory: {error or 'choose smaller sizes'}", 2)
+        _fail(f"not enough memory: {str(error) or 'choose smaller sizes'}", 2)
     except (KeyboardInterrupt, click.exceptions.Abort):
         _fail("interrupted", 130)
     except BrokenPipeError:  # a reader such as `head` has gone: no fault
@@ -248,5 +308,6 @@ def _let_go_of_output() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"unrolled: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # standard error is full or gone: the status still says it
+        click.echo(f"unrolled: {' '.join(message.split())}", err=True)
     sys.exit(status)
