@@ -49,8 +49,7 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", ["step", "validation"])
-@pytest.mark.parametrize("step", [1, 7, 10, 13, 27])
+@pytest.mark.parametrize(("kind", "step"), [("step", 1), ("step", 13), ("step", 27), ("validation", 7)])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, kind, step):
     out = tmp_path / "run"
     stopped = ur.LanguageModel.train(TEXT, out=out, listener=Stop(kind, step), **SMALL)
@@ -62,8 +61,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, kind, ste
     assert [e["val_loss"] for e in run.metrics(out)] == [e["val_loss"] for e in run.metrics(whole)]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "rmsprop", "adadelta", "adamw"])
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm_peephole", "gru_reset_before"])
+@pytest.mark.parametrize(
+    ("optimizer", "cell"), [("nesterov", "gru_reset_before"), ("adadelta", "rnn_tanh"), ("adamw", "lstm_peephole")]
+)
 def test_every_rule_and_cell_resumes(tmp_path, optimizer, cell):
     options = SMALL | {"optimizer": optimizer, "cell": cell, "epochs": 1, "embedding_size": 0}
     ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options)
@@ -126,17 +126,12 @@ def test_a_divergence_leads_back_and_resumes_alike(tmp_path):
     ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Poison(stop=15), **SMALL)
     ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert [e for e in run.metrics(tmp_path / "a") if "rolled_back" in e][0]["rate_factor"] == 0.5
+    assert next(e for e in run.metrics(tmp_path / "a") if "rolled_back" in e)["rate_factor"] == 0.5
     assert [e["step"] for e in run.metrics(tmp_path / "a")] == [e["step"] for e in run.metrics(tmp_path / "b")]
 
 
 def test_patience_stops_after_so_many_worse_validations(tmp_path):
-    options = SMALL | {"learning_rate": 1e-12, "patience": 3, "epochs": 50, "dropout": 0.0}
-    result = ur.LanguageModel.train(TEXT, out=tmp_path / "run", **options).result
-    losses = [e.val_loss for e in result.history]
-    best = int(np.argmin(losses))
-    assert len(losses) == best + 4 or result.epochs == 50
-    options["learning_rate"] = 5.0
+    options = SMALL | {"patience": 3, "epochs": 50, "dropout": 0.0, "learning_rate": 5.0}
     result = ur.LanguageModel.train(TEXT, out=tmp_path / "two", optimizer="sgd", **options).result
     losses = [e.val_loss for e in result.history]
     assert len(losses) == int(np.argmin(losses)) + 4
@@ -211,7 +206,7 @@ def test_every_flipped_bit_is_found(whole, tmp_path):
 
 def test_a_changed_text_is_refused(whole):
     for text, message in [
-        (TEXT.replace("wife", "kite"), "trained on: the text has 1 symbol .* doesn't know: 'k'"),
+        (TEXT.replace("wife", "wize"), "trained on: the text has 1 symbol .* doesn't know: 'z'"),
         (TEXT.replace("wife", "fiew"), "it has 1,700 symbols, another content. Give the old text, or start a new run"),
         (TEXT[:-5], "it has 1,695 symbols, it had 1,700"),
     ]:
