@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, run, sample
-from .batches import lanes
+from .batches import Tokens, lanes
 from .errors import UnrolledError
 from .network import Network
 from .score import Score, evaluate, score
@@ -19,7 +19,7 @@ from .state import Snapshot
 from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
 from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes, make_folder
 
-Source = str | bytes | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
+Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
 
 
 class LanguageModel:
@@ -61,9 +61,9 @@ class LanguageModel:
 
         Parameters
         ----------
-        source : str, bytes, Corpus, Path or list of Path
-            A str is text (bytes with `level="byte"`), a Path is a file or a directory; None is the built-in default
-            corpus, the source of the Python standard library.
+        source : str, bytes, array (N,) of integers, Corpus, Path or list of Path
+            A str is text (bytes with `level="byte"`), an array holds tokens (`level="tokens"`), a Path is a file or a
+            directory; None is the built-in default corpus, the source of the Python standard library.
         out : path, optional
             Folder of this run (see `unrolled.run`); made if it isn't there. Nothing is written without it.
         overwrite : bool
@@ -87,7 +87,14 @@ class LanguageModel:
         """
         chosen = Options.of(options)
         corpus = _corpus(source, chosen.level)
-        vocabulary = Vocabulary.of(corpus.text, corpus.level)
+        vocabulary = Vocabulary.of(
+            corpus.text,
+            corpus.level,
+            min_count=chosen.min_count,
+            max_symbols=chosen.max_symbols,
+            lower=chosen.lower,
+            words=chosen.words,
+        )
         if out is not None and not overwrite and run.holds_models(Path(out)):
             raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
         return cls._fit(corpus, vocabulary, chosen, None if out is None else Path(out), listener, backend)
@@ -260,7 +267,7 @@ class LanguageModel:
         """
         return "".join(self.stream(prompt, length, temperature=temperature, rng=rng))
 
-    def score(self, text: str | bytes) -> Score:
+    def score(self, text: str | bytes | Tokens) -> Score:
         """Say how well the model predicts a text.
 
         Raises
@@ -298,9 +305,11 @@ def _corpus(source: Source, level: str, *, strip_gutenberg: bool = False) -> Cor
         return default_corpus(level=level)
     if isinstance(source, Corpus):
         return source
+    if level == "tokens" and isinstance(source, np.ndarray):
+        return Corpus(source, level, "tokens")
     if isinstance(source, (str, bytes)):
         text = source.encode() if isinstance(source, str) and level == "byte" else source
-        if isinstance(text, bytes) and level == "char":
+        if isinstance(text, bytes) and level != "byte":
             raise UnrolledError('bytes need level="byte"')
         if not text:
             raise UnrolledError("the text is empty")

@@ -34,7 +34,7 @@ from .recurrent import DTYPES, check_fraction, check_size, find_cell
 from .scan import Array
 from .score import evaluate
 from .state import Evaluation, Snapshot, TrainingState
-from .text import LEVELS, Vocabulary
+from .text import LEVELS, WORDS, Vocabulary
 
 MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"
 """Files of a run: the model with the lowest validation loss, the one of the last checkpoint, and all it takes to go on
@@ -70,7 +70,13 @@ class Options:
     Attributes
     ----------
     level : str
-        What a symbol is: "char" or "byte".
+        What a symbol is: "char", "byte", "word", or a number of "tokens".
+    min_count, max_symbols : int
+        At word level: how often a word must occur to be listed, and how many symbols are listed at most (0: all).
+    lower : bool
+        At word level: whether words are made lower-case.
+    words : str
+        At word level: whether lines are cut at "whitespace", or into words and "punctuation" marks.
     cell, embedding_size, hidden_size, num_layers, dropout, dtype
         As in `unrolled.network.Spec`.
     init : str
@@ -106,6 +112,10 @@ class Options:
     """
 
     level: str = "char"
+    min_count: int = 1
+    max_symbols: int = 0
+    lower: bool = False
+    words: str = "whitespace"
     cell: str = "lstm"
     embedding_size: int = 64
     hidden_size: int = 128
@@ -140,9 +150,9 @@ class Options:
     def __post_init__(self) -> None:
         for f in fields(self):
             check_kind(f.name, getattr(self, f.name), str(f.type))
-        for name in ("seq_length", "batch_size", "checkpoint_every"):
+        for name in ("seq_length", "batch_size", "checkpoint_every", "min_count"):
             check_size(name, getattr(self, name))
-        for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience"):
+        for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience", "max_symbols"):
             check_size(name, getattr(self, name), least=0)
         for name in ("val_fraction", "test_fraction", "dropout"):
             check_fraction(name, getattr(self, name))
@@ -167,6 +177,8 @@ class Options:
             raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
         if self.level not in LEVELS:
             raise UnrolledError(suggest("level", self.level, list(LEVELS)))
+        if self.words not in WORDS:
+            raise UnrolledError(suggest("way to cut words", self.words, list(WORDS)))
         if self.dtype not in DTYPES:
             raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
         if self.init not in INITS:

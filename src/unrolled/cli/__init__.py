@@ -60,7 +60,11 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 
 @cli.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
-@option("Text", "--level", help="What a symbol is: char or byte (any file at all).")
+@option("Text", "--level", help="What a symbol is: char, byte (any file), word, or tokens (a .npy file).")
+@option("Text", "--min-count", help="word: occurrences that a word needs to be listed.")
+@option("Text", "--max-symbols", help="word: symbols listed at most; 0 for all.")
+@option("Text", "--lower", is_flag=True, help="word: make words lower-case.")
+@option("Text", "--words", help="word: cut lines at whitespace, or into words and punctuation.")
 @option("Text", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
 @option("Text", "--test-fraction", help="Share of the text, behind that, left untouched.")
@@ -233,7 +237,12 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
         "bits": result.bits,
         "perplexity": result.perplexity if math.isfinite(result.perplexity) else None,
     }
-    symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]] if per_token else []
+    shown = vocabulary.encode(text).tolist()[1:] if per_token and vocabulary.level in ("word", "tokens") else None
+    symbols: list[str] = []
+    if shown is not None:
+        symbols = [vocabulary.piece(token).rstrip(" ") for token in shown]
+    elif per_token and not isinstance(text, np.ndarray):
+        symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]]
     pairs = list(zip(symbols, result.log_probs.tolist(), strict=True)) if per_token else []
     if as_json:
         tokens = {"tokens": [{"symbol": s, "probability": math.exp(p), "nats": -p} for s, p in pairs]}
@@ -241,8 +250,11 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
         return
     for symbol, p in pairs:
         click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
-    unit = {"char": "character"}.get(vocabulary.level, vocabulary.level)
+    unit = {"char": "character", "tokens": "token"}.get(vocabulary.level, vocabulary.level)
     click.echo(f"{result.predicted:,} {unit}s: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
+    if vocabulary.level == "word" and isinstance(text, str):
+        bits = (result.bits * result.predicted + vocabulary.spelling_bits(text)) / len(text)
+        click.echo(f"{bits:.4f} bits a character, with words that the model doesn't list charged their spelling")
 
 
 @cli.command(cls=GroupedCommand)

@@ -66,7 +66,10 @@ class Display(Listener):
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.bigram = {"char": "character"}.get(facts.level, facts.level), facts.bigram_entropy
+        self.unit, self.bigram = (
+            {"char": "character", "tokens": "token"}.get(facts.level, facts.level),
+            facts.bigram_entropy,
+        )
         net, options = facts.network, facts.options
         for note in facts.notes:
             self._print("read", note)

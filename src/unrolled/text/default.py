@@ -34,7 +34,7 @@ def default_corpus(characters: int = 2_000_000, level: str = "char") -> Corpus:
     Parameters
     ----------
     characters : the exact length of the text; the last file is cut. If the library has fewer, a note says so
-    level : "char" or "byte"
+    level : "char", "byte" or "word"
 
     Raises
     ------
@@ -48,6 +48,8 @@ def default_corpus(characters: int = 2_000_000, level: str = "char") -> Corpus:
     (10000, 'stdlib', True)
     """
     check_level(level)
+    if level == "tokens":
+        raise UnrolledError("--level tokens takes a .npy file of integers; name one")
     if characters < 1:
         raise UnrolledError(f"characters is {characters}; the default corpus must have 1 or more")
     root = Path(sysconfig.get_path("stdlib"))
@@ -74,7 +76,7 @@ def default_corpus(characters: int = 2_000_000, level: str = "char") -> Corpus:
     ]
     if len(text) < characters:
         notes.append(f"{characters:,} characters were asked for; the library here has no more")
-    return Corpus(text if level == "char" else text.encode("ascii"), level, "stdlib", len(parts), tuple(notes))
+    return Corpus(text.encode("ascii") if level == "byte" else text, level, "stdlib", len(parts), tuple(notes))
 
 
 def _library_files(root: Path) -> list[Path]:

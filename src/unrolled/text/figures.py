@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any
 
@@ -36,7 +36,8 @@ def unigram_entropy(tokens: Sequence[int] | NDArray[Any], size: int) -> float:
     1.000000000000 bits
     """
     ids = _for_entropy(tokens, size, 1)
-    return max(0.0, (_n_log_n(np.array([len(ids)])) - _n_log_n(np.bincount(ids))) / len(ids))
+    counts = sum(np.bincount(part, minlength=size) for part in _pieces(ids))
+    return max(0.0, (_n_log_n(np.array([len(ids)])) - _n_log_n(np.asarray(counts))) / len(ids))
 
 
 def bigram_entropy(tokens: Sequence[int] | NDArray[Any], size: int) -> float:
@@ -64,13 +65,26 @@ def bigram_entropy(tokens: Sequence[int] | NDArray[Any], size: int) -> float:
     0.666666666667 bits
     """
     ids = _for_entropy(tokens, size, 2)
-    before, after = ids[:-1], ids[1:]
-    pairs = before.astype(np.int64)
-    pairs *= size
-    pairs += after
-    # A table of all pairs when it is no larger than the text; else only those that occur.
-    joint = np.bincount(pairs) if size * size <= len(ids) else np.unique(pairs, return_counts=True)[1]
-    return max(0.0, (_n_log_n(np.bincount(before)) - _n_log_n(joint)) / len(pairs))
+    dense = size * size <= max(len(ids), 1 << 20)  # a table of all pairs, or only those that occur
+    first: Any = 0
+    joint: Any = np.zeros(size * size, np.int64) if dense else (np.empty(0, np.int64), np.empty(0, np.int64))
+    for part in _pieces(ids, overlap=1):
+        pairs = part[:-1].astype(np.int64) * size + part[1:]
+        first = first + np.bincount(part[:-1], minlength=size)
+        if dense:
+            joint += np.bincount(pairs, minlength=size * size)
+        else:
+            found, counts = np.unique(pairs, return_counts=True)
+            both, where = np.unique(np.concatenate([joint[0], found]), return_inverse=True)
+            joint = both, np.bincount(where, np.concatenate([joint[1], counts])).astype(np.int64)
+    return max(0.0, (_n_log_n(first) - _n_log_n(joint if dense else joint[1])) / (len(ids) - 1))
+
+
+def _pieces(ids: Tokens, overlap: int = 0) -> Iterator[Tokens]:
+    """Pieces of tokens (N,), so that a text larger than the memory is never copied whole."""
+    step = 1 << 22
+    for start in range(0, len(ids) - overlap, step):
+        yield np.asarray(ids[start : start + step + overlap])
 
 
 def _for_entropy(tokens: Sequence[int] | NDArray[Any], size: int, fewest: int) -> Tokens:
@@ -78,7 +92,7 @@ def _for_entropy(tokens: Sequence[int] | NDArray[Any], size: int, fewest: int) -
     if len(ids) < fewest:
         raise UnrolledError(f"the text has {count(len(ids), 'token')}; its entropy needs at least {fewest}")
     check_range(ids, size)
-    return ids if ids.dtype.itemsize < 8 else ids.astype(np.int64, copy=False)  # bincount takes no uint64
+    return ids.astype(np.int64) if ids.dtype == np.uint64 else ids  # bincount takes no uint64
 
 
 def _n_log_n(counts: NDArray[np.integer[Any]]) -> float:

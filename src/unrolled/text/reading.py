@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import os
 import re
 import stat
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from ..batches import Tokens, as_tokens
 from ..errors import UnrolledError
 from .gutenberg import strip_gutenberg
 from .words import check_level, count
+
+PACKED = (".gz", ".zst", ".zstd")
+"""Ends of the names of files that are read unpacked."""
+
+LARGE = 64 << 20
+"""Bytes from which on a file is not read into memory, at byte level."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +34,8 @@ class Corpus:
 
     Attributes
     ----------
-    text : str at char level, bytes at byte level
-    level : "char" or "byte"
+    text : str at the levels char and word, bytes at byte level; an array (N,), memory-mapped, of tokens or large files
+    level : one of `LEVELS`
     name : short, fit for a folder's name: "book" for book.txt, "stdin", "stdlib"; "book+2" for book.txt and two more
     sources : the number of files
     notes : what was read and cleaned, in plain sentences
@@ -32,13 +43,13 @@ class Corpus:
     strip_gutenberg : whether Project Gutenberg's header and footer were left out
     """
 
-    text: str | bytes = field(repr=False)
+    text: str | bytes | Tokens = field(repr=False)
     level: str
     name: str
     sources: int = 1
     notes: tuple[str, ...] = ()
-    paths: tuple[str, ...] = field(default=(), repr=False)
-    strip_gutenberg: bool = field(default=False, repr=False)
+    paths: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    strip_gutenberg: bool = field(default=False, repr=False, compare=False)
 
 
 def read(
@@ -59,7 +70,7 @@ def read(
     Parameters
     ----------
     paths : one path or several
-    level : "char" or "byte"
+    level : one of `LEVELS`; "tokens" takes one .npy file of integers, which stays on the disk
     strip_gutenberg : leave out Project Gutenberg's header and footer, file by file; char level only
 
     Raises
@@ -86,6 +97,12 @@ def read(
     if given.count("-") > 1:
         raise UnrolledError("standard input (-) is named more than once; it can be read only once")
 
+    if level == "tokens" or (level == "byte" and len(given) == 1 and _is_large(given[0])):
+        if len(given) > 1:
+            raise UnrolledError(f"{len(given)} files of tokens are named; expected one .npy file")
+        array = _npy(given[0]) if level == "tokens" else np.memmap(given[0], np.uint8, "r")
+        note = f"{len(array):,} {'tokens' if level == 'tokens' else 'bytes'}, read from the disk as they are needed"
+        return Corpus(array, level, _name(given[0]), 1, (note,), tuple(given))
     cleaner = _Cleaner(level, strip_gutenberg)
     notes: list[str] = []
     for path in given:
@@ -100,6 +117,26 @@ def read(
     name = _name(given[0]) + (f"+{len(given) - 1}" if len(given) > 1 else "")
     notes += cleaner.notes()
     return Corpus(cleaner.text(), level, name, len(cleaner), tuple(notes), tuple(given), strip_gutenberg)
+
+
+def _is_large(path: str) -> bool:
+    return path != "-" and os.path.isfile(path) and os.path.getsize(path) >= LARGE
+
+
+def _npy(path: str) -> Tokens:
+    """Integers (N,) of a .npy file, memory-mapped."""
+    if path == "-" or not stat.S_ISREG(_mode(path)):
+        raise UnrolledError(f"{shown(path)}: --level tokens takes a .npy file of integers")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UnrolledError(f"{shown(path)}: this is no .npy file that can be read: {why}") from None
+    if not isinstance(array, np.ndarray):
+        raise UnrolledError(f"{shown(path)}: this is an archive of arrays; expected a .npy file of integers")
+    if array.dtype.kind == "f" and array.size and not np.isfinite(array).all():
+        raise UnrolledError(f"{shown(path)} holds numbers that are not finite; expected integers (N,)")
+    return as_tokens(array, shown(path))
 
 
 class _Cleaner:
@@ -188,20 +225,20 @@ def _read_directory(root: Path, cleaner: _Cleaner) -> list[str]:
     skipped: Counter[str] = Counter()
     before = len(cleaner)
     for path in _walk(root, skipped):
-        if cleaner.level == "char" and b"\0" in file_bytes(path, at_most=1 << 16):
+        if cleaner.level != "byte" and not str(path).endswith(PACKED) and b"\0" in file_bytes(path, at_most=1 << 16):
             skipped["binary file"] += 1  # found out before reading a large one
             continue
         data = file_bytes(path)
-        if cleaner.level == "char" and (b"\0" in data or not _is_utf8(data)):
+        if cleaner.level != "byte" and (b"\0" in data or not _is_utf8(data)):
             skipped["binary file"] += 1
-        elif data.removeprefix(codecs.BOM_UTF8 if cleaner.level == "char" else b""):
+        elif data.removeprefix(b"" if cleaner.level == "byte" else codecs.BOM_UTF8):
             cleaner.add(data, shown(path))
         else:
             skipped["empty file"] += 1
     counts = [count(number, kind) for kind, number in sorted((+skipped).items())]
     if len(cleaner) == before:
         found = f" (skipped: {', '.join(counts)})" if counts else ""
-        what = "UTF-8 text file" if cleaner.level == "char" else "file"
+        what = "file" if cleaner.level == "byte" else "UTF-8 text file"
         raise UnrolledError(f"{shown(root)}: no text in this directory{found}; expected at least one {what}")
     return [f"{shown(root)}: skipped {', '.join(counts)}"] if counts else []
 
@@ -244,9 +281,27 @@ def file_bytes(path: str | Path, at_most: int = -1) -> bytes:
         raise UnrolledError(f"{shown(path)}: this is a {kind}, not a file; pipe the text in and name - instead")
     try:
         with open(path, "rb") as file:
-            return file.read(at_most)
+            return _unpacked(file.read(at_most), path) if at_most < 0 else file.read(at_most)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnrolledError(f"{shown(path)}: the gzip file is damaged: {error}") from None
     except OSError as error:
         raise UnrolledError(f"{shown(path)}: {_reason(error)}; expected a file that can be read") from None
+
+
+def _unpacked(data: bytes, path: str | Path) -> bytes:
+    """The content of a file whose name says that it is compressed; others are as they are."""
+    if str(path).endswith(".gz"):
+        return gzip.decompress(data)
+    if str(path).endswith(PACKED):
+        try:
+            import zstandard
+        except ImportError:
+            raise UnrolledError(f"{shown(path)}: zstd needs a package: pip install 'unrolled[zstd]'") from None
+        try:
+            return bytes(zstandard.ZstdDecompressor().stream_reader(data).read())
+        except zstandard.ZstdError as error:
+            raise UnrolledError(f"{shown(path)}: the zstd file is damaged: {error}") from None
+    return data
 
 
 def _mode(path: str | Path) -> int:

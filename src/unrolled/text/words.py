@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import UnrolledError, suggest
 
-LEVELS = ("char", "byte")
+LEVELS = ("char", "byte", "word", "tokens")
 
 
 def count(number: int, noun: str) -> str:
