@@ -233,6 +233,8 @@ class LanguageModel:
     ) -> Iterator[str]:
         """Yield the continuation of a prompt as it is drawn, a symbol at a time."""
         rng = np.random.default_rng() if rng is None else rng
+        if not isinstance(rng, np.random.Generator):
+            raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
         start = self.vocabulary.encode(prompt) if prompt else np.array([first_token(self.vocabulary, rng)])
         decoder = self.vocabulary.decoder()
         for token in sample.tokens(self.network, start, length, temperature, rng):
@@ -297,6 +299,8 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageMode
     UnrolledError
         With one line that says what is wrong with the file.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UnrolledError(f"the path of a model is {path!r}; expected a path")
     return LanguageModel(*checkpoint.load(Path(path), backend))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -75,6 +75,12 @@ class TrainingState:
     rollbacks: int = 0
     seconds: float = 0.0
     busy: float = 0.0
+
+    def update_average(self, share: float) -> None:
+        """average <- average + share (parameter - average), of every parameter."""
+        for name, p in self.network.params.items():
+            old = self.average.get(name, p)
+            self.average[name] = old + p.dtype.type(share) * (p - old)
 
     def snapshot(self) -> Snapshot:
         """Return copies of all of it, which `restore` takes."""
@@ -172,11 +178,13 @@ def _fill(template: Any, arrays: Mapping[str, Array]) -> Any:
     expected = _leaves(template)
     _check_like(arrays, {str(n): leaf for n, leaf in enumerate(expected)}, "carried")
     leaves = iter([arrays[str(n)].copy() for n in range(len(expected))])
+    return map_state(lambda _: next(leaves), template)
 
-    def build(part: Any) -> Any:
-        if not isinstance(part, tuple):
-            return next(leaves)
-        built = [build(p) for p in part]
-        return type(part)(*built) if hasattr(part, "_fields") else tuple(built)
 
-    return build(template)
+def map_state(function: Callable[..., Array], *states: Any) -> Any:
+    """Apply a function to the arrays of states of one kind, which may be nested, side by side."""
+    first = states[0]
+    if not isinstance(first, tuple):
+        return function(*states)
+    built = [map_state(function, *parts) for parts in zip(*states, strict=True)]
+    return type(first)(*built) if hasattr(first, "_fields") else tuple(built)

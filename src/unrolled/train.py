@@ -33,7 +33,7 @@ from .optim import (
 from .recurrent import DTYPES, check_fraction, check_size, find_cell
 from .scan import Array
 from .score import evaluate
-from .state import Evaluation, Snapshot, TrainingState
+from .state import Evaluation, Snapshot, TrainingState, map_state
 from .text import LEVELS, WORDS, Vocabulary
 
 MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"
@@ -49,6 +49,8 @@ ROLLBACKS = 3
 EXPLODED = 10
 """A loss above this many times that of guessing (ln V) has diverged: no text is that hard to predict."""
 
+
+AVERAGES = ("none", "ema", "asgd")
 
 KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
 
@@ -95,6 +97,12 @@ class Options:
     schedule : str
         "constant"; "exponential" (`lr_decay` each epoch from `lr_decay_after` on); "step" (`lr_decay` every
         `lr_decay_every` epochs); "cosine" (after `warmup` steps); "plateau" (`lr_decay` when validation stops falling).
+    average : str
+        Averaged weights, which are then validated and kept: "none"; "ema", an exponential moving average with
+        `ema_decay`; "asgd", the mean of all weights since the validation loss last was no better than that of
+        `average_after` validations before (NT-ASGD, Merity et al. 2018).
+    accumulate : int
+        Parts that the lanes are run in, one after another, their gradients added up: less memory, the same update.
     grad_clip : float
         Largest gradient, 0 for no limit; `clip` says whether of the norm of all ("norm") or of every entry ("value").
     val_fraction, test_fraction : float
@@ -137,6 +145,10 @@ class Options:
     lr_decay_after: float = 10
     lr_decay_every: float = 5
     warmup: int = 0
+    average: str = "none"
+    ema_decay: float = 0.999
+    average_after: int = 5
+    accumulate: int = 1
     grad_clip: float = 5.0
     clip: str = "norm"
     val_fraction: float = 0.05
@@ -150,11 +162,11 @@ class Options:
     def __post_init__(self) -> None:
         for f in fields(self):
             check_kind(f.name, getattr(self, f.name), str(f.type))
-        for name in ("seq_length", "batch_size", "checkpoint_every", "min_count"):
+        for name in ("seq_length", "batch_size", "checkpoint_every", "min_count", "accumulate", "average_after"):
             check_size(name, getattr(self, name))
         for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience", "max_symbols"):
             check_size(name, getattr(self, name), least=0)
-        for name in ("val_fraction", "test_fraction", "dropout"):
+        for name in ("val_fraction", "test_fraction", "dropout", "ema_decay"):
             check_fraction(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1:
             raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
@@ -177,6 +189,10 @@ class Options:
             raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
         if self.level not in LEVELS:
             raise UnrolledError(suggest("level", self.level, list(LEVELS)))
+        if self.average not in AVERAGES:
+            raise UnrolledError(suggest("average", self.average, list(AVERAGES)))
+        if self.batch_size % self.accumulate:
+            raise UnrolledError(f"accumulate is {self.accumulate}; it must divide the batch size, {self.batch_size}")
         if self.words not in WORDS:
             raise UnrolledError(suggest("way to cut words", self.words, list(WORDS)))
         if self.dtype not in DTYPES:
@@ -210,6 +226,12 @@ class Options:
 
     def make_optimizer(self, params: dict[str, Array]) -> Optimizer:
         """Return the update rule on these parameters."""
+        if (
+            self.decay_rate is not None
+            and self.optimizer in OPTIMIZERS
+            and self.optimizer not in ("rmsprop", "adadelta")
+        ):
+            raise UnrolledError(f"decay_rate is an option of rmsprop and adadelta; {self.optimizer} has none")
         decay = "rho" if self.optimizer == "adadelta" else "alpha"
         given = {"momentum": self.momentum, decay: self.decay_rate, "weight_decay": self.weight_decay}
         return make_optimizer(self.optimizer, params, **{k: v for k, v in given.items() if v is not None})
@@ -460,6 +482,11 @@ def fit(
             state.history.append(now)
             state.recent.clear()
             state.evaluated = state.step
+            if options.average == "asgd" and not state.average and loss is not None:
+                earlier = [e.val_loss for e in state.history[: -options.average_after - 1] if e.val_loss is not None]
+                if earlier and loss > min(earlier):
+                    state.averaged = 1
+                    state.update_average(1.0)
             if is_best:
                 state.best = now
                 state.best_params = {name: p.copy() for name, p in shown.params.items()}
@@ -475,7 +502,11 @@ def fit(
         k = state.step % len(batches)
         x, y = batches[k]
         masks = network.draw_masks(x.shape[0], x.shape[1], rng)
-        loss, grads, carried = network.loss_and_gradients(x, y, None if k == 0 else state.carried, masks=masks)
+        before = None if k == 0 else state.carried
+        if options.accumulate == 1:
+            loss, grads, carried = network.loss_and_gradients(x, y, before, masks=masks)
+        else:
+            loss, grads, carried = _accumulate(network, x, y, before, masks, options.accumulate)
         norm = _clip(grads, options)
         limit = EXPLODED * math.log(network.spec.vocabulary_size + 1)
         if not (math.isfinite(loss) and math.isfinite(norm) and loss < limit):
@@ -483,6 +514,12 @@ def fit(
         rate = state.schedule.rate(state.step, state.step / len(batches)) * state.rate_scale
         state.optimizer.update(grads, rate)
         state.step += 1
+        if options.average == "ema":
+            # The first average is the weights themselves, so that the start leaves no trace.
+            state.update_average(1 - options.ema_decay if state.average else 1.0)
+        elif state.average:
+            state.averaged += 1
+            state.update_average(1 / state.averaged)
         state.carried = carried
         state.recent.append(loss)
         state.smooth = loss if math.isnan(state.smooth) else state.smooth + 0.05 * (loss - state.smooth)
@@ -585,6 +622,25 @@ def _what_is_kept(out: Path | None, state: TrainingState) -> str:
     return f"The best model so far, of step {state.best.step:,}, is kept in {out / MODEL}"
 
 
+def _accumulate(
+    network: Network, x: Array, y: Array, state: Any, masks: tuple[Array, ...] | None, parts: int
+) -> tuple[float, dict[str, Array], Any]:
+    """`network.loss_and_gradients` of x, y (T, B), a group of B / parts lanes at a time."""
+    loss, total, states, size = 0.0, dict[str, Array](), [], x.shape[1] // parts
+    for start in range(0, x.shape[1], size):
+        lanes_ = slice(start, start + size)
+        mine = state if state is None else map_state(lambda a: np.ascontiguousarray(a[:, lanes_]), state)  # noqa: B023
+        kept = None if masks is None else tuple(np.ascontiguousarray(m[:, lanes_]) for m in masks)
+        part, grads, new = network.loss_and_gradients(
+            np.ascontiguousarray(x[:, lanes_]), np.ascontiguousarray(y[:, lanes_]), mine, masks=kept
+        )
+        loss += part / parts
+        states.append(new)
+        for name, g in grads.items():
+            total[name] = total[name] + g / parts if name in total else g / parts
+    return loss, total, map_state(lambda *a: np.concatenate(a, axis=1), *states)
+
+
 def _clip(grads: dict[str, Array], options: Options) -> float:
     """Clip the gradients in place as asked; return their norm before."""
     clip = clip_by_norm if options.clip == "norm" else clip_by_value
@@ -601,6 +657,8 @@ def _line(network: Network, vocabulary: Vocabulary, options: Options, step: int)
 
 def first_token(vocabulary: Vocabulary, rng: np.random.Generator) -> int:
     """Token to start from without a prompt: a newline, or any symbol where the vocabulary has none."""
+    if vocabulary.level == "tokens":
+        return int(rng.integers(len(vocabulary)))
     try:
         return int(vocabulary.encode("\n")[0])
     except UnrolledError:

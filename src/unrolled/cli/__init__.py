@@ -25,7 +25,7 @@ from ..errors import UnrolledError
 from ..network import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..train import STOPS, Options
-from .help import GroupedCommand, GroupedOption
+from .help import GroupedCommand, GroupedOption, QuietGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULTS = Options()
@@ -33,7 +33,7 @@ DEFAULT_EPOCHS = 4.0
 """Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=QuietGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="unrolled")
 def cli() -> None:
     """Recurrent neural networks you can read, prove, and run fast."""
@@ -88,6 +88,10 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Learning", "--momentum", type=float, help="Of momentum and nesterov. [default: 0.9]")
 @option("Learning", "--decay-rate", type=float, help="Moving average of rmsprop (0.99) and adadelta (0.9).")
 @option("Learning", "--weight-decay", type=float, help="L2 penalty (adamw: decoupled). [default: 0; adamw 0.01]")
+@option("Learning", "--average", help="Weights to validate and keep: none (as they are), ema, asgd.")
+@option("Learning", "--ema-decay", help="ema: share of the old average that a step keeps.")
+@option("Learning", "--average-after", help="asgd: validations without a better one before it begins.")
+@option("Learning", "--accumulate", help="Parts that the lanes are run in: less memory, the same update.")
 @option("Learning", "--grad-clip", help="Largest gradient; 0 for no limit.")
 @option("Learning", "--clip", help="Clip the norm of all gradients together, or every value.")
 @option("Rate", "--schedule", help=f"{', '.join(SCHEDULES)}.")
@@ -281,6 +285,33 @@ def info(model: Path | None) -> None:
     click.echo(f"  {'parameters':<16} {network.parameter_count:,}")
     for name, p in network.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
+
+
+@cli.command(cls=GroupedCommand)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@option("Options", "--out", type=click.Path(path_type=Path), help="Picture to draw: .png or .svg. [default: none]")
+def plot(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Draw the losses of runs: as lines of the terminal, or as a picture."""
+    from . import plots
+
+    curves = {str(folder): plots.curve(folder) for folder in runs}
+    if out is None:
+        for name, curve in curves.items():
+            click.echo(plots.sparkline(name, curve))
+    else:
+        plots.picture(curves, out)
+        click.echo(f"drawn in {out}")
+
+
+@cli.command(cls=GroupedCommand)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Set runs side by side: what differs between their options, and how far they came; the best run first."""
+    from . import plots
+
+    rows = plots.comparison(runs)
+    click.echo(json.dumps(rows) if as_json else plots.table(rows))
 
 
 def main(argv: list[str] | None = None) -> None:
