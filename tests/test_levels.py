@@ -118,3 +118,18 @@ def test_a_large_file_of_bytes_is_not_read_into_memory(tmp_path, monkeypatch):
     direct = ur.LanguageModel.train(bytes(range(256)) * 8, level="byte", **SMALL)
     for name, p in direct.network.params.items():
         np.testing.assert_array_equal(p, mapped.network.params[name])
+
+
+def test_a_field_of_json_lines_is_the_text(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"text": "one\\r\\ntwo", "n": 3}\n\n{"text": "three\\n"}\n'))
+    assert read(path, json_field="text").text == "one\ntwo\nthree\n"
+    for line, message in [
+        ("{", "line 2 is no JSON"),
+        ('{"n": 3}', "line 2 is no object with a field 'text'"),
+        ("[3]", "line 2 is no object with a field 'text'"),
+        ('{"text": 3}', "line 2: the field 'text' is 3; expected a text"),
+    ]:
+        (tmp_path / "b.jsonl").write_text('{"text": "one"}\n' + line)
+        with pytest.raises(ur.UnrolledError, match=rf"b\.jsonl, {message}"):
+            read(tmp_path / "b.jsonl", json_field="text")

@@ -42,7 +42,8 @@ def test_the_moving_average_is_its_equation():
 
 def test_asgd_is_the_mean_since_its_trigger():
     weights = Weights()
-    options = SMALL | {"epochs": 6, "learning_rate": 4.0, "optimizer": "sgd", "average": "asgd", "average_after": 2}
+    options = SMALL | {"epochs": 6, "learning_rate": 9.0, "optimizer": "sgd", "average": "asgd", "average_after": 2}
+    options["eval_every"] = 1
     model = ur.LanguageModel.train(TEXT, listener=weights, **options)
     losses = [e.val_loss for e in model.result.history]
     trigger = next(n for n in range(3, len(losses)) if losses[n] > min(losses[: n - 2]))
@@ -79,3 +80,20 @@ def test_calls_that_make_no_sense():
     with pytest.raises(ur.UnrolledError, match=r"^the path of a model is None; expected a path"):
         ur.load(None)
     assert len(model.sample("the", 5, temperature=5e-324)) == 5  # and no warning
+
+
+def test_a_model_is_tuned_on_another_text_and_learns_its_symbols(tmp_path):
+    first = ur.LanguageModel.train(TEXT, **SMALL)
+    other = TEXT.replace("cat", "çök") * 2
+    tuned = ur.LanguageModel.train(other, init_from=first, out=tmp_path, learning_rate=1e-9, epochs=0.1, batch_size=6)
+    known = len(first.vocabulary)
+    assert tuned.vocabulary.symbols == (*first.vocabulary.symbols, "k", "ç", "ö")
+    for name, p in first.network.params.items():
+        q = tuned.network.params[name][tuple(slice(n) for n in p.shape)]
+        # steps of Adam at a rate of 1e-9: nothing but the start is seen
+        np.testing.assert_allclose(q, p, rtol=0, atol=1e-7)
+    assert tuned.network.params["decoder.bias"].shape == (known + 3,)
+    again = ur.LanguageModel.resume(tmp_path, other, epochs=0.2)
+    assert again.vocabulary == tuned.vocabulary
+    with pytest.raises(ur.UnrolledError, match="hidden_size is 9, but the model to start from has 7"):
+        ur.LanguageModel.train(other, init_from=first, hidden_size=9)

@@ -53,6 +53,7 @@ class LanguageModel:
         *,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        init_from: LanguageModel | None = None,
         listener: Listener | None = None,
         backend: str = "auto",
         **options: Any,
@@ -68,6 +69,9 @@ class LanguageModel:
             Folder of this run (see `unrolled.run`); made if it isn't there. Nothing is written without it.
         overwrite : bool
             Whether `out` may hold an earlier run's models already.
+        init_from : LanguageModel, optional
+            Model to start from, instead of random weights: its network, with rows for the symbols that the text has
+            and it doesn't know. The network's and the vocabulary's options are then the model's.
         listener : Listener, optional
             Is told how it goes.
         backend : str
@@ -85,6 +89,8 @@ class LanguageModel:
         UnrolledError
             For a text or an option that won't do, a folder that holds a model, or a loss that keeps diverging.
         """
+        if init_from is not None:
+            options = _of_the_model(options, init_from)
         chosen = Options.of(options)
         corpus = _corpus(source, chosen.level)
         vocabulary = Vocabulary.of(
@@ -97,7 +103,10 @@ class LanguageModel:
         )
         if out is not None and not overwrite and run.holds_models(Path(out)):
             raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
-        return cls._fit(corpus, vocabulary, chosen, None if out is None else Path(out), listener, backend)
+        if init_from is not None:
+            vocabulary = init_from.vocabulary.grown(vocabulary)
+        folder = None if out is None else Path(out)
+        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, init_from=init_from)
 
     @classmethod
     def resume(
@@ -137,11 +146,11 @@ class LanguageModel:
         if source is None and text["files"]:
             if "-" in text["files"]:
                 raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
-            corpus = read(text["files"], chosen.level, strip_gutenberg=text["strip_gutenberg"])
+            corpus = read(text["files"], chosen.level, **text["how"])
         elif source is None and text["name"] != "stdlib":
             raise UnrolledError(f"the text of {folder} was no file; give it again")
         else:
-            corpus = _corpus(source, chosen.level, strip_gutenberg=text["strip_gutenberg"])
+            corpus = _corpus(source, chosen.level, **text["how"])
         return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot)
 
     @classmethod
@@ -154,6 +163,7 @@ class LanguageModel:
         listener: Listener | None,
         backend: str,
         resume: Snapshot | None = None,
+        init_from: LanguageModel | None = None,
     ) -> LanguageModel:
         """Train on a corpus from the start, or from a snapshot on."""
         from . import __version__
@@ -167,7 +177,7 @@ class LanguageModel:
         text = {
             "name": corpus.name,
             "files": run.absolute(corpus.paths),
-            "strip_gutenberg": corpus.strip_gutenberg,
+            "how": dict(corpus.how),
             "sha256": run.fingerprint(tokens, vocabulary),
             "symbols": len(tokens),
         }
@@ -181,6 +191,9 @@ class LanguageModel:
         lanes(train, options.batch_size, options.seq_length, name="the training part")  # says what a short text lacks
         rng = np.random.default_rng(options.seed)
         network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng, init=options.init)
+        if init_from is not None:
+            for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
+                network.params[name][tuple(slice(size) for size in p.shape)] = p
         facts = Facts(
             name=corpus.name,
             notes=corpus.notes,
@@ -304,7 +317,18 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageMode
     return LanguageModel(*checkpoint.load(Path(path), backend))
 
 
-def _corpus(source: Source, level: str, *, strip_gutenberg: bool = False) -> Corpus:
+def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
+    """Options with a model's network and vocabulary; those that say something else are refused."""
+    spec, vocabulary = model.network.spec.to_json(), model.vocabulary
+    fixed = {name: spec[name] for name in ("cell", "embedding_size", "hidden_size", "num_layers", "dtype")}
+    fixed |= {"level": vocabulary.level, "lower": vocabulary.lower, "words": vocabulary.words}
+    for name, value in fixed.items():
+        if options.get(name, value) != value:
+            raise UnrolledError(f"{name} is {options[name]!r}, but the model to start from has {value!r}")
+    return {"dropout": spec["dropout"]} | options | fixed
+
+
+def _corpus(source: Source, level: str, **how: Any) -> Corpus:
     if source is None:
         return default_corpus(level=level)
     if isinstance(source, Corpus):
@@ -318,4 +342,4 @@ def _corpus(source: Source, level: str, *, strip_gutenberg: bool = False) -> Cor
         if not text:
             raise UnrolledError("the text is empty")
         return Corpus(text, level, "text")
-    return read(source, level, strip_gutenberg=strip_gutenberg)
+    return read(source, level, **how)

@@ -33,7 +33,7 @@ from .text import Vocabulary
 from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Options, Progress, Result, check_kind
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
-TEXT_KEYS = {"files": "list", "strip_gutenberg": "bool"}
+TEXT_KEYS = {"files": "list", "strip_gutenberg": "bool", "json_field": "str"}
 """What a configuration says beside the fields of `Options`."""
 
 
@@ -45,15 +45,15 @@ def holds_models(folder: Path) -> bool:
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
-def to_toml(options: Options, files: Sequence[str] = (), strip_gutenberg: bool = False) -> str:
+def to_toml(options: Options, files: Sequence[str] = (), how: Mapping[str, Any] | None = None) -> str:
     """Return the configuration of a run, every option with its value; one that is not set is a comment.
 
     Examples
     --------
     >>> to_toml(Options(), ["book.txt"]).splitlines()[:3]
-    ['files = ["book.txt"]', 'strip_gutenberg = false', 'level = "char"']
+    ['files = ["book.txt"]', 'level = "char"', 'min_count = 1']
     """
-    values = {"files": list(files), "strip_gutenberg": strip_gutenberg} | asdict(options)
+    values = {"files": list(files)} | dict(how or {}) | asdict(options)
     return "".join(f"# {name} = (not set)\n" if v is None else f"{name} = {_toml(v)}\n" for name, v in values.items())
 
 
@@ -120,7 +120,7 @@ def fingerprint(tokens: Array, vocabulary: Vocabulary) -> str:
 
 def begin(folder: Path, facts: Facts, text: Mapping[str, Any], version: str) -> None:
     """Write what a new run is: its configuration, and what made it."""
-    config = to_toml(facts.options, text["files"], text["strip_gutenberg"])
+    config = to_toml(facts.options, text["files"], text["how"])
     checkpoint.write_atomically(folder / CONFIG, config.encode())
     about = {
         "command": sys.argv,

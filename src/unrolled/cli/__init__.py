@@ -66,8 +66,10 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Text", "--lower", is_flag=True, help="word: make words lower-case.")
 @option("Text", "--words", help="word: cut lines at whitespace, or into words and punctuation.")
 @option("Text", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
+@option("Text", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
 @option("Text", "--test-fraction", help="Share of the text, behind that, left untouched.")
+@option("Network", "--init-from", metavar="MODEL", help="Start from this model; its network grows by new symbols.")
 @option("Network", "--cell", help=f"{', '.join(CELLS)}.")
 @option("Network", "--hidden-size", "--rnn-size", help="Hidden units a layer.")
 @option("Network", "--num-layers", help="Layers.")
@@ -119,6 +121,8 @@ def train(
     /,
     files: tuple[str, ...],
     strip_gutenberg: bool,
+    json_field: str,
+    init_from: str | None,
     backend: str,
     threads: int | None,
     out: str | None,
@@ -133,7 +137,7 @@ def train(
     Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
     standard library on this machine. Ctrl-C saves and stops; --resume goes on.
     """
-    from ..language_model import LanguageModel
+    from ..language_model import LanguageModel, load
     from ..run import holds_models
     from ..text import default_corpus, read
     from ..train import make_folder
@@ -154,9 +158,14 @@ def train(
     if not files and minutes is None and not _given(ctx) & {"epochs"} and config is None:
         options["epochs"] = DEFAULT_EPOCHS
     options["minutes"] = minutes
+    start = None if init_from is None else load(init_from, backend=backend)
+    if start is not None:  # what isn't asked for is the model's
+        chosen = _given(ctx) | set(ctx.default_map or ())
+        options = {name: value for name, value in options.items() if name in chosen}
+        options.setdefault("level", start.vocabulary.level)
     Options.of(options)  # before anything is read or made
     corpus = (
-        read(files, options["level"], strip_gutenberg=strip_gutenberg)
+        read(files, options["level"], strip_gutenberg=strip_gutenberg, json_field=json_field)
         if files
         else default_corpus(level=options["level"])
     )
@@ -169,7 +178,15 @@ def train(
     folder = make_folder(wanted, new=out is None)
     try:
         with closing(display), _output_closed(folder):
-            LanguageModel.train(corpus, out=folder, overwrite=overwrite, listener=display, backend=backend, **options)
+            LanguageModel.train(
+                corpus,
+                out=folder,
+                overwrite=overwrite,
+                init_from=start,
+                listener=display,
+                backend=backend,
+                **options,
+            )
     finally:
         for path in missing if out is not None else [folder, *missing]:
             with suppress(OSError):  # a folder that something is in stays

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import json
 import os
 import re
 import stat
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +42,7 @@ class Corpus:
     sources : the number of files
     notes : what was read and cleaned, in plain sentences
     paths : what was named, "-" for standard input; () for the default corpus and for texts that were no file
-    strip_gutenberg : whether Project Gutenberg's header and footer were left out
+    how : the options of `read` that it was read with
     """
 
     text: str | bytes | Tokens = field(repr=False)
@@ -49,7 +51,7 @@ class Corpus:
     sources: int = 1
     notes: tuple[str, ...] = ()
     paths: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    strip_gutenberg: bool = field(default=False, repr=False, compare=False)
+    how: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def read(
@@ -57,6 +59,7 @@ def read(
     level: str = "char",
     *,
     strip_gutenberg: bool = False,
+    json_field: str = "",
 ) -> Corpus:
     r"""Read files, directories and "-" (standard input), in the order given, into one text.
 
@@ -71,7 +74,8 @@ def read(
     ----------
     paths : one path or several
     level : one of `LEVELS`; "tokens" takes one .npy file of integers, which stays on the disk
-    strip_gutenberg : leave out Project Gutenberg's header and footer, file by file; char level only
+    strip_gutenberg : leave out Project Gutenberg's header and footer, file by file; not at byte level
+    json_field : files are JSON lines, and the text is this field of each line; not at byte level
 
     Raises
     ------
@@ -97,13 +101,16 @@ def read(
     if given.count("-") > 1:
         raise UnrolledError("standard input (-) is named more than once; it can be read only once")
 
+    how = {"strip_gutenberg": strip_gutenberg, "json_field": json_field}
     if level == "tokens" or (level == "byte" and len(given) == 1 and _is_large(given[0])):
         if len(given) > 1:
             raise UnrolledError(f"{len(given)} files of tokens are named; expected one .npy file")
         array = _npy(given[0]) if level == "tokens" else np.memmap(given[0], np.uint8, "r")
         note = f"{len(array):,} {'tokens' if level == 'tokens' else 'bytes'}, read from the disk as they are needed"
-        return Corpus(array, level, _name(given[0]), 1, (note,), tuple(given))
-    cleaner = _Cleaner(level, strip_gutenberg)
+        return Corpus(array, level, _name(given[0]), 1, (note,), tuple(given), how)
+    if json_field and level == "byte":
+        raise UnrolledError("--json-field works on characters, and the level is byte; leave out one of the two")
+    cleaner = _Cleaner(level, strip_gutenberg, json_field)
     notes: list[str] = []
     for path in given:
         if path == "-":
@@ -116,7 +123,7 @@ def read(
         notes.insert(0, f"{len(cleaner):,} files read")
     name = _name(given[0]) + (f"+{len(given) - 1}" if len(given) > 1 else "")
     notes += cleaner.notes()
-    return Corpus(cleaner.text(), level, name, len(cleaner), tuple(notes), tuple(given), strip_gutenberg)
+    return Corpus(cleaner.text(), level, name, len(cleaner), tuple(notes), tuple(given), how)
 
 
 def _is_large(path: str) -> bool:
@@ -142,8 +149,8 @@ def _npy(path: str) -> Tokens:
 class _Cleaner:
     """Collects the texts of files, cleaned, and counts what was changed."""
 
-    def __init__(self, level: str, strip_gutenberg: bool) -> None:
-        self.level, self.strip = level, strip_gutenberg
+    def __init__(self, level: str, strip_gutenberg: bool, json_field: str = "") -> None:
+        self.level, self.strip, self.json_field = level, strip_gutenberg, json_field
         self.texts: list[str] = []
         self.blobs: list[bytes] = []
         self.marks = self.crlf = self.cr = self.gutenberg_files = self.gutenberg = 0
@@ -162,7 +169,7 @@ class _Cleaner:
                 f"{where}: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8"
                 f"{_looks_like(data)}; convert it to UTF-8, or read it with --level byte"
             ) from None
-        text = self._clean(text)
+        text = self._clean(_field(text, self.json_field, where) if self.json_field else text)
         if not text:
             raise UnrolledError(f"{where}: nothing but a byte-order mark in the file; expected some text")
         self.texts.append(text)
@@ -208,6 +215,23 @@ class _Cleaner:
         elif self.strip:
             notes.append("no Project Gutenberg markers found, so nothing was stripped")
         return notes
+
+
+def _field(text: str, name: str, where: str) -> str:
+    """One field of every JSON line, each ending a line."""
+    found = []
+    for n, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        if line.strip():
+            try:
+                value = json.loads(line)[name]
+            except (ValueError, RecursionError):
+                raise UnrolledError(f"{where}, line {n} is no JSON; --json-field expects one object a line") from None
+            except (KeyError, TypeError, IndexError):
+                raise UnrolledError(f"{where}, line {n} is no object with a field {name!r} (--json-field)") from None
+            if not isinstance(value, str):
+                raise UnrolledError(f"{where}, line {n}: the field {name!r} is {value!r:.60}; expected a text")
+            found.append(value)
+    return _join(found)
 
 
 def _join(parts: Iterable[str]) -> str:

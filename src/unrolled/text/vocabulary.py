@@ -238,6 +238,19 @@ class Vocabulary:
             return f"{token} "
         return "\n" if token == 1 else f"{self.symbols[token]} "
 
+    def grown(self, other: Vocabulary) -> Vocabulary:
+        """Return this vocabulary with the symbols of another behind its own, which keep their tokens.
+
+        Examples
+        --------
+        >>> Vocabulary.of("ab", "char").grown(Vocabulary.of("bacé", "char")).symbols
+        ('a', 'b', 'c', 'é')
+        """
+        if (self.level, self.lower, self.words) != (other.level, other.lower, other.words):
+            raise UnrolledError(f"a vocabulary of the level {self.level} can't grow by one of the level {other.level}")
+        symbols = tuple(dict.fromkeys(self.symbols + other.symbols))
+        return Vocabulary(self.level, symbols, max(self.size, other.size), self.lower, self.words)
+
     def decoder(self) -> Decoder:
         """Start decoding token by token, for text that is shown as it is drawn."""
         return Decoder(self)
