@@ -84,6 +84,15 @@ def test_looking_leaves_no_trace_and_a_checkpoint_exists_from_step_0(whole, tmp_
     assert contents(tmp_path / "copy") == contents(whole)
 
 
+def test_a_run_goes_on_with_its_own_backend(tmp_path):
+    options = SMALL | {"backend": "reference", "epochs": 1}
+    ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options)
+    ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
+    model = ur.LanguageModel.resume(tmp_path / "b", TEXT)
+    assert model.network.recurrent.backend == "reference"
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
 def test_a_finished_run_has_nothing_to_do_and_may_get_more_epochs(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     (tmp_path / "run" / LAST).unlink()  # as if it had been killed before it wrote this

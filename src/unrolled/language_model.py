@@ -115,7 +115,7 @@ class LanguageModel:
         source: Source = None,
         *,
         listener: Listener | None = None,
-        backend: str = "auto",
+        backend: str | None = None,
         **options: Any,
     ) -> LanguageModel:
         """Go on with a run, to the same bits as if it had never stopped.
@@ -126,8 +126,10 @@ class LanguageModel:
             The `out` of the run.
         source : as in `train`, optional
             The text; None reads it from where the run did. It must be the same text.
-        listener, backend
+        listener
             As in `train`.
+        backend : str, optional
+            None is the run's own; another one rounds differently, so that the bytes are then not the same.
         **options
             `epochs` and `minutes` may be set anew.
 
@@ -151,6 +153,7 @@ class LanguageModel:
             raise UnrolledError(f"the text of {folder} was no file; give it again")
         else:
             corpus = _corpus(source, chosen.level, **text["how"])
+        backend = backend or snapshot[1]["backend"]
         return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot)
 
     @classmethod
@@ -227,7 +230,7 @@ class LanguageModel:
             out=folder,
             listener=listener,
             rng=rng,
-            about={"text": text},
+            about={"text": text, "backend": network.recurrent.backend},
             resume=resume,
         )
         test_lanes = held_out_lanes(test, options)

@@ -149,7 +149,7 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
     try:
         options = Options.of(content["options"])
         vocabulary = Vocabulary.from_json(content["vocabulary"])
-        content["text"]["sha256"], content["now"]
+        content["text"]["sha256"], content["now"], content["backend"]
     except (KeyError, TypeError):
         raise UnrolledError(f"{path} is damaged: its description lacks something") from None
     except UnrolledError as error:

@@ -153,15 +153,16 @@ def train(
         anew = {name: ctx.params[name] for name in ("epochs", "minutes") if name in given}
         source = [Path(file) for file in files] or None
         with closing(display), _output_closed(Path(resume)):
-            LanguageModel.resume(resume, source, listener=display, backend=backend, **anew)
+            chosen = backend if "backend" in given else None
+            LanguageModel.resume(resume, source, listener=display, backend=chosen, **anew)
         return
     if not files and minutes is None and not _given(ctx) & {"epochs"} and config is None:
         options["epochs"] = DEFAULT_EPOCHS
     options["minutes"] = minutes
     start = None if init_from is None else load(init_from, backend=backend)
     if start is not None:  # what isn't asked for is the model's
-        chosen = _given(ctx) | set(ctx.default_map or ())
-        options = {name: value for name, value in options.items() if name in chosen}
+        asked = _given(ctx) | set(ctx.default_map or ())
+        options = {name: value for name, value in options.items() if name in asked}
         options.setdefault("level", start.vocabulary.level)
     Options.of(options)  # before anything is read or made
     corpus = (
