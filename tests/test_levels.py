@@ -133,3 +133,26 @@ def test_a_field_of_json_lines_is_the_text(tmp_path):
         (tmp_path / "b.jsonl").write_text('{"text": "one"}\n' + line)
         with pytest.raises(ur.UnrolledError, match=rf"b\.jsonl, {message}"):
             read(tmp_path / "b.jsonl", json_field="text")
+
+
+def test_files_to_validate_and_test_on(tmp_path):
+    for name, text in (("a", LINES * 9), ("v", "Vala " * 20), ("t", "Tot. " * 20)):
+        (tmp_path / name).write_text(text)
+    options = SMALL | {
+        "epochs": 6 / 11,
+        "eval_every": 6,
+        "val": tmp_path / "v",
+        "test": [tmp_path / "t"],
+        "out": tmp_path / "run",
+    }
+    model = ur.LanguageModel.train(tmp_path / "a", **options)
+    assert {"V", "l", "T"} <= set(model.vocabulary.symbols)
+    again = ur.LanguageModel.train(tmp_path / "a", **(options | {"out": None, "epochs": 2}))
+    resumed = ur.LanguageModel.resume(tmp_path / "run", epochs=2)
+    assert resumed.result.test_loss == again.result.test_loss
+    assert resumed.result.history[-1].val_loss == again.result.history[-1].val_loss
+    # one lane would see all of it; three see it from a zero state each
+    assert again.result.test_loss == pytest.approx(again.score("Tot. " * 20).nats, abs=0.2)
+    (tmp_path / "v").write_text("Alav " * 20)
+    with pytest.raises(ur.UnrolledError, match="another content"):
+        ur.LanguageModel.resume(tmp_path / "run")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, spli
 from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes, make_folder
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class LanguageModel:
@@ -51,6 +53,8 @@ class LanguageModel:
         cls,
         source: Source = None,
         *,
+        val: Paths = (),
+        test: Paths = (),
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         init_from: LanguageModel | None = None,
@@ -65,6 +69,8 @@ class LanguageModel:
         source : str, bytes, array (N,) of integers, Corpus, Path or list of Path
             A str is text (bytes with `level="byte"`), an array holds tokens (`level="tokens"`), a Path is a file or a
             directory; None is the built-in default corpus, the source of the Python standard library.
+        val, test : path or list of paths, optional
+            Files to validate and to test on, instead of shares of the text.
         out : path, optional
             Folder of this run (see `unrolled.run`); made if it isn't there. Nothing is written without it.
         overwrite : bool
@@ -93,8 +99,10 @@ class LanguageModel:
             options = _of_the_model(options, init_from)
         chosen = Options.of(options)
         corpus = _corpus(source, chosen.level)
+        held = _held(val, test, chosen.level, corpus.how)
+        texts = [corpus.text, *(part.text for part in held.values())]
         vocabulary = Vocabulary.of(
-            corpus.text,
+            "".join(map(str, texts)) if chosen.level == "char" else corpus.text,
             corpus.level,
             min_count=chosen.min_count,
             max_symbols=chosen.max_symbols,
@@ -106,7 +114,7 @@ class LanguageModel:
         if init_from is not None:
             vocabulary = init_from.vocabulary.grown(vocabulary)
         folder = None if out is None else Path(out)
-        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, init_from=init_from)
+        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, init_from=init_from, held=held)
 
     @classmethod
     def resume(
@@ -154,7 +162,8 @@ class LanguageModel:
         else:
             corpus = _corpus(source, chosen.level, **text["how"])
         backend = backend or snapshot[1]["backend"]
-        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot)
+        held = _held(text["val"], text["test"], chosen.level, text["how"])
+        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held)
 
     @classmethod
     def _fit(
@@ -167,6 +176,7 @@ class LanguageModel:
         backend: str,
         resume: Snapshot | None = None,
         init_from: LanguageModel | None = None,
+        held: Mapping[str, Corpus] = MappingProxyType({}),
     ) -> LanguageModel:
         """Train on a corpus from the start, or from a snapshot on."""
         from . import __version__
@@ -175,13 +185,16 @@ class LanguageModel:
         changed = f"the text is not the one that {folder} was trained on"
         try:
             tokens = vocabulary.encode(corpus.text)
+            parts = {name: vocabulary.encode(part.text) for name, part in held.items()}
         except UnrolledError as error:
             raise UnrolledError(f"{changed}: {error}" if resume else str(error)) from None
         text = {
             "name": corpus.name,
             "files": run.absolute(corpus.paths),
+            "val": run.absolute(held["val"].paths) if "val" in held else [],
+            "test": run.absolute(held["test"].paths) if "test" in held else [],
             "how": dict(corpus.how),
-            "sha256": run.fingerprint(tokens, vocabulary),
+            "sha256": run.fingerprint(vocabulary, tokens, *parts.values()),
             "symbols": len(tokens),
         }
         if resume is not None and text["sha256"] != resume[1]["text"]["sha256"]:
@@ -190,7 +203,9 @@ class LanguageModel:
                 f"{changed}: it has {len(tokens):,} symbols, {'another' if had == len(tokens) else f'it had {had:,}'}"
                 f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
             )
-        train, val, test = split(tokens, options.val_fraction, options.test_fraction)
+        fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
+        train, val, test = split(tokens, *fractions)
+        val, test = parts.get("val", val), parts.get("test", test)
         lanes(train, options.batch_size, options.seq_length, name="the training part")  # says what a short text lacks
         rng = np.random.default_rng(options.seed)
         network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng, init=options.init)
@@ -329,6 +344,12 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
         if options.get(name, value) != value:
             raise UnrolledError(f"{name} is {options[name]!r}, but the model to start from has {value!r}")
     return {"dropout": spec["dropout"]} | options | fixed
+
+
+def _held(val: Paths, test: Paths, level: str, how: Mapping[str, Any]) -> dict[str, Corpus]:
+    """Read the files to validate and to test on, where some are named."""
+    named = {"val": val, "test": test}
+    return {name: read(paths, level, **how) for name, paths in named.items() if paths}
 
 
 def _corpus(source: Source, level: str, **how: Any) -> Corpus:

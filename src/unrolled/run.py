@@ -33,7 +33,7 @@ from .text import Vocabulary
 from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Options, Progress, Result, check_kind
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
-TEXT_KEYS = {"files": "list", "strip_gutenberg": "bool", "json_field": "str"}
+TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list", "strip_gutenberg": "bool", "json_field": "str"}
 """What a configuration says beside the fields of `Options`."""
 
 
@@ -45,7 +45,7 @@ def holds_models(folder: Path) -> bool:
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
-def to_toml(options: Options, files: Sequence[str] = (), how: Mapping[str, Any] | None = None) -> str:
+def to_toml(options: Options, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:
     """Return the configuration of a run, every option with its value; one that is not set is a comment.
 
     Examples
@@ -53,7 +53,7 @@ def to_toml(options: Options, files: Sequence[str] = (), how: Mapping[str, Any] 
     >>> to_toml(Options(), ["book.txt"]).splitlines()[:3]
     ['files = ["book.txt"]', 'level = "char"', 'min_count = 1']
     """
-    values = {"files": list(files)} | dict(how or {}) | asdict(options)
+    values = {"files": list(files)} | dict(text or {}) | asdict(options)
     return "".join(f"# {name} = (not set)\n" if v is None else f"{name} = {_toml(v)}\n" for name, v in values.items())
 
 
@@ -110,17 +110,20 @@ def _line_of(name: str, text: str) -> int:
 # --- what made the run ------------------------------------------------------------------------------------------------
 
 
-def fingerprint(tokens: Array, vocabulary: Vocabulary) -> str:
-    """SHA-256 of a text as the network sees it: its vocabulary and its tokens (N,)."""
+def fingerprint(vocabulary: Vocabulary, *parts: Array) -> str:
+    """SHA-256 of a text as the network sees it: its vocabulary and its tokens (N,), part by part."""
     digest = hashlib.sha256(json.dumps(vocabulary.to_json(), sort_keys=True).encode())
-    for start in range(0, len(tokens), 1 << 22):
-        digest.update(np.ascontiguousarray(tokens[start : start + (1 << 22)], dtype="<i4").data)
+    for tokens in parts:
+        digest.update(f"{len(tokens)} tokens".encode())
+        for start in range(0, len(tokens), 1 << 22):
+            digest.update(np.ascontiguousarray(tokens[start : start + (1 << 22)], dtype="<i4").data)
     return digest.hexdigest()
 
 
 def begin(folder: Path, facts: Facts, text: Mapping[str, Any], version: str) -> None:
     """Write what a new run is: its configuration, and what made it."""
-    config = to_toml(facts.options, text["files"], text["how"])
+    more = {"val_file": text["val"], "test_file": text["test"]} | text["how"]
+    config = to_toml(facts.options, text["files"], more)
     checkpoint.write_atomically(folder / CONFIG, config.encode())
     about = {
         "command": sys.argv,

@@ -67,6 +67,8 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Text", "--words", help="word: cut lines at whitespace, or into words and punctuation.")
 @option("Text", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
 @option("Text", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
+@option("Text", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
+@option("Text", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
 @option("Text", "--test-fraction", help="Share of the text, behind that, left untouched.")
 @option("Network", "--init-from", metavar="MODEL", help="Start from this model; its network grows by new symbols.")
@@ -122,6 +124,8 @@ def train(
     files: tuple[str, ...],
     strip_gutenberg: bool,
     json_field: str,
+    val_file: tuple[str, ...],
+    test_file: tuple[str, ...],
     init_from: str | None,
     backend: str,
     threads: int | None,
@@ -181,6 +185,8 @@ def train(
         with closing(display), _output_closed(folder):
             LanguageModel.train(
                 corpus,
+                val=val_file,
+                test=test_file,
                 out=folder,
                 overwrite=overwrite,
                 init_from=start,
