@@ -153,6 +153,6 @@ def test_files_to_validate_and_test_on(tmp_path):
     assert resumed.result.history[-1].val_loss == again.result.history[-1].val_loss
     # one lane would see all of it; three see it from a zero state each
     assert again.result.test_loss == pytest.approx(again.score("Tot. " * 20).nats, abs=0.2)
-    (tmp_path / "v").write_text("Alav " * 20)
+    (tmp_path / "v").write_text("laVa " * 20)
     with pytest.raises(ur.UnrolledError, match="another content"):
         ur.LanguageModel.resume(tmp_path / "run")
