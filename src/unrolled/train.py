@@ -40,8 +40,10 @@ MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.s
 """Files of a run: the model with the lowest validation loss, the one of the last checkpoint, and all it takes to go on
 from there."""
 
-STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+STOPS = [signal.SIGINT, signal.SIGTERM]
 """Signals that end a run, with everything saved."""
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is ignored
+    STOPS.append(signal.SIGHUP)
 
 ROLLBACKS = 3
 """Divergences of a run that lead back to the last good step, each halving the learning rate; one more ends it."""
