@@ -35,6 +35,7 @@ def rewrite(path, change):
     size = struct.unpack("<Q", data[:8])[0]
     content = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["unrolled"])
     arrays = safetensors.numpy.load(data)
+    content.pop("sha256")  # as files were before they had a checksum; a wrong one would hide the rest
     change(content, arrays)
     metadata = {"unrolled": json.dumps(content)} if content else {}
     path.write_bytes(safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, metadata))

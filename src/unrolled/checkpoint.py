@@ -1,16 +1,19 @@
-"""A network and its vocabulary <-> one safetensors file. No pickle anywhere.
+"""Models and training runs <-> safetensors files. No pickle anywhere.
 
-The file holds the parameters by their names, C-contiguous, and one entry of metadata, `unrolled`: a JSON object of the
-format's version, the `Spec` and the vocabulary. (One entry, since safetensors writes several in no fixed order.) It
-holds no time, path, host or command: the same network gives the same bytes.
+A model file holds the parameters by their names, C-contiguous, and one entry of metadata, `unrolled`: a JSON object of
+the format's version, the `Spec`, the vocabulary and a SHA-256 of all that. (One entry, since safetensors writes several
+in no fixed order.) It holds no time, path, host or command: the same network gives the same bytes. A run's checkpoint
+is such a file too, with the arrays of a `TrainingState` and the entry `unrolled_run`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +38,30 @@ def save(path: str | Path, network: Network, vocabulary: Vocabulary) -> None:
     UnrolledError
         If it can't be written, or doesn't read back as it was; an older file is left as it is.
     """
-    path = Path(path)
+    content = {"spec": network.spec.to_json(), "vocabulary": vocabulary.to_json()}
+    _write(Path(path), "unrolled", network.params, content)
+
+
+def save_run(path: Path, arrays: Mapping[str, Array], content: Mapping[str, Any]) -> None:
+    """Write a run's checkpoint, as `save` writes a model; `content` is what `json.dumps` takes."""
+    _write(path, "unrolled_run", arrays, content)
+
+
+def _write(path: Path, entry: str, arrays: Mapping[str, Array], content: Mapping[str, Any]) -> None:
     # safetensors writes an array's memory as it lies: one that is not C-contiguous would be silently permuted.
-    arrays = {name: np.ascontiguousarray(p) for name, p in sorted(network.params.items())}
-    content = {"format": FORMAT, "spec": network.spec.to_json(), "vocabulary": vocabulary.to_json()}
-    metadata = {"unrolled": json.dumps(content, sort_keys=True)}
-    write_atomically(path, safetensors.numpy.save(arrays, metadata))
+    arrays = {name: np.ascontiguousarray(a) for name, a in sorted(arrays.items())}
+    content = {"format": FORMAT} | dict(content)
+    content["sha256"] = _digest(arrays, content)
+    write_atomically(path, safetensors.numpy.save(arrays, {entry: json.dumps(content, sort_keys=True)}))
+
+
+def _digest(arrays: Mapping[str, Array], content: Mapping[str, Any]) -> str:
+    """SHA-256 of everything a file says, so that a single flipped bit is found."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data if array.size else b"")
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -82,11 +103,17 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def _short(text: str, most: int = 400) -> str:
+    """One line that can be printed, of bounded length: a damaged file may name anything."""
+    line = "".join(c if c.isprintable() else " " for c in text[: most + 1])
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def read_header(path: Path, data: bytes) -> dict[str, Any]:
+def read_header(path: Path, data: bytes, kind: str = "model") -> dict[str, Any]:
     """Check a safetensors header against the file's length and return it.
 
     Raises
@@ -94,7 +121,7 @@ def read_header(path: Path, data: bytes) -> dict[str, Any]:
     UnrolledError
         If the file is shorter or longer than its header says, or the header is not one.
     """
-    no_model = f"{path} is not an unrolled model"
+    no_model = f"{path} is not an unrolled {kind}"
     if len(data) < 8:
         raise UnrolledError(f"{no_model}: it has {len(data)} bytes")
     (size,) = struct.unpack("<Q", data[:8])
@@ -119,7 +146,7 @@ def read_header(path: Path, data: bytes) -> dict[str, Any]:
             except (TypeError, KeyError, ValueError):
                 ok = False
             if not ok:
-                raise UnrolledError(f"{no_model}: its header's entry for {name!r} makes no sense")
+                raise UnrolledError(f"{no_model}: its header's entry for {_short(repr(name))} makes no sense")
     if max(ends) != len(data) - 8 - size:
         raise UnrolledError(
             f"{path} is damaged: its header describes {max(ends):,} bytes of parameters, "
@@ -134,21 +161,56 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     Raises
     ------
     UnrolledError
-        With one line that says what is wrong: missing, cut off, a header that lies, not ours, from a newer format, or
-        parameters that are missing, unknown or misshapen.
+        With one line that says what is wrong: missing, cut off, a header that lies, not ours, from a newer format,
+        changed since it was written, or parameters that are missing, unknown or misshapen.
     """
     path = Path(path)
+    arrays, content = _read(path, "unrolled", "model")
+    try:
+        spec, vocabulary = Spec.from_json(content.get("spec")), Vocabulary.from_json(content.get("vocabulary"))
+        if len(vocabulary) != spec.vocabulary_size:
+            raise UnrolledError(
+                f"its vocabulary has {len(vocabulary)} symbols, its description says {spec.vocabulary_size}"
+            )
+        _check_dtypes(arrays, spec)
+        _check_size(arrays, spec)
+        network = Network(spec, backend=backend)
+        network.load_params(arrays)
+        for name, p in network.params.items():
+            if not np.isfinite(p).all():
+                raise UnrolledError(f"{name} holds values that are not finite")
+    except UnrolledError as error:
+        raise UnrolledError(f"{path}: {_short(str(error))}") from None
+    return network, vocabulary
+
+
+def load_run(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read what `save_run` wrote: arrays and content.
+
+    Raises
+    ------
+    UnrolledError
+        With one line that says what is wrong with the file; a single flipped bit is found.
+    """
+    arrays, content = _read(path, "unrolled_run", "checkpoint of a run")
+    if "sha256" not in content:
+        raise UnrolledError(f"{path} is damaged: it has no checksum")
+    return arrays, content
+
+
+def _read(path: Path, entry: str, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read a safetensors file of ours -> arrays and the content of its entry, checked against their checksum."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise UnrolledError(f"can't read the model {path}: it is a device or a pipe, not a file")
+            raise UnrolledError(f"can't read the {kind} {path}: it is a device or a pipe, not a file")
         data = path.read_bytes()
     except OSError as error:
-        raise UnrolledError(f"can't read the model {path}: {_reason(error)}") from None
-    metadata = read_header(path, data).get("__metadata__")
-    if not isinstance(metadata, dict) or "unrolled" not in metadata:
-        raise UnrolledError(f"{path} is a safetensors file, but not an unrolled model: its metadata lacks our entry")
+        raise UnrolledError(f"can't read the {kind} {path}: {_reason(error)}") from None
+    metadata = read_header(path, data, kind).get("__metadata__")
+    if not isinstance(metadata, dict) or entry not in metadata:
+        raise UnrolledError(f"{path} is a safetensors file, but not an unrolled {kind}: its metadata lacks our entry")
     try:
-        content = json.loads(metadata["unrolled"])
+        content = json.loads(metadata[entry])
         version = content["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise UnrolledError(f"{path} is damaged: its metadata is not a description of ours") from None
@@ -157,24 +219,15 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
             f"{path} has format {version!r}, this version of unrolled reads up to {FORMAT}: update unrolled"
         )
     try:
-        spec, vocabulary = Spec.from_json(content.get("spec")), Vocabulary.from_json(content.get("vocabulary"))
-        if len(vocabulary) != spec.vocabulary_size:
-            raise UnrolledError(
-                f"its vocabulary has {len(vocabulary)} symbols, its description says {spec.vocabulary_size}"
-            )
         arrays = safetensors.numpy.load(data)
-        _check_dtypes(arrays, spec)
-        _check_size(arrays, spec)
-        network = Network(spec, backend=backend)
-        network.load_params(arrays)
-        for name, p in network.params.items():
-            if not np.isfinite(p).all():
-                raise UnrolledError(f"{name} holds values that are not finite")
     except SafetensorError as error:
-        raise UnrolledError(f"{path} is damaged: {error}") from None
-    except UnrolledError as error:
-        raise UnrolledError(f"{path}: {error}") from None
-    return network, vocabulary
+        raise UnrolledError(f"{path} is damaged: {_short(str(error))}") from None
+    # Files written before there was a checksum have none.
+    if "sha256" in content and content["sha256"] != _digest(
+        arrays, {k: v for k, v in content.items() if k != "sha256"}
+    ):
+        raise UnrolledError(f"{path} is damaged: its content doesn't match its checksum")
+    return arrays, content
 
 
 def _check_dtypes(arrays: dict[str, Array], spec: Spec) -> None:

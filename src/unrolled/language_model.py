@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from . import checkpoint, sample
-from .batches import lanes
+from . import checkpoint, run, sample
+from .batches import Tokens, lanes
 from .errors import UnrolledError
 from .network import Network
 from .score import Score, evaluate, score
+from .state import Snapshot
 from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
 from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes, make_folder
 
-Source = str | bytes | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
+Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class LanguageModel:
@@ -49,7 +53,11 @@ class LanguageModel:
         cls,
         source: Source = None,
         *,
+        val: Paths = (),
+        test: Paths = (),
         out: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
+        init_from: LanguageModel | None = None,
         listener: Listener | None = None,
         backend: str = "auto",
         **options: Any,
@@ -58,11 +66,18 @@ class LanguageModel:
 
         Parameters
         ----------
-        source : str, bytes, Corpus, Path or list of Path
-            A str is text (bytes with `level="byte"`), a Path is a file or a directory; None is the built-in default
-            corpus, the source of the Python standard library.
+        source : str, bytes, array (N,) of integers, Corpus, Path or list of Path
+            A str is text (bytes with `level="byte"`), an array holds tokens (`level="tokens"`), a Path is a file or a
+            directory; None is the built-in default corpus, the source of the Python standard library.
+        val, test : path or list of paths, optional
+            Files to validate and to test on, instead of shares of the text.
         out : path, optional
-            Folder for the models of this run; made if it isn't there. Nothing is written without it.
+            Folder of this run (see `unrolled.run`); made if it isn't there. Nothing is written without it.
+        overwrite : bool
+            Whether `out` may hold an earlier run's models already.
+        init_from : LanguageModel, optional
+            Model to start from, instead of random weights: its network, with rows for the symbols that the text has
+            and it doesn't know. The network's and the vocabulary's options are then the model's.
         listener : Listener, optional
             Is told how it goes.
         backend : str
@@ -78,39 +93,165 @@ class LanguageModel:
         Raises
         ------
         UnrolledError
-            For a text or an option that won't do, or a loss that diverges.
+            For a text or an option that won't do, a folder that holds a model, or a loss that keeps diverging.
         """
+        if init_from is not None:
+            options = _of_the_model(options, init_from)
         chosen = Options.of(options)
         corpus = _corpus(source, chosen.level)
-        vocabulary = Vocabulary.of(corpus.text, corpus.level)
-        tokens = vocabulary.encode(corpus.text)
-        train, val, test = split(tokens, chosen.val_fraction, chosen.test_fraction)
-        lanes(train, chosen.batch_size, chosen.seq_length, name="the training part")  # says what a short text lacks
-        rng = np.random.default_rng(chosen.seed)
-        network = Network(chosen.spec(len(vocabulary)), backend=backend, rng=rng)
-        folder = None if out is None else make_folder(Path(out))
-        if listener is not None:
-            listener.started(
-                Facts(
-                    name=corpus.name,
-                    notes=corpus.notes,
-                    level=corpus.level,
-                    symbols=len(tokens),
-                    vocabulary_size=len(vocabulary),
-                    split=(len(train), len(val), len(test)),
-                    unigram_entropy=unigram_entropy(tokens, len(vocabulary)),
-                    bigram_entropy=bigram_entropy(tokens, len(vocabulary)),
-                    network=network,
-                    options=chosen,
-                    out=folder,
-                )
+        held = _held(val, test, chosen.level, corpus.how)
+        texts = [corpus.text, *(part.text for part in held.values())]
+        vocabulary = Vocabulary.of(
+            "".join(map(str, texts)) if chosen.level == "char" else corpus.text,
+            corpus.level,
+            min_count=chosen.min_count,
+            max_symbols=chosen.max_symbols,
+            lower=chosen.lower,
+            words=chosen.words,
+        )
+        if out is not None and not overwrite and run.holds_models(Path(out)):
+            raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
+        if init_from is not None:
+            vocabulary = init_from.vocabulary.grown(vocabulary)
+        folder = None if out is None else Path(out)
+        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, init_from=init_from, held=held)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | os.PathLike[str],
+        source: Source = None,
+        *,
+        listener: Listener | None = None,
+        backend: str | None = None,
+        **options: Any,
+    ) -> LanguageModel:
+        """Go on with a run, to the same bits as if it had never stopped.
+
+        Parameters
+        ----------
+        folder : path
+            The `out` of the run.
+        source : as in `train`, optional
+            The text; None reads it from where the run did. It must be the same text.
+        listener
+            As in `train`.
+        backend : str, optional
+            None is the run's own; another one rounds differently, so that the bytes are then not the same.
+        **options
+            `epochs` and `minutes` may be set anew.
+
+        Raises
+        ------
+        UnrolledError
+            If the folder holds no run, its checkpoint is damaged, or the text is another one.
+        """
+        folder = Path(folder)
+        snapshot, chosen, vocabulary = run.reopen(folder)
+        for name in options:
+            if name not in ("epochs", "minutes"):
+                raise UnrolledError(f"{name} can't change when a run goes on; only epochs and minutes can")
+        chosen = Options.of(asdict(chosen) | {"minutes": None} | options)
+        text = snapshot[1]["text"]
+        if source is None and text["files"]:
+            if "-" in text["files"]:
+                raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
+            corpus = read(text["files"], chosen.level, **text["how"])
+        elif source is None and text["name"] != "stdlib":
+            raise UnrolledError(f"the text of {folder} was no file; give it again")
+        else:
+            corpus = _corpus(source, chosen.level, **text["how"])
+        backend = backend or snapshot[1]["backend"]
+        held = _held(text["val"], text["test"], chosen.level, text["how"])
+        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held)
+
+    @classmethod
+    def _fit(
+        cls,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        options: Options,
+        folder: Path | None,
+        listener: Listener | None,
+        backend: str,
+        resume: Snapshot | None = None,
+        init_from: LanguageModel | None = None,
+        held: Mapping[str, Corpus] = MappingProxyType({}),
+    ) -> LanguageModel:
+        """Train on a corpus from the start, or from a snapshot on."""
+        from . import __version__
+
+        listener = listener or Listener()
+        changed = f"the text is not the one that {folder} was trained on"
+        try:
+            tokens = vocabulary.encode(corpus.text)
+            parts = {name: vocabulary.encode(part.text) for name, part in held.items()}
+        except UnrolledError as error:
+            raise UnrolledError(f"{changed}: {error}" if resume else str(error)) from None
+        text = {
+            "name": corpus.name,
+            "files": run.absolute(corpus.paths),
+            "val": run.absolute(held["val"].paths) if "val" in held else [],
+            "test": run.absolute(held["test"].paths) if "test" in held else [],
+            "how": dict(corpus.how),
+            "sha256": run.fingerprint(vocabulary, tokens, *parts.values()),
+            "symbols": len(tokens),
+        }
+        if resume is not None and text["sha256"] != resume[1]["text"]["sha256"]:
+            had = resume[1]["text"]["symbols"]
+            raise UnrolledError(
+                f"{changed}: it has {len(tokens):,} symbols, {'another' if had == len(tokens) else f'it had {had:,}'}"
+                f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
             )
-        result = fit(network, vocabulary, train, val, chosen, out=folder, listener=listener, rng=rng)
-        test_lanes = held_out_lanes(test, chosen)
+        fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
+        train, val, test = split(tokens, *fractions)
+        val, test = parts.get("val", val), parts.get("test", test)
+        lanes(train, options.batch_size, options.seq_length, name="the training part")  # says what a short text lacks
+        rng = np.random.default_rng(options.seed)
+        network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
+        if init_from is not None:
+            for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
+                network.params[name][tuple(slice(size) for size in p.shape)] = p
+        facts = Facts(
+            name=corpus.name,
+            notes=corpus.notes,
+            level=corpus.level,
+            symbols=len(tokens),
+            vocabulary_size=len(vocabulary),
+            split=(len(train), len(val), len(test)),
+            unigram_entropy=unigram_entropy(tokens, len(vocabulary)),
+            bigram_entropy=bigram_entropy(tokens, len(vocabulary)),
+            network=network,
+            options=options,
+            out=folder,
+            step=0 if resume is None else int(resume[1]["now"]["step"]),
+        )
+        if folder is not None:
+            log = run.Log(folder, listener)
+            if resume is None:
+                make_folder(folder)
+                run.begin(folder, facts, text, __version__)
+            else:
+                run.remove_leftovers(folder)
+                log.forget_after(facts.step, resume[1]["now"]["history"])
+            listener = log
+        listener.started(facts)
+        result = fit(
+            network,
+            vocabulary,
+            train,
+            val,
+            options,
+            out=folder,
+            listener=listener,
+            rng=rng,
+            about={"text": text, "backend": network.recurrent.backend},
+            resume=resume,
+        )
+        test_lanes = held_out_lanes(test, options)
         if test_lanes is not None and not result.interrupted:
             result.test_loss = evaluate(network, test_lanes)
-        if listener is not None:
-            listener.finished(result, folder)
+        listener.finished(result, folder)
         return cls(network, vocabulary, result)
 
     def stream(
@@ -123,6 +264,8 @@ class LanguageModel:
     ) -> Iterator[str]:
         """Yield the continuation of a prompt as it is drawn, a symbol at a time."""
         rng = np.random.default_rng() if rng is None else rng
+        if not isinstance(rng, np.random.Generator):
+            raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
         start = self.vocabulary.encode(prompt) if prompt else np.array([first_token(self.vocabulary, rng)])
         decoder = self.vocabulary.decoder()
         for token in sample.tokens(self.network, start, length, temperature, rng):
@@ -157,7 +300,7 @@ class LanguageModel:
         """
         return "".join(self.stream(prompt, length, temperature=temperature, rng=rng))
 
-    def score(self, text: str | bytes) -> Score:
+    def score(self, text: str | bytes | Tokens) -> Score:
         """Say how well the model predicts a text.
 
         Raises
@@ -187,19 +330,40 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageMode
     UnrolledError
         With one line that says what is wrong with the file.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise UnrolledError(f"the path of a model is {path!r}; expected a path")
     return LanguageModel(*checkpoint.load(Path(path), backend))
 
 
-def _corpus(source: Source, level: str) -> Corpus:
+def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
+    """Options with a model's network and vocabulary; those that say something else are refused."""
+    spec, vocabulary = model.network.spec.to_json(), model.vocabulary
+    fixed = {name: spec[name] for name in ("cell", "embedding_size", "hidden_size", "num_layers", "dtype")}
+    fixed |= {"level": vocabulary.level, "lower": vocabulary.lower, "words": vocabulary.words}
+    for name, value in fixed.items():
+        if options.get(name, value) != value:
+            raise UnrolledError(f"{name} is {options[name]!r}, but the model to start from has {value!r}")
+    return {"dropout": spec["dropout"]} | options | fixed
+
+
+def _held(val: Paths, test: Paths, level: str, how: Mapping[str, Any]) -> dict[str, Corpus]:
+    """Read the files to validate and to test on, where some are named."""
+    named = {"val": val, "test": test}
+    return {name: read(paths, level, **how) for name, paths in named.items() if paths}
+
+
+def _corpus(source: Source, level: str, **how: Any) -> Corpus:
     if source is None:
         return default_corpus(level=level)
     if isinstance(source, Corpus):
         return source
+    if level == "tokens" and isinstance(source, np.ndarray):
+        return Corpus(source, level, "tokens")
     if isinstance(source, (str, bytes)):
         text = source.encode() if isinstance(source, str) and level == "byte" else source
-        if isinstance(text, bytes) and level == "char":
+        if isinstance(text, bytes) and level != "byte":
             raise UnrolledError('bytes need level="byte"')
         if not text:
             raise UnrolledError("the text is empty")
         return Corpus(text, level, "text")
-    return read(source, level)
+    return read(source, level, **how)

@@ -29,7 +29,8 @@ def draw(logits: Array, temperature: float, u: float) -> int:
     """
     if temperature == 0:
         return int(logits.argmax())
-    shifted = (logits - logits.max()).astype(np.float64) / temperature
+    with np.errstate(over="ignore"):  # at the smallest temperatures: exp(-inf) is 0, as it should be
+        shifted = (logits - logits.max()).astype(np.float64) / temperature
     cumulated = np.exp(shifted).cumsum()
     return min(int(np.searchsorted(cumulated, u * cumulated[-1], side="right")), len(logits) - 1)
 

@@ -6,9 +6,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,16 +31,41 @@ from .optim import (
     make_optimizer,
     make_schedule,
 )
-from .recurrent import DTYPES, check_fraction, check_size, find_cell
+from .recurrent import DTYPES, Masks, check_fraction, check_size, find_cell, part_masks
 from .scan import Array
 from .score import evaluate
-from .text import LEVELS, Vocabulary
+from .state import Evaluation, Snapshot, TrainingState, map_state
+from .text import LEVELS, WORDS, Vocabulary
 
-MODEL, LAST = "model.safetensors", "last.safetensors"
-"""Files of a run: the model with the lowest validation loss, and the one of the last checkpoint."""
+MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"
+"""Files of a run: the model with the lowest validation loss, the one of the last checkpoint, and all it takes to go on
+from there."""
+
+STOPS = [signal.SIGINT, signal.SIGTERM]
+"""Signals that end a run, with everything saved."""
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is ignored
+    STOPS.append(signal.SIGHUP)
+
+ROLLBACKS = 3
+"""Divergences of a run that lead back to the last good step, each halving the learning rate; one more ends it."""
 
 EXPLODED = 10
 """A loss above this many times that of guessing (ln V) has diverged: no text is that hard to predict."""
+
+
+AVERAGES = ("none", "ema", "asgd")
+
+KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
+
+
+def check_kind(name: str, value: object, kind: str) -> None:
+    """Refuse a value that is not of an option's kind, such as "float | None"."""
+    plain = kind.removesuffix(" | None")
+    if value is None and plain != kind:
+        return
+    wanted = {"int": Integral, "float": Real, "str": str, "bool": bool}[plain]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and plain != "bool"):
+        raise UnrolledError(f"{name} is {value!r}; it must be {KINDS[plain]}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,13 @@ class Options:
     Attributes
     ----------
     level : str
-        What a symbol is: "char" or "byte".
+        What a symbol is: "char", "byte", "word", or a number of "tokens".
+    min_count, max_symbols : int
+        At word level: how often a word must occur to be listed, and how many symbols are listed at most (0: all).
+    lower : bool
+        At word level: whether words are made lower-case.
+    words : str
+        At word level: whether lines are cut at "whitespace", or into words and "punctuation" marks.
     cell, embedding_size, hidden_size, num_layers, dropout, dtype, and what follows them
         As in `unrolled.network.Spec`.
     init : str
@@ -68,14 +100,22 @@ class Options:
     schedule : str
         "constant"; "exponential" (`lr_decay` each epoch from `lr_decay_after` on); "step" (`lr_decay` every
         `lr_decay_every` epochs); "cosine" (after `warmup` steps); "plateau" (`lr_decay` when validation stops falling).
+    average : str
+        Averaged weights, which are then validated and kept: "none"; "ema", an exponential moving average with
+        `ema_decay`; "asgd", the mean of all weights since the validation loss last was no better than that of
+        `average_after` validations before (NT-ASGD, Merity et al. 2018).
+    accumulate : int
+        Parts that the lanes are run in, one after another, their gradients added up: less memory, the same update.
     grad_clip : float
         Largest gradient, 0 for no limit; `clip` says whether of the norm of all ("norm") or of every entry ("value").
     val_fraction, test_fraction : float
         Shares of the text kept out of training: validation before test, both at the end.
     seed : int
         Of everything random.
+    patience : int
+        Stop after that many validations without a better one; 0 for never.
     checkpoint_every : int
-        Steps between two saves.
+        Steps between two checkpoints.
     eval_every : int
         Steps between two validations; 0 chooses, so that validation takes a small share of the time.
     sample_length : int
@@ -83,6 +123,10 @@ class Options:
     """
 
     level: str = "char"
+    min_count: int = 1
+    max_symbols: int = 0
+    lower: bool = False
+    words: str = "whitespace"
     cell: str = "lstm"
     embedding_size: int = 64
     hidden_size: int | tuple[int, ...] = 128
@@ -115,21 +159,28 @@ class Options:
     lr_decay_after: float = 10
     lr_decay_every: float = 5
     warmup: int = 0
+    average: str = "none"
+    ema_decay: float = 0.999
+    average_after: int = 5
+    accumulate: int = 1
     grad_clip: float = 5.0
     clip: str = "norm"
     val_fraction: float = 0.05
     test_fraction: float = 0.0
     seed: int = 1
+    patience: int = 0
     checkpoint_every: int = 1000
     eval_every: int = 0
     sample_length: int = 80
 
     def __post_init__(self) -> None:
-        for name in ("seq_length", "batch_size", "checkpoint_every"):
+        for f in fields(self):
+            check_kind(f.name, getattr(self, f.name), str(f.type))
+        for name in ("seq_length", "batch_size", "checkpoint_every", "min_count", "accumulate", "average_after"):
             check_size(name, getattr(self, name))
-        for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup"):
+        for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience", "max_symbols"):
             check_size(name, getattr(self, name), least=0)
-        for name in ("val_fraction", "test_fraction", "dropout", "embedding_dropout"):
+        for name in ("val_fraction", "test_fraction", "dropout", "embedding_dropout", "ema_decay"):
             check_fraction(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1:
             raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
@@ -152,6 +203,12 @@ class Options:
             raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
         if self.level not in LEVELS:
             raise UnrolledError(suggest("level", self.level, list(LEVELS)))
+        if self.average not in AVERAGES:
+            raise UnrolledError(suggest("average", self.average, list(AVERAGES)))
+        if self.batch_size % self.accumulate:
+            raise UnrolledError(f"accumulate is {self.accumulate}; it must divide the batch size, {self.batch_size}")
+        if self.words not in WORDS:
+            raise UnrolledError(suggest("way to cut words", self.words, list(WORDS)))
         if self.dtype not in DTYPES:
             raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
         if self.init not in INITS:
@@ -176,6 +233,12 @@ class Options:
 
     def make_optimizer(self, params: dict[str, Array], backend: str = "auto") -> Optimizer:
         """Return the update rule on these parameters."""
+        if (
+            self.decay_rate is not None
+            and self.optimizer in OPTIMIZERS
+            and self.optimizer not in ("rmsprop", "adadelta")
+        ):
+            raise UnrolledError(f"decay_rate is an option of rmsprop and adadelta; {self.optimizer} has none")
         decay = "rho" if self.optimizer == "adadelta" else "alpha"
         given = {"momentum": self.momentum, decay: self.decay_rate, "weight_decay": self.weight_decay}
         return make_optimizer(
@@ -212,17 +275,6 @@ class Progress:
     seconds_left: float
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Figures of a validation: training loss since the last one, validation loss, both in nats a symbol."""
-
-    step: int
-    epoch: float
-    train_loss: float
-    val_loss: float | None
-    seconds: float
-
-
 @dataclass
 class Result:
     """What came of a run."""
@@ -249,6 +301,9 @@ class Listener:
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Called after every validation."""
 
+    def rolled_back(self, why: str, step: int, factor: float) -> None:
+        """Called when a divergence led back to an earlier step, at `factor` times the scheduled rate."""
+
     def sampled(self, text: str) -> None:
         """Called with a line from the model, after a validation."""
 
@@ -271,11 +326,13 @@ class Facts:
     network: Network
     options: Options
     out: Path | None
+    step: int = 0
+    """Above 0 where a run goes on."""
 
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], Any]]:
-    """Turn Ctrl-C and SIGTERM into KeyboardInterrupt, but never in the middle of a block that changes something.
+    """Turn `STOPS` into KeyboardInterrupt, but never in the middle of a block that changes something.
 
     Yields a context manager for such blocks.
     """
@@ -303,7 +360,7 @@ def _interrupts() -> Iterator[Callable[[], Any]]:
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
         yield whole
         return
-    old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.signal(number, handle) for number in STOPS}
     try:
         yield whole
     finally:
@@ -347,6 +404,8 @@ def fit(
     out: Path | None = None,
     listener: Listener | None = None,
     rng: np.random.Generator,
+    about: Mapping[str, Any] | None = None,
+    resume: Snapshot | None = None,
 ) -> Result:
     """Train a network in place.
 
@@ -359,10 +418,14 @@ def fit(
         Training and validation tokens; `val` may be empty, then the last parameters count as best.
     options : Options
     out : Path, optional
-        Folder for the models; it must exist.
+        Folder for the models and the checkpoint; it must exist.
     listener : Listener, optional
     rng : numpy.random.Generator
         Draws the dropout masks.
+    about : dict, optional
+        What else the checkpoint says, as JSON: where the text came from.
+    resume : pair of dicts, optional
+        What `checkpoint.load_run` gave: the run goes on from there, to the bit.
 
     Returns
     -------
@@ -371,111 +434,221 @@ def fit(
     Raises
     ------
     UnrolledError
-        If the text is too short, or the loss becomes NaN or explodes; files saved before stay.
+        If the text is too short, or the loss keeps becoming NaN or exploding; files saved before stay.
     """
     listener = listener or Listener()
     batches = lanes(train, options.batch_size, options.seq_length, name="the training part")
     val_lanes = held_out_lanes(val, options)
     steps = max(1, round(options.epochs * len(batches)))
-    optimizer = options.make_optimizer(network.params, network.recurrent.backend)
-    schedule = options.make_schedule(steps)
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))
-    result, best_params, best_saved = Result(), dict[str, Array](), False
-    recent: list[float] = []
-    smooth, state, busy = math.nan, None, 0.0
-    start = time.perf_counter()
-    deadline = math.inf if options.minutes is None else start + 60 * options.minutes
+    optimizer = options.make_optimizer(network.params, network.recurrent.backend)
+    state = TrainingState(network, optimizer, options.make_schedule(steps), rng)
+    good = None  # the last scheduled checkpoint: where a divergence leads back to
+    if resume is not None:
+        arrays, content = resume
+        state.restore((_part(arrays, "now."), content["now"]), options.batch_size)
+        good = (_part(arrays, "good."), content["good"]) if "good" in content else state.snapshot()
+    began, seconds_before, kept = time.perf_counter(), state.seconds, state.step if resume else -1
 
-    def save(name: str) -> None:
+    def seconds() -> float:
+        return seconds_before + time.perf_counter() - began
+
+    def save(*, scheduled: bool = True) -> None:
+        """Keep all of the run; between the scheduled steps also what a divergence leads back to."""
+        nonlocal good, kept
+        if bad := first_nonfinite(network.params):
+            raise _Diverged(f"stopped at step {state.step}: {bad} holds values that are not finite")
+        state.seconds = seconds()
+        arrays, now = state.snapshot()
+        if scheduled or good is None:
+            good = (arrays, now)
         if out is not None:
-            checkpoint.save(out / name, network, vocabulary)
+            content: dict[str, Any] = {"options": asdict(options), "vocabulary": vocabulary.to_json(), "now": now}
+            both = {f"now.{name}": a for name, a in arrays.items()}
+            if good[1] is not now:
+                both |= {f"good.{name}": a for name, a in good[0].items()}
+                content["good"] = good[1]
+            checkpoint.save_run(out / CHECKPOINT, both, content | dict(about or {}))
+            save_models()
+        kept = state.step
+
+    def save_models() -> None:
+        if out is not None:
+            checkpoint.save(out / LAST, network, vocabulary)
+            best = network.with_params(state.best_params) if state.best_params else network
+            checkpoint.save(out / MODEL, best, vocabulary)
 
     def validate() -> None:
-        nonlocal best_params, best_saved
-        if not recent:
-            return
-        loss = None if val_lanes is None else evaluate(network, val_lanes)
+        shown = network.with_params(state.average) if state.average else network
+        loss = None if val_lanes is None else evaluate(shown, val_lanes)
         if loss is not None and not math.isfinite(loss):
-            raise UnrolledError(_diverged(result.steps, "validation loss", loss, network, {}))
-        now = Evaluation(result.steps, result.epochs, sum(recent) / len(recent), loss, time.perf_counter() - start)
-        is_best = loss is None or result.best is None or loss < (result.best.val_loss or math.inf)
+            raise _Diverged(_diverged(state.step, "validation loss", loss, network, {}))
+        epoch = state.step / len(batches)
+        now = Evaluation(state.step, epoch, sum(state.recent) / max(1, len(state.recent)), loss, seconds())
+        is_best = loss is None or state.best is None or loss < (state.best.val_loss or math.inf)
         with whole():
-            result.history.append(now)
-            recent.clear()
+            if loss is not None:
+                state.schedule.observe(loss)
+            state.history.append(now)
+            state.recent.clear()
+            state.evaluated = state.step
+            if options.average == "asgd" and not state.average and loss is not None:
+                earlier = [e.val_loss for e in state.history[: -options.average_after - 1] if e.val_loss is not None]
+                if earlier and loss > min(earlier):
+                    state.averaged = 1
+                    state.update_average(1.0)
             if is_best:
-                result.best = now
-                save(MODEL)
-                best_saved = True
-                best_params = {name: p.copy() for name, p in network.params.items()}
-        if loss is not None:
-            schedule.observe(loss)
+                state.best = now
+                state.best_params = {name: p.copy() for name, p in shown.params.items()}
+                if out is not None:
+                    checkpoint.save(out / MODEL, shown, vocabulary)
         listener.evaluated(now, is_best)
         if options.sample_length:
-            listener.sampled(_line(network, vocabulary, options, result.steps))
+            listener.sampled(_line(shown, vocabulary, options, state.step))
 
-    # Overflow is looked for below, and reported by step and tensor instead of by a warning.
+    def step() -> float:
+        """Make one update; return its learning rate."""
+        tick = time.perf_counter()
+        k = state.step % len(batches)
+        x, y = batches[k]
+        masks = network.draw_masks(x.shape[0], x.shape[1], rng)
+        before = None if k == 0 else state.carried
+        if options.accumulate == 1:
+            loss, grads, carried = network.loss_and_gradients(x, y, before, masks=masks)
+        else:
+            loss, grads, carried = _accumulate(network, x, y, before, masks, options.accumulate)
+        norm = _clip(grads, options, network.recurrent.backend)
+        limit = EXPLODED * math.log(network.spec.vocabulary_size + 1)
+        if not (math.isfinite(loss) and math.isfinite(norm) and loss < limit):
+            raise _Diverged(_diverged(state.step + 1, "training loss", loss, network, grads))
+        rate = state.schedule.rate(state.step, state.step / len(batches)) * state.rate_scale
+        state.optimizer.update(grads, rate)
+        state.step += 1
+        if options.average == "ema":
+            # The first average is the weights themselves, so that the start leaves no trace.
+            state.update_average(1 - options.ema_decay if state.average else 1.0)
+        elif state.average:
+            state.averaged += 1
+            state.update_average(1 / state.averaged)
+        state.carried = carried
+        state.recent.append(loss)
+        state.smooth = loss if math.isnan(state.smooth) else state.smooth + 0.05 * (loss - state.smooth)
+        state.busy += time.perf_counter() - tick
+        return rate
+
+    def roll_back(why: _Diverged) -> None:
+        """Return to the last good step with half the rate, or give up."""
+        if good is None or state.rollbacks >= ROLLBACKS:
+            tried = f" ({ROLLBACKS} lower rates were tried)" if state.rollbacks else ""
+            raise UnrolledError(
+                f"{why}{tried}. {_what_is_kept(out, state)}; try a lower --learning-rate or --grad-clip"
+            )
+        nonlocal kept
+        rollbacks, scale = state.rollbacks + 1, state.rate_scale / 2
+        best, best_params = state.best, state.best_params
+        with whole():
+            state.restore(good, options.batch_size)
+            state.rollbacks, state.rate_scale = rollbacks, scale
+            state.best, state.best_params = best, best_params
+            kept = state.step
+        listener.rolled_back(str(why), state.step, scale)
+
+    def over() -> bool:
+        in_time = options.minutes is None or state.step == 0 or seconds() < 60 * options.minutes
+        return state.step >= steps or not in_time or out_of_patience()
+
+    def out_of_patience() -> bool:
+        since = sum(e.step > state.best.step for e in state.history) if state.best else 0
+        return 0 < options.patience <= since
+
+    def progress(rate: float) -> Progress:
+        now = seconds()
+        left = (steps - state.step) * state.busy / state.step
+        speed = batches.tokens_per_epoch * state.step / len(batches) / state.busy
+        limit = math.inf if options.minutes is None else max(0.0, 60 * options.minutes - now)
+        epoch = state.step / len(batches)
+        return Progress(state.step, steps, epoch, state.smooth, rate, speed, now, min(left, limit))
+
+    interrupted = False
+    # Overflow is looked for above, and reported by step and tensor instead of by a warning.
     with _interrupts() as whole, np.errstate(all="ignore"), backends.undisturbed(network.recurrent.backend):
         try:
-            with whole():
-                save(LAST)  # finds out now, not after an hour, that the folder can't be written
-            while result.steps < steps and (result.steps == 0 or time.perf_counter() < deadline):
-                tick = time.perf_counter()
-                k = result.steps % len(batches)
-                x, y = batches[k]
-                masks = network.draw_masks(x.shape[0], x.shape[1], rng)
-                loss, grads, state = network.loss_and_gradients(x, y, None if k == 0 else state, masks=masks)
-                norm = _clip(grads, options, network.recurrent.backend)
-                limit = EXPLODED * math.log(network.spec.vocabulary_size + 1)
-                if not (math.isfinite(loss) and math.isfinite(norm) and loss < limit):
-                    raise UnrolledError(_diverged(result.steps + 1, "training loss", loss, network, grads))
-                rate = schedule.rate(result.steps, result.steps / len(batches))
+            if resume is not None:
                 with whole():
-                    optimizer.update(grads, rate)
-                    result.steps += 1
-                    result.epochs = result.steps / len(batches)
-                recent.append(loss)
-                smooth = loss if math.isnan(smooth) else smooth + 0.05 * (loss - smooth)
-                now = time.perf_counter()
-                busy += now - tick
-                result.symbols_per_second = batches.tokens_per_epoch * result.epochs / busy
-                left = (steps - result.steps) * (now - start) / result.steps
-                listener.stepped(
-                    Progress(
-                        result.steps,
-                        steps,
-                        result.epochs,
-                        smooth,
-                        rate,
-                        result.symbols_per_second,
-                        now - start,
-                        min(left, max(0.0, deadline - now)),
-                    )
-                )
-                if result.steps % options.checkpoint_every == 0:
+                    save_models()  # a run may have been killed after its checkpoint and before its models
+            while True:
+                try:
+                    done = over()
+                    if state.evaluated < state.step and (state.step % eval_every == 0 or done):
+                        validate()
+                        done = done or out_of_patience()
+                    if kept < state.step and (kept < 0 or state.step % options.checkpoint_every == 0 or done):
+                        with whole():
+                            save()  # the first finds out now, not after an hour, that the folder can't be written
+                    if done:
+                        break
                     with whole():
-                        save(LAST)
-                if result.steps % eval_every == 0:
-                    validate()
-            validate()
-            with whole():
-                save(LAST)
+                        rate = step()
+                except _Diverged as why:
+                    roll_back(why)
+                else:
+                    listener.stepped(progress(rate))
         except KeyboardInterrupt:
-            result.interrupted = True
-            with suppress(KeyboardInterrupt), whole():  # another signal must not tear what the first one saves
-                save(LAST)
-                if not best_saved:
-                    save(MODEL)
+            interrupted = True
+            # Another signal must not tear what the first one saves; what has diverged is not saved.
+            with suppress(KeyboardInterrupt, _Diverged), whole():
+                save(scheduled=False)
         except OSError:  # the listener's output is gone or full: that is no reason to lose the run
-            with whole():
-                save(LAST)
-                if not best_saved:
-                    save(MODEL)
+            with suppress(_Diverged), whole():
+                save(scheduled=False)
             raise
-    if not result.interrupted and best_params:
+    if not interrupted and state.best_params:
         for name, p in network.params.items():
-            p[...] = best_params[name]
-    result.seconds = time.perf_counter() - start
-    return result
+            p[...] = state.best_params[name]
+    return Result(
+        steps=state.step,
+        epochs=state.step / len(batches),
+        seconds=seconds(),
+        symbols_per_second=batches.tokens_per_epoch * state.step / len(batches) / max(state.busy, 1e-9),
+        interrupted=interrupted,
+        history=state.history,
+        best=state.best,
+    )
+
+
+class _Diverged(Exception):
+    """The numbers went wrong; the message says where."""
+
+
+def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+
+
+def _what_is_kept(out: Path | None, state: TrainingState) -> str:
+    if out is None:
+        return "Nothing was saved, since no folder was given"
+    if state.best is None:
+        return f"No model had been validated; {out} holds the untrained one"
+    return f"The best model so far, of step {state.best.step:,}, is kept in {out / MODEL}"
+
+
+def _accumulate(
+    network: Network, x: Array, y: Array, state: Any, masks: Masks | None, parts: int
+) -> tuple[float, dict[str, Array], Any]:
+    """`network.loss_and_gradients` of x, y (T, B), a group of B / parts lanes at a time."""
+    loss, total, states, size = 0.0, dict[str, Array](), [], x.shape[1] // parts
+    for start in range(0, x.shape[1], size):
+        lanes_ = slice(start, start + size)
+        mine = state if state is None else map_state(lambda a: np.ascontiguousarray(a[:, lanes_]), state)  # noqa: B023
+        kept = part_masks(masks, rows=lanes_)
+        part, grads, new = network.loss_and_gradients(
+            np.ascontiguousarray(x[:, lanes_]), np.ascontiguousarray(y[:, lanes_]), mine, masks=kept
+        )
+        loss += part / parts
+        states.append(new)
+        for name, g in grads.items():
+            total[name] = total[name] + g / parts if name in total else g / parts
+    return loss, total, map_state(lambda *a: np.concatenate(a, axis=1), *states)
 
 
 def _clip(grads: dict[str, Array], options: Options, backend: str) -> float:
@@ -494,6 +667,8 @@ def _line(network: Network, vocabulary: Vocabulary, options: Options, step: int)
 
 def first_token(vocabulary: Vocabulary, rng: np.random.Generator) -> int:
     """Token to start from without a prompt: a newline, or any symbol where the vocabulary has none."""
+    if vocabulary.level == "tokens":
+        return int(rng.integers(len(vocabulary)))
     try:
         return int(vocabulary.encode("\n")[0])
     except UnrolledError:
@@ -517,7 +692,4 @@ def _diverged(step: int, what: str, loss: float, network: Network, grads: dict[s
     said = "is not a number" if math.isnan(loss) else f"exploded to {loss:.4g} nats"
     if math.isfinite(loss) and loss < EXPLODED:
         said = f"is {loss:.4g} nats"
-    return (
-        f"stopped at step {step}: the {what} {said}; {where}. "
-        "The models saved before are kept; try a lower --learning-rate or --grad-clip"
-    )
+    return f"stopped at step {step}: the {what} {said}; {where}"

@@ -7,10 +7,11 @@ import json
 import math
 import os
 import platform
+import shlex
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,17 +24,17 @@ from ..cells import CELLS
 from ..errors import UnrolledError
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
-from ..train import Options
+from ..train import STOPS, Options
 from .bench import bench
-from .help import GroupedCommand, GroupedOption
+from .help import GroupedCommand, GroupedOption, QuietGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULTS = Options()
-DEFAULT_MINUTES = 2.0
-"""Time given to the built-in default corpus when `--minutes` isn't."""
+DEFAULT_EPOCHS = 4.0
+"""Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=QuietGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="unrolled")
 def cli() -> None:
     """Recurrent neural networks you can read, prove, and run fast."""
@@ -68,12 +69,29 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
         return widths if len(widths) > 1 else widths[0]
 
 
+def configured(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Let the values of a configuration stand in for the defaults."""
+    if path is not None:
+        from ..run import read_toml
+
+        ctx.default_map = {name: value for name, value in read_toml(path).items() if value != []}
+    return path
+
+
 @cli.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
-@option("Text", "--level", help="What a symbol is: char or byte (any file at all).")
+@option("Text", "--level", help="What a symbol is: char, byte (any file), word, or tokens (a .npy file).")
+@option("Text", "--min-count", help="word: occurrences that a word needs to be listed.")
+@option("Text", "--max-symbols", help="word: symbols listed at most; 0 for all.")
+@option("Text", "--lower", is_flag=True, help="word: make words lower-case.")
+@option("Text", "--words", help="word: cut lines at whitespace, or into words and punctuation.")
 @option("Text", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
+@option("Text", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
+@option("Text", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
+@option("Text", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
 @option("Text", "--test-fraction", help="Share of the text, behind that, left untouched.")
+@option("Network", "--init-from", metavar="MODEL", help="Start from this model; its network grows by new symbols.")
 @option("Network", "--cell", help=f"{', '.join(CELLS)}.")
 @option("Network", "--hidden-size", "--rnn-size", type=Widths(), help="Hidden units a layer; 256,128: of each layer.")
 @option("Network", "--num-layers", help="Layers.")
@@ -94,8 +112,9 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 @option("Weights", "--dtype", help="float32 or float64.")
 @option("Training", "--seq-length", help="Steps of truncated back-propagation.")
 @option("Training", "--batch-size", help="Lanes of text side by side.")
-@option("Training", "--epochs", help="Passes over the training part.")
-@option("Training", "--minutes", type=float, help="Stop after so long. [default: 2 without a FILE, else no limit]")
+@option("Training", "--epochs", help="Passes over the training part; 4 without a FILE.")
+@option("Training", "--minutes", type=float, help="Stop after so long. [default: no limit]")
+@option("Training", "--patience", help="Stop after so many validations without a better one; 0 for never.")
 @option("Training", "--seed", help="Of everything random.")
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")
@@ -104,6 +123,10 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 @option("Learning", "--momentum", type=float, help="Of momentum and nesterov. [default: 0.9]")
 @option("Learning", "--decay-rate", type=float, help="Moving average of rmsprop (0.99) and adadelta (0.9).")
 @option("Learning", "--weight-decay", type=float, help="L2 penalty (adamw: decoupled). [default: 0; adamw 0.01]")
+@option("Learning", "--average", help="Weights to validate and keep: none (as they are), ema, asgd.")
+@option("Learning", "--ema-decay", help="ema: share of the old average that a step keeps.")
+@option("Learning", "--average-after", help="asgd: validations without a better one before it begins.")
+@option("Learning", "--accumulate", help="Parts that the lanes are run in: less memory, the same update.")
 @option("Learning", "--grad-clip", help="Largest gradient; 0 for no limit.")
 @option("Learning", "--clip", help="Clip the norm of all gradients together, or every value.")
 @option("Rate", "--schedule", help=f"{', '.join(SCHEDULES)}.")
@@ -112,16 +135,34 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 @option("Rate", "--lr-decay-every", help="step: epochs between two decays.")
 @option("Rate", "--warmup", help="cosine: steps of linear warm-up.")
 @option("Output", "--out", help="Folder of the run. [default: runs/NAME]")
+@option("Output", "--resume", metavar="RUN", help="Go on with the run in this folder; FILE only if it has moved.")
+@option(
+    "Output",
+    "--config",
+    type=click.Path(path_type=Path),
+    is_eager=True,
+    callback=configured,
+    help="Options as TOML, such as a run's config.toml; those given here win.",
+)
 @option("Output", "--overwrite", is_flag=True, help="Let --out replace the models of an earlier run.")
-@option("Output", "--checkpoint-every", help="Steps between two saves.")
+@option("Output", "--checkpoint-every", help="Steps between two checkpoints.")
 @option("Output", "--eval-every", help="Steps between two validations; 0 chooses.")
 @option("Output", "--sample-length", help="Symbols of the sampled line; 0 for none.")
+@click.pass_context
 def train(
+    ctx: click.Context,
+    /,
     files: tuple[str, ...],
     strip_gutenberg: bool,
+    json_field: str,
+    val_file: tuple[str, ...],
+    test_file: tuple[str, ...],
+    init_from: str | None,
     backend: str,
     threads: int | None,
     out: str | None,
+    resume: str | None,
+    config: Path | None,
     overwrite: bool,
     minutes: float | None,
     **options: Any,
@@ -129,37 +170,87 @@ def train(
     """Train a language model on text.
 
     Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
-    standard library on this machine. Ctrl-C saves and stops.
+    standard library on this machine. Ctrl-C saves and stops; --resume goes on.
     """
-    from ..language_model import LanguageModel
+    from ..language_model import LanguageModel, load
+    from ..run import holds_models
     from ..text import default_corpus, read
-    from ..train import LAST, MODEL, make_folder
+    from ..train import make_folder
     from .display import Display, Output
 
     if threads is not None:
         backends.set_threads(threads)
-    if not files and minutes is None:
-        minutes = DEFAULT_MINUTES
-    Options.of(options | {"minutes": minutes})  # before anything is read or made
+    display = Display(Output(highlight=False, emoji=False))
+    if resume is not None:
+        given = _given(ctx)
+        if odd := sorted(given - {"files", "resume", "epochs", "minutes", "backend", "threads"}):
+            raise UnrolledError(f"--resume goes on with the options of the run; leave out --{odd[0].replace('_', '-')}")
+        anew = {name: ctx.params[name] for name in ("epochs", "minutes") if name in given}
+        source = [Path(file) for file in files] or None
+        with closing(display), _output_closed(Path(resume)):
+            chosen = backend if "backend" in given else None
+            LanguageModel.resume(resume, source, listener=display, backend=chosen, **anew)
+        return
+    if not files and minutes is None and not _given(ctx) & {"epochs"} and config is None:
+        options["epochs"] = DEFAULT_EPOCHS
+    options["minutes"] = minutes
+    start = None if init_from is None else load(init_from, backend=backend)
+    if start is not None:  # what isn't asked for is the model's
+        asked = _given(ctx) | set(ctx.default_map or ())
+        options = {name: value for name, value in options.items() if name in asked}
+        options.setdefault("level", start.vocabulary.level)
+    Options.of(options)  # before anything is read or made
     corpus = (
-        read(files, options["level"], strip_gutenberg=strip_gutenberg)
+        read(files, options["level"], strip_gutenberg=strip_gutenberg, json_field=json_field)
         if files
         else default_corpus(level=options["level"])
     )
     if out == "":
         raise UnrolledError("--out is empty; name a folder")
-    if out is not None and any((Path(out) / name).exists() for name in (MODEL, LAST)) and not overwrite:
+    if out is not None and holds_models(Path(out)) and not overwrite:
         raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
-    ours = out is None or not Path(out).exists()
-    folder = make_folder(Path("runs") / corpus.name, new=True) if out is None else make_folder(Path(out))
-    display = Display(Output(highlight=False, emoji=False))
+    wanted = Path("runs") / corpus.name if out is None else Path(out)
+    missing = [path for path in (wanted, *wanted.parents) if not path.exists()]
+    folder = make_folder(wanted, new=out is None)
     try:
-        LanguageModel.train(corpus, out=folder, listener=display, backend=backend, minutes=minutes, **options)
+        with closing(display), _output_closed(folder):
+            LanguageModel.train(
+                corpus,
+                val=val_file,
+                test=test_file,
+                out=folder,
+                overwrite=overwrite,
+                init_from=start,
+                listener=display,
+                backend=backend,
+                **options,
+            )
     finally:
-        display.close()
-        if ours:
+        for path in missing if out is not None else [folder, *missing]:
             with suppress(OSError):  # a folder that something is in stays
-                folder.rmdir()
+                path.rmdir()
+
+
+@contextmanager
+def _output_closed(folder: Path) -> Iterator[None]:
+    """Say on standard error what has become of a run whose output a reader has closed."""
+    from ..train import CHECKPOINT
+
+    try:
+        yield
+    except BrokenPipeError:
+        _let_go_of_output()
+        if (folder / CHECKPOINT).exists():
+            name = shlex.quote(str(folder))
+            raise UnrolledError(
+                f"the output was closed; the run is saved: unrolled train --resume {name} goes on"
+            ) from None
+        raise UnrolledError("the output was closed before training began") from None
+
+
+def _given(ctx: click.Context) -> set[str]:
+    """Names of what stands on the command line."""
+    return {name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
 
 
 @cli.command(cls=GroupedCommand)
@@ -205,7 +296,12 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
         "bits": result.bits,
         "perplexity": result.perplexity if math.isfinite(result.perplexity) else None,
     }
-    symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]] if per_token else []
+    shown = vocabulary.encode(text).tolist()[1:] if per_token and vocabulary.level in ("word", "tokens") else None
+    symbols: list[str] = []
+    if shown is not None:
+        symbols = [vocabulary.piece(token).rstrip(" ") for token in shown]
+    elif per_token and not isinstance(text, np.ndarray):
+        symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]]
     pairs = list(zip(symbols, result.log_probs.tolist(), strict=True)) if per_token else []
     if as_json:
         tokens = {"tokens": [{"symbol": s, "probability": math.exp(p), "nats": -p} for s, p in pairs]}
@@ -213,8 +309,11 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
         return
     for symbol, p in pairs:
         click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
-    unit = {"char": "character"}.get(vocabulary.level, vocabulary.level)
+    unit = {"char": "character", "tokens": "token"}.get(vocabulary.level, vocabulary.level)
     click.echo(f"{result.predicted:,} {unit}s: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
+    if vocabulary.level == "word" and isinstance(text, str):
+        bits = (result.bits * result.predicted + vocabulary.spelling_bits(text)) / len(text)
+        click.echo(f"{bits:.4f} bits a character, with words that the model doesn't list charged their spelling")
 
 
 @cli.command(cls=GroupedCommand)
@@ -276,9 +375,37 @@ def info(model: Path | None, cells: bool) -> None:
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
 
 
+@cli.command(cls=GroupedCommand)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@option("Options", "--out", type=click.Path(path_type=Path), help="Picture to draw: .png or .svg. [default: none]")
+def plot(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Draw the losses of runs: as lines of the terminal, or as a picture."""
+    from . import plots
+
+    curves = {str(folder): plots.curve(folder) for folder in runs}
+    if out is None:
+        for name, curve in curves.items():
+            click.echo(plots.sparkline(name, curve))
+    else:
+        plots.picture(curves, out)
+        click.echo(f"drawn in {out}")
+
+
+@cli.command(cls=GroupedCommand)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Set runs side by side: what differs between their options, and how far they came; the best run first."""
+    from . import plots
+
+    rows = plots.comparison(runs)
+    click.echo(json.dumps(rows) if as_json else plots.table(rows))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing half written, and said
+    for number in STOPS:  # all end like Ctrl-C: nothing half written, and said
+        signal.signal(number, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
@@ -293,7 +420,7 @@ def main(argv: list[str] | None = None) -> None:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         _fail(message, 2)
     except MemoryError as error:
-        _fail(f"not enough memory: {error or 'choose smaller sizes'}", 2)
+        _fail(f"not enough memory: {str(error) or 'choose smaller sizes'}", 2)
     except (KeyboardInterrupt, click.exceptions.Abort):
         _fail("interrupted", 130)
     except BrokenPipeError:  # a reader such as `head` has gone: no fault
@@ -312,5 +439,6 @@ def _let_go_of_output() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"unrolled: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # standard error is full or gone: the status still says it
+        click.echo(f"unrolled: {' '.join(message.split())}", err=True)
     sys.exit(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ..train import LAST, MODEL, Evaluation, Facts, Listener, Progress, Result
+from ..state import Evaluation
+from ..train import LAST, MODEL, Facts, Listener, Progress, Result
 
 PLAIN_EVERY = 10.0
 """Seconds between two progress lines where there is no terminal."""
@@ -32,6 +34,12 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell takes it, also where it begins with a dash."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 class Output(Console):
@@ -58,7 +66,10 @@ class Display(Listener):
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.bigram = {"char": "character"}.get(facts.level, facts.level), facts.bigram_entropy
+        self.unit, self.bigram = (
+            {"char": "character", "tokens": "token"}.get(facts.level, facts.level),
+            facts.bigram_entropy,
+        )
         net, options = facts.network, facts.options
         for note in facts.notes:
             self._print("read", note)
@@ -84,6 +95,8 @@ class Display(Listener):
             f"{options.batch_size} lanes x {options.seq_length} steps, {options.optimizer}, "
             f"up to {options.epochs:g} epochs{limit}" + (f", saved in {facts.out}" if facts.out else ""),
         )
+        if facts.step:
+            self._print("resumed", f"at step {facts.step:,}")
         if self.live:
             self.live.start()
 
@@ -112,6 +125,10 @@ class Display(Listener):
             f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {evaluation.train_loss:.4f} nats  "
             f"validation {val}{star}  {clock(evaluation.seconds)}",
         )
+
+    def rolled_back(self, why: str, step: int, factor: float) -> None:
+        """Say what happened and what is tried next."""
+        self._print("diverged", f"{why}; back to step {step:,}, with {factor:g} times the learning rate")
 
     def sampled(self, text: str) -> None:
         """Show what the model writes, as one line."""
@@ -144,4 +161,6 @@ class Display(Listener):
         if out is not None:
             model = out / MODEL
             self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))
-            self._print("next", f"unrolled sample {model} --length 400 --temperature 0.7")
+            self._print("next", f"unrolled sample {quoted(model)} --length 400 --temperature 0.7")
+            if result.interrupted:
+                self._print("or", f"unrolled train --resume {quoted(out)}")

@@ -28,3 +28,14 @@ class GroupedCommand(click.Command):
         for group, records in sections.items():
             with formatter.section(group):
                 formatter.write_dl(records)
+
+
+class QuietGroup(click.Group):
+    """A group whose commands end on Ctrl-C without the empty line that click prints."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Abort from None

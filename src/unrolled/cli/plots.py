@@ -1,0 +1,127 @@
+"""Runs side by side: their losses as lines of the terminal or as a picture, their figures as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import run
+from ..errors import UnrolledError
+
+BARS = "▁▂▃▄▅▆▇█"
+WIDTH = 60
+"""Columns of a line in the terminal."""
+
+Curve = list[tuple[float, float, float | None]]
+"""Epoch, training loss, validation loss; in nats."""
+
+
+def curve(folder: Path) -> Curve:
+    """Read the losses of a run.
+
+    Raises
+    ------
+    UnrolledError
+        If it has none yet, or the folder is no run's.
+    """
+    found = [(e["epoch"], e["train_loss"], e["val_loss"]) for e in run.metrics(folder) if "val_loss" in e]
+    if not found:
+        raise UnrolledError(f"{folder} has no validation yet, so there is nothing to draw")
+    return found
+
+
+def sparkline(name: str, curve: Curve) -> str:
+    """One line: the validation losses (or the training losses, where there are none) from first to last.
+
+    Examples
+    --------
+    >>> sparkline("run", [(1, 3.0, 3.5), (2, 2.0, 2.5), (3, 1.5, 1.5)])
+    'run  █▅▁  validation 3.5000 to 1.5000 nats, lowest 1.5000 at epoch 3.00'
+    """
+    validated = all(val is not None for _, _, val in curve)
+    points = [(epoch, val if validated and val is not None else train) for epoch, train, val in curve]
+    step = max(1, -(-len(points) // WIDTH))
+    values = [loss for _, loss in points]
+    shown = [min(values[k : k + step]) for k in range(0, len(values), step)]
+    low, high = min(shown), max(shown)
+    bars = "".join(BARS[round((v - low) / (high - low) * 7) if high > low else 0] for v in shown)
+    best = min(points, key=lambda point: point[1])
+    kind = "validation" if validated else "training"
+    return (
+        f"{name}  {bars}  {kind} {values[0]:.4f} to {values[-1]:.4f} nats, lowest {best[1]:.4f} at epoch {best[0]:.2f}"
+    )
+
+
+def picture(curves: Mapping[str, Curve], out: Path) -> None:
+    """Draw the losses over epochs: training dashed, validation solid, one colour a run.
+
+    Raises
+    ------
+    UnrolledError
+        If matplotlib is missing, or the file can't be written.
+    """
+    if out.suffix not in (".png", ".svg"):
+        raise UnrolledError(f"{out} is no picture that can be drawn; end its name in .png or .svg")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UnrolledError("a picture needs matplotlib: pip install 'unrolled[plot]'") from None
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="loss, nats a symbol")
+    for name, points in curves.items():
+        epochs = [epoch for epoch, _, _ in points]
+        (line,) = axes.plot(epochs, [train for _, train, _ in points], "--", linewidth=1, alpha=0.7)
+        validated = [(epoch, val) for epoch, _, val in points if val is not None]
+        style: dict[str, Any] = {"color": line.get_color(), "label": name, "marker": "." if len(points) < 40 else ""}
+        axes.plot([e for e, _ in validated], [v for _, v in validated], **style)
+    axes.plot([], [], "k--", linewidth=1, alpha=0.7, label="training")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    try:
+        figure.savefig(out, dpi=150)
+    except OSError as error:
+        raise UnrolledError(f"can't write {out}: {error.strerror}") from None
+
+
+def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Rows of a table: the run, the options that differ between runs, and its figures; the lowest loss first."""
+    configs = [run.read_toml(folder / run.CONFIG) for folder in folders]
+    names = list(dict.fromkeys(name for config in configs for name in config))
+    differ = [name for name in names if any(c.get(name) != configs[0].get(name) for c in configs)]
+    rows = []
+    for folder, config in zip(folders, configs, strict=True):
+        points = [e for e in run.metrics(folder) if "val_loss" in e]
+        row: dict[str, Any] = {"run": str(folder)} | {name: config.get(name) for name in differ}
+        best = min(points, key=lambda e: e["train_loss"] if e["val_loss"] is None else e["val_loss"], default={})
+        row |= {key: best.get(key) for key in ("epoch", "step", "train_loss", "val_loss")}
+        rows.append(row | {"symbols_per_second": points[-1].get("symbols_per_second") if points else None})
+    return sorted(rows, key=lambda row: (row["val_loss"] is None, row["val_loss"] or 0.0))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same keys as aligned columns.
+
+    Examples
+    --------
+    >>> print(table([{"run": "a", "val_loss": 1.5}, {"run": "long", "val_loss": None}]))
+    run   val_loss
+    a       1.5000
+    long         -
+    """
+    cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        first, *rest = row
+        padded = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1000 and value != round(value) else f"{value:,.0f}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,190 @@
+"""Everything a training run carries from step to step, as named arrays and JSON: enough to go on to the bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import UnrolledError
+from .network import Network
+from .optim import Optimizer, Schedule
+from .scan import Array
+
+Snapshot = tuple[dict[str, Array], dict[str, Any]]
+"""Arrays by name, and what `json.dumps` takes."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a validation: training loss since the last one, validation loss, both in nats a symbol."""
+
+    step: int
+    epoch: float
+    train_loss: float
+    val_loss: float | None
+    seconds: float
+
+
+@dataclass
+class TrainingState:
+    """What changes while a network trains.
+
+    Attributes
+    ----------
+    network, optimizer, schedule, rng
+        Parameters, moments, what the schedule has observed, and the source of the masks.
+    step : int
+        Updates made; it is also the position in the data, whose order is fixed.
+    carried : State or None
+        State of every lane after the last chunk, each field (L, B, H).
+    recent : list of float
+        Training losses since the last validation.
+    smooth : float
+        Their exponential average; NaN before the first.
+    evaluated : int
+        Step of the last validation.
+    history, best, best_params
+        All validations, the best one and its parameters.
+    average : dict
+        Averaged parameters; empty where nothing is averaged (yet). `averaged` counts what is in them.
+    rate_scale : float
+        Factor of the schedule's rate, below 1 after a divergence; `rollbacks` counts those.
+    seconds, busy : float
+        Time of the run and of its steps, over all its starts. They decide nothing, unless `minutes` is given.
+    """
+
+    network: Network
+    optimizer: Optimizer
+    schedule: Schedule
+    rng: np.random.Generator
+    step: int = 0
+    carried: Any = None
+    recent: list[float] = field(default_factory=list)
+    smooth: float = math.nan
+    evaluated: int = 0
+    history: list[Evaluation] = field(default_factory=list)
+    best: Evaluation | None = None
+    best_params: dict[str, Array] = field(default_factory=dict)
+    average: dict[str, Array] = field(default_factory=dict)
+    averaged: int = 0
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    seconds: float = 0.0
+    busy: float = 0.0
+
+    def update_average(self, share: float) -> None:
+        """average <- average + share (parameter - average), of every parameter."""
+        for name, p in self.network.params.items():
+            old = self.average.get(name, p)
+            self.average[name] = old + p.dtype.type(share) * (p - old)
+
+    def snapshot(self) -> Snapshot:
+        """Return copies of all of it, which `restore` takes."""
+        moments = self.optimizer.state_dict()
+        moments.pop("step")
+        groups = {
+            "network": self.network.params,
+            "optimizer": moments,
+            "best": self.best_params,
+            "average": self.average,
+            "carried": {str(n): leaf for n, leaf in enumerate(_leaves(self.carried))},
+        }
+        arrays = {f"{group}.{name}": np.array(a) for group, named in groups.items() for name, a in named.items()}
+        content = {
+            "step": self.step,
+            "updates": self.optimizer.step,
+            "schedule": self.schedule.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "recent": list(self.recent),
+            "smooth": None if math.isnan(self.smooth) else self.smooth,
+            "evaluated": self.evaluated,
+            "history": [asdict(e) for e in self.history],
+            "best": None if self.best is None else asdict(self.best),
+            "averaged": self.averaged,
+            "rate_scale": self.rate_scale,
+            "rollbacks": self.rollbacks,
+            "seconds": self.seconds,
+            "busy": self.busy,
+        }
+        return arrays, content
+
+    def restore(self, snapshot: Snapshot, batch_size: int) -> None:
+        """Go back to a snapshot of B lanes; the network's and the optimiser's own arrays are filled again.
+
+        Raises
+        ------
+        UnrolledError
+            If it is one of another network, optimiser or batch.
+        """
+        arrays, content = snapshot
+        groups: dict[str, dict[str, Array]] = {}
+        for name, array in arrays.items():
+            group, _, rest = name.partition(".")
+            groups.setdefault(group, {})[rest] = array
+        params = groups.get("network", {})
+        _check_like(params, self.network.params, "network")
+        for group in ("best", "average"):
+            if group in groups:
+                _check_like(groups[group], self.network.params, group)
+        try:
+            self.optimizer.load_state_dict(groups.get("optimizer", {}) | {"step": np.array(content["updates"])})
+            self.schedule.load_state_dict(content["schedule"])
+            self.rng.bit_generator.state = content["rng"]
+            self.step, self.evaluated = int(content["step"]), int(content["evaluated"])
+            self.recent = [float(loss) for loss in content["recent"]]
+            self.smooth = math.nan if content["smooth"] is None else float(content["smooth"])
+            self.history = [Evaluation(**e) for e in content["history"]]
+            self.best = None if content["best"] is None else Evaluation(**content["best"])
+            self.averaged, self.rollbacks = int(content["averaged"]), int(content["rollbacks"])
+            self.rate_scale = float(content["rate_scale"])
+            self.seconds, self.busy = float(content["seconds"]), float(content["busy"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UnrolledError(f"the training state makes no sense: {type(error).__name__} {error}") from None
+        self.carried = _fill(self.network.zero_state(batch_size), groups.get("carried", {}))
+        for name, p in self.network.params.items():
+            p[...] = params[name]
+        self.best_params = {name: a.copy() for name, a in groups.get("best", {}).items()}
+        self.average = {name: a.copy() for name, a in groups.get("average", {}).items()}
+
+
+def _check_like(got: Mapping[str, Array], expected: Mapping[str, Array], group: str) -> None:
+    if got.keys() != expected.keys():
+        odd = min(got.keys() ^ expected.keys())
+        raise UnrolledError(f"{group}.{odd} is {'unknown' if odd in got else 'missing'}: this is of another network")
+    for name, array in got.items():
+        like = expected[name]
+        if (array.shape, array.dtype) != (like.shape, like.dtype):
+            raise UnrolledError(
+                f"{group}.{name} is {array.dtype} {array.shape}; expected {like.dtype} {like.shape}, "
+                "so this is of another network"
+            )
+
+
+def _leaves(state: Any) -> list[Array]:
+    """Arrays of a state, which may be nested, in a fixed order."""
+    if state is None:
+        return []
+    return [leaf for part in state for leaf in _leaves(part)] if isinstance(state, tuple) else [state]
+
+
+def _fill(template: Any, arrays: Mapping[str, Array]) -> Any:
+    """Build a state of the template's kind from its leaves; None from none."""
+    if not arrays:
+        return None
+    expected = _leaves(template)
+    _check_like(arrays, {str(n): leaf for n, leaf in enumerate(expected)}, "carried")
+    leaves = iter([arrays[str(n)].copy() for n in range(len(expected))])
+    return map_state(lambda _: next(leaves), template)
+
+
+def map_state(function: Callable[..., Array], *states: Any) -> Any:
+    """Apply a function to the arrays of states of one kind, which may be nested, side by side."""
+    first = states[0]
+    if not isinstance(first, tuple):
+        return function(*states)
+    built = [map_state(function, *parts) for parts in zip(*states, strict=True)]
+    return type(first)(*built) if hasattr(first, "_fields") else tuple(built)

@@ -1,0 +1,28 @@
+"""Files -> text -> tokens: reading and cleaning, the default corpus, vocabularies, entropies, the split.
+
+A text is a `str` at the levels of characters ("char") and words ("word"), `bytes` at the level of bytes ("byte"), and
+an array of integers at the level of "tokens".
+"""
+
+from .default import default_corpus
+from .figures import bigram_entropy, split, unigram_entropy
+from .gutenberg import strip_gutenberg
+from .reading import Corpus, read
+from .vocabulary import EOS, UNK, WORDS, Decoder, Vocabulary
+from .words import LEVELS
+
+__all__ = [
+    "EOS",
+    "LEVELS",
+    "UNK",
+    "WORDS",
+    "Corpus",
+    "Decoder",
+    "Vocabulary",
+    "bigram_entropy",
+    "default_corpus",
+    "read",
+    "split",
+    "strip_gutenberg",
+    "unigram_entropy",
+]

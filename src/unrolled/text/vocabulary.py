@@ -1,0 +1,375 @@
+"""Text <-> tokens."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..batches import Tokens, as_tokens
+from ..errors import UnrolledError, suggest
+from .words import LEVELS, check_level, count
+
+UNK, EOS = "<unk>", "<eos>"
+WORDS = ("whitespace", "punctuation")
+WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    r"""The symbols that a model knows: token `k` is `symbols[k]` at char and word level, else the number k itself.
+
+    At word level a line is its words and UNK stands for those that are not listed; EOS ends a line.
+
+    Attributes
+    ----------
+    level : "char", "byte", "word" or "tokens"
+    symbols : distinct characters, or words after UNK and EOS; () at the levels byte (256 values) and tokens
+    size : how many numbers there are at the level of tokens, else 0
+    lower : whether words are made lower-case
+    words : how a line is cut into words: at "whitespace", or into words and "punctuation" marks
+
+    Raises
+    ------
+    UnrolledError
+        If the symbols are none, repeated, or not single characters.
+
+    Examples
+    --------
+    >>> vocabulary = Vocabulary.of("hello", "char")
+    >>> vocabulary.symbols, len(vocabulary)
+    (('e', 'h', 'l', 'o'), 4)
+    >>> vocabulary.encode("hole")
+    array([1, 3, 2, 0], dtype=int32)
+    >>> vocabulary.decode([1, 0, 2, 2, 3])
+    'hello'
+    >>> Vocabulary("byte").encode("é")
+    array([195, 169], dtype=int32)
+    >>> words = Vocabulary.of("the cat sat\nthe dog\n", "word", min_count=2)
+    >>> words.symbols, words.encode("the cow\n").tolist()
+    (('<unk>', '<eos>', 'the'), [2, 0, 1])
+    """
+
+    level: str
+    symbols: tuple[str, ...] = ()
+    size: int = 0
+    lower: bool = False
+    words: str = "whitespace"
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        if self.words not in WORDS:
+            raise UnrolledError(suggest("way to cut words", str(self.words), list(WORDS)))
+        if self.level == "tokens":
+            if self.symbols or isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+                raise UnrolledError(f"a vocabulary of tokens has a size of 1 or more and no symbols; got {self.size!r}")
+            return
+        if self.level == "word":
+            if self.symbols[:2] != (UNK, EOS):
+                raise UnrolledError(f"a vocabulary of words begins with {UNK} and {EOS}; got {self.symbols[:2]}")
+            if not all(isinstance(word, str) and word for word in self.symbols):
+                raise UnrolledError("a vocabulary of words lists something that is no word")
+            if len(set(self.symbols)) != len(self.symbols):
+                word, times = Counter(self.symbols).most_common(1)[0]
+                raise UnrolledError(f"the vocabulary lists {word!r} {times} times; expected distinct words")
+            return
+        if self.level == "byte":
+            if self.symbols:
+                raise UnrolledError(f"a byte vocabulary lists no symbols; got {len(self.symbols)}")
+            return
+        if not self.symbols:
+            raise UnrolledError("the vocabulary has no symbols; it is made of a text of at least one character")
+        for k, symbol in enumerate(self.symbols):
+            if not isinstance(symbol, str) or len(symbol) != 1:
+                raise UnrolledError(f"symbol {k} of the vocabulary is {symbol!r}; expected a single character")
+        if len(set(self.symbols)) != len(self.symbols):
+            symbol, times = Counter(self.symbols).most_common(1)[0]
+            raise UnrolledError(f"the vocabulary lists {_point(symbol)} {times} times; expected distinct symbols")
+
+    @classmethod
+    def of(
+        cls,
+        text: str | bytes | Tokens,
+        level: str,
+        *,
+        min_count: int = 1,
+        max_symbols: int = 0,
+        lower: bool = False,
+        words: str = "whitespace",
+    ) -> Vocabulary:
+        """Vocabulary of a text: its sorted distinct characters, all 256 bytes, its words, or as many tokens as it has.
+
+        Words are listed by falling frequency: those that occur `min_count` times, at most `max_symbols` (0: any
+        number) with UNK and EOS.
+        """
+        check_level(level)
+        if level == "byte":
+            return cls(level)
+        if level == "tokens":
+            tokens = as_tokens(text)  # type: ignore[arg-type]
+            low, high = _extremes(tokens)
+            if low < 0:
+                raise UnrolledError(f"the tokens hold {low}; they must be 0 or more")
+            return cls(level, size=high + 1)
+        if level == "char":
+            return cls(level, tuple(sorted(set(_str(text)))))
+        empty = cls(level, (UNK, EOS), lower=lower, words=words)
+        counts = Counter(word for line in _str(text).split("\n") for word in empty._cut(line))
+        common = [word for word, n in counts.most_common() if n >= min_count and word not in (UNK, EOS)]
+        return cls(level, (UNK, EOS, *common[: max(0, max_symbols - 2) if max_symbols else None]), 0, lower, words)
+
+    def __len__(self) -> int:
+        return {"byte": 256, "tokens": self.size}.get(self.level, len(self.symbols))
+
+    def _cut(self, line: str) -> list[str]:
+        """Words of a line."""
+        line = line.lower() if self.lower else line
+        return line.split() if self.words == "whitespace" else WORD.findall(line)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: k for k, word in enumerate(self.symbols)}
+
+    def spelling_bits(self, text: str) -> float:
+        """Bits that spell the words of a text that the vocabulary doesn't list: 8 a UTF-8 byte, and an end mark.
+
+        A model of words predicts UNK for them; to set its bits a character beside another model's, add these.
+
+        Examples
+        --------
+        >>> Vocabulary("word", (UNK, EOS, "the")).spelling_bits("the cow")
+        32.0
+        """
+        if self.level != "word":
+            return 0.0
+        unlisted = (w for line in text.split("\n") for w in self._cut(line) if w not in self._ids)
+        return 8.0 * sum(len(word.encode("utf-8", "replace")) + 1 for word in unlisted)
+
+    @cached_property
+    def _points(self) -> NDArray[np.uint32]:
+        """Code point of each token (V,), little-endian, as UTF-32 has them."""
+        return np.array([ord(symbol) for symbol in self.symbols], dtype="<u4")
+
+    @cached_property
+    def _table(self) -> NDArray[np.int32]:
+        """Token of each code point, -1 where there is none; the last entry stands for all points above."""
+        table = np.full(int(self._points.max()) + 2, -1, dtype=np.int32)
+        table[self._points] = np.arange(len(self.symbols), dtype=np.int32)
+        return table
+
+    def encode(self, text: str | bytes | Tokens) -> Tokens:
+        """Text of N symbols -> tokens (N,) int32; an array of tokens is checked and returned as it is.
+
+        At byte level a `str` stands for its UTF-8 bytes; bytes that Python smuggled into it as lone surrogates, as in
+        command-line arguments, come out as they were.
+
+        Raises
+        ------
+        UnrolledError
+            If the text holds symbols that the vocabulary doesn't: names up to ten of them, and how often they occur.
+        """
+        if isinstance(text, np.ndarray):
+            check_range(as_tokens(text), len(self))
+            return text
+        if self.level == "tokens":
+            return self._numbers(text)
+        if self.level == "byte":
+            return np.frombuffer(_utf8(text), dtype=np.uint8).astype(np.int32)
+        if self.level == "word":
+            lines = [[self._ids.get(word, 0) for word in self._cut(line)] for line in _str(text).split("\n")]
+            return np.array([k for line in lines for k in (*line, 1)][:-1], dtype=np.int32)
+        characters = _str(text)
+        tokens = np.empty(len(characters), dtype=np.int32)
+        step, table = 1 << 20, self._table  # in pieces, so that UTF-32 never takes four times the text
+        for k in range(0, len(characters), step):
+            piece = characters[k : k + step].encode("utf-32-le", "surrogatepass")
+            points = np.frombuffer(piece, dtype="<u4")
+            tokens[k : k + step] = table[np.minimum(points, len(table) - 1)]
+        if tokens.size and tokens.min() < 0:
+            raise UnrolledError(self._unknown(characters))
+        return tokens
+
+    def _numbers(self, text: str | bytes) -> Tokens:
+        """Tokens written as numbers, as `decode` writes them."""
+        try:
+            ids = np.array([int(number) for number in text.split()], dtype=np.int64)
+        except (ValueError, OverflowError):
+            raise UnrolledError("this model knows tokens, not text; write them as numbers, such as 12 7 9") from None
+        check_range(ids, len(self))
+        return ids.astype(np.int32)
+
+    def _unknown(self, text: str) -> str:
+        known = set(self.symbols)
+        counts = Counter(symbol for symbol in text if symbol not in known)
+        named = [f"{_point(symbol)} x {times:,}" for symbol, times in counts.most_common(10)]
+        more = f" and {len(counts) - 10:,} more" if len(counts) > 10 else ""
+        found = f"{count(len(counts), 'symbol')} ({count(counts.total(), 'occurrence')})"
+        return (
+            f"the text has {found} that the vocabulary of {len(self):,} doesn't know: {', '.join(named)}{more}; "
+            "leave them out, or train with them or at --level byte"
+        )
+
+    def decode(self, tokens: Sequence[int] | NDArray[Any]) -> str:
+        """Tokens (N,) -> text; at byte level, bytes that aren't UTF-8 become U+FFFD.
+
+        Raises
+        ------
+        UnrolledError
+            If a token is outside the vocabulary.
+        """
+        ids = as_tokens(tokens)
+        check_range(ids, len(self))
+        if self.level == "byte":
+            return ids.astype(np.uint8).tobytes().decode("utf-8", "replace")
+        if self.level in ("word", "tokens"):
+            return "".join(self.piece(int(k)) for k in ids)
+        return self._points[ids].tobytes().decode("utf-32-le", "surrogatepass")
+
+    def piece(self, token: int) -> str:
+        """What a token of the level word or tokens is written as: itself and a blank, or the end of a line."""
+        if self.level == "tokens":
+            return f"{token} "
+        return "\n" if token == 1 else f"{self.symbols[token]} "
+
+    def grown(self, other: Vocabulary) -> Vocabulary:
+        """Return this vocabulary with the symbols of another behind its own, which keep their tokens.
+
+        Examples
+        --------
+        >>> Vocabulary.of("ab", "char").grown(Vocabulary.of("bacé", "char")).symbols
+        ('a', 'b', 'c', 'é')
+        """
+        if (self.level, self.lower, self.words) != (other.level, other.lower, other.words):
+            raise UnrolledError(f"a vocabulary of the level {self.level} can't grow by one of the level {other.level}")
+        symbols = tuple(dict.fromkeys(self.symbols + other.symbols))
+        return Vocabulary(self.level, symbols, max(self.size, other.size), self.lower, self.words)
+
+    def decoder(self) -> Decoder:
+        """Start decoding token by token, for text that is shown as it is drawn."""
+        return Decoder(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `json.dumps` takes: the level, and what else its symbols need."""
+        more: dict[str, dict[str, Any]] = {
+            "char": {"symbols": list(self.symbols)},
+            "byte": {},
+            "word": {"symbols": list(self.symbols), "lower": self.lower, "words": self.words},
+            "tokens": {"size": self.size},
+        }
+        return {"level": self.level} | more[self.level]
+
+    @classmethod
+    def from_json(cls, data: object) -> Vocabulary:
+        """Rebuild a vocabulary from what `to_json` gave.
+
+        Raises
+        ------
+        UnrolledError
+            If it isn't a vocabulary of ours: other keys, symbols repeated or not single characters.
+
+        Examples
+        --------
+        >>> Vocabulary.from_json({"level": "char", "symbols": ["a", "b"]}).symbols
+        ('a', 'b')
+        """
+        if not isinstance(data, dict):
+            raise UnrolledError(
+                f"the vocabulary is a {type(data).__name__}; expected an object with a level and symbols"
+            )
+        level = data.get("level")
+        if level not in LEVELS:
+            raise UnrolledError(f"the vocabulary's level is {level!r}; expected one of {', '.join(LEVELS)}")
+        more: dict[str, set[str]] = {
+            "char": {"symbols"},
+            "byte": set(),
+            "word": {"symbols", "lower", "words"},
+            "tokens": {"size"},
+        }
+        expected = {"level"} | more[level]
+        if set(data) != expected:
+            got, wanted = (", ".join(sorted(map(str, keys))) for keys in (data, expected))
+            raise UnrolledError(f"the {level} vocabulary has the keys {got}; expected {wanted}")
+        symbols = data.get("symbols", [])
+        if not isinstance(symbols, list):
+            raise UnrolledError(f"the vocabulary's symbols are a {type(symbols).__name__}; expected a list")
+        if not isinstance(data.get("lower", False), bool):
+            raise UnrolledError(f"the vocabulary's lower is {data['lower']!r}; expected true or false")
+        return cls(level, tuple(symbols), data.get("size", 0), data.get("lower", False), data.get("words", WORDS[0]))
+
+
+class Decoder:
+    """Tokens to text, one at a time.
+
+    Examples
+    --------
+    >>> decoder = Vocabulary("byte").decoder()
+    >>> [decoder.feed(token) for token in "né".encode()]
+    ['n', '', 'é']
+    >>> decoder.feed(0xC3), decoder.finish()
+    ('', '\ufffd')
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        """Take one token; return the text it completes, which may be empty at byte level."""
+        if not 0 <= token < len(self.vocabulary):
+            raise UnrolledError(_outside(token, len(self.vocabulary)))
+        if self.vocabulary.level in ("word", "tokens"):
+            return self.vocabulary.piece(token)
+        return self._bytes.decode(bytes([token])) if self.vocabulary.level == "byte" else self.vocabulary.symbols[token]
+
+    def finish(self) -> str:
+        """End the text: U+FFFD for a character left incomplete, else nothing. The decoder may then be used anew."""
+        return self._bytes.decode(b"", final=True)
+
+
+def _point(symbol: str) -> str:
+    return f"{symbol!r} (U+{ord(symbol):04X})"
+
+
+def _str(text: str | bytes | Tokens) -> str:
+    if not isinstance(text, str):
+        raise UnrolledError(f"the text is {type(text).__name__}; a char vocabulary takes str, a byte vocabulary bytes")
+    return text
+
+
+def _utf8(text: str | bytes) -> bytes:
+    if not isinstance(text, str):
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        symbol = text[error.start]
+        raise UnrolledError(
+            f"{_point(symbol)} at character {error.start} of the text is half a character, which has no UTF-8 bytes; "
+            "leave it out"
+        ) from None
+
+
+def _outside(token: int, size: int) -> str:
+    return f"token {token} is outside the vocabulary of {size:,} symbols; expected 0 to {size - 1}"
+
+
+def _extremes(tokens: Tokens) -> tuple[int, int]:
+    """Smallest and largest of tokens (N,)."""
+    if not tokens.size:
+        raise UnrolledError("there are no tokens; expected at least one")
+    return int(tokens.min()), int(tokens.max())
+
+
+def check_range(tokens: Tokens, size: int) -> None:
+    """Refuse tokens (N,) that a vocabulary of that size doesn't have."""
+    if tokens.size:
+        low, high = _extremes(tokens)
+        if low < 0 or high >= size:
+            raise UnrolledError(_outside(low if low < 0 else high, size))

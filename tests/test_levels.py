@@ -1,0 +1,158 @@
+"""Words, arrays of tokens, packed and large files."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled.text import Vocabulary, bigram_entropy, read, unigram_entropy
+
+SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
+LINES = "The cat, it's on the mat.\nThe dog!\n"
+
+
+def test_words_are_counted_cut_and_limited():
+    whole = Vocabulary.of(LINES, "word")
+    assert whole.symbols == ("<unk>", "<eos>", "The", "cat,", "it's", "on", "the", "mat.", "dog!")
+    assert whole.encode(LINES).tolist() == [2, 3, 4, 5, 6, 7, 1, 2, 8, 1]
+    assert whole.decode(whole.encode(LINES)) == "The cat, it's on the mat. \nThe dog! \n"
+    cut = Vocabulary.of(LINES, "word", lower=True, words="punctuation", max_symbols=5)
+    assert cut.symbols == ("<unk>", "<eos>", "the", "cat", ",")
+    assert cut.encode("The Dog").tolist() == [2, 0]
+    assert Vocabulary.of(LINES, "word", min_count=2).symbols == ("<unk>", "<eos>", "The")
+    assert Vocabulary.from_json(cut.to_json()) == cut
+    # "it's" "on" "mat" "." "dog" "!" are not listed: 4 + 2 + 3 + 1 + 3 + 1 bytes and six ends, 8 bits each
+    assert cut.spelling_bits(LINES) == 8 * (14 + 6)
+
+
+def test_a_model_of_words_trains_samples_scores_and_resumes(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text(LINES * 40)
+    options = SMALL | {"level": "word", "min_count": 2, "lower": True, "words": "punctuation"}
+    model = ur.LanguageModel.train(path, out=tmp_path / "run", **options)
+    other = ur.load(tmp_path / "run/model.safetensors")
+    assert other.vocabulary == model.vocabulary
+    assert other.sample("the cat", 20, rng=np.random.default_rng(1)).split()
+    assert other.score("the zebra\n").predicted == 2
+    assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
+
+
+def test_tokens_of_a_npy_file_stay_on_the_disk(tmp_path):
+    tokens = np.random.default_rng(1).integers(0, 37, 5001).astype(np.uint16)
+    np.save(tmp_path / "t.npy", tokens)
+    corpus = read(tmp_path / "t.npy", "tokens")
+    assert isinstance(corpus.text.base, np.memmap)
+    model = ur.LanguageModel.train(tmp_path / "t.npy", level="tokens", out=tmp_path / "run", **SMALL)
+    assert len(model.vocabulary) == 37
+    assert all(0 <= int(k) < 37 for k in model.sample("3 5", 9).split())
+    direct = ur.LanguageModel.train(tokens, level="tokens", **SMALL)
+    for name, p in direct.network.params.items():
+        np.testing.assert_array_equal(p, model.network.params[name])
+    with pytest.raises(ur.UnrolledError, match=r"^token 99 is outside the vocabulary of 37 symbols"):
+        model.score(np.array([3, 99]))
+    np.save(tmp_path / "t.npy", tokens[::-1])
+    with pytest.raises(ur.UnrolledError, match="another content"):
+        ur.LanguageModel.resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([1.0, np.nan]), "holds numbers that are not finite; expected integers"),
+        (np.array([1.0, 2.0]), "are float64; expected integers"),
+        (np.ones((2, 3), int), r"of shape \(2, 3\)"),
+        (np.array([object()]), "this is no .npy file that can be read"),
+        (np.array([3, -1]), "the tokens hold -1; they must be 0 or more"),
+        (np.array([], int), "there are no tokens"),
+    ],
+)
+def test_arrays_that_are_no_tokens(tmp_path, array, message):
+    np.save(tmp_path / "t.npy", array)
+    with pytest.raises(ur.UnrolledError, match=message) as caught:
+        ur.LanguageModel.train(tmp_path / "t.npy", level="tokens", **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+def test_packed_files_are_read_unpacked(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(LINES.encode()))
+    (tmp_path / "b.txt.zst").write_bytes(zstandard.ZstdCompressor().compress(LINES.encode()))
+    assert read(tmp_path).text == LINES * 2
+    (tmp_path / "b.txt.zst").write_bytes(b"no")
+    with pytest.raises(ur.UnrolledError, match="the zstd file is damaged"):
+        read(tmp_path / "b.txt.zst")
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(LINES.encode()))
+    assert read(tmp_path / "a.gz", "byte").text == LINES.encode()
+    for data in (gzip.compress(LINES.encode())[:-9], b"plain", gzip.compress(b"x" * 99)[:12] + b"\xff" * 20):
+        (tmp_path / "a.gz").write_bytes(data)
+        with pytest.raises(ur.UnrolledError, match=r"a\.gz: the gzip file is damaged"):
+            read(tmp_path / "a.gz")
+
+
+def test_entropies_are_the_same_in_pieces(monkeypatch):
+    from unrolled.text import figures
+
+    ids = np.random.default_rng(2).integers(0, 1500, 9001).astype(np.uint16)
+    whole = [(unigram_entropy(t, v), bigram_entropy(t, v)) for t, v in ((ids, 1500), (ids % 7, 7))]
+
+    def small(ids, overlap=0):
+        for start in range(0, len(ids) - overlap, 1000):
+            yield ids[start : start + 1000 + overlap]
+
+    monkeypatch.setattr(figures, "_pieces", small)
+    assert [(unigram_entropy(t, v), bigram_entropy(t, v)) for t, v in ((ids, 1500), (ids % 7, 7))] == whole
+
+
+def test_a_large_file_of_bytes_is_not_read_into_memory(tmp_path, monkeypatch):
+    from unrolled.text import reading
+
+    monkeypatch.setattr(reading, "LARGE", 1000)
+    (tmp_path / "big.bin").write_bytes(bytes(range(256)) * 8)
+    corpus = read(tmp_path / "big.bin", "byte")
+    assert isinstance(corpus.text, np.memmap)
+    mapped = ur.LanguageModel.train(corpus, level="byte", **SMALL)
+    direct = ur.LanguageModel.train(bytes(range(256)) * 8, level="byte", **SMALL)
+    for name, p in direct.network.params.items():
+        np.testing.assert_array_equal(p, mapped.network.params[name])
+
+
+def test_a_field_of_json_lines_is_the_text(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b'\xef\xbb\xbf{"text": "one\\r\\ntwo", "n": 3}\n\n{"text": "three\\n"}\n'))
+    assert read(path, json_field="text").text == "one\ntwo\nthree\n"
+    for line, message in [
+        ("{", "line 2 is no JSON"),
+        ('{"n": 3}', "line 2 is no object with a field 'text'"),
+        ("[3]", "line 2 is no object with a field 'text'"),
+        ('{"text": 3}', "line 2: the field 'text' is 3; expected a text"),
+    ]:
+        (tmp_path / "b.jsonl").write_text('{"text": "one"}\n' + line)
+        with pytest.raises(ur.UnrolledError, match=rf"b\.jsonl, {message}"):
+            read(tmp_path / "b.jsonl", json_field="text")
+
+
+def test_files_to_validate_and_test_on(tmp_path):
+    for name, text in (("a", LINES * 9), ("v", "Vala " * 20), ("t", "Tot. " * 20)):
+        (tmp_path / name).write_text(text)
+    options = SMALL | {
+        "epochs": 6 / 11,
+        "eval_every": 6,
+        "val": tmp_path / "v",
+        "test": [tmp_path / "t"],
+        "out": tmp_path / "run",
+    }
+    model = ur.LanguageModel.train(tmp_path / "a", **options)
+    assert {"V", "l", "T"} <= set(model.vocabulary.symbols)
+    again = ur.LanguageModel.train(tmp_path / "a", **(options | {"out": None, "epochs": 2}))
+    resumed = ur.LanguageModel.resume(tmp_path / "run", epochs=2)
+    assert resumed.result.test_loss == again.result.test_loss
+    assert resumed.result.history[-1].val_loss == again.result.history[-1].val_loss
+    # one lane would see all of it; three see it from a zero state each
+    assert again.result.test_loss == pytest.approx(again.score("Tot. " * 20).nats, abs=0.2)
+    (tmp_path / "v").write_text("laVa " * 20)
+    with pytest.raises(ur.UnrolledError, match="another content"):
+        ur.LanguageModel.resume(tmp_path / "run")
