@@ -63,6 +63,11 @@ def check_kind(name: str, value: object, kind: str) -> None:
     plain = kind.removesuffix(" | None")
     if value is None and plain != kind:
         return
+    if isinstance(value, (tuple, list)) and plain == "int | tuple[int, ...]":  # of each layer
+        for part in value:
+            check_kind(name, part, "int")
+        return
+    plain = plain.split(" | ")[0]
     wanted = {"int": Integral, "float": Real, "str": str, "bool": bool}[plain]
     if not isinstance(value, wanted) or (isinstance(value, bool) and plain != "bool"):
         raise UnrolledError(f"{name} is {value!r}; it must be {KINDS[plain]}")
