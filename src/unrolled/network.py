@@ -399,10 +399,8 @@ class Network:
         if tape.folded:
             name = "recurrent.weight_ih_l0"
             weight = self.params["embedding.weight"]
-            dweight, grads["embedding.weight"], _ = self._backend.linear_backward(
-                weight, self.params[name], grads[name]
-            )
-            grads[name] = np.ascontiguousarray(dweight)
+            dfirst, grads["embedding.weight"], _ = self._backend.linear_backward(weight, self.params[name], grads[name])
+            grads[name] = np.ascontiguousarray(dfirst)
         elif dx is not None:
             dx = self._drop_symbols(dx, tape.tokens, tape.masks)
             grads["embedding.weight"] = layers.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
