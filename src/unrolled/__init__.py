@@ -7,11 +7,16 @@
 >>> dx, dstate, grads = lstm.backward(tape, np.ones_like(y))
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import UnrolledError, Unsupported
-from .gradcheck import check_cell, check_network
-from .language_model import LanguageModel, load
 from .network import Network, Spec
 from .recurrent import GRU, LSTM, RNN, Recurrent
+
+if TYPE_CHECKING:
+    from .gradcheck import check_cell, check_network
+    from .language_model import LanguageModel, load
 
 __version__ = "0.1.0"
 
@@ -30,3 +35,25 @@ __all__ = [
     "check_network",
     "load",
 ]
+
+_LATER = {
+    "LanguageModel": "language_model",
+    "load": "language_model",
+    "check_cell": "gradcheck",
+    "check_network": "gradcheck",
+}
+"""Names that are imported when they are first used: a script that only wants a layer does not wait for them."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import what was not needed until now (PEP 562)."""
+    if name in _LATER:
+        value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        return value
+    if name in _LATER.values():
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
