@@ -177,7 +177,7 @@ def main() -> None:
                 f"| {r['torch_ms']:.1f} ± {r['torch_spread']:.0%} | {r['ratio']:.2f} |"
             )
             print(lines[-1], flush=True)
-    head = machine() | {"torch": torch.__version__, "threads": str(args.threads), "B, T, I, H": args.size}
+    head = machine() | {"threads": str(args.threads), "B, T, I, H": args.size}
     text = "; ".join(f"{k} {v}" for k, v in head.items())
     write(args.out, {"machine": head, "rows": rows}, text + "\n\n" + "\n".join(lines) + "\n")
 

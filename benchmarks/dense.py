@@ -8,7 +8,7 @@ plain weights, new ones at every call, and give plain gradients.
 
 from __future__ import annotations
 
-from side_by_side import arguments, machine, ratio_table, write
+from side_by_side import arguments, machine, ratio_table, report
 
 from unrolled import bench
 
@@ -25,7 +25,7 @@ def main() -> None:
             results += [row.to_json() | {"cell": cell} for row in found]
             lines += ratio_table(f"{cell}, forward + backward, float32, {threads} thread(s)", "B, T, I, H, L", found)
             print("\n".join(lines[-len(found) - 1 :]), flush=True)
-    write(args.out, f"python benchmarks/dense.py --seconds {args.seconds:g}", machine(), results, lines)
+    report(args.out, f"python benchmarks/dense.py --seconds {args.seconds:g}", machine(), results, lines)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import torch
 from onnx_model import session
-from side_by_side import arguments, machine, write
+from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench, sample
 from unrolled.network import Network, Spec
@@ -119,7 +119,7 @@ def main() -> None:
             lines.append(f"| geometric mean / least | | | {means[0]} | | {means[1]} |")
             print("\n".join(lines[-len(found) - 1 :]), flush=True)
     head = machine(onnxruntime=onnxruntime.__version__)
-    write(args.out, f"python benchmarks/inference.py --seconds {args.seconds:g}", head, results, lines)
+    report(args.out, f"python benchmarks/inference.py --seconds {args.seconds:g}", head, results, lines)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def main() -> None:
             )
             cells += [f"{seconds * 1e3:,.1f} ± {spread:.0%}", f"{B * T / seconds:,.0f}", f"{most / seconds:,.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
-    head = machine() | ({"instruction_set": cpu.instruction_set()} if "cpu" in BACKENDS else {})
+    head = machine()
     text = ", ".join(f"{k} {v}" for k, v in head.items())
     write(args.out, {"machine": head, "job": [B, T, H, V], "rows": results}, text + "\n\n" + "\n".join(lines) + "\n")
 

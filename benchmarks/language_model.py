@@ -8,7 +8,7 @@ nn.Embedding, nn.LSTM and nn.Linear with fused or foreach Adam, whichever is fas
 
 from __future__ import annotations
 
-from side_by_side import arguments, machine, ratio_table, write
+from side_by_side import arguments, machine, ratio_table, report
 
 from unrolled import bench
 
@@ -22,7 +22,7 @@ def main() -> None:
         title = f"language-model training step, float32, {threads} thread(s)"
         lines += ratio_table(title, "B, T, V, E, H, L", found)
         print("\n".join(lines[-len(found) - 1 :]), flush=True)
-    write(args.out, f"python benchmarks/language_model.py --seconds {args.seconds:g}", machine(), results, lines)
+    report(args.out, f"python benchmarks/language_model.py --seconds {args.seconds:g}", machine(), results, lines)
 
 
 if __name__ == "__main__":

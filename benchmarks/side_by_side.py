@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from unrolled import bench
-from unrolled.backends import cpu
+from unrolled.backends import BACKENDS
+from unrolled.bench import alternate, relative_error, summary
+
+__all__ = ["alternate", "arguments", "machine", "ratio_table", "relative_error", "report", "summary", "write"]
 
 
 def arguments(description: str, name: str, rows: int) -> argparse.ArgumentParser:
@@ -25,18 +28,26 @@ def arguments(description: str, name: str, rows: int) -> argparse.ArgumentParser
 def machine(**more: str) -> dict[str, str]:
     """Processor, versions and commit, for the head of a table."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return bench.machine() | more | {"instruction_set": cpu.instruction_set(), "commit": commit.stdout.strip()}
+    engine = BACKENDS["auto"].name
+    if engine == "cpu":
+        from unrolled.backends import cpu
+
+        engine = cpu.instruction_set()
+    return bench.machine() | more | {"engine": engine, "commit": commit.stdout.strip()}
 
 
-def write(path: Path, command: str, head: dict[str, str], rows: list[dict[str, Any]], lines: list[str]) -> None:
+def write(path: Path, results: dict[str, Any], table: str) -> None:
     """Write the numbers as JSON and the table beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = {"command": command, "machine": head, "rows": rows}
-    path.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    text = ", ".join(f"{k} {v}" for k, v in head.items())
-    table = text + "\n" + "\n".join(lines) + "\n"
+    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(table, encoding="utf-8")
     print(table)
+
+
+def report(path: Path, command: str, head: dict[str, str], rows: list[dict[str, Any]], lines: list[str]) -> None:
+    """Write a script's rows, and its lines under the machine's."""
+    text = ", ".join(f"{k} {v}" for k, v in head.items())
+    write(path, {"command": command, "machine": head, "rows": rows}, text + "\n" + "\n".join(lines) + "\n")
 
 
 def ratio_table(title: str, columns: str, found: list[bench.Row]) -> list[str]:
