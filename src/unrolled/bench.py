@@ -83,12 +83,12 @@ class Row:
 
 
 def alternate(
-    sides: dict[str, Callable[[], Any]], seconds: float = 1.0, blocks: int = 7, pause: float = 0.02
+    sides: dict[str, Callable[[], Any]], seconds: float = 1.0, blocks: int = 7, pause: float = 0.1
 ) -> dict[str, list[float]]:
     """Seconds a call of each side, one number a block.
 
-    Blocks alternate, with a pause between: a framework's threads keep spinning for a while after a call, and would slow
-    the other side down. Each side's share of `seconds` is the same, whatever a call takes.
+    Blocks alternate, with a pause between: a framework's threads keep spinning for some tens of milliseconds after a call,
+    and would slow the other side down. Each side's share of `seconds` is the same, whatever a call takes.
 
     Examples
     --------
