@@ -87,8 +87,8 @@ def alternate(
 ) -> dict[str, list[float]]:
     """Seconds a call of each side, one number a block.
 
-    Blocks alternate, with a pause between: a framework's threads keep spinning for some tens of milliseconds after a call,
-    and would slow the other side down. Each side's share of `seconds` is the same, whatever a call takes.
+    Blocks alternate, with a pause between: a framework's threads spin for some tens of milliseconds after a call, and
+    would slow the other side down. Each side's share of `seconds` is the same, whatever a call takes.
 
     Examples
     --------
