@@ -194,6 +194,28 @@ def test_gates_in_both_vocabularies_are_the_layers_own():
     assert error(found["learn i g"] + found["forget f c"], c) < TOL
 
 
+def test_the_use_gate_is_the_librarys_cell():
+    rng = np.random.default_rng(12)
+    layer, net = UseGateLayer(V, H, rng), ur.Recurrent("lstm_use_gate", V, H, dtype="float64")
+    own = layer.params | {"bu": rng.standard_normal(H)}
+    layer.params = own
+    w = {"weight_ih_l0": own["Wx"], "bias_ih_l0": np.zeros(4 * H)}
+    w["weight_hh_l0"] = np.concatenate([own["Wh"], own["Wu"]])
+    w["bias_hh_l0"] = np.concatenate([own["b"], own["bu"]])
+    net.load_params(w)
+    x, state = rng.standard_normal((T, B, V)), (rng.standard_normal((B, H)), rng.standard_normal((B, H)))
+    dy, dstate = rng.standard_normal((T, B, H)), (rng.standard_normal((B, H)), rng.standard_normal((B, H)))
+    hlist, last = layer.forward(list(x), state)
+    dxlist, dfirst, grads = layer.bptt(list(dy), dstate)
+    y, new, tape = net.forward(x, tuple(field[None] for field in state))
+    dx, before, found = net.backward(tape, dy, tuple(field[None] for field in dstate))
+    pairs = [(y, hlist), (dx, dxlist), (found["weight_ih_l0"], grads["Wx"])]
+    pairs += [(new[k][0], last[k]) for k in (0, 1)] + [(before[k][0], dfirst[k]) for k in (0, 1)]
+    pairs.append((found["weight_hh_l0"], np.concatenate([grads["Wh"], grads["Wu"]])))
+    pairs.append((found["bias_hh_l0"], np.concatenate([grads["b"], grads["bu"]])))
+    assert all(error(got, want) < TOL for got, want in pairs)
+
+
 def test_gates_are_drawn_over_a_sentence():
     matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     matplotlib.use("Agg")
