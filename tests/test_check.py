@@ -60,6 +60,7 @@ def test_one_cell_with_all_options_pairs_and_backends(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_everything_holds():
     status, output = run("check")
     assert status == 0, output
