@@ -19,7 +19,7 @@ from .. import layers, losses, scan
 from ..cells import CELLS, Cell
 from ..errors import UnrolledError, Unsupported
 from . import _engine, cpu_layers
-from .memory import DTYPES, empty, matrix, padded_width, vector_width, zeros
+from .memory import DTYPES, empty, matrix, of_dtype, padded_width, vector_width, zeros
 
 Array = scan.Array
 BY_PANELS_BATCH = 2
@@ -122,10 +122,6 @@ def _dims(cell: Cell, w: scan.Params, steps: int, batch: int, hidden: int, *, re
     return [steps, batch, inputs, hidden, rows, columns, slots, params, record, by_panels]
 
 
-def _call(name: str, dtype: Any) -> Any:
-    return getattr(_engine, name + DTYPES[np.dtype(dtype)])
-
-
 def _refuse(cell: Cell, dtype: Any) -> None:
     why = reason(cell, dtype)
     if why is not None:
@@ -167,7 +163,7 @@ def forward(
     gates = empty((padded // width, steps * batch, dims[6], width), dtype)
     y = states[0][1:] if live is None else empty((steps, batch, padded), dtype)
     masks = [] if keep is None else [_mask(m, (steps, batch, hidden)) for m in keep]
-    _call("forward", dtype)(
+    of_dtype("forward", dtype)(
         cell.name,
         dims,
         np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
@@ -213,7 +209,7 @@ def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, d
     written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
     grads = {name: None if a is None else (empty if written else zeros)(a.shape, dtype) for name, a in packed.items()}
     masks = [] if tape.keep is None else [_mask(m, (steps, batch, hidden)) for m in tape.keep]
-    _call("backward", dtype)(
+    of_dtype("backward", dtype)(
         cell.name,
         dims,
         np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
-from . import _engine, cpu
+from . import cpu
+from .memory import of_dtype
 
 Array = np.ndarray[Any, Any]
 PAYS = 8
@@ -49,7 +50,7 @@ class Drawer:
             first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
         params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
         dims = [first["weight_ih"].shape[1], hidden, rows, cell.operand_width * hidden, params, len(state), len(weight)]
-        self._engine = (_engine.Drawer32 if dtype.itemsize == 4 else _engine.Drawer64)(
+        self._engine = of_dtype("Drawer", dtype)(
             cell.name,
             dims,
             [cpu.weights(cell, w, dtype) for w in (first, *layers[1:])],

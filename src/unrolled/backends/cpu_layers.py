@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _engine
-from .memory import DTYPES, empty, matrix, padded_width
+from .memory import DTYPES, empty, matrix, of_dtype, padded_width
 
 Array = np.ndarray[Any, Any]
 
@@ -20,10 +19,6 @@ def runs(*arrays: Array | None) -> bool:
     """Whether all these arrays (None aside) have one and the same dtype, and the engine has kernels for it."""
     dtypes = {a.dtype for a in arrays if a is not None}
     return len(dtypes) == 1 and dtypes <= DTYPES.keys()
-
-
-def _call(name: str, dtype: Any) -> Any:
-    return getattr(_engine, name + DTYPES[np.dtype(dtype)])
 
 
 def linear(weight: Array, bias: Array | None, x: Array) -> Array:
@@ -37,7 +32,7 @@ def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     flat = matrix(x, x.dtype)
     y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
     size = [len(flat), x.shape[-1], len(weight)]
-    _call("linear", x.dtype)(
+    of_dtype("linear", x.dtype)(
         size, flat, np.ascontiguousarray(weight), None if bias is None else np.ascontiguousarray(bias), y
     )
     return y[:, : len(weight)].reshape(*x.shape[:-1], len(weight))
@@ -55,7 +50,7 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
     rows, inputs, outputs = x.size // x.shape[-1], x.shape[-1], len(weight)
     dx = empty((rows, padded_width(inputs, x.dtype)), x.dtype)
     dweight, dbias = empty(weight.shape, x.dtype), empty((outputs,), x.dtype)
-    _call("linear_backward", x.dtype)(
+    of_dtype("linear_backward", x.dtype)(
         [rows, inputs, outputs],
         matrix(x, x.dtype),
         np.ascontiguousarray(weight),
@@ -82,7 +77,7 @@ def cross_entropy(
     wanted = np.ascontiguousarray(targets.reshape(-1), np.int64)
     nats = np.empty(len(flat))
     d = flat if overwrite and np.may_share_memory(flat, logits) else empty(flat.shape, logits.dtype)
-    _call("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, nats, d if gradient else None)
+    of_dtype("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, nats, d if gradient else None)
     return float(nats.sum()) / targets.size, d.reshape(logits.shape)
 
 
@@ -95,7 +90,7 @@ def sum_of_squares(arrays: Iterable[Array]) -> float:
     25.0
     """
     whole = [np.ascontiguousarray(a) for a in arrays]
-    return float(_call("sum_of_squares", whole[0].dtype)(whole)) if whole else 0.0
+    return float(of_dtype("sum_of_squares", whole[0].dtype)(whole)) if whole else 0.0
 
 
 def scale(arrays: Sequence[Array], factor: float) -> None:
@@ -108,7 +103,7 @@ def scale(arrays: Sequence[Array], factor: float) -> None:
     >>> a
     array([1.5, 2. ])
     """
-    _call("scale", arrays[0].dtype)(list(arrays), factor)
+    of_dtype("scale", arrays[0].dtype)(list(arrays), factor)
 
 
 def update(
@@ -129,4 +124,4 @@ def update(
     array([ 0.95, -2.05])
     """
     whole = [np.ascontiguousarray(g) for g in grads]
-    _call("update", params[0].dtype)(rule, list(params), whole, [list(m) for m in moments], list(numbers), decay)
+    of_dtype("update", params[0].dtype)(rule, list(params), whole, [list(m) for m in moments], list(numbers), decay)

@@ -14,6 +14,17 @@ DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
 """What the engine computes in, and how its functions' names end."""
 
 
+def of_dtype(name: str, dtype: Any) -> Any:
+    """Return the engine's function or class of that name for a dtype.
+
+    Examples
+    --------
+    >>> of_dtype("linear", "float32") is _engine.linear32
+    True
+    """
+    return getattr(_engine, name + DTYPES[np.dtype(dtype)])
+
+
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return an array whose numbers are not set.
 
@@ -22,7 +33,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     >>> empty((2, 3), "float32").shape
     (2, 3)
     """
-    return (_engine.empty32 if np.dtype(dtype).itemsize == 4 else _engine.empty64)(shape)
+    a: Array = of_dtype("empty", dtype)(shape)
+    return a
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Array:

@@ -36,11 +36,15 @@ static long long pick(const Drawing<T>& q, double u) {
     D sums = {};
     for (long k = i; k < i + block; k += wide) sums += load(weights + k);
     const double after = before + sum_of_lanes<double>(sums);
-    if (after > limit)
+    if (after > limit) {
+      long last = i;  // that has any weight: added up one by one, the block may round to the limit itself
       for (long k = i; k < i + block && k < size; ++k) {
         before += weights[k];
+        if (weights[k] > 0) last = k;
         if (before > limit) return k;
       }
+      return last;
+    }
     before = after;
   }
   return size - 1;
