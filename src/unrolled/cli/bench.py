@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -43,10 +44,16 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
     for what in tables or TABLES:
         unit = 1e6 / measure.TOKENS if what == "drawing" else 1e3
         inputs = "V, E" if what in ("training", "drawing") else "I"
-        table = Table(title=f"{TABLES[what]}, {count} thread{'s' if count > 1 else ''}", title_justify="left")
+        table = Table(
+            title=f"{TABLES[what]}, {count} thread{'s' if count > 1 else ''}",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            padding=(0, 1, 0, 0),
+        )
         table.add_column(f"B, T, {inputs}, H, L" if what != "drawing" else "V, E, H, L", no_wrap=True)
         for name in ("unrolled", "PyTorch", "ratio", "of sgemm"):
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         ratios = []
         with console.status(f"{TABLES[what]} ..."):
             for row in measure.rows(what, count, seconds):
