@@ -35,7 +35,7 @@ class EngineTape:
     x, live, keep : as in `scan.Tape`
     states : the cell's State of (T + 1, B, H) views; entry 0 is the initial state
     proposed : State of (T, B, H) views; the cell's new states before `keep`
-    packed : (P, T B, slots, W) the gates as the engine keeps them: P panels of W units
+    packed : (T, P, B, gates, W) the gates as the engine keeps them: P panels of W units
     padded : the arrays (N, B, Hp) that `states` and `proposed` (where `keep` is) look into
     """
 
@@ -53,13 +53,10 @@ class EngineTape:
     @cached_property
     def gates(self) -> Any:
         """The cell's gates, each (T, B, H)."""
-        steps, batch, hidden = self.proposed.h.shape
-        panels, _, slots, width = self.packed.shape
-        ordered = self.packed.reshape(panels, steps, batch, slots, width).transpose(3, 1, 2, 0, 4)
-        fields = self.cell.gates._fields  # type: ignore[attr-defined]
-        return self.cell.gates(
-            *(ordered[n].reshape(steps, batch, panels * width)[..., :hidden] for n in range(len(fields)))
-        )
+        steps, panels, batch, gates, width = self.packed.shape
+        hidden = self.proposed.h.shape[-1]
+        ordered = self.packed.transpose(3, 0, 2, 1, 4).reshape(gates, steps, batch, panels * width)
+        return self.cell.gates(*ordered[..., :hidden])
 
     @property
     def y(self) -> Array:
@@ -116,10 +113,9 @@ def _dims(cell: Cell, w: scan.Params, steps: int, batch: int, hidden: int, *, re
     """Return the sizes of a call, as csrc/engine.cpp lists them."""
     rows, gates = len(cell.rows), len(cell.gates._fields)  # type: ignore[attr-defined]
     params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
-    slots = max(rows, gates) if record else rows
     inputs, columns = w["weight_ih"].shape[1], cell.operand_width * hidden
     by_panels = batch <= BY_PANELS_BATCH
-    return [steps, batch, inputs, hidden, rows, columns, slots, params, record, by_panels]
+    return [steps, batch, inputs, hidden, rows, columns, gates if record else 0, params, record, by_panels]
 
 
 def _refuse(cell: Cell, dtype: Any) -> None:
@@ -160,7 +156,7 @@ def forward(
         field[0, :, hidden:] = 0
     proposed = [empty((steps, batch, padded), dtype) for _ in s] if record and keep is not None else []
     dims = _dims(cell, w, steps, batch, hidden, record=record)
-    gates = empty((padded // width, steps * batch, dims[6], width), dtype)
+    gates = empty((steps, padded // width, batch, dims[6], width), dtype)
     y = states[0][1:] if live is None else empty((steps, batch, padded), dtype)
     masks = [] if keep is None else [_mask(m, (steps, batch, hidden)) for m in keep]
     of_dtype("forward", dtype)(

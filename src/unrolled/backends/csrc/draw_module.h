@@ -42,7 +42,7 @@ class Drawer {
     for (size_t l = 0; l < weights.size(); ++l) {
       const nb::dict w = nb::cast<nb::dict>(weights[l]);
       Layer<T> q = {};
-      q.steps = q.batch = 1, q.inputs = l ? hidden_ : dims[0], q.hidden = hidden_, q.slots = rows;
+      q.steps = q.batch = 1, q.inputs = l ? hidden_ : dims[0], q.hidden = hidden_;
       q.by_panels = true, q.threads = threads_;
       q.weight_ih = data<const T>(w["weight_ih"], rows * hidden_ * q.inputs, "weight_ih");
       q.weight_hh = data<const T>(w["weight_hh"], rows * hidden_ * columns, "weight_hh");
@@ -50,7 +50,6 @@ class Drawer {
       q.bias_hh = data<const T>(w["bias_hh"], rows * hidden_, "bias_hh");
       q.params = data<const T>(w["params"], dims[4] * hidden_, "params");
       for (int f = 0; f < q_.states; ++f) q.states[f] = piece<T>(2 * padded);
-      q.gates = piece<T>(rows * padded);
       q.x_row = q.inputs;
       if (l)
         q.x = layers_[l - 1].states[0] + padded;

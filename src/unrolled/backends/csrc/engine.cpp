@@ -169,8 +169,8 @@ const ScanKernels<T>& scan_of(const std::string& cell) {
   throw nb::key_error(cell.c_str());
 }
 
-// What both directions have in common. `dims`: steps, batch, inputs, hidden, rows R, columns K, slots, parameters,
-// record, by_panels.
+// What both directions have in common. `dims`: steps, batch, inputs, hidden, rows R, columns K, gates,
+// parameters, record, by_panels.
 template <class T>
 Layer<T> layer_of(const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live, nb::list keep, nb::list states,
                   nb::list proposed, nb::handle gates) {
@@ -178,7 +178,7 @@ Layer<T> layer_of(const std::vector<long>& dims, nb::handle x, nb::dict w, nb::h
   if (dims.size() != 10) throw nb::value_error("dims has 10 entries");
   q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3];
   const long rows = dims[4], columns = dims[5];
-  q.slots = dims[6], q.record = dims[8] != 0, q.by_panels = dims[9] != 0;
+  q.record = dims[8] != 0, q.by_panels = dims[9] != 0;
   const long width = state->kernels->bytes / long(sizeof(T)), padded = (q.hidden + width - 1) / width * width;
   const size_t all = q.steps * q.batch;
   nb::ndarray<> any;
@@ -200,7 +200,7 @@ Layer<T> layer_of(const std::vector<long>& dims, nb::handle x, nb::dict w, nb::h
   for (size_t i = 0; i < states.size(); ++i)
     q.states[i] = data<T>(states[i], (q.record || i == 0 ? q.steps + 1 : 2) * q.batch * padded, "states");
   for (size_t i = 0; i < proposed.size(); ++i) q.proposed[i] = data<T>(proposed[i], all * padded, "proposed");
-  q.gates = data<T>(gates, all * q.slots * padded, "gates");
+  q.gates = data<T>(gates, all * dims[6] * padded, "gates");
   q.plain = !q.live && keep.size() == 0 && proposed.size() == 0;
   return q;
 }

@@ -14,7 +14,6 @@ constexpr int MAX_FIELDS = 4;  // state fields of a cell
 template <class T>
 struct Layer {
   long steps, batch, inputs, hidden;
-  long slots;               // vectors a panel keeps of a step: the larger of R and the number of gates
   bool record;              // keep gates and every state
   bool by_panels;           // threads share the hidden units of every step, not the rows of the batch
   int threads;              // the most that will work on it
@@ -30,7 +29,7 @@ struct Layer {
   T* states[MAX_FIELDS];    // (T + 1, B, Hp); without a record (2, B, Hp), used in turn, but for the first field
   T* proposed[MAX_FIELDS];  // (T, B, Hp) new states before `keep`; or null
   bool plain;               // no masks: neither live nor keep nor proposed nor y
-  T* gates;                 // (P, T B, slots, W): the inputs' pre-activations, which the gates then replace
+  T* gates;                 // (T, P, B, gates, W): the tape; null without a record
   T* y;                     // (T B, Hp) outputs with zeros where a row is over; or null where `live` is
   // Backward.
   const T* dy;            // (T B, H), rows dy_row apart

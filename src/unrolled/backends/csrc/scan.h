@@ -43,7 +43,16 @@ struct Sizes {
     const long slot = q.record || field == 0 ? t : t & 1;
     return q.states[field] + slot * batch * padded;
   }
-  T* slot(long panel, long row) const { return q.gates + (panel * rows + row) * q.slots * width; }
+  // The gates of a unit's vector; in the tape they lie as the scan meets them: (T, P, B, gates, W).
+  T* slot(long t, long panel, long b) const { return q.gates + ((t * panels + panel) * batch + b) * C::GATES * width; }
+
+  // Steps taken at a time, so that what a row keeps between one product and the next stays in the second-level cache:
+  // as many as have about `bytes` of it, and no fewer than `least` rows.
+  long span_of(long bytes, long least) const {
+    const long fit = bytes / long(C::ROWS * padded * sizeof(T)), rows = fit < least ? least : fit;
+    const long span = batch == 0 ? 1 : rows / batch;
+    return span < 1 ? 1 : span > steps ? (steps ? steps : 1) : span;
+  }
 };
 
 // The groups of a step's product: where threads share them, at least one for each thread if there are panels enough.
@@ -67,6 +76,8 @@ struct Forward : Sizes<T, C> {
   T* params;                        // (P, number, W)
   T* values;                        // (number, B, Hp): what a stage hands to the next
   T* table;                         // (P, V, R, W): pre-activations by token; null without a table
+  long span;                        // steps whose inputs are multiplied at a time
+  T* ax;                            // (P, span B, R, W): their pre-activations; null with a table
   size_t bytes;
 
   Forward(const Layer<T>& layer, char* work) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS) {
@@ -77,6 +88,8 @@ struct Forward : Sizes<T, C> {
     values = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
     T* rows_by_token = p.template take<T>(q.table ? this->padded * C::ROWS * q.inputs : 0);
     table = q.table ? rows_by_token : nullptr;
+    span = this->span_of(256 * 1024, 48);
+    ax = p.template take<T>(q.table ? 0 : span * this->batch * C::ROWS * this->padded);
     for (int s = 0; s < C::STAGES; ++s) {
       groups[s] = scan_groups(q, C::rows[s]);
       bias_hh[s] = p.template take<T>(this->padded * C::rows[s]);
@@ -101,38 +114,44 @@ struct Forward : Sizes<T, C> {
       pack_units(bias_hh[s], q.bias_hh ? q.bias_hh + C::row_start[s] * q.hidden : nullptr, C::rows[s], q.hidden);
   }
 
-  // Pre-activations of the inputs, all steps at once: x Wih^T + bih into the slots. One-hot inputs meet no product: a
-  // table has a row for every token, or (a text shorter than that) the few columns are read as they are.
-  bool input_product(const Worker& w) const {
-    const Worker one = {0, 1, w.shared};
-    const Share mine(this->rows, q.by_panels ? one : w), columns(inputs.count, q.by_panels ? w : one);
-    constexpr long block = 192;  // rows of x that stay in the second-level cache while the weights pass by
-    for (long first = mine.first; first < mine.last; first += block) {
-      if (!w.go_on()) return false;
-      const long last = first + block < mine.last ? first + block : mine.last;
-      if (q.tokens) {
-        for (long g = columns.first; g < columns.last; ++g) gather(first, last, g);
-        continue;
-      }
-      for (long g = columns.first; g < columns.last; ++g) {
-        const int vectors = inputs.vectors(g);
-        const Cut cut(first, last, tile_rows(vectors));
-        Tile<T> tile = {};
-        tile.lda = q.x_row, tile.segments = 1, tile.length = q.inputs;
-        tile.w = packed_ih + inputs.packed(g, q.inputs);
-        tile.ldo = q.slots * width;
-        tile.start = bias_ih + inputs.first(g) * C::ROWS * width;
-        for (int v = 0; v < vectors; ++v)
-          tile.offset[v] = (v / C::ROWS) * this->rows * q.slots * width + v % C::ROWS * width;
+  T* input(long panel, long t, long b) const {
+    return ax + ((panel * span + t % span) * this->batch + b) * C::ROWS * width;
+  }
+
+  // Pre-activations of the inputs of steps [first, last), rows of the batch, groups of columns: x Wih^T + bih. One-hot
+  // inputs meet no product: a table has a row for every token, or (a text shorter than that) columns are read as they are.
+  void input_product(long first, long last, const Share& rows, const Share& columns) const {
+    struct Axis {
+      long count, step;  // rows, and how far apart they are
+    };
+    const long steps = last - first, count = rows.last - rows.first;
+    Axis inner = {count, 1}, outer = {steps, this->batch};  // tiles run along the longer of the two
+    if (count == this->batch)
+      inner = {steps * count, 1}, outer = {1, 0};
+    else if (steps > count)
+      inner = {steps, this->batch}, outer = {count, 1};
+    for (long g = columns.first; g < columns.last; ++g) {
+      const int vectors = inputs.vectors(g);
+      const Cut cut(0, inner.count, tile_rows(vectors));
+      Tile<T> tile = {};
+      tile.lda = inner.step * q.x_row, tile.segments = 1, tile.length = q.inputs;
+      tile.w = packed_ih + inputs.packed(g, q.inputs);
+      tile.ldo = inner.step * C::ROWS * width;
+      tile.start = bias_ih + inputs.first(g) * C::ROWS * width;
+      for (int v = 0; v < vectors; ++v)
+        tile.offset[v] = (v / C::ROWS) * span * this->batch * C::ROWS * width + v % C::ROWS * width;
+      for (long o = 0; o < outer.count; ++o)
         for (long i = 0; i < cut.tiles; ++i) {
-          const long row = cut.at(i);
-          tile.a = q.x + row * q.x_row;
-          tile.out = this->slot(inputs.first(g), row);
-          tile_function<T, false>(int(cut.at(i + 1) - row), vectors)(tile);
+          const long row = rows.first + o * outer.step + cut.at(i) * inner.step, n = cut.at(i + 1) - cut.at(i);
+          if (q.tokens) {
+            for (long r = row; r < row + n * inner.step; r += inner.step) gather(first, r, g);
+            continue;
+          }
+          tile.a = q.x + (first * this->batch + row) * q.x_row;
+          tile.out = input(inputs.first(g), first, row);
+          tile_function<T, false>(int(n), vectors)(tile);
         }
-      }
     }
-    return true;
   }
 
   // A row of the packed weights is a column of Wih.
@@ -149,15 +168,16 @@ struct Forward : Sizes<T, C> {
     }
   }
 
-  void gather(long first, long last, long g) const {
+  // Row `row` of the span that begins at step `first`.
+  void gather(long first, long row, long g) const {
+    const long token = q.tokens[first * this->batch + row];
     for (long panel = inputs.first(g); panel < inputs.first(g + 1); ++panel)
-      for (long row = first; row < last; ++row)
-        for (int gate = 0; gate < C::ROWS; ++gate) {
-          Vec<T> column = {};
-          for (long i = 0; i < width && panel * width + i < q.hidden; ++i)
-            column[i] = q.weight_ih[(gate * q.hidden + panel * width + i) * q.inputs + q.tokens[row]];
-          store(this->slot(panel, row) + gate * width, column + load(bias_ih + (panel * C::ROWS + gate) * width));
-        }
+      for (int gate = 0; gate < C::ROWS; ++gate) {
+        Vec<T> column = {};
+        for (long i = 0; i < width && panel * width + i < q.hidden; ++i)
+          column[i] = q.weight_ih[(gate * q.hidden + panel * width + i) * q.inputs + token];
+        store(input(panel, first, row) + gate * width, column + load(bias_ih + (panel * C::ROWS + gate) * width));
+      }
   }
 
   // The elementwise map of stage S for W units of row b, or (V is Two) of b and b + 1, which then has no masks; ah are the
@@ -167,15 +187,11 @@ struct Forward : Sizes<T, C> {
     typedef At<V> at;
     constexpr bool last = S + 1 == C::STAGES;
     const Layer<T>& q = f.q;
-    const long row = t * f.batch + b, unit = b * f.padded + panel * width;
-    T* slot = f.slot(panel, row);
-    const T* inputs = slot;
-    const long slot_row = q.slots * width, values_step = f.batch * f.padded;
-    long inputs_row = slot_row;
-    if (f.table) {
-      inputs = f.table + (panel * q.inputs + q.tokens[row]) * C::ROWS * width;
-      if constexpr (sizeof(V) > sizeof(Vec<T>)) inputs_row = (q.tokens[row + 1] - q.tokens[row]) * C::ROWS * width;
-    }
+    const long row = t * f.batch + b, unit = b * f.padded + panel * width, values_step = f.batch * f.padded;
+    const T* inputs = f.table ? f.table + (panel * q.inputs + q.tokens[row]) * C::ROWS * width : f.input(panel, t, b);
+    long inputs_row = C::ROWS * width;
+    if constexpr (sizeof(V) > sizeof(Vec<T>))
+      if (f.table) inputs_row *= q.tokens[row + 1] - q.tokens[row];
     V ax[C::rows[S]], ah[C::rows[S]], s[C::STATES], p[C::PARAMS + 1] = {}, earlier[C::MAX_VALUES + 1] = {};
     V out[(C::STATES > C::MAX_VALUES ? C::STATES : C::MAX_VALUES)], gates[C::GATES + 1];
 #pragma GCC unroll 8
@@ -198,7 +214,7 @@ struct Forward : Sizes<T, C> {
     }
     if (q.record)
 #pragma GCC unroll 8
-      for (int i = 0; i < C::GATES; ++i) at::write(slot + i * width, slot_row, gates[i]);
+      for (int i = 0; i < C::GATES; ++i) at::write(f.slot(t, panel, b) + i * width, C::GATES * width, gates[i]);
     if constexpr (sizeof(V) > sizeof(Vec<T>)) {
 #pragma GCC unroll 4
       for (int i = 0; i < C::STATES; ++i) at::write(f.state(i, t + 1) + unit, f.padded, out[i]);
@@ -278,11 +294,14 @@ struct Forward : Sizes<T, C> {
   }
 
   void run(const Worker& w) const {
-    if (!q.table && (!input_product(w) || !w.barrier())) return;
     const Worker one = {0, 1, w.shared};
-    const Share rows(this->batch, q.by_panels ? one : w);
+    const Share rows(this->batch, q.by_panels ? one : w), columns(inputs.count, q.by_panels ? w : one);
     for (long t = 0; t < this->steps; ++t) {
       if (t % 4 == 0 && !w.go_on()) return;
+      if (!q.table && t % span == 0) {
+        input_product(t, t + span < this->steps ? t + span : this->steps, rows, columns);
+        if (q.by_panels && !w.barrier()) return;
+      }
       if (!stages<0>(t, rows, w)) return;
     }
   }
@@ -293,25 +312,24 @@ struct Backward : Sizes<T, C> {
   using Sizes<T, C>::q;
   using Sizes<T, C>::width;
   static constexpr int LAST = C::STAGES - 1;
-  static constexpr long HEIGHT = 96, COLUMNS = 4;  // rows and vectors of a step that are taken at a time
-  // Rows of all steps, and groups of columns, that a gradient's product takes at a time: the right operand's
-  // BLOCK x GROUPS piece stays in the second-level cache while all left operands pass by.
-  static constexpr long BLOCK = 256, GROUPS = 4;
+  static constexpr long GROUPS = 4;  // of columns that a gradient's product takes at a time, so that they stay in the cache
 
   Groups<T> groups;                 // hidden units, the columns of dG U
   Groups<T> input_columns, hidden_columns;  // columns of Wih, and of one operand in Whh
-  T* dax;                           // (P, T B + 1, R, W) gradient of the input pre-activations
+  long span;                        // steps after which their part of the weights' gradients is added up
+  T* dax;                           // (P, span B + 1, R, W) gradient of the input pre-activations
   T* dah;                           // the same for the recurrent ones; dax where the cell does not tell them apart
   T* packed_hh[C::STAGES][C::MAX_OPERANDS];  // (group, P rows W, vectors, W)
   T* packed_ih;                     // (group, P R W, vectors, W)
-  T* packed_x;                      // (group, T B, vectors, W)
-  T* packed_operand[C::STAGES][C::MAX_OPERANDS];  // (group, T B, vectors, W)
+  T* packed_x;                      // (group, span B, vectors, W)
+  T* packed_operand[C::STAGES][C::MAX_OPERANDS];  // (group, span B, vectors, W)
   T* params;                        // (P, number, W)
   T* dvalues;                       // (number, B, Hp) gradient of what a stage handed on
   T* dparams;                       // (number, B, Hp) gradients of the per-unit parameters, each row's sum over time
   T* wide_ih;                       // (R H, I padded) gradients while their rows do not end at a vector; else unused
   T* wide_hh;                       // (R H, operands, Hp)
-  T* table;                         // (threads, V, R W) one panel's sums by token
+  T* biases[2];                     // (P, R, W) sums of dax and of dah
+  T* table;                         // (P, V, R, W) sums of dax by token
   size_t bytes;
 
   Backward(const Layer<T>& layer, char* work)
@@ -319,20 +337,23 @@ struct Backward : Sizes<T, C> {
         input_columns(layer.inputs, 1), hidden_columns(layer.hidden, 1) {
     Pieces p(work);
     const long gates = this->panels * C::ROWS * width;
+    span = this->span_of(256 * 1024, 256);
     dax = p.template take<T>(this->panels * step_of_panel());
     dah = C::SPLIT ? p.template take<T>(this->panels * step_of_panel()) : dax;
     packed_ih = p.template take<T>(q.dx ? input_columns.size(gates) : 0);
-    packed_x = p.template take<T>(q.x ? input_columns.size(this->rows) : 0);
+    packed_x = p.template take<T>(q.x ? input_columns.size(span * this->batch) : 0);
     params = p.template take<T>(this->padded * C::PARAMS);
     dvalues = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
     dparams = p.template take<T>(C::PARAMS * this->batch * this->padded);
     wide_ih = p.template take<T>(q.x && input_padding() ? C::ROWS * q.hidden * input_columns.panels * width : 0);
     wide_hh = p.template take<T>(hidden_padding() ? C::ROWS * q.hidden * C::OPERAND_WIDTH * this->padded : 0);
-    table = p.template take<T>(q.tokens ? q.threads * q.inputs * C::ROWS * width : 0);
+    biases[0] = p.template take<T>(gates);
+    biases[1] = C::SPLIT ? p.template take<T>(gates) : biases[0];
+    table = p.template take<T>(q.tokens ? q.inputs * gates : 0);
     for (int s = 0; s < C::STAGES; ++s)
       for (int j = 0; j < C::operands[s]; ++j) {
         packed_hh[s][j] = p.template take<T>(groups.size(this->panels * C::rows[s] * width));
-        packed_operand[s][j] = p.template take<T>(hidden_columns.size(this->rows));
+        packed_operand[s][j] = p.template take<T>(hidden_columns.size(span * this->batch));
       }
     bytes = p.used;
   }
@@ -340,7 +361,9 @@ struct Backward : Sizes<T, C> {
   bool input_padding() const { return q.inputs % width != 0; }
   bool hidden_padding() const { return q.hidden % width != 0; }
   // One row more than there are: panels a power of two apart would share few places of the cache.
-  long step_of_panel() const { return (this->rows + 1) * C::ROWS * width; }
+  long step_of_panel() const { return (span * this->batch + 1) * C::ROWS * width; }
+  // Where row b of step t lies among the rows of its span.
+  long row_of(long t, long b) const { return t % span * this->batch + b; }
 
   // Which row of the weights belongs to index k = (panel, row block, lane) of a gate buffer; null in the padding.
   const T* weight_row(const T* w, long ld, long k, long row_blocks) const {
@@ -364,30 +387,45 @@ struct Backward : Sizes<T, C> {
       pack_rows(packed_ih, [&](long k) { return weight_row(q.weight_ih, q.inputs, k, C::ROWS); }, q.inputs, depth,
                 input_columns, mine.first, mine.last);
     }
-    const Share mine(this->rows, w);
-    if (q.x) pack_rows(packed_x, [&](long k) { return q.x + k * q.x_row; }, q.inputs, this->rows, input_columns, mine.first, mine.last);
-    for (int s = 0; s < C::STAGES; ++s)
-      for (int j = 0; j < C::operands[s]; ++j) pack_operand(packed_operand[s][j], C::operand[s][j], mine);
+    const Share panels(this->panels, w);
+    zero(biases[0], C::ROWS * width, panels);
+    if (C::SPLIT) zero(biases[1], C::ROWS * width, panels);
+    if (q.tokens) zero(table, q.inputs * C::ROWS * width, panels);
     if (w.rank != w.size - 1) return;
     if (C::PARAMS) pack_units(params, q.params, C::PARAMS, q.hidden);
     for (long i = 0; i < C::PARAMS * this->batch * this->padded; ++i) dparams[i] = 0;
   }
 
-  // A product's left operand of all steps, as the right operand of the gradient of its weights.
-  void pack_operand(T* to, int from, const Share& mine) const {
-    if (from < C::STATES) {
-      const T* states = q.states[from];
-      pack_rows(to, [&](long k) { return states + k * this->padded; }, q.hidden, this->rows, hidden_columns, mine.first, mine.last);
-      return;
-    }
-    const int gate = C::value_gate[from - C::STATES];
-    for (long g = 0; g < hidden_columns.count; ++g) {
-      const int vectors = hidden_columns.vectors(g);
-      T* base = to + hidden_columns.packed(g, this->rows);
-      for (long k = mine.first; k < mine.last; ++k)
-        for (int v = 0; v < vectors; ++v)
-          store(base + (k * vectors + v) * width, load(this->slot(hidden_columns.first(g) + v, k) + gate * width));
-    }
+  static void zero(T* to, long size, const Share& mine) {
+    for (long i = mine.first * size; i < mine.last * size; ++i) to[i] = 0;
+  }
+
+  // The products' left operands of steps [first, last), as the right operands of the gradients of their weights.
+  void pack_operands(long first, long last, const Worker& w) const {
+    const long start = first * this->batch, depth = last * this->batch - start;
+    const Share mine(depth, w);
+    if (q.x)
+      pack_rows(packed_x, [&](long k) { return q.x + (start + k) * q.x_row; }, q.inputs, depth, input_columns, mine.first, mine.last);
+    for (int s = 0; s < C::STAGES; ++s)
+      for (int j = 0; j < C::operands[s]; ++j) {
+        const int from = C::operand[s][j];
+        T* to = packed_operand[s][j];
+        if (from < C::STATES) {
+          const T* states = q.states[from] + start * this->padded;
+          pack_rows(to, [&](long k) { return states + k * this->padded; }, q.hidden, depth, hidden_columns, mine.first, mine.last);
+          continue;
+        }
+        const int gate = C::value_gate[from - C::STATES];
+        for (long g = 0; g < hidden_columns.count; ++g) {
+          const int vectors = hidden_columns.vectors(g);
+          T* base = to + hidden_columns.packed(g, depth);
+          for (long k = mine.first; k < mine.last; ++k)
+            for (int v = 0; v < vectors; ++v) {
+              const T* slot = this->slot(first + k / this->batch, hidden_columns.first(g) + v, k % this->batch);
+              store(base + (k * vectors + v) * width, load(slot + gate * width));
+            }
+        }
+      }
   }
 
   // How many segments (panels of the summed index) to take at a time, so that their weights stay in the second-level
@@ -397,45 +435,31 @@ struct Backward : Sizes<T, C> {
     return fit < 1 ? 1 : fit;
   }
 
-  // sums (+)= dG(t) U: rows [first, last) of stage `s`'s gradient at step t times the weights of its operand j.
-  void product(T* sums, int s, int j, long t, long first, long last, long g, bool add) const {
+  // out (B, Hp) += dG(t) U: the gradient of stage `s` at step t times the weights of its operand j.
+  void product(T* out, int s, int j, long t, const Share& rows, long g) const {
     const int vectors = groups.vectors(g);
-    const Cut cut(first, last, tile_rows(vectors));
+    const Cut cut(rows.first, rows.last, tile_rows(vectors));
     const long depth = C::rows[s] * width, most = chunk(C::rows[s], vectors);
     Tile<T> tile = {};
     tile.lda = C::ROWS * width;
     tile.segment_step = step_of_panel(), tile.length = depth;
-    tile.ldo = vectors * width;
+    tile.ldo = this->padded, tile.add = true;
     for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
     for (long c = 0; c < this->panels; c += most) {
       tile.segments = this->panels - c < most ? this->panels - c : most;
       tile.w = packed_hh[s][j] + groups.packed(g, this->panels * depth) + c * depth * vectors * width;
-      tile.add = add || c > 0;
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i);
-        tile.a = dah + c * step_of_panel() + (t * this->batch + row) * C::ROWS * width + C::row_start[s] * width;
-        tile.out = sums + (row - first) * tile.ldo;
+        tile.a = dah + c * step_of_panel() + (row_of(t, row) * C::ROWS + C::row_start[s]) * width;
+        tile.out = out + row * this->padded + groups.first(g) * width;
         tile_function<T, false>(int(cut.at(i + 1) - row), vectors)(tile);
       }
     }
   }
 
-  // Everything that step t's products of stage s add to field `target` of the state, or to a value handed to stage s.
-  bool products(T* sums, int first, int last, int target, long t, long row, long end, long g) const {
-    bool any = false;
-    for (int s = first; s <= last; ++s)
-      for (int j = 0; j < C::operands[s]; ++j)
-        if (C::operand[s][j] == target) {
-          product(sums, s, j, t, row, end, g, any);
-          any = true;
-        }
-    return any;
-  }
-
   // The elementwise backward map of stage S for W units of row b, or (V is Two) of b and b + 1, which then has no masks.
-  // sums[f] (null: none) is what products add to d[f], a row's `sums_row` apart.
   template <int S, class V>
-  INLINE void finish(const Backward& f, long t, long b, long panel, const T* const* sums, long sums_row) {
+  INLINE void finish(const Backward& f, long t, long b, long panel) {
     typedef At<V> at;
     constexpr bool one = sizeof(V) == sizeof(Vec<T>);
     constexpr long da_row = C::ROWS * width;
@@ -443,16 +467,13 @@ struct Backward : Sizes<T, C> {
     const Layer<T>& q = f.q;
     const long row = t * f.batch + b, unit = b * f.padded + panel * width, left = q.hidden - panel * width;
     const long field_step = f.batch * f.padded;
-    T* da_x = f.dax + panel * f.step_of_panel() + (row * C::ROWS + C::row_start[S]) * width;
-    T* da_h = f.dah + panel * f.step_of_panel() + (row * C::ROWS + C::row_start[S]) * width;
+    const long place = panel * f.step_of_panel() + (f.row_of(t, b) * C::ROWS + C::row_start[S]) * width;
+    T *da_x = f.dax + place, *da_h = f.dah + place;
     const bool live = !q.live || q.live[row];
     constexpr int inputs = last ? C::STATES : C::values[S];
     V d[inputs], passed[C::STATES] = {};
 #pragma GCC unroll 8
-    for (int i = 0; i < inputs; ++i) {
-      d[i] = at::read((last ? q.dstate[i % C::STATES] : f.dvalues + i * field_step) + unit, f.padded);
-      if (sums[i]) d[i] = d[i] + at::read(sums[i], sums_row);
-    }
+    for (int i = 0; i < inputs; ++i) d[i] = at::read((last ? q.dstate[i % C::STATES] : f.dvalues + i * field_step) + unit, f.padded);
     if constexpr (one)
       if (!live) {  // nothing passes through the cell
 #pragma GCC unroll 8
@@ -482,9 +503,9 @@ struct Backward : Sizes<T, C> {
     }
     V s[C::STATES], next[C::STATES], gates[C::GATES + 1] = {}, p[C::PARAMS + 1] = {};
     V dx[C::rows[S]], dh[C::rows[S]], ds[C::STATES], dv[C::MAX_VALUES + 1], dp[C::PARAMS + 1];
-    const T* slot = f.slot(panel, row);
+    const T* slot = f.slot(t, panel, b);
 #pragma GCC unroll 8
-    for (int i = 0; i < C::GATES; ++i) gates[i] = at::read(slot + i * width, q.slots * width);
+    for (int i = 0; i < C::GATES; ++i) gates[i] = at::read(slot + i * width, C::GATES * width);
 #pragma GCC unroll 4
     for (int i = 0; i < C::STATES; ++i) {
       s[i] = at::read(f.state(i, t) + unit, f.padded);
@@ -510,96 +531,59 @@ struct Backward : Sizes<T, C> {
     }
   }
 
-  template <int S>
-  void stage(long t, const Share& rows, const Share& mine) const {
-    constexpr int inputs = S == LAST ? C::STATES : C::values[S];
-    alignas(64) T sums[inputs][HEIGHT * COLUMNS * width];
-    for (long first = rows.first; first < rows.last; first += HEIGHT) {
-      const long last = first + HEIGHT < rows.last ? first + HEIGHT : rows.last;
-      for (long g = mine.first; g < mine.last; ++g) {
-        const int vectors = groups.vectors(g);
-        bool any[inputs] = {};
-        for (int k = 0; k < inputs; ++k)
-          any[k] = S < LAST ? products(sums[k], S + 1, S + 1, C::STATES + k, t, first, last, g)
-                            : t + 1 < this->steps && products(sums[k], 0, LAST, k, t + 1, first, last, g);
-        for (int p = 0; p < vectors; ++p)
-          for (long b = first, n; b < last; b += n) {
-            const T* parts[inputs];
-            for (int k = 0; k < inputs; ++k) parts[k] = any[k] ? sums[k] + ((b - first) * vectors + p) * width : nullptr;
-            n = q.plain && b + 1 < last ? 2 : 1;
-            if (n == 2)
-              finish<S, Two<Vec<T>>>(*this, t, b, groups.first(g) + p, parts, vectors * width);
-            else
-              finish<S, Vec<T>>(*this, t, b, groups.first(g) + p, parts, vectors * width);
-          }
-      }
-    }
-  }
-
+  // Stage S of step t, and on to the stages before it: the map, then what its products hand back.
   template <int S>
   bool stages(long t, const Share& rows, const Share& mine, const Worker& w) const {
     if constexpr (S >= 0) {
-      stage<S>(t, rows, mine);
+      for (long panel = groups.first(mine.first); panel < groups.first(mine.last); ++panel) {
+        long b = rows.first;
+        for (; q.plain && b + 1 < rows.last; b += 2) finish<S, Two<Vec<T>>>(*this, t, b, panel);
+        for (; b < rows.last; ++b) finish<S, Vec<T>>(*this, t, b, panel);
+      }
       if (q.by_panels && !w.barrier()) return false;
+      for (long g = mine.first; g < mine.last; ++g)
+        for (int j = 0; j < C::operands[S]; ++j) {
+          const int to = C::operand[S][j];
+          product(to < C::STATES ? q.dstate[to] : dvalues + (to - C::STATES) * this->batch * this->padded, S, j, t, rows, g);
+        }
       return stages<S - 1>(t, rows, mine, w);
     }
     return true;
   }
 
-  // The initial state's gradient lacks what the first step's products give it.
-  void first_step(const Share& rows, const Share& mine) const {
-    alignas(64) T sums[HEIGHT * COLUMNS * width];
-    for (long first = rows.first; first < rows.last; first += HEIGHT) {
-      const long last = first + HEIGHT < rows.last ? first + HEIGHT : rows.last;
-      for (long g = mine.first; g < mine.last; ++g)
-        for (int k = 0; k < C::STATES; ++k) {
-          const int vectors = groups.vectors(g);
-          if (!products(sums, 0, LAST, k, 0, first, last, g)) continue;
-          for (long b = first; b < last; ++b)
-            for (int p = 0; p < vectors; ++p) {
-              T* d = q.dstate[k] + b * this->padded + (groups.first(g) + p) * width;
-              store(d, load(d) + load(sums + ((b - first) * vectors + p) * width));
-            }
-        }
-    }
-  }
-
-  // out (rows of the weights, columns) = dG^T right, for units [first, last) of (panel, row block, tile of its lanes).
-  // Sums run over all T B rows, in blocks that stay in the cache.
+  // out (rows of the weights, columns) (+)= dG^T right over `depth` rows, for units [first, last) of (panel, row block,
+  // tile of its lanes).
   bool weight_product(T* out, long ld, const T* right, const Groups<T>& columns, const T* da, int row_start, int row_blocks,
-                      const Worker& w) const {
+                      long depth, bool add, const Worker& w) const {
     constexpr int height = tile_rows(4), tiles = (width + height - 1) / height;
     const Share mine(this->panels * row_blocks * tiles, w);
-    const long blocks = (this->rows + BLOCK - 1) / BLOCK;
-    for (long part = 0; part < blocks; ++part) {
-      const long k = part * this->rows / blocks, depth = (part + 1) * this->rows / blocks - k;
-      for (long g0 = 0; g0 < columns.count; g0 += GROUPS) {
-        if (!w.go_on()) return false;
-        const long g1 = g0 + GROUPS < columns.count ? g0 + GROUPS : columns.count;
-        for (long u = mine.first; u < mine.last; ++u) {
-          const long panel = u / tiles / row_blocks, block = u / tiles % row_blocks;
-          const long units = q.hidden - panel * width < width ? q.hidden - panel * width : width;
-          const long lane = u % tiles * units / tiles, end = (u % tiles + 1) * units / tiles;
-          if (lane == end) continue;
-          Tile<T> tile = {};
-          tile.lda = C::ROWS * width, tile.segments = 1, tile.length = depth;
-          tile.ldo = ld, tile.add = k > 0;
-          tile.a = da + panel * step_of_panel() + (k * C::ROWS + row_start + block) * width + lane;
-          for (int v = 0; v < COLUMNS; ++v) tile.offset[v] = v * width;
-          for (long g = g0; g < g1; ++g) {
-            const int vectors = columns.vectors(g);
-            tile.w = right + columns.packed(g, this->rows) + k * vectors * width;
-            tile.out = out + (block * q.hidden + panel * width + lane) * ld + columns.first(g) * width;
-            tile_function<T, true>(int(end - lane), vectors)(tile);
-          }
+    for (long g0 = 0; g0 < columns.count; g0 += GROUPS) {
+      if (!w.go_on()) return false;
+      const long g1 = g0 + GROUPS < columns.count ? g0 + GROUPS : columns.count;
+      for (long u = mine.first; u < mine.last; ++u) {
+        const long panel = u / tiles / row_blocks, block = u / tiles % row_blocks;
+        const long units = q.hidden - panel * width < width ? q.hidden - panel * width : width;
+        const long lane = u % tiles * units / tiles, end = (u % tiles + 1) * units / tiles;
+        if (lane == end) continue;
+        Tile<T> tile = {};
+        tile.lda = C::ROWS * width, tile.segments = 1, tile.length = depth;
+        tile.ldo = ld, tile.add = add;
+        tile.a = da + panel * step_of_panel() + (row_start + block) * width + lane;
+        for (int v = 0; v < MAX_VECTORS; ++v) tile.offset[v] = v * width;
+        for (long g = g0; g < g1; ++g) {
+          const int vectors = columns.vectors(g);
+          tile.w = right + columns.packed(g, depth);
+          tile.out = out + (block * q.hidden + panel * width + lane) * ld + columns.first(g) * width;
+          tile_function<T, true>(int(end - lane), vectors)(tile);
         }
       }
     }
     return true;
   }
 
-  bool input_gradient(const Worker& w) const {
-    const Share mine(this->rows, w);
+  // dx of `rows` rows, the first of which is row `start` of all.
+  bool input_gradient(long start, long rows, const Worker& w) const {
+    const Share mine(rows, w);
     constexpr long block = 96;
     const long depth = this->panels * C::ROWS * width;
     for (long first = mine.first; first < mine.last; first += block) {
@@ -620,7 +604,7 @@ struct Backward : Sizes<T, C> {
           tile.add = c > 0;
           for (long i = 0; i < cut.tiles; ++i) {
             tile.a = dax + c * step_of_panel() + cut.at(i) * C::ROWS * width;
-            tile.out = q.dx + cut.at(i) * q.dx_row + input_columns.first(g) * width;
+            tile.out = q.dx + (start + cut.at(i)) * q.dx_row + input_columns.first(g) * width;
             tile_function<T, false>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);
           }
         }
@@ -629,49 +613,56 @@ struct Backward : Sizes<T, C> {
     return true;
   }
 
-  // Sum of a gate buffer over all rows, also to `same` unless it is null; blocks of rows first, which keeps more digits than one long sum.
-  void bias_gradient(T* out, T* same, const T* da, const Worker& w) const {
-    const Share mine(this->panels * C::ROWS, w);
-    for (long u = mine.first; u < mine.last; ++u) {
-      const long panel = u / C::ROWS, block = u % C::ROWS;
-      const T* from = da + panel * step_of_panel() + block * width;
-      Vec<T> total = {};
-      for (long k = 0; k < this->rows; k += BLOCK) {
-        Vec<T> part = {};
-        for (long i = k; i < this->rows && i < k + BLOCK; ++i) part += load(from + i * C::ROWS * width);
-        total += part;
+  // Adds a gate buffer's rows up: first among themselves, which keeps more digits than one long sum.
+  void add_biases(T* totals, const T* da, long depth, const Share& mine) const {
+    for (long panel = mine.first; panel < mine.last; ++panel) {
+      Vec<T> part[C::ROWS] = {};
+      const T* from = da + panel * step_of_panel();
+      for (long k = 0; k < depth; ++k)
+#pragma GCC unroll 8
+        for (int r = 0; r < C::ROWS; ++r) part[r] += load(from + (k * C::ROWS + r) * width);
+      for (int r = 0; r < C::ROWS; ++r) {
+        T* total = totals + (panel * C::ROWS + r) * width;
+        store(total, load(total) + part[r]);
       }
-      store(out + block * q.hidden + panel * width, total, q.hidden - panel * width);
-      if (same) store(same + block * q.hidden + panel * width, total, q.hidden - panel * width);
     }
   }
 
-  // One-hot inputs: rows of dG are added up by token in the order of time, then turned into columns.
-  bool token_gradient(const Worker& w) const {
-    typedef Vec<T> V;
-    const Share mine(this->panels, w);
-    T* sums = table + w.rank * q.inputs * C::ROWS * width;
+  void write_biases(T* out, const T* totals, const Share& mine) const {
+    for (long panel = mine.first; out && panel < mine.last; ++panel)
+      for (int r = 0; r < C::ROWS; ++r)
+        store(out + r * q.hidden + panel * width, load(totals + (panel * C::ROWS + r) * width), q.hidden - panel * width);
+  }
+
+  // One-hot inputs: rows of dG are added up by token, a span in the order of time;
+  void add_tokens(long start, long depth, const Share& mine) const {
     for (long panel = mine.first; panel < mine.last; ++panel) {
-      if (!w.go_on()) return false;
       const T* from = dax + panel * step_of_panel();
-      const long units = q.hidden - panel * width < width ? q.hidden - panel * width : width;
-      for (long i = 0; i < q.inputs * C::ROWS; ++i) store(sums + i * width, V{});
-      for (long k = 0; k < this->rows; ++k)
+      T* sums = table + panel * q.inputs * C::ROWS * width;
+      for (long k = 0; k < depth; ++k)
+#pragma GCC unroll 8
         for (int r = 0; r < C::ROWS; ++r) {
-          T* total = sums + (q.tokens[k] * C::ROWS + r) * width;
+          T* total = sums + (q.tokens[start + k] * C::ROWS + r) * width;
           store(total, load(total) + load(from + (k * C::ROWS + r) * width));
         }
+    }
+  }
+
+  // then turned into columns.
+  void write_tokens(const Share& mine) const {
+    for (long panel = mine.first; panel < mine.last; ++panel) {
+      const T* sums = table + panel * q.inputs * C::ROWS * width;
+      const long units = q.hidden - panel * width < width ? q.hidden - panel * width : width;
       for (int r = 0; r < C::ROWS; ++r)
         for (long token = 0; token < q.inputs; token += width) {
           const long left = q.inputs - token;
-          V block[width];
-          for (int i = 0; i < width; ++i) block[i] = i < left ? load(sums + ((token + i) * C::ROWS + r) * width) : V{};
+          Vec<T> block[width];
+          for (int i = 0; i < width; ++i) block[i] = i < left ? load(sums + ((token + i) * C::ROWS + r) * width) : Vec<T>{};
           transpose<T>(block);
           for (int i = 0; i < units; ++i)
             store(q.d_weight_ih + (r * q.hidden + panel * width + i) * q.inputs + token, block[i], left);
         }
     }
-    return true;
   }
 
   void narrow(T* to, long to_row, const T* from, long from_row, long rows, long width_, const Worker& w) const {
@@ -679,23 +670,37 @@ struct Backward : Sizes<T, C> {
     for (long i = mine.first; i < mine.last; ++i) copy(to + i * to_row, from + i * from_row, width_);
   }
 
-  bool gradients(const Worker& w) const {
+  // What steps [first, last) add to the gradients of the weights, and the gradient of their inputs.
+  bool gradients(long first, long last, const Worker& w) const {
+    const long start = first * this->batch, depth = last * this->batch - start;
+    const bool add = last < this->steps;
+    const Share panels(this->panels, w);
     if (q.tokens) {
-      if (!token_gradient(w)) return false;
+      add_tokens(start, depth, panels);
     } else {
       const long ld = input_padding() ? input_columns.panels * width : q.inputs;
-      if (!weight_product(input_padding() ? wide_ih : q.d_weight_ih, ld, packed_x, input_columns, dax, 0, C::ROWS, w)) return false;
+      T* out = input_padding() ? wide_ih : q.d_weight_ih;
+      if (!weight_product(out, ld, packed_x, input_columns, dax, 0, C::ROWS, depth, add, w)) return false;
     }
     for (int s = 0; s < C::STAGES; ++s)
       for (int j = 0; j < C::operands[s]; ++j) {
         const long ld = hidden_padding() ? C::OPERAND_WIDTH * this->padded : this->columns;
         T* out = (hidden_padding() ? wide_hh + j * this->padded : q.d_weight_hh + j * q.hidden) + C::row_start[s] * q.hidden * ld;
-        if (!weight_product(out, ld, packed_operand[s][j], hidden_columns, dah, C::row_start[s], C::rows[s], w)) return false;
+        if (!weight_product(out, ld, packed_operand[s][j], hidden_columns, dah, C::row_start[s], C::rows[s], depth, add, w))
+          return false;
       }
-    if (q.dx && !input_gradient(w)) return false;
-    if (q.d_bias_ih) bias_gradient(q.d_bias_ih, C::SPLIT ? nullptr : q.d_bias_hh, dax, w);
-    if (C::SPLIT && q.d_bias_hh) bias_gradient(q.d_bias_hh, nullptr, dah, w);
-    if (!w.barrier()) return false;
+    if (q.dx && !input_gradient(start, depth, w)) return false;
+    if (q.d_bias_ih) add_biases(biases[0], dax, depth, panels);
+    if (q.d_bias_ih && C::SPLIT) add_biases(biases[1], dah, depth, panels);
+    return true;
+  }
+
+  // Gradients that were added up elsewhere, to where they belong.
+  void write(const Worker& w) const {
+    const Share panels(this->panels, w);
+    write_biases(q.d_bias_ih, biases[0], panels);
+    write_biases(q.d_bias_hh, biases[1], panels);
+    if (q.tokens) write_tokens(panels);
     if (q.x && input_padding())
       narrow(q.d_weight_ih, q.inputs, wide_ih, input_columns.panels * width, C::ROWS * q.hidden, q.inputs, w);
     if (hidden_padding())
@@ -713,22 +718,23 @@ struct Backward : Sizes<T, C> {
           for (long b = 0; b < this->batch; ++b) total += dparams[(i * this->batch + b) * this->padded + unit];
           q.d_params[i * q.hidden + unit] = total;
         }
-    return true;
   }
 
   void run(const Worker& w) const {
     pack(w);
     if (!w.barrier()) return;
+    if (this->rows == 0) return;  // all gradients are the zeros that the caller put there
     const Worker one = {0, 1, w.shared};
     const Share rows(this->batch, q.by_panels ? one : w), mine(groups.count, q.by_panels ? w : one);
-    for (long t = this->steps - 1; t >= 0; --t) {
-      if (t % 4 == 0 && !w.go_on()) return;
-      if (!stages<LAST>(t, rows, mine, w)) return;
+    for (long first = (this->steps - 1) / span * span, last = this->steps; first >= 0; last = first, first -= span) {
+      pack_operands(first, last, w);
+      for (long t = last - 1; t >= first; --t) {
+        if (t % 4 == 0 && !w.go_on()) return;
+        if (!stages<LAST>(t, rows, mine, w)) return;
+      }
+      if (!w.barrier() || !gradients(first, last, w) || !w.barrier()) return;
     }
-    if (this->rows == 0) return;  // all gradients are the zeros that the caller put there
-    first_step(rows, mine);
-    if (!w.barrier()) return;
-    gradients(w);
+    write(w);
   }
 };
 
