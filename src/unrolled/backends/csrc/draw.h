@@ -52,7 +52,7 @@ static long long pick(const Drawing<T>& q, double u) {
 
 template <class T>
 static void draw(const Drawing<T>& q, const Worker& w) {
-  const LinearLayer<T> decoder(q.decoder, q.decoder_work, w.size, true);
+  const LinearLayer<T> decoder(q.decoder, q.decoder_work, true);
   for (long i = 0; i < q.count; ++i) {
     for (long l = 0; l < q.layers; ++l) q.step(q.layer[l], q.work[l], w);
     decoder.row(w);

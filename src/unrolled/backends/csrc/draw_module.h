@@ -66,7 +66,7 @@ class Drawer {
     d.weight = data<const T>(decoder, vocabulary * hidden_, "decoder");
     d.bias = data<const T>(bias, vocabulary, "bias");
     d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
-    q_.decoder_work = piece<char>(kernels().linear_work(d, threads_), false);
+    q_.decoder_work = piece<char>(kernels().linear_work(d), false);
     q_.weights = piece<double>(vocabulary + 64);
     run(threads_, [&](const Worker& w) {
       for (size_t l = 0; l < layers_.size(); ++l) scan_.prepare(layers_[l], work_[l], w);

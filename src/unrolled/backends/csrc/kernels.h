@@ -132,11 +132,11 @@ struct ArrayKernels {
   void (*exp)(const T* x, T* y, long n);   // for the tests of accuracy
   void (*sigmoid)(const T* x, T* y, long n);
   void (*tanh)(const T* x, T* y, long n);
-  size_t (*linear_work)(const Linear<T>&, int threads);  // bytes of scratch memory that a call needs
+  size_t (*linear_work)(const Linear<T>&);  // bytes of scratch memory that a call needs
   void (*linear)(const Linear<T>&, char* work, const Worker&);
   void (*linear_prepare)(const Linear<T>&, char* work, const Worker&);  // what of `linear` depends on the weights alone
   void (*draw)(const Drawing<T>&, const Worker&);
-  size_t (*linear_backward_work)(const Linear<T>&, int threads);
+  size_t (*linear_backward_work)(const Linear<T>&);
   void (*linear_backward)(const Linear<T>&, char* work, const Worker&);
   void (*cross_entropy)(const Loss<T>&, const Worker&);
   double (*sum_of_squares)(const T* x, long n);

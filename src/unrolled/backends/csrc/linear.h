@@ -18,62 +18,52 @@ struct Product {
 template <class T>
 struct Multiply {
   static constexpr int width = W<T>, VECTORS = 4, HEIGHT = tile_rows(VECTORS);
-  // A DEPTH x GROUPS piece of b stays in the second-level cache while rows pass by; of a turned left operand, ROWS
-  // columns are copied side by side, since they lie a page apart.
-  static constexpr long DEPTH = 256, GROUPS = 4, ROWS = 16 * HEIGHT;
+  // Rows of a, steps of the sum, and groups of columns that are taken at a time: these pieces stay in the second-level cache.
+  static constexpr long ROWS = 256, DEPTH = 256, GROUPS = 4;
 
-  static size_t turned_work(int threads) { return size_t(threads) * ROWS * DEPTH; }
+  // This thread's rows, in whole tiles.
+  static Share share(long rows, const Worker& w) {
+    Share mine((rows + HEIGHT - 1) / HEIGHT, w);
+    mine.first *= HEIGHT, mine.last = mine.last * HEIGHT < rows ? mine.last * HEIGHT : rows;
+    return mine;
+  }
 
-  static void tiles(const Product<T>& q, const T* a, long lda, bool turned, long first, long last, long g0, long g1, long k, long length) {
+  // Rows, groups of columns, and a part of the sum: [k, k + length) of b's depth, which begins at the left operand's
+  // first column; `add` to what `out` holds.
+  template <bool TURNED>
+  static void tiles(const Product<T>& q, const Share& rows, long g0, long g1, long k, long length, bool add) {
     for (long g = g0; g < g1; ++g) {
       const int vectors = q.columns.vectors(g);
-      const Cut cut(first, last, tile_rows(vectors));
+      const Cut cut(rows.first, rows.last, tile_rows(vectors));
       Tile<T> tile = {};
-      tile.lda = lda, tile.segments = 1, tile.length = length;
+      tile.lda = q.lda, tile.segments = 1, tile.length = length;
       tile.w = q.b + q.columns.packed(g, q.depth) + k * vectors * width;
       tile.ldo = q.ldo;
       tile.start = q.start ? q.start + q.columns.first(g) * width : nullptr;
-      tile.add = k > 0;
+      tile.add = add;
       for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
       for (long i = 0; i < cut.tiles; ++i) {
-        tile.a = a + (cut.at(i) - first) * (turned ? 1 : lda);
+        tile.a = q.a + cut.at(i) * (TURNED ? 1 : q.lda);
         tile.out = q.out + cut.at(i) * q.ldo + q.columns.first(g) * width;
-        const int rows = int(cut.at(i + 1) - cut.at(i));
-        (turned ? tile_function<T, true>(rows, vectors) : tile_function<T, false>(rows, vectors))(tile);
+        tile_function<T, TURNED>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);
       }
     }
   }
 
-  static bool run(const Product<T>& q, const Worker& w) {
-    const Share mine((q.rows + HEIGHT - 1) / HEIGHT, w);
-    const long first = mine.first * HEIGHT, last = mine.last * HEIGHT < q.rows ? mine.last * HEIGHT : q.rows;
-    const long blocks = (q.depth + DEPTH - 1) / DEPTH;
-    for (long block = 0; block < blocks; ++block) {
-      const long k = block * q.depth / blocks, length = (block + 1) * q.depth / blocks - k;
-      for (long g = 0; g < q.columns.count; g += GROUPS) {
-        if (!w.go_on()) return false;
-        const long end = g + GROUPS < q.columns.count ? g + GROUPS : q.columns.count;
-        tiles(q, q.a + first * q.lda + k, q.lda, false, first, last, g, end, k, length);
-      }
-    }
-    return true;
-  }
-
-  // `copied`: this thread's (DEPTH, ROWS).
-  static bool run_turned(const Product<T>& q, T* copied, const Worker& w) {
-    const Share mine((q.rows + HEIGHT - 1) / HEIGHT, w);
-    const long end = mine.last * HEIGHT < q.rows ? mine.last * HEIGHT : q.rows;
-    const long blocks = (q.depth + DEPTH - 1) / DEPTH;
-    for (long block = 0; block < blocks; ++block) {
-      const long k = block * q.depth / blocks, length = (block + 1) * q.depth / blocks - k;
-      for (long first = mine.first * HEIGHT; first < end; first += ROWS) {
-        if (!w.go_on()) return false;
-        const long last = first + ROWS < end ? first + ROWS : end;
-        for (long i = 0; i < length; ++i) {
-          const T* from = q.a + (k + i) * q.lda + first;
-          for (long r = 0; r < last - first; r += width) store(copied + i * ROWS + r, load(from + r, last - first - r));
+  static bool run(Product<T> q, const Worker& w) {
+    const Share mine = share(q.rows, w);
+    const T* a = q.a;
+    const long blocks = (q.depth + DEPTH - 1) / DEPTH, count = mine.last - mine.first, pieces = (count + ROWS - 1) / ROWS;
+    for (long piece = 0; piece < pieces; ++piece) {
+      Share rows = mine;
+      rows.first = mine.first + piece * count / pieces, rows.last = mine.first + (piece + 1) * count / pieces;
+      for (long block = 0; block < blocks; ++block) {
+        const long k = block * q.depth / blocks, length = (block + 1) * q.depth / blocks - k;
+        q.a = a + k;
+        for (long g = 0; g < q.columns.count; g += GROUPS) {
+          if (!w.go_on()) return false;
+          tiles<false>(q, rows, g, g + GROUPS < q.columns.count ? g + GROUPS : q.columns.count, k, length, k > 0);
         }
-        tiles(q, copied, ROWS, true, first, last, 0, q.columns.count, k, length);
       }
     }
     return true;
@@ -86,20 +76,28 @@ struct LinearLayer {
   const Linear<T>& q;
   Groups<T> inputs, outputs;
   T* packed_weight;  // forward: (group of outputs, I, vectors, W); backward: (group of inputs, O, vectors, W)
-  T* packed_x;       // (group of inputs, rows, vectors, W)
+  T* packed_x;       // (group of inputs, rows of a piece, vectors, W)
   T* start;          // (O padded) the bias
   T* wide;           // (O, I padded) gradient of the weight while its rows do not end at a vector; else unused
-  T* copied;         // (threads, DEPTH, ROWS) columns of dy, side by side
+  T* copied;         // (rows, COLUMNS) of dy, side by side; null where they lie near each other anyway
+  T* sums;           // (O padded) the bias's gradient
   size_t bytes;
+  // Rows and columns of dy that are taken at a time: all that is done with the piece is done while it is in the cache.
+  static constexpr long ROWS = 400, COLUMNS = 256, FAR = 512;
 
-  LinearLayer(const Linear<T>& layer, char* work, int threads, bool forward)
+  long pieces() const { return (q.rows + ROWS - 1) / ROWS; }
+
+  LinearLayer(const Linear<T>& layer, char* work, bool forward)
       : q(layer), inputs(layer.inputs, 1), outputs(layer.outputs, 1) {
     Pieces p(work);
     packed_weight = p.template take<T>(forward ? outputs.size(q.inputs) : inputs.size(q.outputs));
-    packed_x = p.template take<T>(forward ? 0 : inputs.size(q.rows));
+    packed_x = p.template take<T>(forward ? 0 : inputs.size((q.rows + pieces() - 1) / (pieces() ? pieces() : 1)));
     start = p.template take<T>(forward ? outputs.panels * width : 0);
     wide = p.template take<T>(!forward && padding() ? q.outputs * inputs.panels * width : 0);
-    copied = p.template take<T>(forward ? 0 : Multiply<T>::turned_work(threads));
+    const bool copies = !forward && q.outputs > FAR;
+    T* columns = p.template take<T>(copies ? ROWS * COLUMNS : 0);
+    copied = copies ? columns : nullptr;
+    sums = p.template take<T>(forward ? 0 : outputs.panels * width);
     bytes = p.used;
   }
 
@@ -119,46 +117,59 @@ struct LinearLayer {
   // One row; threads share the columns.
   void row(const Worker& w) const {
     const Share mine(outputs.count, w);
-    Multiply<T>::tiles({1, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, q.x, q.x_row, false, 0, 1,
-                       mine.first, mine.last, 0, q.inputs);
+    const Worker one = {0, 1, w.shared};
+    Multiply<T>::template tiles<false>({1, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, Share(1, one),
+                                       mine.first, mine.last, 0, q.inputs, false);
   }
 
   void backward(const Worker& w) const {
-    const Share weights(q.outputs, w), rows(q.rows, w);
+    const Share weights(q.outputs, w);
     pack_rows(packed_weight, [this](long k) { return q.weight + k * q.inputs; }, q.inputs, q.outputs, inputs, weights.first, weights.last);
-    pack_rows(packed_x, [this](long k) { return q.x + k * q.x_row; }, q.inputs, q.rows, inputs, rows.first, rows.last);
-    if (!w.barrier()) return;
-    if (!Multiply<T>::run({q.rows, q.outputs, q.dy, q.dy_row, packed_weight, inputs, q.dx, q.dx_row, nullptr}, w)) return;
-    T* gradient = padding() ? wide : q.d_weight;
-    const long ld = padding() ? inputs.panels * width : q.inputs;
-    T* own = copied + w.rank * Multiply<T>::turned_work(1);
-    if (!Multiply<T>::run_turned({q.outputs, q.rows, q.dy, q.dy_row, packed_x, inputs, gradient, ld, nullptr}, own, w)) return;
-    bias_gradient(w);
-    if (!padding() || !w.barrier()) return;
-    for (long i = weights.first; i < weights.last; ++i) copy(q.d_weight + i * q.inputs, wide + i * ld, q.inputs);
-  }
-
-  // Sums of dy over all rows: 8 vectors of columns at a time, blocks of rows first, which keeps more digits.
-  void bias_gradient(const Worker& w) const {
-    constexpr long BLOCK = 256, COLUMNS = 8 * width;
-    const Share mine((q.outputs + COLUMNS - 1) / COLUMNS, w);
-    for (long c = mine.first * COLUMNS; c < mine.last * COLUMNS && c < q.outputs; c += COLUMNS) {
-      Vec<T> total[8] = {};
-      for (long k = 0; k < q.rows; k += BLOCK) {
-        Vec<T> part[8] = {};
-        for (long i = k; i < q.rows && i < k + BLOCK; ++i)
-          for (int v = 0; v < 8 && c + v * width < q.outputs; ++v)
-            part[v] += load(q.dy + i * q.dy_row + c + v * width, q.outputs - c - v * width);
-        for (int v = 0; v < 8; ++v) total[v] += part[v];
+    for (long i = weights.first; i < weights.last; ++i) sums[i] = 0;
+    for (long piece = 0; piece < pieces(); ++piece) {
+      const long first = piece * q.rows / pieces(), rows = (piece + 1) * q.rows / pieces() - first;
+      const Share mine(rows, w);
+      pack_rows(packed_x, [&](long k) { return q.x + (first + k) * q.x_row; }, q.inputs, rows, inputs, mine.first, mine.last);
+      const long blocks = (q.outputs + COLUMNS - 1) / COLUMNS;
+      for (long block = 0; block < blocks; ++block) {
+        const long column = block * q.outputs / blocks, columns = (block + 1) * q.outputs / blocks - column;
+        const T* dy = q.dy + first * q.dy_row + column;
+        for (long i = mine.first; copied && i < mine.last; ++i)
+          for (long c = 0; c < columns; c += width) store(copied + i * COLUMNS + c, load(dy + i * q.dy_row + c, columns - c));
+        if (!w.barrier()) return;
+        const bool done = copied ? products(copied, COLUMNS, first, rows, column, columns, w)
+                                 : products(dy, q.dy_row, first, rows, column, columns, w);
+        if (!done || !w.barrier()) return;
       }
-      for (int v = 0; v < 8 && c + v * width < q.outputs; ++v)
-        store(q.d_bias + c + v * width, total[v], q.outputs - c - v * width);
+    }
+    for (long i = weights.first; i < weights.last; ++i) {
+      q.d_bias[i] = sums[i];
+      if (padding()) copy(q.d_weight + i * q.inputs, wide + i * inputs.panels * width, q.inputs);
     }
   }
 
-  static size_t forward_work(const Linear<T>& q, int threads) { return LinearLayer(q, nullptr, threads, true).bytes; }
-  static size_t backward_work(const Linear<T>& q, int threads) { return LinearLayer(q, nullptr, threads, false).bytes; }
-  static void run_forward(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, w.size, true).forward(w); }
-  static void run_prepare(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, w.size, true).prepare(w); }
-  static void run_backward(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, w.size, false).backward(w); }
+  // What a piece of dy, (rows, columns) from (first, column) on, adds to every gradient.
+  bool products(const T* dy, long dy_row, long first, long rows, long column, long columns, const Worker& w) const {
+    const long ld = padding() ? inputs.panels * width : q.inputs;
+    T* gradient = (padding() ? wide : q.d_weight) + column * ld;
+    const Product<T> input = {rows, q.outputs, dy, dy_row, packed_weight, inputs, q.dx + first * q.dx_row, q.dx_row, nullptr};
+    const Product<T> weight = {columns, rows, dy, dy_row, packed_x, inputs, gradient, ld, nullptr};
+    Multiply<T>::template tiles<false>(input, Multiply<T>::share(rows, w), 0, inputs.count, column, columns, column > 0);
+    if (!w.go_on()) return false;
+    Multiply<T>::template tiles<true>(weight, Multiply<T>::share(columns, w), 0, inputs.count, 0, rows, first > 0);
+    const Share mine((columns + width - 1) / width, w);
+    for (long c = mine.first * width; c < mine.last * width && c < columns; c += width) {
+      Vec<T> total = {};
+      for (long i = 0; i < rows; ++i) total += load(dy + i * dy_row + c, columns - c);
+      T* sum = sums + column + c;
+      store(sum, load(sum, columns - c) + total, columns - c);
+    }
+    return w.go_on();
+  }
+
+  static size_t forward_work(const Linear<T>& q) { return LinearLayer(q, nullptr, true).bytes; }
+  static size_t backward_work(const Linear<T>& q) { return LinearLayer(q, nullptr, false).bytes; }
+  static void run_forward(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, true).forward(w); }
+  static void run_prepare(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, true).prepare(w); }
+  static void run_backward(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, false).backward(w); }
 };

@@ -36,7 +36,7 @@ void linear(const std::vector<long>& dims, nb::handle x, nb::handle weight, nb::
   q.y_row = padded_row<T>(q.outputs);
   q.y = data<T>(y, q.rows * q.y_row, "y");
   const int threads = threads_for(double(q.rows) * q.inputs * q.outputs, 2e5);
-  const Scratch scratch(arrays<T>().linear_work(q, threads));
+  const Scratch scratch(arrays<T>().linear_work(q));
   run(threads, [&](const Worker& w) { arrays<T>().linear(q, scratch.get(), w); });
 }
 
@@ -50,7 +50,7 @@ void linear_backward(const std::vector<long>& dims, nb::handle x, nb::handle wei
   q.d_weight = data<T>(d_weight, q.outputs * q.inputs, "d_weight");
   q.d_bias = data<T>(d_bias, q.outputs, "d_bias");
   const int threads = threads_for(double(q.rows) * q.inputs * q.outputs, 1e5);
-  const Scratch scratch(arrays<T>().linear_backward_work(q, threads));
+  const Scratch scratch(arrays<T>().linear_backward_work(q));
   run(threads, [&](const Worker& w) { arrays<T>().linear_backward(q, scratch.get(), w); });
 }
 
