@@ -430,10 +430,10 @@ class Recurrent:
         """Join arrays (B, H), the fields of every pass in order, to what users see as state."""
         kind, size = self.cell.state, len(self.cell.state._fields)  # type: ignore[attr-defined]
         if isinstance(self.hidden_size, int):
-            return kind(*(np.stack(arrays[n::size]) for n in range(size)))
+            return kind(*(np.array(arrays[n::size]) for n in range(size)))
         step = size * self.directions
         parts = [arrays[n : n + step] for n in range(0, len(arrays), step)]
-        return tuple(kind(*(np.stack(part[n::size]) for n in range(size))) for part in parts)
+        return tuple(kind(*(np.array(part[n::size]) for n in range(size))) for part in parts)
 
     def _part(self, state: Any) -> list[Any]:
         """Part a state into one State of (B, H) arrays for each pass: the inverse of `_join`."""
@@ -720,7 +720,7 @@ class Recurrent:
         dx: Array | None = None
         for layer in range(self.num_layers - 1, -1, -1):
             dy = self._drop(dy, layer, tape.masks)
-            parts, dx = np.split(dy, self.directions, axis=-1), None
+            parts, dx = [dy] if self.directions == 1 else np.split(dy, self.directions, axis=-1), None
             for d in range(self.directions):
                 n = layer * self.directions + d
                 flip = slice(None, None, -1 if d else 1)

@@ -85,11 +85,11 @@ def reason(cell: Cell, dtype: Any) -> str | None:
     return None
 
 
-def _padded_state(field: Array, padded: int, dtype: Any) -> Array:
-    """Return (B, H) copied to (B, Hp), zeros in the padding."""
-    out = empty((field.shape[0], padded), dtype)
-    out[:, : field.shape[1]] = field
-    out[:, field.shape[1] :] = 0
+def _padded_state(field: Array, batch: int, hidden: int, dtype: Any) -> Array:
+    """Return a number or (B, H) copied to (B, Hp), zeros in the padding."""
+    out = empty((batch, padded_width(hidden, dtype)), dtype)
+    out[:, :hidden] = field
+    out[:, hidden:] = 0
     return out
 
 
@@ -194,12 +194,11 @@ def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, d
     """
     cell, w, x, dtype = tape.cell, tape.w, tape.x, tape.packed.dtype
     steps, batch, hidden = dy.shape
-    padded = padded_width(hidden, dtype)
     tokens = x.dtype.kind in "iu"
     dims = _dims(cell, w, steps, batch, hidden, record=True)
     inputs = dims[2]
     dx = None if tokens else empty((steps, batch, padded_width(inputs, dtype)), dtype)
-    dstate = [_padded_state(np.broadcast_to(f, (batch, hidden)), padded, dtype) for f in ds]
+    dstate = [_padded_state(f, batch, hidden, dtype) for f in ds]
     packed = weights(cell, w, dtype)
     # The engine writes every gradient, but for the columns beyond a narrow stage's operand, and where no steps are.
     written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
