@@ -238,6 +238,15 @@ struct Forward : Sizes<T, C> {
     if (q.y) store(q.y + t * f.batch * f.padded + unit, live ? out[0] : V{});
   }
 
+  // Lets the cache fetch where rows [row, end) will write, while the product runs.
+  INLINE void expect(const Forward& f, long t, long row, long end, long first, long panels) {
+    for (long panel = first; panel < first + panels; ++panel)
+      for (long b = row; b < end; ++b) {
+        for (int i = 0; f.q.record && i < C::GATES; ++i) __builtin_prefetch(f.slot(t, panel, b) + i * width, 1);
+        for (int i = 0; i < C::STATES; ++i) __builtin_prefetch(f.state(i, t + 1) + b * f.padded + panel * width, 1);
+      }
+  }
+
   template <int S>
   void stage(long t, const Share& rows, const Share& mine) const {
     alignas(64) T sums[MAX_ROWS * MAX_VECTORS * width];
@@ -252,6 +261,7 @@ struct Forward : Sizes<T, C> {
       for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i), end = cut.at(i + 1);
+        if (S + 1 == C::STAGES) expect(*this, t, row, end, first, panels);
         if (C::operands[S] == 0)
           for (long r = 0; r < end - row; ++r) copy(sums + r * tile.ldo, tile.start, tile.ldo);
         for (int j = 0; j < C::operands[S]; ++j) {
