@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
 """What the engine computes in, and how its functions' names end."""
 
 
+@cache
 def of_dtype(name: str, dtype: Any) -> Any:
     """Return the engine's function or class of that name for a dtype.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 Value = Any
@@ -89,22 +90,22 @@ class Cell:
     candidate: str = ""
     """The row that recurrent dropout acts on; "" where the cell has none."""
 
-    @property
+    @cached_property
     def rows(self) -> tuple[str, ...]:
         """Every row block of `weight_hh` (or of the biases, without a product), in order."""
         return tuple(row for stage in self.stages for row in stage.rows)
 
-    @property
+    @cached_property
     def input_rows(self) -> tuple[str, ...]:
         """Every row block of `weight_ih`: the first of `rows`, or all of them."""
         return tuple(row for stage in self.stages if stage.inputs for row in stage.rows)
 
-    @property
+    @cached_property
     def normalised(self) -> bool:
         """Whether any stage is."""
         return any(stage.norm for stage in self.stages)
 
-    @property
+    @cached_property
     def operand_width(self) -> int:
         """Columns of `weight_hh` as a multiple of H; 0 where the cell has no product."""
         return max(len(stage.operand or ()) if stage.product else 0 for stage in self.stages)
