@@ -142,20 +142,16 @@ static void pack_transposed(T* to, const T* w, long ld, long hidden, long depth,
 // Rows k of a matrix, found by row(k) (null: zeros) -> packed (group, k, vectors, W); its columns in groups of vectors.
 template <class T, class Row>
 static void pack_rows(T* to, const Row& row, long width, long depth, const Groups<T>& g, long kfirst, long klast) {
-  constexpr int n = W<T>, block = 64;
-  for (long k = kfirst; k < klast; k += block) {
-    const T* from[block];
-    const long rows = klast - k < block ? klast - k : block;
-    for (long i = 0; i < rows; ++i) from[i] = row(k + i);
+  constexpr int n = W<T>;
+  for (long k = kfirst; k < klast; ++k) {
+    const T* from = row(k);
     for (long group = 0; group < g.count; ++group) {
       const int vectors = g.vectors(group);
       T* base = to + g.packed(group, depth) + k * vectors * n;
-      const long column = g.first(group) * n;
-      for (long i = 0; i < rows; ++i)
-        for (int v = 0; v < vectors; ++v) {
-          const long c = column + v * n;
-          store(base + (i * vectors + v) * n, from[i] ? load(from[i] + c, width - c) : Vec<T>{});
-        }
+      for (int v = 0; v < vectors; ++v) {
+        const long column = (g.first(group) + v) * n;
+        store(base + v * n, from ? load(from + column, width - column) : Vec<T>{});
+      }
     }
   }
 }
