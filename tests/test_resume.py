@@ -14,7 +14,8 @@ import pytest
 
 import unrolled as ur
 from unrolled import checkpoint, run
-from unrolled.train import CHECKPOINT, LAST, MODEL, Listener, Options
+from unrolled.options import Options
+from unrolled.train import CHECKPOINT, LAST, MODEL, Listener
 
 TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 20
 SMALL = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 20, "epochs": 3}

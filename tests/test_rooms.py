@@ -27,6 +27,7 @@ ROOMS = [
     "score",
     "inspect",
     "state",
+    "options",
     "train",
     "run",
     "language_model",

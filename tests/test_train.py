@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.train import Listener, Options
+from unrolled.options import Options
+from unrolled.train import Listener
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}

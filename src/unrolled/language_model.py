@@ -15,10 +15,11 @@ from . import checkpoint, run, sample
 from .batches import Tokens, lanes
 from .errors import UnrolledError
 from .network import Network
+from .options import Options
 from .score import Score, evaluate, score
 from .state import Snapshot
 from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
-from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes, make_folder
+from .train import Facts, Listener, Result, first_token, fit, held_out_lanes, make_folder
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -83,7 +84,7 @@ class LanguageModel:
         backend : str
             "auto", "cpu" or "reference".
         **options
-            Fields of `unrolled.train.Options`.
+            Fields of `unrolled.options.Options`.
 
         Returns
         -------

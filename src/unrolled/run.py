@@ -27,10 +27,11 @@ import numpy as np
 
 from . import checkpoint
 from .errors import UnrolledError, suggest
+from .options import Options, check_kind
 from .scan import Array
 from .state import Evaluation, Snapshot
 from .text import Vocabulary
-from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Options, Progress, Result, check_kind
+from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Progress, Result
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
 TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list", "strip_gutenberg": "bool", "json_field": "str"}

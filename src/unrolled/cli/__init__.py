@@ -24,7 +24,8 @@ from ..cells import CELLS
 from ..errors import UnrolledError
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
-from ..train import STOPS, Options
+from ..options import Options
+from ..train import STOPS
 from .bench import bench
 from .help import GroupedCommand, GroupedOption, QuietGroup
 
