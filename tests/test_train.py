@@ -23,7 +23,7 @@ class Weights(Listener):
 
 
 def test_parts_of_a_batch_give_the_update_of_the_whole():
-    options = SMALL | {"dropout": 0.2, "optimizer": "sgd"}
+    options = SMALL | {"dropout": 0.2, "optimizer": "sgd", "ar": 2.0, "tar": 1.0, "label_smoothing": 0.1}
     whole = ur.LanguageModel.train(TEXT, **options)
     parts = ur.LanguageModel.train(TEXT, accumulate=3, **options)
     for name, p in whole.network.params.items():
@@ -65,6 +65,9 @@ def test_asgd_is_the_mean_since_its_trigger():
         ({"lower": 1}, "lower is 1; it must be true or false"),
         ({"accumulate": 4, "batch_size": 6}, "accumulate is 4; it must divide the batch size, 6"),
         ({"average": "emma"}, "no average is called 'emma'; did you mean 'ema'"),
+        ({"ar": -1.0}, "ar is -1.0; it must be a number, 0 or more"),
+        ({"tar": float("nan")}, "tar is nan; it must be a number, 0 or more"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; it must be at least 0 and below 1"),
         ({"decay_rate": 0.5}, "decay_rate is an option of rmsprop and adadelta; adam has none"),
         ({"words": "white"}, "no way to cut words is called 'white'"),
     ],

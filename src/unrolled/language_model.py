@@ -339,13 +339,13 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageMode
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     """Options with a model's network and vocabulary; those that say something else are refused."""
     spec, vocabulary = model.network.spec.to_json(), model.vocabulary
-    dropouts = {name for name in spec if "drop" in name or "zoneout" in name}
-    fixed = {name: value for name, value in spec.items() if name not in dropouts | {"vocabulary_size", "bias", "init"}}
+    free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
+    fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
     fixed |= {"level": vocabulary.level, "lower": vocabulary.lower, "words": vocabulary.words}
     for name, value in fixed.items():
         if options.get(name, value) != value:
             raise UnrolledError(f"{name} is {options[name]!r}, but the model to start from has {value!r}")
-    return {name: spec[name] for name in dropouts} | options | fixed
+    return {name: spec[name] for name in free} | options | fixed
 
 
 def _held(val: Paths, test: Paths, level: str, how: Mapping[str, Any]) -> dict[str, Corpus]:

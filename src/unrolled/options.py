@@ -11,7 +11,7 @@ from .errors import UnrolledError, suggest
 from .initial import INITS
 from .network import Spec
 from .optim import OPTIMIZERS, Optimizer, Schedule, make_optimizer, make_schedule
-from .recurrent import DTYPES, check_fraction, check_size, find_cell
+from .recurrent import DTYPES, check_fraction, check_size, check_weight, find_cell
 from .scan import Array
 from .text import LEVELS, WORDS
 
@@ -110,6 +110,9 @@ class Options:
     proj_size: int = 0
     learn_state: bool = False
     tied: bool = False
+    ar: float = 0.0
+    tar: float = 0.0
+    label_smoothing: float = 0.0
     init: str = "pytorch"
     forget_bias: float | None = None
     seq_length: int = 50
@@ -147,8 +150,10 @@ class Options:
             check_size(name, getattr(self, name))
         for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience", "max_symbols"):
             check_size(name, getattr(self, name), least=0)
-        for name in ("val_fraction", "test_fraction", "dropout", "embedding_dropout", "ema_decay"):
+        for name in ("val_fraction", "test_fraction", "dropout", "embedding_dropout", "ema_decay", "label_smoothing"):
             check_fraction(name, getattr(self, name))
+        for name in ("ar", "tar"):
+            check_weight(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1:
             raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
         if self.sample_length > 1_000_000:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -132,6 +133,13 @@ def check_fraction(name: str, value: float) -> float:
     """Return `value` as a float in [0, 1), or say what is wrong with it."""
     if not isinstance(value, Real) or not 0 <= value < 1:
         raise UnrolledError(f"{name} is {value!r}; it must be at least 0 and below 1")
+    return float(value)
+
+
+def check_weight(name: str, value: float) -> float:
+    """Return `value` as a finite float, 0 or more, or say what is wrong with it."""
+    if not isinstance(value, Real) or not 0 <= value < math.inf:
+        raise UnrolledError(f"{name} is {value!r}; it must be a number, 0 or more")
     return float(value)
 
 

@@ -42,7 +42,13 @@ class Backend(Protocol):
         """See `unrolled.layers.linear_backward`."""
 
     def cross_entropy(
-        self, logits: scan.Array, targets: scan.Array, *, gradient: bool = True, overwrite: bool = False
+        self,
+        logits: scan.Array,
+        targets: scan.Array,
+        *,
+        gradient: bool = True,
+        overwrite: bool = False,
+        smoothing: float = 0,
     ) -> tuple[float, scan.Array]:
         """See `unrolled.losses.cross_entropy`."""
 
