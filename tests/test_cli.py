@@ -225,5 +225,16 @@ def test_help_is_grouped_and_every_group_fits_a_screen(folder):
     out = run("train", "--help", cwd=folder)
     groups = re.split(r"^(?=\S.*:$)", out, flags=re.M)
     names = [g.split(":")[0] for g in groups[1:]]
-    assert names == ["Text", "Network", "Weights", "Dropout", "Training", "Learning", "Rate", "Output", "Options"]
+    assert names == [
+        "Text",
+        "Network",
+        "Weights",
+        "Dropout",
+        "Training",
+        "Learning",
+        "Penalties",
+        "Rate",
+        "Output",
+        "Options",
+    ]
     assert all(g.count("\n") <= 24 for g in groups)

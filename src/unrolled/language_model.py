@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,7 @@ import numpy as np
 from . import checkpoint, run, sample
 from .batches import Tokens, lanes
 from .errors import UnrolledError
+from .events import Events
 from .network import Network
 from .options import Options
 from .score import Score, evaluate, score
@@ -99,6 +101,8 @@ class LanguageModel:
         if init_from is not None:
             options = _of_the_model(options, init_from)
         chosen = Options.of(options)
+        if chosen.tensorboard and out is None:
+            raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
         corpus = _corpus(source, chosen.level)
         held = _held(val, test, chosen.level, corpus.how)
         texts = [corpus.text, *(part.text for part in held.values())]
@@ -227,32 +231,35 @@ class LanguageModel:
             out=folder,
             step=0 if resume is None else int(resume[1]["now"]["step"]),
         )
-        if folder is not None:
-            log = run.Log(folder, listener)
-            if resume is None:
-                make_folder(folder)
-                run.begin(folder, facts, text, __version__)
-            else:
-                run.remove_leftovers(folder)
-                log.forget_after(facts.step, resume[1]["now"]["history"])
-            listener = log
-        listener.started(facts)
-        result = fit(
-            network,
-            vocabulary,
-            train,
-            val,
-            options,
-            out=folder,
-            listener=listener,
-            rng=rng,
-            about={"text": text, "backend": network.recurrent.backend},
-            resume=resume,
-        )
-        test_lanes = held_out_lanes(test, options)
-        if test_lanes is not None and not result.interrupted:
-            result.test_loss = evaluate(network, test_lanes)
-        listener.finished(result, folder)
+        with ExitStack() as stack:
+            if folder is not None:
+                if options.tensorboard:
+                    listener = stack.enter_context(closing(Events(folder, listener)))
+                log = run.Log(folder, listener)
+                if resume is None:
+                    make_folder(folder)
+                    run.begin(folder, facts, text, __version__)
+                else:
+                    run.remove_leftovers(folder)
+                    log.forget_after(facts.step, resume[1]["now"]["history"])
+                listener = log
+            listener.started(facts)
+            result = fit(
+                network,
+                vocabulary,
+                train,
+                val,
+                options,
+                out=folder,
+                listener=listener,
+                rng=rng,
+                about={"text": text, "backend": network.recurrent.backend},
+                resume=resume,
+            )
+            test_lanes = held_out_lanes(test, options)
+            if test_lanes is not None and not result.interrupted:
+                result.test_loss = evaluate(network, test_lanes)
+            listener.finished(result, folder)
         return cls(network, vocabulary, result)
 
     def stream(

@@ -87,6 +87,8 @@ class Options:
         Steps between two validations; 0 chooses, so that validation takes a small share of the time.
     sample_length : int
         Symbols of the line sampled at each validation; 0 for none.
+    tensorboard : bool
+        Whether the run's folder gets event files, as `unrolled.events` says.
     """
 
     level: str = "char"
@@ -142,6 +144,7 @@ class Options:
     checkpoint_every: int = 1000
     eval_every: int = 0
     sample_length: int = 80
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for f in fields(self):

@@ -6,6 +6,7 @@
 | `run.json` | the command, the versions, and a hash of the text |
 | `metrics.jsonl` | one JSON object a validation |
 | `checkpoint.safetensors` | all it takes to go on: `unrolled train --resume FOLDER` |
+| `events.out.tfevents.*` | with `--tensorboard`: what `unrolled.events` writes |
 | `model.safetensors`, `last.safetensors` | the model with the lowest validation loss, and the last one |
 """
 

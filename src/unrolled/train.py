@@ -45,13 +45,14 @@ EXPLODED = 10
 
 @dataclass(frozen=True)
 class Progress:
-    """One step's figures: losses in nats a symbol, times in seconds."""
+    """One step's figures: losses in nats a symbol, the gradient's norm before clipping, times in seconds."""
 
     step: int
     steps: int
     epoch: float
     loss: float
     rate: float
+    gradient_norm: float
     symbols_per_second: float
     seconds: float
     seconds_left: float
@@ -288,8 +289,8 @@ def fit(
         if options.sample_length:
             listener.sampled(_line(shown, vocabulary, options, state.step))
 
-    def step() -> float:
-        """Make one update; return its learning rate."""
+    def step() -> tuple[float, float]:
+        """Make one update; return its learning rate and the norm of its gradient."""
         tick = time.perf_counter()
         k = state.step % len(batches)
         x, y = batches[k]
@@ -316,7 +317,7 @@ def fit(
         state.recent.append(loss)
         state.smooth = loss if math.isnan(state.smooth) else state.smooth + 0.05 * (loss - state.smooth)
         state.busy += time.perf_counter() - tick
-        return rate
+        return rate, norm
 
     def roll_back(why: _Diverged) -> None:
         """Return to the last good step with half the rate, or give up."""
@@ -343,13 +344,13 @@ def fit(
         since = sum(e.step > state.best.step for e in state.history) if state.best else 0
         return 0 < options.patience <= since
 
-    def progress(rate: float) -> Progress:
+    def progress(rate: float, norm: float) -> Progress:
         now = seconds()
         left = (steps - state.step) * state.busy / state.step
         speed = batches.tokens_per_epoch * state.step / len(batches) / state.busy
         limit = math.inf if options.minutes is None else max(0.0, 60 * options.minutes - now)
         epoch = state.step / len(batches)
-        return Progress(state.step, steps, epoch, state.smooth, rate, speed, now, min(left, limit))
+        return Progress(state.step, steps, epoch, state.smooth, rate, norm, speed, now, min(left, limit))
 
     interrupted = False
     # Overflow is looked for above, and reported by step and tensor instead of by a warning.
@@ -370,11 +371,11 @@ def fit(
                     if done:
                         break
                     with whole():
-                        rate = step()
+                        made = step()
                 except _Diverged as why:
                     roll_back(why)
                 else:
-                    listener.stepped(progress(rate))
+                    listener.stepped(progress(*made))
         except KeyboardInterrupt:
             interrupted = True
             # Another signal must not tear what the first one saves; what has diverged is not saved.
