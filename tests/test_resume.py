@@ -73,6 +73,47 @@ def test_every_rule_and_cell_resumes(tmp_path, optimizer, cell):
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+HARSH = {"optimizer": "sgd", "learning_rate": 60.0, "eval_every": 3}
+EVERY_OPTION = {
+    "moving average": {"average": "ema", "ema_decay": 0.9},
+    "averaged sgd": HARSH | {"average": "asgd", "average_after": 1},
+    "penalties": {"ar": 2.0, "tar": 1.0, "label_smoothing": 0.1},
+    "patience": HARSH | {"patience": 5},
+    "dropouts": {"locked_dropout": 0.2, "embedding_dropout": 0.1, "weight_drop": 0.2},
+    "dropouts of a memory": {"recurrent_dropout": 0.2, "zoneout": 0.1, "zoneout_cell": 0.2},
+    "projection": {"proj_size": 5},
+    "a cell that the engine lacks": {"cell": "lstm_layer_norm"},
+    "parts": {"accumulate": 3},
+    "parts and masks": {"accumulate": 3, "locked_dropout": 0.2, "zoneout": 0.1, "tar": 1.0},
+    "trained state": {"learn_state": True, "tied": True, "embedding_size": 12},
+    "widths": {"hidden_size": (9, 12)},
+    "warm-up": {"schedule": "cosine", "warmup": 20},
+    "steps": {"schedule": "step", "lr_decay_every": 0.4},
+    "adamw, clipped by value": {"optimizer": "adamw", "clip": "value", "grad_clip": 0.01, "weight_decay": 0.1},
+    "words": {"level": "word", "min_count": 2, "batch_size": 2, "seq_length": 4},
+    "all": {"average": "ema", "accumulate": 3, "locked_dropout": 0.2, "zoneout": 0.1, "ar": 2.0, "tar": 1.0}
+    | {"label_smoothing": 0.1, "weight_drop": 0.1, "embedding_dropout": 0.1, "learn_state": True, "patience": 2},
+}
+
+
+@pytest.mark.parametrize("name", EVERY_OPTION)
+def test_every_option_resumes_to_the_same_bytes(tmp_path, name):
+    options = SMALL | EVERY_OPTION[name]
+    whole = ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options).result
+    ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Stop("step", 44), **options)
+    arrays, content = run.reopen(tmp_path / "b")[0]
+    assert content["now"]["step"] == 44 < whole.steps
+    if "average" in options:  # it has begun
+        assert any(key.startswith("now.average.") for key in arrays)
+    if name == "patience":
+        assert whole.epochs < options["epochs"]
+    again = ur.LanguageModel.resume(tmp_path / "b", TEXT).result
+    assert [(e.step, e.train_loss, e.val_loss) for e in again.history] == [
+        (e.step, e.train_loss, e.val_loss) for e in whole.history
+    ]
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
 def test_looking_leaves_no_trace_and_a_checkpoint_exists_from_step_0(whole, tmp_path):
     class First(Listener):
         def stepped(self, progress):

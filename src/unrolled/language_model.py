@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, run, sample
+from .backends import choose
 from .batches import Tokens, lanes
 from .errors import UnrolledError
 from .events import Events
@@ -166,7 +167,9 @@ class LanguageModel:
             raise UnrolledError(f"the text of {folder} was no file; give it again")
         else:
             corpus = _corpus(source, chosen.level, **text["how"])
-        backend = backend or snapshot[1]["backend"]
+        if backend is None:
+            backend = str(snapshot[1]["backend"])
+            choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
         held = _held(text["val"], text["test"], chosen.level, text["how"])
         return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held)
 
@@ -253,7 +256,7 @@ class LanguageModel:
                 out=folder,
                 listener=listener,
                 rng=rng,
-                about={"text": text, "backend": network.recurrent.backend},
+                about={"text": text, "backend": backend if choose(backend).name == "cpu" else "reference"},
                 resume=resume,
             )
             test_lanes = held_out_lanes(test, options)
