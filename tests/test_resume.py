@@ -1,5 +1,6 @@
 """A run that is stopped anywhere goes on to the same bytes; what can't go on says why in one line."""
 
+import contextlib
 import json
 import os
 import re
@@ -295,6 +296,59 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert run.reopen(tmp_path / "run")[0][1]["now"]["step"] == 10
     assert not list((tmp_path / "run").glob("*.part"))
     ur.LanguageModel.resume(tmp_path / "run", TEXT)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 2 MB of its own, in memory."""
+    mount = shutil.which("mount")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True) if mount else None
+    if done is None or done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip() if done else 'there is no mount'}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class At(Listener):
+    """Does something after a step, once."""
+
+    def __init__(self, step, what):
+        self.step, self.what = step, what
+
+    def stepped(self, progress):
+        if progress.step == self.step:
+            self.what()
+
+
+def fill(folder):
+    """Write until there is no space at all."""
+    with open(folder / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"0" * 512):
+            pass
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_disk_that_takes_no_more_leaves_the_last_checkpoint(whole, disk, how):
+    out = disk / "run"
+
+    def remount(mode):
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(disk)], check=True)
+
+    spoil = (lambda: fill(disk)) if how == "full" else (lambda: remount("ro"))
+    message = "No space left on device" if how == "full" else "Read-only file system"
+    with pytest.raises(ur.UnrolledError, match=rf"^can't write .*: {message}") as caught:
+        ur.LanguageModel.train(TEXT, out=out, listener=At(12, spoil), **SMALL)
+    assert "\n" not in str(caught.value)
+    (disk / "filler").unlink() if how == "full" else remount("rw")
+    assert run.reopen(out)[0][1]["now"]["step"] == 10
+    assert not list(out.glob("*.part"))
+    ur.load(out / MODEL)
+    ur.LanguageModel.resume(out, TEXT)
+    assert contents(out) == contents(whole)
+    assert [e["step"] for e in run.metrics(out)] == [e["step"] for e in run.metrics(whole)]
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------
