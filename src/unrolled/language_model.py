@@ -15,7 +15,7 @@ import numpy as np
 from . import checkpoint, run, sample
 from .backends import choose
 from .batches import Tokens, lanes
-from .errors import UnrolledError
+from .errors import UnrolledError, check_path
 from .events import Events
 from .network import Network
 from .options import Options
@@ -99,6 +99,7 @@ class LanguageModel:
         UnrolledError
             For a text or an option that won't do, a folder that holds a model, or a loss that keeps diverging.
         """
+        out = None if out is None else Path(check_path("the folder of a run", out))
         if init_from is not None:
             options = _of_the_model(options, init_from)
         chosen = Options.of(options)
@@ -115,12 +116,11 @@ class LanguageModel:
             lower=chosen.lower,
             words=chosen.words,
         )
-        if out is not None and not overwrite and run.holds_models(Path(out)):
+        if out is not None and not overwrite and run.holds_models(out):
             raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
         if init_from is not None:
             vocabulary = init_from.vocabulary.grown(vocabulary)
-        folder = None if out is None else Path(out)
-        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, init_from=init_from, held=held)
+        return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
 
     @classmethod
     def resume(
@@ -152,7 +152,7 @@ class LanguageModel:
         UnrolledError
             If the folder holds no run, its checkpoint is damaged, or the text is another one.
         """
-        folder = Path(folder)
+        folder = Path(check_path("the folder of a run", folder))
         snapshot, chosen, vocabulary = run.reopen(folder)
         for name in options:
             if name not in ("epochs", "minutes"):
@@ -190,6 +190,8 @@ class LanguageModel:
         from . import __version__
 
         listener = listener or Listener()
+        if not isinstance(listener, Listener):
+            raise UnrolledError(f"listener is {listener!r}; expected a Listener")
         changed = f"the text is not the one that {folder} was trained on"
         try:
             tokens = vocabulary.encode(corpus.text)
@@ -323,7 +325,7 @@ class LanguageModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file."""
-        checkpoint.save(Path(path), self.network, self.vocabulary)
+        checkpoint.save(check_path("the path of a model", path), self.network, self.vocabulary)
 
     def __repr__(self) -> str:
         spec = self.network.spec
@@ -341,13 +343,13 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageMode
     UnrolledError
         With one line that says what is wrong with the file.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise UnrolledError(f"the path of a model is {path!r}; expected a path")
-    return LanguageModel(*checkpoint.load(Path(path), backend))
+    return LanguageModel(*checkpoint.load(Path(check_path("the path of a model", path)), backend))
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     """Options with a model's network and vocabulary; those that say something else are refused."""
+    if not isinstance(model, LanguageModel):
+        raise UnrolledError(f"init_from is {model!r}; expected a LanguageModel, such as load(path) gives")
     spec, vocabulary = model.network.spec.to_json(), model.vocabulary
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
     fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
@@ -371,6 +373,8 @@ def _corpus(source: Source, level: str, **how: Any) -> Corpus:
         return source
     if level == "tokens" and isinstance(source, np.ndarray):
         return Corpus(source, level, "tokens")
+    if isinstance(source, np.ndarray):
+        raise UnrolledError('an array holds tokens: give level="tokens"')
     if isinstance(source, (str, bytes)):
         text = source.encode() if isinstance(source, str) and level == "byte" else source
         if isinstance(text, bytes) and level != "byte":

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,7 +18,9 @@ from .recurrent import (
     Masks,
     Recurrent,
     StackTape,
+    as_array,
     check_fraction,
+    check_memory,
     check_size,
     check_weight,
     check_widths,
@@ -161,16 +162,6 @@ def _plain(sizes: Any) -> Any:
     return sizes[0] if len(set(map(str, sizes))) == 1 else tuple(sizes)
 
 
-def _check_memory(spec: Spec) -> None:
-    """Refuse what can't fit into this machine's memory, before any of it is filled."""
-    needed = spec.parameter_count * (8 if spec.dtype == "float64" else 4)
-    if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
-        raise UnrolledError(
-            f"not enough memory: a network of {spec.parameter_count:,} parameters takes {needed / 2**30:,.0f} GiB, "
-            f"this machine has {there / 2**30:,.0f}"
-        )
-
-
 @dataclass(frozen=True)
 class NetworkTape:
     """What a network remembers of a forward pass."""
@@ -233,7 +224,7 @@ class Network:
             )
         if spec.embedding_dropout and not width:
             raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
-        _check_memory(spec)
+        check_memory(spec.parameter_count, spec.dtype)
         rng = np.random.default_rng(0) if rng is None else rng
         embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
         self.recurrent = Recurrent(
@@ -326,6 +317,8 @@ class Network:
         """Check the masks around the stack, and return the stack's own."""
         if masks is None:
             return None
+        if not isinstance(masks, Mapping):
+            raise UnrolledError(f"masks are {masks!r}; expected what draw_masks gives")
         outer = {name: shape for name, (shape, _) in self._outer_rates(steps, batch).items()}
         if self.spec.embedding_dropout:
             outer["embedding"] = (self.spec.vocabulary_size,)
@@ -335,7 +328,7 @@ class Network:
         return {name: mask for name, mask in masks.items() if name not in outer} or None
 
     def _tokens(self, tokens: Any) -> Array:
-        array = cast(Array, np.asarray(tokens))
+        array = as_array("tokens", tokens)
         size = self.spec.vocabulary_size
         if array.ndim != 2 or array.dtype.kind not in "iu":
             raise UnrolledError(f"tokens are {array.dtype} of shape {array.shape}; expected integers (T, B)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
@@ -33,6 +34,8 @@ def check_kind(name: str, value: object, kind: str) -> None:
     wanted = {"int": Integral, "float": Real, "str": str, "bool": bool}[plain]
     if not isinstance(value, wanted) or (isinstance(value, bool) and plain != "bool"):
         raise UnrolledError(f"{name} is {value!r}; it must be {KINDS[plain]}")
+    if isinstance(value, Integral) and abs(int(value)) > sys.float_info.max:
+        raise UnrolledError(f"{name} is too large a number; not even a float would hold it")
 
 
 @dataclass(frozen=True)
