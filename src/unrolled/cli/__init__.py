@@ -409,12 +409,12 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
-    for number in STOPS:  # all end like Ctrl-C: nothing half written, and said
-        signal.signal(number, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
     try:
+        for number in STOPS:  # all end like Ctrl-C: nothing half written, and said
+            signal.signal(number, signal.default_int_handler)
         status = cli.main(args=argv, prog_name="unrolled", standalone_mode=False)
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()
