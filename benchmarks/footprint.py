@@ -19,7 +19,7 @@ from pathlib import Path
 
 from side_by_side import machine
 
-IMPORTS = {"numpy": "import numpy", "unrolled": "import unrolled", "torch": "import torch"}
+IMPORTS = {"numpy": "import numpy", "unrolled": "from unrolled import LSTM", "torch": "import torch"}
 TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
 PEAK = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
 RUNS = {

@@ -127,22 +127,22 @@ def test_the_fewest_tokens_give_one_full_chunk():
 def test_too_short_a_text_says_how_much_is_needed_and_what_fits():
     assert message(lanes, range(1200), 50, 50) == (
         "the text has 1,200 characters; batch size 50 x sequence length 50 needs 2,501. "
-        "Give more text, or a smaller --batch-size or --seq-length (--batch-size 23 fits)"
+        "Give more text, or smaller batches or sequences (a batch of 23 fits)"
     )
     assert message(lanes, range(24), 4, 24, name="the validation part") == (
         "the validation part has 24 characters; batch size 4 x sequence length 24 needs 97. "
-        "Give more text, or a smaller --batch-size or --seq-length"
+        "Give more text, or smaller batches or sequences"
     )
     assert message(lanes, [], 1, 1) == (
         "the text has 0 characters; batch size 1 x sequence length 1 needs 2. "
-        "Give more text, or a smaller --batch-size or --seq-length"
+        "Give more text, or smaller batches or sequences"
     )
 
 
 @pytest.mark.parametrize("B_fits", [1, 5])
 def test_the_batch_size_said_to_fit_fits(B_fits):
     N = tokens_needed(B_fits, 7)
-    assert message(lanes, range(N), B_fits + 1, 7).endswith(f"(--batch-size {B_fits} fits)")
+    assert message(lanes, range(N), B_fits + 1, 7).endswith(f"(a batch of {B_fits} fits)")
     assert len(lanes(range(N), B_fits, 7)) == 1
 
 
@@ -170,10 +170,10 @@ def test_tokens_that_are_no_integers_in_a_row_are_refused(tokens, said):
 
 
 @pytest.mark.parametrize("size", [0, -3, 1.5, "8", None, True])
-@pytest.mark.parametrize(("name", "option"), [("batch_size", "--batch-size"), ("seq_length", "--seq-length")])
-def test_sizes_that_are_no_positive_whole_numbers_are_refused(size, name, option):
+@pytest.mark.parametrize("name", ["batch_size", "seq_length"])
+def test_sizes_that_are_no_positive_whole_numbers_are_refused(size, name):
     given = {"batch_size": 2, "seq_length": 2, name: size}
-    said = f"{name} is {size!r}; it must be a whole number, 1 or more ({option})"
+    said = f"{name} is {size!r}; it must be a whole number, 1 or more"
     assert message(lanes, range(50), **given) == said
     assert message(tokens_needed, **given) == said
     assert message(windows, range(50), **given, rng=np.random.default_rng(0), count=1) == said
@@ -222,7 +222,7 @@ def test_one_window_fits_the_shortest_text():
 def test_windows_refuse_bad_input_before_the_first_draw():
     rng = np.random.default_rng(0)
     assert message(windows, range(5), 5, 1, rng, 1) == (
-        "the text has 5 characters; windows of sequence length 5 need 6. Give more text, or a smaller --seq-length"
+        "the text has 5 characters; windows of sequence length 5 need 6. Give more text, or shorter sequences"
     )
     assert message(windows, range(5), 2, 1, 42, 1) == (
         "rng is 42; expected a numpy Generator, such as numpy.random.default_rng(seed)"

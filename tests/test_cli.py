@@ -221,9 +221,39 @@ def test_ctrl_c_saves_and_says_so(folder, number):
     ur.load(folder / out / "model.safetensors")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a child process")
+def test_ctrl_c_while_python_imports_is_one_line(folder):
+    """A module that takes forever to import stands where NumPy is looked for."""
+    (folder / "slow").mkdir()
+    (folder / "slow" / "numpy.py").write_text("import sys, time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "unrolled", "info"]
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": str(folder / "slow")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=30)[1]
+    assert (process.returncode, err) == (130, "unrolled: interrupted\n")
+
+
 def test_help_is_grouped_and_every_group_fits_a_screen(folder):
     out = run("train", "--help", cwd=folder)
     groups = re.split(r"^(?=\S.*:$)", out, flags=re.M)
     names = [g.split(":")[0] for g in groups[1:]]
-    assert names == ["Text", "Network", "Weights", "Dropout", "Training", "Learning", "Rate", "Output", "Options"]
+    assert names == [
+        "Text",
+        "Network",
+        "Weights",
+        "Dropout",
+        "Training",
+        "Learning",
+        "Penalties",
+        "Rate",
+        "Output",
+        "Options",
+    ]
     assert all(g.count("\n") <= 24 for g in groups)

@@ -5,9 +5,10 @@ import pytest
 
 import unrolled as ur
 from unrolled.losses import log_softmax
+from unrolled.options import Options
 from unrolled.sample import draw
 from unrolled.text import bigram_entropy
-from unrolled.train import Listener, Options
+from unrolled.train import Listener
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 60
 SMALL = {"hidden_size": 24, "num_layers": 1, "embedding_size": 6, "batch_size": 3, "seq_length": 20, "epochs": 6}

@@ -5,7 +5,7 @@ import pytest
 
 from unrolled.cells import CELLS
 from unrolled.errors import UnrolledError
-from unrolled.losses import cross_entropy, log_softmax
+from unrolled.losses import activation_penalty, confidence, cross_entropy, log_softmax, temporal_penalty
 from unrolled.network import Network, Spec
 
 T, B, V, E, H, L = 7, 3, 11, 4, 5, 2
@@ -57,6 +57,64 @@ def test_the_loss_is_the_mean_over_all_targets():
     np.testing.assert_allclose(d.sum(axis=-1), 0, atol=1e-16)
     far = cross_entropy(np.array([[[1000.0, 0.0]]]), np.array([[1]]))  # no overflow
     assert far[0] == 1000.0
+
+
+def test_penalties_have_the_oracle_numbers():
+    """PyTorch 2.13: cross_entropy(z, y, label_smoothing=0.2); 2 h.pow(2).mean() + 3 (h[1:] - h[:-1]).pow(2).mean()."""
+    z, y = 3 * np.sin(np.arange(T * B * V)).reshape(T, B, V), (5 * np.arange(T * B) % V).reshape(T, B)
+    assert cross_entropy(z, y)[0] + 0.2 * confidence(z, y) == pytest.approx(3.77227086366147, rel=1e-14)
+    loss, dz = cross_entropy(z, y, smoothing=0.2)
+    assert loss == cross_entropy(z, y)[0]
+    expected = [-0.03818261753672543, 0.008851673341243158, 0.011044516803716911]
+    np.testing.assert_allclose(dz[0, 0, :3], expected, rtol=1e-13)
+    h = np.sin(np.arange(T * B * H)).reshape(T, B, H)
+    value = 2 * activation_penalty(h)[0] + 3 * temporal_penalty(h)[0]
+    assert value == pytest.approx(6.209656204559503, rel=1e-14)
+    one_step, d = temporal_penalty(h[:1])
+    assert (one_step, np.abs(d).max()) == (0, 0)
+
+
+PENALTIES = {"ar": 2.0, "tar": 3.0, "label_smoothing": 0.2}
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("dropped", [{"dropout": 0.3}, {"locked_dropout": 0.3}])
+def test_penalties_equal_autograd(backend, dropped):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    net = Network(spec(num_layers=1, dtype="float64", **dropped, **PENALTIES), backend=backend)
+    x, y = batch()
+    masks = net.draw_masks(T, B, np.random.default_rng(6))
+    ((_, mask),) = masks.items()
+    p = {name: torch.tensor(a, requires_grad=True) for name, a in net.params.items()}
+    lstm = torch.nn.LSTM(E, H).double()
+    names = {name: p[f"recurrent.{name}"] for name, _ in lstm.named_parameters()}
+    raw = torch.func.functional_call(lstm, names, (p["embedding.weight"][torch.tensor(x)],))[0]
+    output = raw * torch.tensor(mask) / 0.7
+    logits = output @ p["decoder.weight"].T + p["decoder.bias"]
+    plain, smoothed = (
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(y).flatten(), label_smoothing=s)
+        for s in (0.0, 0.2)
+    )
+    value = smoothed + 2 * output.pow(2).mean() + 3 * (raw[1:] - raw[:-1]).pow(2).mean()
+    value.backward()
+    loss, grads, _ = net.loss_and_gradients(x, y, masks=masks)
+    assert loss == pytest.approx(plain.item(), rel=1e-14)  # the cross-entropy itself
+    assert net.objective(x, y, masks=masks)[0] == pytest.approx(value.item(), rel=1e-14)
+    for name, a in p.items():
+        np.testing.assert_allclose(grads[name], a.grad.numpy(), rtol=0, atol=1e-14)
+
+
+def test_penalties_are_of_training_alone():
+    plain, net = Network(spec(dtype="float64")), Network(spec(dtype="float64", **PENALTIES))
+    x, y = batch()
+    assert net.loss(x, y)[0] == plain.loss(x, y)[0]
+    loss, grads, _ = net.loss_and_gradients(x, y)
+    same, others, _ = plain.loss_and_gradients(x, y)
+    assert loss == same
+    assert all(np.abs(grads[name] - others[name]).max() > 1e-4 for name in grads)  # every parameter feels them
+    for name in PENALTIES:
+        with pytest.raises(UnrolledError, match=rf"^{name} is -0.5; it must be (a number, 0 or more|at least 0 and)"):
+            Network(spec(**{name: -0.5}))
 
 
 @pytest.mark.parametrize("embedding_size", [0, E])

@@ -1,5 +1,6 @@
 """A run that is stopped anywhere goes on to the same bytes; what can't go on says why in one line."""
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,8 @@ import pytest
 
 import unrolled as ur
 from unrolled import checkpoint, run
-from unrolled.train import CHECKPOINT, LAST, MODEL, Listener, Options
+from unrolled.options import Options
+from unrolled.train import CHECKPOINT, LAST, MODEL, Listener
 
 TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 20
 SMALL = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 20, "epochs": 3}
@@ -69,6 +71,47 @@ def test_every_rule_and_cell_resumes(tmp_path, optimizer, cell):
     ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options)
     ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
     ur.LanguageModel.resume(tmp_path / "b", TEXT)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+HARSH = {"optimizer": "sgd", "learning_rate": 60.0, "eval_every": 3}
+EVERY_OPTION = {
+    "moving average": {"average": "ema", "ema_decay": 0.9},
+    "averaged sgd": HARSH | {"average": "asgd", "average_after": 1},
+    "penalties": {"ar": 2.0, "tar": 1.0, "label_smoothing": 0.1},
+    "patience": HARSH | {"patience": 5},
+    "dropouts": {"locked_dropout": 0.2, "embedding_dropout": 0.1, "weight_drop": 0.2},
+    "dropouts of a memory": {"recurrent_dropout": 0.2, "zoneout": 0.1, "zoneout_cell": 0.2},
+    "projection": {"proj_size": 5},
+    "a cell that the engine lacks": {"cell": "lstm_layer_norm"},
+    "parts": {"accumulate": 3},
+    "parts and masks": {"accumulate": 3, "locked_dropout": 0.2, "zoneout": 0.1, "tar": 1.0},
+    "trained state": {"learn_state": True, "tied": True, "embedding_size": 12},
+    "widths": {"hidden_size": (9, 12)},
+    "warm-up": {"schedule": "cosine", "warmup": 20},
+    "steps": {"schedule": "step", "lr_decay_every": 0.4},
+    "adamw, clipped by value": {"optimizer": "adamw", "clip": "value", "grad_clip": 0.01, "weight_decay": 0.1},
+    "words": {"level": "word", "min_count": 2, "batch_size": 2, "seq_length": 4},
+    "all": {"average": "ema", "accumulate": 3, "locked_dropout": 0.2, "zoneout": 0.1, "ar": 2.0, "tar": 1.0}
+    | {"label_smoothing": 0.1, "weight_drop": 0.1, "embedding_dropout": 0.1, "learn_state": True, "patience": 2},
+}
+
+
+@pytest.mark.parametrize("name", EVERY_OPTION)
+def test_every_option_resumes_to_the_same_bytes(tmp_path, name):
+    options = SMALL | EVERY_OPTION[name]
+    whole = ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options).result
+    ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Stop("step", 44), **options)
+    arrays, content = run.reopen(tmp_path / "b")[0]
+    assert content["now"]["step"] == 44 < whole.steps
+    if "average" in options:  # it has begun
+        assert any(key.startswith("now.average.") for key in arrays)
+    if name == "patience":
+        assert whole.epochs < options["epochs"]
+    again = ur.LanguageModel.resume(tmp_path / "b", TEXT).result
+    assert [(e.step, e.train_loss, e.val_loss) for e in again.history] == [
+        (e.step, e.train_loss, e.val_loss) for e in whole.history
+    ]
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -255,6 +298,59 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     ur.LanguageModel.resume(tmp_path / "run", TEXT)
 
 
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 2 MB of its own, in memory."""
+    mount = shutil.which("mount")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True) if mount else None
+    if done is None or done.returncode:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip() if done else 'there is no mount'}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class At(Listener):
+    """Does something after a step, once."""
+
+    def __init__(self, step, what):
+        self.step, self.what = step, what
+
+    def stepped(self, progress):
+        if progress.step == self.step:
+            self.what()
+
+
+def fill(folder):
+    """Write until there is no space at all."""
+    with open(folder / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(b"0" * 512):
+            pass
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_disk_that_takes_no_more_leaves_the_last_checkpoint(whole, disk, how):
+    out = disk / "run"
+
+    def remount(mode):
+        subprocess.run(["mount", "-o", f"remount,{mode}", str(disk)], check=True)
+
+    spoil = (lambda: fill(disk)) if how == "full" else (lambda: remount("ro"))
+    message = "No space left on device" if how == "full" else "Read-only file system"
+    with pytest.raises(ur.UnrolledError, match=rf"^can't write .*: {message}") as caught:
+        ur.LanguageModel.train(TEXT, out=out, listener=At(12, spoil), **SMALL)
+    assert "\n" not in str(caught.value)
+    (disk / "filler").unlink() if how == "full" else remount("rw")
+    assert run.reopen(out)[0][1]["now"]["step"] == 10
+    assert not list(out.glob("*.part"))
+    ur.load(out / MODEL)
+    ur.LanguageModel.resume(out, TEXT)
+    assert contents(out) == contents(whole)
+    assert [e["step"] for e in run.metrics(out)] == [e["step"] for e in run.metrics(whole)]
+
+
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +412,7 @@ def test_the_command_takes_a_configuration_and_resumes(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_at_30_moments_it_ends_in_the_same_bytes(tmp_path):
-    """SIGKILL at moments spread over the run's measured duration; some fall inside a checkpoint's write."""
+    """SIGKILL at moments spread over the run's measured duration; every third waits for a write."""
     (tmp_path / "book.txt").write_text(TEXT * 20)
     options = SMALL | {"hidden_size": 96, "checkpoint_every": 4, "eval_every": 50, "epochs": 0.5}
     (tmp_path / "c.toml").write_text(run.to_toml(Options(**options), ["book.txt"]))
@@ -333,6 +429,8 @@ def test_killed_at_30_moments_it_ends_in_the_same_bytes(tmp_path):
             time.sleep(0.002)  # before its first checkpoint there is no run
         waited = time.monotonic() - begun
         time.sleep(max(0.0, (duration - waited) * (n + 0.5) / 30))
+        while n % 3 == 0 and process.poll() is None and not list((tmp_path / name).glob("*.part")):
+            pass
         process.send_signal(signal.SIGKILL)
         live += process.wait() == -signal.SIGKILL
         inside += bool(list((tmp_path / name).glob("*.part")))

@@ -27,8 +27,10 @@ ROOMS = [
     "score",
     "inspect",
     "state",
+    "options",
     "train",
     "run",
+    "events",
     "language_model",
     "interop",
     "catalogue",
@@ -50,7 +52,7 @@ TOUCH_FILES = {
     "bench",
 }  # backends: the number of processors that a container may use, and the emitted kernels; bench: the processor's name
 LOOP_OVER_TIME = {"scan", "backends", "ladder", "gradcheck"}  # gradcheck: T steps equal one call
-OPTIONAL = {"torch", "onnx", "onnxruntime", "matplotlib", "pickle", "tokenizers"}
+OPTIONAL = {"torch", "onnx", "onnxruntime", "matplotlib", "pickle", "tokenizers", "tensorboardX"}
 IO = {"open", "fdopen", "mkstemp", "read_text", "read_bytes", "write_text", "write_bytes", "unlink", "mkdir", "memmap"}
 PRODUCTS = {"dot", "matmul", "einsum", "inner", "outer", "tensordot", "vdot"}
 

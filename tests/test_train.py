@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.train import Listener, Options
+from unrolled.options import Options
+from unrolled.train import Listener
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}
@@ -22,7 +23,7 @@ class Weights(Listener):
 
 
 def test_parts_of_a_batch_give_the_update_of_the_whole():
-    options = SMALL | {"dropout": 0.2, "optimizer": "sgd"}
+    options = SMALL | {"dropout": 0.2, "optimizer": "sgd", "ar": 2.0, "tar": 1.0, "label_smoothing": 0.1}
     whole = ur.LanguageModel.train(TEXT, **options)
     parts = ur.LanguageModel.train(TEXT, accumulate=3, **options)
     for name, p in whole.network.params.items():
@@ -64,6 +65,9 @@ def test_asgd_is_the_mean_since_its_trigger():
         ({"lower": 1}, "lower is 1; it must be true or false"),
         ({"accumulate": 4, "batch_size": 6}, "accumulate is 4; it must divide the batch size, 6"),
         ({"average": "emma"}, "no average is called 'emma'; did you mean 'ema'"),
+        ({"ar": -1.0}, "ar is -1.0; it must be a number, 0 or more"),
+        ({"tar": float("nan")}, "tar is nan; it must be a number, 0 or more"),
+        ({"label_smoothing": 1.0}, "label_smoothing is 1.0; it must be at least 0 and below 1"),
         ({"decay_rate": 0.5}, "decay_rate is an option of rmsprop and adadelta; adam has none"),
         ({"words": "white"}, "no way to cut words is called 'white'"),
     ],
@@ -73,13 +77,67 @@ def test_options_that_make_no_sense(options, message):
         Options(**options)
 
 
-def test_calls_that_make_no_sense():
-    model = ur.LanguageModel.train(TEXT, **SMALL)
-    with pytest.raises(ur.UnrolledError, match=r"^rng is 'x'; expected a numpy Generator"):
-        model.sample("the", 5, rng="x")
-    with pytest.raises(ur.UnrolledError, match=r"^the path of a model is None; expected a path"):
-        ur.load(None)
-    assert len(model.sample("the", 5, temperature=5e-324)) == 5  # and no warning
+@pytest.fixture(scope="module")
+def model():
+    return ur.LanguageModel.train(TEXT, **SMALL)
+
+
+HUGE, RAGGED = 10**400, [[1], [2, 3]]
+ONES = np.ones((2, 3, 4))
+WRONG = {
+    "rng is 'x'; expected a numpy Generator": lambda m: m.sample("the", 5, rng="x"),
+    "temperature is None; it must be 0 (greedy) or a positive number": lambda m: m.sample("the", 5, temperature=None),
+    "temperature is 1000": lambda m: m.sample("the", 5, temperature=HUGE),
+    "length is None; it must be a whole number, 0 or more": lambda m: m.sample("the", None),
+    "the path of a model is None; expected a path": lambda m: ur.load(None),
+    "'a\\x00b': a path can't hold a NUL character; check the path": lambda m: ur.load("a\0b"),
+    "the path of a model is 3; expected a path": lambda m: m.save(3),
+    "the folder of a run is None; expected a path": lambda m: m.resume(None),
+    "the folder of a run is 3; expected a path": lambda m: m.train(TEXT, out=3),
+    "a file to read is 7; expected a path": lambda m: m.train(7),
+    "a file to read is [1]; expected a path": lambda m: m.train(RAGGED, level="tokens"),
+    'an array holds tokens: give level="tokens"': lambda m: m.train(np.arange(9)),
+    "init_from is 'x'; expected a LanguageModel, such as load(path) gives": lambda m: m.train(TEXT, init_from="x"),
+    "listener is 3; expected a Listener": lambda m: m.train(TEXT, listener=3),
+    "no backend is called '[]'. Known: auto, cpu, reference": lambda m: m.train(
+        TEXT, batch_size=2, seq_length=9, backend=[]
+    ),
+    "epochs is too large a number; not even a float would hold it": lambda m: m.train(TEXT, epochs=HUGE),
+    "not enough memory: a network of 120,000,": lambda m: m.train(TEXT, hidden_size=10**14, batch_size=2),
+    "not enough memory: a network of 4,000,": lambda m: ur.LSTM(4, 10**30),
+    "ar is 1000": lambda m: ur.Network(ur.Spec(11, ar=HUGE)),
+    "the parameters are 3; expected a dictionary of arrays by their names": lambda m: ur.LSTM(4, 5).load_params(3),
+    "lengths has rows of unequal length; expected an array": lambda m: ur.LSTM(4, 5)(ONES, lengths=RAGGED),
+    "tokens has rows of unequal length; expected an array of numbers": lambda m: m.network(RAGGED),
+    "masks are 3; expected what draw_masks gives": lambda m: m.network.forward([[1]], masks=3),
+    "net is 3; expected a Recurrent, a Network, or another LossNetwork": lambda m: ur.check_network(3),
+    "seed is 'x'; it must be a whole number, 0 or more": lambda m: ur.check_cell("lstm", seed="x"),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_calls_that_make_no_sense(model, message):
+    with pytest.raises(ur.UnrolledError) as caught:
+        WRONG[message](model)
+    assert str(caught.value).startswith(message)
+
+
+def test_numbers_at_the_edge_of_a_float_give_no_warning(model):
+    assert len(model.sample("the", 5, temperature=5e-324)) == 5
+    params = {name: (np.sign(p) * 1e38).astype(np.float32) for name, p in model.network.params.items()}
+    spec = ur.Spec(**(model.network.spec.to_json() | {"dtype": "float32"}))
+    huge = ur.LanguageModel(ur.Network(spec).with_params(params), model.vocabulary)
+    message = r"^the network's outputs are not finite: its weights are too large, .* up to 1e\+38$"
+    with pytest.raises(ur.UnrolledError, match=message):
+        huge.score("the cat sat")
+    assert len(huge.sample("the", 5, rng=np.random.default_rng(1))) == 5
+
+
+def test_an_array_given_to_a_model_of_bytes_holds_tokens():
+    model = ur.LanguageModel.train(TEXT, level="byte", **SMALL)
+    for kind in (np.uint8, np.int64):
+        tokens = np.frombuffer(b"the cat", np.uint8).astype(kind)
+        np.testing.assert_array_equal(model.score(tokens).log_probs, model.score(b"the cat").log_probs)
 
 
 def test_a_model_is_tuned_on_another_text_and_learns_its_symbols(tmp_path):

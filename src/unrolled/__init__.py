@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import UnrolledError, Unsupported
-from .network import Network, Spec
-from .recurrent import GRU, LSTM, RNN, Recurrent
 
 if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
     from .language_model import LanguageModel, load
+    from .network import Network, Spec
+    from .recurrent import GRU, LSTM, RNN, Recurrent
 
 __version__ = "0.1.0"
 
@@ -37,12 +37,15 @@ __all__ = [
 ]
 
 _LATER = {
+    **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent"), "recurrent"),
+    **dict.fromkeys(("Network", "Spec"), "network"),
     "LanguageModel": "language_model",
     "load": "language_model",
     "check_cell": "gradcheck",
     "check_network": "gradcheck",
 }
-"""Names that are imported when they are first used: a script that only wants a layer does not wait for them."""
+"""Names that are imported when they are first used: a script that only wants a layer does not wait for the others, and
+the command can prepare for Ctrl-C before it waits for NumPy."""
 
 
 def __getattr__(name: str) -> Any:
@@ -50,8 +53,11 @@ def __getattr__(name: str) -> Any:
     if name in _LATER:
         value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
         return value
-    if name in _LATER.values():
+    try:
         return import_module(f".{name}", __name__)
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -60,8 +60,7 @@ def _positive(value: int, name: str) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool):
-        option = {"batch_size": " (--batch-size)", "seq_length": " (--seq-length)"}.get(name, "")
-        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, 1 or more{option}")
+        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, 1 or more")
     return number
 
 
@@ -170,10 +169,10 @@ def lanes(tokens: Sequence[int] | NDArray[Any], batch_size: int, seq_length: int
     need = tokens_needed(B, T)
     if len(array) < need:
         fits = (len(array) - 1) // T
-        hint = f" (--batch-size {fits} fits)" if fits > 0 else ""
+        hint = f" (a batch of {fits} fits)" if fits > 0 else ""
         raise UnrolledError(
             f"{name} has {len(array):,} characters; batch size {B} x sequence length {T} needs {need:,}. "
-            f"Give more text, or a smaller --batch-size or --seq-length{hint}"
+            f"Give more text, or smaller batches or sequences{hint}"
         )
     return Lanes(array, B, T, name)
 
@@ -205,7 +204,7 @@ def windows(
     if len(array) < T + 1:
         raise UnrolledError(
             f"the text has {len(array):,} characters; windows of sequence length {T} need {T + 1:,}. "
-            "Give more text, or a smaller --seq-length"
+            "Give more text, or shorter sequences"
         )
     steps = np.arange(T)[:, None]
 

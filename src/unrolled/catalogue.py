@@ -39,6 +39,9 @@ LANGUAGE: dict[str, dict[str, Any]] = {
     "one-hot input": {"embedding_size": 0},
     "embedding dropout": {"embedding_dropout": 0.3},
     "tied weights": {"tied": True, "embedding_size": H},
+    "activation regularisation": {"ar": 0.7, "dropout": 0.3},
+    "temporal activation regularisation": {"tar": 0.9, "locked_dropout": 0.3},
+    "label smoothing": {"label_smoothing": 0.2},
 }
 """Options of a language network, around its stack."""
 

@@ -1,5 +1,9 @@
 """What a person can do wrong, as one kind of exception."""
 
+from __future__ import annotations
+
+import os
+
 
 class UnrolledError(ValueError):
     """A user's mistake: the message says what, got, expected, where, and what to do.
@@ -17,6 +21,23 @@ class UnrolledError(ValueError):
 
 class Unsupported(UnrolledError):
     """A combination that does not exist on a backend, with the reason."""
+
+
+def check_path(what: str, path: object) -> str:
+    """Return a path as a str, or say what is wrong with it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> check_path("the path of a model", Path("book.safetensors"))
+    'book.safetensors'
+    """
+    plain = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    if not isinstance(plain, str):
+        raise UnrolledError(f"{what} is {path!r}; expected a path")
+    if "\0" in plain:
+        raise UnrolledError(f"{plain!r}: a path can't hold a NUL character; check the path")
+    return plain
 
 
 def suggest(kind: str, got: str, known: list[str]) -> str:

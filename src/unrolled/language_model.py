@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -12,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint, run, sample
+from .backends import choose
 from .batches import Tokens, lanes
-from .errors import UnrolledError
+from .errors import UnrolledError, check_path
+from .events import Events
 from .network import Network
+from .options import Options
 from .score import Score, evaluate, score
 from .state import Snapshot
 from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
-from .train import Facts, Listener, Options, Result, first_token, fit, held_out_lanes, make_folder
+from .train import Facts, Listener, Result, first_token, fit, held_out_lanes, make_folder
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -83,7 +87,7 @@ class LanguageModel:
         backend : str
             "auto", "cpu" or "reference".
         **options
-            Fields of `unrolled.train.Options`.
+            Fields of `unrolled.options.Options`.
 
         Returns
         -------
@@ -95,9 +99,12 @@ class LanguageModel:
         UnrolledError
             For a text or an option that won't do, a folder that holds a model, or a loss that keeps diverging.
         """
+        out = None if out is None else Path(check_path("the folder of a run", out))
         if init_from is not None:
             options = _of_the_model(options, init_from)
         chosen = Options.of(options)
+        if chosen.tensorboard and out is None:
+            raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
         corpus = _corpus(source, chosen.level)
         held = _held(val, test, chosen.level, corpus.how)
         texts = [corpus.text, *(part.text for part in held.values())]
@@ -109,12 +116,11 @@ class LanguageModel:
             lower=chosen.lower,
             words=chosen.words,
         )
-        if out is not None and not overwrite and run.holds_models(Path(out)):
+        if out is not None and not overwrite and run.holds_models(out):
             raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
         if init_from is not None:
             vocabulary = init_from.vocabulary.grown(vocabulary)
-        folder = None if out is None else Path(out)
-        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, init_from=init_from, held=held)
+        return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
 
     @classmethod
     def resume(
@@ -146,7 +152,7 @@ class LanguageModel:
         UnrolledError
             If the folder holds no run, its checkpoint is damaged, or the text is another one.
         """
-        folder = Path(folder)
+        folder = Path(check_path("the folder of a run", folder))
         snapshot, chosen, vocabulary = run.reopen(folder)
         for name in options:
             if name not in ("epochs", "minutes"):
@@ -161,7 +167,9 @@ class LanguageModel:
             raise UnrolledError(f"the text of {folder} was no file; give it again")
         else:
             corpus = _corpus(source, chosen.level, **text["how"])
-        backend = backend or snapshot[1]["backend"]
+        if backend is None:
+            backend = str(snapshot[1]["backend"])
+            choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
         held = _held(text["val"], text["test"], chosen.level, text["how"])
         return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held)
 
@@ -182,6 +190,8 @@ class LanguageModel:
         from . import __version__
 
         listener = listener or Listener()
+        if not isinstance(listener, Listener):
+            raise UnrolledError(f"listener is {listener!r}; expected a Listener")
         changed = f"the text is not the one that {folder} was trained on"
         try:
             tokens = vocabulary.encode(corpus.text)
@@ -226,32 +236,35 @@ class LanguageModel:
             out=folder,
             step=0 if resume is None else int(resume[1]["now"]["step"]),
         )
-        if folder is not None:
-            log = run.Log(folder, listener)
-            if resume is None:
-                make_folder(folder)
-                run.begin(folder, facts, text, __version__)
-            else:
-                run.remove_leftovers(folder)
-                log.forget_after(facts.step, resume[1]["now"]["history"])
-            listener = log
-        listener.started(facts)
-        result = fit(
-            network,
-            vocabulary,
-            train,
-            val,
-            options,
-            out=folder,
-            listener=listener,
-            rng=rng,
-            about={"text": text, "backend": network.recurrent.backend},
-            resume=resume,
-        )
-        test_lanes = held_out_lanes(test, options)
-        if test_lanes is not None and not result.interrupted:
-            result.test_loss = evaluate(network, test_lanes)
-        listener.finished(result, folder)
+        with ExitStack() as stack:
+            if folder is not None:
+                if options.tensorboard:
+                    listener = stack.enter_context(closing(Events(folder, listener)))
+                log = run.Log(folder, listener)
+                if resume is None:
+                    make_folder(folder)
+                    run.begin(folder, facts, text, __version__)
+                else:
+                    run.remove_leftovers(folder)
+                    log.forget_after(facts.step, resume[1]["now"]["history"])
+                listener = log
+            listener.started(facts)
+            result = fit(
+                network,
+                vocabulary,
+                train,
+                val,
+                options,
+                out=folder,
+                listener=listener,
+                rng=rng,
+                about={"text": text, "backend": backend if choose(backend).name == "cpu" else "reference"},
+                resume=resume,
+            )
+            test_lanes = held_out_lanes(test, options)
+            if test_lanes is not None and not result.interrupted:
+                result.test_loss = evaluate(network, test_lanes)
+            listener.finished(result, folder)
         return cls(network, vocabulary, result)
 
     def stream(
@@ -312,7 +325,7 @@ class LanguageModel:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file."""
-        checkpoint.save(Path(path), self.network, self.vocabulary)
+        checkpoint.save(check_path("the path of a model", path), self.network, self.vocabulary)
 
     def __repr__(self) -> str:
         spec = self.network.spec
@@ -330,21 +343,21 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageMode
     UnrolledError
         With one line that says what is wrong with the file.
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise UnrolledError(f"the path of a model is {path!r}; expected a path")
-    return LanguageModel(*checkpoint.load(Path(path), backend))
+    return LanguageModel(*checkpoint.load(Path(check_path("the path of a model", path)), backend))
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     """Options with a model's network and vocabulary; those that say something else are refused."""
+    if not isinstance(model, LanguageModel):
+        raise UnrolledError(f"init_from is {model!r}; expected a LanguageModel, such as load(path) gives")
     spec, vocabulary = model.network.spec.to_json(), model.vocabulary
-    dropouts = {name for name in spec if "drop" in name or "zoneout" in name}
-    fixed = {name: value for name, value in spec.items() if name not in dropouts | {"vocabulary_size", "bias", "init"}}
+    free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
+    fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
     fixed |= {"level": vocabulary.level, "lower": vocabulary.lower, "words": vocabulary.words}
     for name, value in fixed.items():
         if options.get(name, value) != value:
             raise UnrolledError(f"{name} is {options[name]!r}, but the model to start from has {value!r}")
-    return {name: spec[name] for name in dropouts} | options | fixed
+    return {name: spec[name] for name in free} | options | fixed
 
 
 def _held(val: Paths, test: Paths, level: str, how: Mapping[str, Any]) -> dict[str, Corpus]:
@@ -360,6 +373,8 @@ def _corpus(source: Source, level: str, **how: Any) -> Corpus:
         return source
     if level == "tokens" and isinstance(source, np.ndarray):
         return Corpus(source, level, "tokens")
+    if isinstance(source, np.ndarray):
+        raise UnrolledError('an array holds tokens: give level="tokens"')
     if isinstance(source, (str, bytes)):
         text = source.encode() if isinstance(source, str) and level == "byte" else source
         if isinstance(text, bytes) and level != "byte":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .scan import Array
@@ -20,9 +22,12 @@ def log_softmax(logits: Array) -> Array:
 
 
 def cross_entropy(
-    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False
+    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
 ) -> tuple[float, Array]:
     """Mean softmax cross-entropy in nats, fused with its gradient (softmax - one-hot) / N.
+
+    With `smoothing` the gradient is that of the cross-entropy with smoothed targets, (1 - smoothing) one-hot +
+    smoothing / V; the loss stays that of the targets themselves, so that it can be set beside every other one.
 
     Parameters
     ----------
@@ -32,6 +37,8 @@ def cross_entropy(
         Without it only the loss is worked out, and `dlogits` holds nothing.
     overwrite : bool
         Whether the gradient may take the place of the logits; the native engine then needs no memory for it.
+    smoothing : float
+        Share of the target's probability that is spread over all V symbols (Szegedy et al. 2016, section 7).
 
     Returns
     -------
@@ -54,5 +61,51 @@ def cross_entropy(
     loss = nats.sum(dtype=np.result_type(nats.dtype, np.float64)) / count
     d /= total * count
     flat = d.reshape(-1, d.shape[-1])
-    flat[np.arange(count), targets.ravel()] -= flat.dtype.type(1 / count)
+    if smoothing:
+        d -= smoothing / (count * d.shape[-1])
+    flat[np.arange(count), targets.ravel()] -= flat.dtype.type((1 - smoothing) / count)
     return loss if np.iscomplexobj(loss) else float(loss), d
+
+
+def confidence(logits: Array, targets: Array) -> Any:
+    """Mean over targets y of z_y - mean(z), z being the logits.
+
+    Label smoothing adds `smoothing` times this to the cross-entropy: (1 - s) (log Z - z_y) + s (log Z - mean(z)).
+
+    Examples
+    --------
+    >>> float(confidence(np.array([[[4.0, 0.0]]]), np.array([[0]])))
+    2.0
+    """
+    picked = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return (picked - logits.mean(axis=-1)).mean()
+
+
+def activation_penalty(y: Array) -> tuple[Any, Array]:
+    """Mean square of outputs y (T, B, H) and its gradient: what AR weighs (Merity, McCann & Socher 2017).
+
+    Examples
+    --------
+    >>> value, dy = activation_penalty(np.array([[[3.0, -1.0]]]))
+    >>> float(value), dy.tolist()
+    (5.0, [[[3.0, -1.0]]])
+    """
+    return (y * y).mean(), y * (2 / y.size)
+
+
+def temporal_penalty(y: Array) -> tuple[Any, Array]:
+    """Mean square of y[t + 1] - y[t], y being (T, B, H), and its gradient: what TAR weighs (the same paper).
+
+    A single step has no difference: 0.
+
+    Examples
+    --------
+    >>> value, dy = temporal_penalty(np.array([[[1.0]], [[3.0]], [[3.0]]]))
+    >>> float(value), dy.ravel().tolist()
+    (2.0, [-2.0, 2.0, 0.0])
+    """
+    change = np.diff(y, axis=0)
+    slope, dy = change * (2 / max(1, change.size)), np.zeros_like(y)
+    dy[:-1] -= slope
+    dy[1:] += slope
+    return (change * change).sum() / max(1, change.size), dy

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 
-from . import backends, layers
+from . import backends, layers, losses
 from .errors import UnrolledError, suggest
 from .initial import CHAR_RNN, INITS, glorot
 from .recurrent import (
@@ -19,8 +18,11 @@ from .recurrent import (
     Masks,
     Recurrent,
     StackTape,
+    as_array,
     check_fraction,
+    check_memory,
     check_size,
+    check_weight,
     check_widths,
     find_cell,
     load_params,
@@ -69,6 +71,12 @@ class Spec:
         As in `unrolled.Recurrent`; `init` also draws the embedding and the decoder.
     tied : bool
         Whether the decoder's weight is the embedding's (Press & Wolf 2017); E must be the last layer's width.
+    ar, tar : float
+        Weights of two penalties of training (Merity, McCann & Socher 2017): activation regularisation, on the mean
+        square of the last layer's output after dropout; and temporal activation regularisation, on that of its change
+        from step to step before dropout. Changes are taken within a chunk of text, not from one to the next.
+    label_smoothing : float
+        Share of each target's probability that training spreads over all symbols (Szegedy et al. 2016).
     dtype : str
         "float32" or "float64".
 
@@ -98,6 +106,9 @@ class Spec:
     init: str = "pytorch"
     forget_bias: float | None = None
     tied: bool = False
+    ar: float = 0.0
+    tar: float = 0.0
+    label_smoothing: float = 0.0
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -151,22 +162,14 @@ def _plain(sizes: Any) -> Any:
     return sizes[0] if len(set(map(str, sizes))) == 1 else tuple(sizes)
 
 
-def _check_memory(spec: Spec) -> None:
-    """Refuse what can't fit into this machine's memory, before any of it is filled."""
-    needed = spec.parameter_count * (8 if spec.dtype == "float64" else 4)
-    if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
-        raise UnrolledError(
-            f"not enough memory: a network of {spec.parameter_count:,} parameters takes {needed / 2**30:,.0f} GiB, "
-            f"this machine has {there / 2**30:,.0f}"
-        )
-
-
 @dataclass(frozen=True)
 class NetworkTape:
     """What a network remembers of a forward pass."""
 
     tokens: Array
     recurrent: StackTape
+    raw: Array
+    """Output of the stack (T, B, H), before dropout."""
     output: Array
     """Input of the decoder (T, B, H), after dropout."""
     masks: Masks | None
@@ -207,6 +210,9 @@ class Network:
         check_widths(spec.hidden_size, spec.num_layers)
         check_fraction("dropout", spec.dropout)
         check_fraction("embedding_dropout", spec.embedding_dropout)
+        check_fraction("label_smoothing", spec.label_smoothing)
+        check_weight("ar", spec.ar)
+        check_weight("tar", spec.tar)
         if spec.dtype not in DTYPES:
             raise UnrolledError(suggest("dtype", str(spec.dtype), list(DTYPES)))
         if spec.init not in INITS:
@@ -218,7 +224,7 @@ class Network:
             )
         if spec.embedding_dropout and not width:
             raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
-        _check_memory(spec)
+        check_memory(spec.parameter_count, spec.dtype)
         rng = np.random.default_rng(0) if rng is None else rng
         embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
         self.recurrent = Recurrent(
@@ -311,6 +317,8 @@ class Network:
         """Check the masks around the stack, and return the stack's own."""
         if masks is None:
             return None
+        if not isinstance(masks, Mapping):
+            raise UnrolledError(f"masks are {masks!r}; expected what draw_masks gives")
         outer = {name: shape for name, (shape, _) in self._outer_rates(steps, batch).items()}
         if self.spec.embedding_dropout:
             outer["embedding"] = (self.spec.vocabulary_size,)
@@ -320,7 +328,7 @@ class Network:
         return {name: mask for name, mask in masks.items() if name not in outer} or None
 
     def _tokens(self, tokens: Any) -> Array:
-        array = cast(Array, np.asarray(tokens))
+        array = as_array("tokens", tokens)
         size = self.spec.vocabulary_size
         if array.ndim != 2 or array.dtype.kind not in "iu":
             raise UnrolledError(f"tokens are {array.dtype} of shape {array.shape}; expected integers (T, B)")
@@ -388,12 +396,19 @@ class Network:
         stack, x, folded = self._embed(tokens, masks)
         y, new, tape = stack.forward(x, state, masks=inner)
         output = self._drop(y, masks)
-        return self._decode(output), new, NetworkTape(tokens, tape, output, masks, folded)
+        return self._decode(output), new, NetworkTape(tokens, tape, y, output, masks, folded)
 
-    def backward(self, tape: NetworkTape, dlogits: Array, dstate: Any = None) -> tuple[Any, dict[str, Array]]:
-        """Gradient of the initial state and of every parameter, keyed as `params`."""
+    def backward(
+        self, tape: NetworkTape, dlogits: Array, dstate: Any = None, *, penalties: bool = False
+    ) -> tuple[Any, dict[str, Array]]:
+        """Gradient of the initial state and of every parameter, keyed as `params`; with the `penalties`' own or not."""
         dy, dweight, dbias = self._backend.linear_backward(self._decoder, tape.output, dlogits)
-        dx, dstate, recurrent = self.recurrent.backward(tape.recurrent, self._drop(dy, tape.masks), dstate)
+        if penalties and self.spec.ar:
+            dy = dy + self.spec.ar * losses.activation_penalty(tape.output)[1]
+        dy = self._drop(dy, tape.masks)
+        if penalties and self.spec.tar:
+            dy = dy + self.spec.tar * losses.temporal_penalty(tape.raw)[1]
+        dx, dstate, recurrent = self.recurrent.backward(tape.recurrent, dy, dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
         if tape.folded:
@@ -413,10 +428,36 @@ class Network:
         logits, new = self(x, state) if masks is None else self.forward(x, state, masks=masks)[:2]
         return self._backend.cross_entropy(logits, self._targets(y, logits), gradient=False, overwrite=True)[0], new
 
+    def objective(self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[Any, Any]:
+        """What training minimises, and the final state.
+
+        It is the cross-entropy + label_smoothing (mean over targets of z_y - mean(z)) + ar mean(output²) +
+        tar mean((raw[t + 1] - raw[t])²): logits z, the last layer's output after dropout and, raw, before it.
+
+        Examples
+        --------
+        >>> net = Network(Spec(vocabulary_size=11, hidden_size=5))
+        >>> x, y = np.zeros((7, 3), int), np.ones((7, 3), int)
+        >>> net.objective(x, y)[0] == net.loss(x, y)[0]  # without penalties
+        True
+        """
+        logits, new, tape = self.forward(x, state, masks=masks)
+        spec, targets = self.spec, self._targets(y, logits)
+        value = self._backend.cross_entropy(logits, targets, gradient=False)[0]
+        if spec.label_smoothing:
+            value += spec.label_smoothing * losses.confidence(logits, targets)
+        if spec.ar:
+            value += spec.ar * losses.activation_penalty(tape.output)[0]
+        if spec.tar:
+            value += spec.tar * losses.temporal_penalty(tape.raw)[0]
+        return value, new
+
     def loss_and_gradients(
         self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None
     ) -> tuple[float, dict[str, Array], Any]:
         """One truncated back-propagation: loss in nats, gradients keyed as `params`, and the state to pass on.
+
+        The gradients are those of `objective`; the loss is the cross-entropy, whatever the penalties.
 
         Examples
         --------
@@ -426,8 +467,10 @@ class Network:
         True
         """
         logits, new, tape = self.forward(x, state, masks=masks)
-        loss, dlogits = self._backend.cross_entropy(logits, self._targets(y, logits), overwrite=True)
-        _, grads = self.backward(tape, dlogits)
+        loss, dlogits = self._backend.cross_entropy(
+            logits, self._targets(y, logits), overwrite=True, smoothing=self.spec.label_smoothing
+        )
+        _, grads = self.backward(tape, dlogits, penalties=True)
         return loss, grads, new
 
     def drawer(self, state: Any, length: int) -> Any:

@@ -8,10 +8,11 @@ Letters: p parameter, g gradient, a and b scratch; m, v, s, u the moments.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -32,7 +33,8 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    most = sys.float_info.max
+    return isinstance(value, Real) and not isinstance(value, bool) and -most <= cast(float, value) <= most
 
 
 def _checked(owner: str, defaults: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -135,6 +138,13 @@ def check_fraction(name: str, value: float) -> float:
     return float(value)
 
 
+def check_weight(name: str, value: float) -> float:
+    """Return `value` as a finite float, 0 or more, or say what is wrong with it."""
+    if not isinstance(value, Real) or not 0 <= value <= sys.float_info.max:
+        raise UnrolledError(f"{name} is {value!r}; it must be a number, 0 or more")
+    return float(value)
+
+
 def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
     """Return the width of every layer: one for all (one layer by default), or one a layer."""
     if isinstance(hidden_size, (tuple, list)):
@@ -148,8 +158,20 @@ def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
     return (check_size("hidden_size", hidden_size),) * count
 
 
+def check_memory(parameters: int, dtype: str) -> None:
+    """Refuse what can't fit into this machine's memory, before any of it is filled."""
+    needed = parameters * (8 if dtype == "float64" else 4)
+    if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise UnrolledError(
+            f"not enough memory: a network of {parameters:,} parameters takes {needed // 2**30:,} GiB, "
+            f"this machine has {there // 2**30:,}"
+        )
+
+
 def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:
     """Replace the arrays in `params`, after checking that names and shapes agree; nothing changes on an error."""
+    if not isinstance(new, Mapping):
+        raise UnrolledError(f"the parameters are {new!r}; expected a dictionary of arrays by their names")
     missing, extra = sorted(params.keys() - new.keys()), sorted(new.keys() - params.keys())
     if missing or extra:
         said = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
@@ -163,12 +185,17 @@ def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:
     params |= {name: np.array(arrays[name], dtype=array.dtype, order="C") for name, array in params.items()}
 
 
-def as_numbers(name: str, value: Any) -> Array:
-    """Return `value` as an array of numbers, or say that it is none."""
+def as_array(name: str, value: Any) -> Array:
+    """Return `value` as an array, or say that it is none."""
     try:
-        array = cast(Array, np.asarray(value))
+        return cast(Array, np.asarray(value))
     except ValueError:
         raise UnrolledError(f"{name} has rows of unequal length; expected an array of numbers") from None
+
+
+def as_numbers(name: str, value: Any) -> Array:
+    """Return `value` as an array of numbers, or say that it is none."""
+    array = as_array(name, value)
     if array.dtype.kind not in "biufc":
         got = f"has dtype {array.dtype}" if array.ndim else f"is {value!r}"
         raise UnrolledError(f"{name} {got}; expected an array of numbers")
@@ -295,6 +322,8 @@ class Recurrent:
         if backend == "cpu" and (why := self._reason()):
             raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
         rng = np.random.default_rng(0) if rng is None else check_rng(rng)
+        shapes = [shape for layer, _ in self._passes() for shape in self._local_shapes(layer).values()]
+        check_memory(sum(math.prod(shape) for shape in shapes), self.dtype)
         self.params: dict[str, Array] = {
             name + self._suffix(layer, d): p
             for layer, d in self._passes()
@@ -502,7 +531,7 @@ class Recurrent:
     def _live(self, lengths: Any, steps: int, batch: int) -> Array | None:
         if lengths is None:
             return None
-        lengths = cast(Array, np.asarray(lengths))
+        lengths = as_array("lengths", lengths)
         if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
             raise UnrolledError(f"lengths must be {batch} whole numbers, one a row of the batch; got {lengths!r}")
         if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):

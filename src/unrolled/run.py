@@ -6,6 +6,7 @@
 | `run.json` | the command, the versions, and a hash of the text |
 | `metrics.jsonl` | one JSON object a validation |
 | `checkpoint.safetensors` | all it takes to go on: `unrolled train --resume FOLDER` |
+| `events.out.tfevents.*` | with `--tensorboard`: what `unrolled.events` writes |
 | `model.safetensors`, `last.safetensors` | the model with the lowest validation loss, and the last one |
 """
 
@@ -27,10 +28,11 @@ import numpy as np
 
 from . import checkpoint
 from .errors import UnrolledError, suggest
+from .options import Options, check_kind
 from .scan import Array
 from .state import Evaluation, Snapshot
 from .text import Vocabulary
-from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Options, Progress, Result, check_kind
+from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Progress, Result
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
 TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list", "strip_gutenberg": "bool", "json_field": "str"}

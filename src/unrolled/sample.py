@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from .errors import UnrolledError
 from .network import Network
+from .recurrent import check_size
 from .scan import Array
 
 CHUNK = 32
@@ -52,10 +55,9 @@ def tokens(network: Network, prompt: Array, length: int, temperature: float, rng
     ------
     int
     """
-    if not temperature >= 0 or not np.isfinite(temperature):
+    if not isinstance(temperature, Real) or not 0 <= temperature <= sys.float_info.max:
         raise UnrolledError(f"temperature is {temperature}; it must be 0 (greedy) or a positive number")
-    if length < 0:
-        raise UnrolledError(f"length is {length}; it must be 0 or more")
+    check_size("length", length, least=0)
     if not len(prompt):
         raise UnrolledError("the prompt has no token; a network needs at least one to start from")
     start = np.asarray(prompt)

@@ -48,6 +48,7 @@ class Score:
         return math.exp(self.nats) if self.nats < 700 else math.inf
 
 
+@np.errstate(over="ignore", invalid="ignore")  # said in a line, below
 def score(network: Network, tokens: Array) -> Score:
     """Probability of every token after the first, given all the tokens before it (from a zero state).
 
@@ -69,6 +70,9 @@ def score(network: Network, tokens: Array) -> Score:
         logits, state = network(x[: len(y), None], state)
         parts.append(np.take_along_axis(log_softmax(logits[:, 0].astype(np.float64)), y[:, None], axis=-1)[:, 0])
     log_probs = np.concatenate(parts)
+    if not np.isfinite(log_probs).all():
+        name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
+        raise UnrolledError(f"the network's outputs are not finite: its weights are too large, {name} up to {peak:.3g}")
     return Score(-float(log_probs.mean()), log_probs)
 
 

@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
-from numbers import Integral, Real
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,24 +17,15 @@ import numpy as np
 
 from . import backends, checkpoint, sample
 from .batches import Lanes, lanes
-from .errors import UnrolledError, suggest
-from .initial import INITS
-from .network import Network, Spec
-from .optim import (
-    OPTIMIZERS,
-    Optimizer,
-    Schedule,
-    clip_by_norm,
-    clip_by_value,
-    first_nonfinite,
-    make_optimizer,
-    make_schedule,
-)
-from .recurrent import DTYPES, Masks, check_fraction, check_size, find_cell, part_masks
+from .errors import UnrolledError
+from .network import Network
+from .optim import clip_by_norm, clip_by_value, first_nonfinite
+from .options import Options
+from .recurrent import Masks, part_masks
 from .scan import Array
 from .score import evaluate
 from .state import Evaluation, Snapshot, TrainingState, map_state
-from .text import LEVELS, WORDS, Vocabulary
+from .text import Vocabulary
 
 MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"
 """Files of a run: the model with the lowest validation loss, the one of the last checkpoint, and all it takes to go on
@@ -53,228 +43,16 @@ EXPLODED = 10
 """A loss above this many times that of guessing (ln V) has diverged: no text is that hard to predict."""
 
 
-AVERAGES = ("none", "ema", "asgd")
-
-KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
-
-
-def check_kind(name: str, value: object, kind: str) -> None:
-    """Refuse a value that is not of an option's kind, such as "float | None"."""
-    plain = kind.removesuffix(" | None")
-    if value is None and plain != kind:
-        return
-    if isinstance(value, (tuple, list)) and plain == "int | tuple[int, ...]":  # of each layer
-        for part in value:
-            check_kind(name, part, "int")
-        return
-    plain = plain.split(" | ")[0]
-    wanted = {"int": Integral, "float": Real, "str": str, "bool": bool}[plain]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and plain != "bool"):
-        raise UnrolledError(f"{name} is {value!r}; it must be {KINDS[plain]}")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to build and train a language model.
-
-    Attributes
-    ----------
-    level : str
-        What a symbol is: "char", "byte", "word", or a number of "tokens".
-    min_count, max_symbols : int
-        At word level: how often a word must occur to be listed, and how many symbols are listed at most (0: all).
-    lower : bool
-        At word level: whether words are made lower-case.
-    words : str
-        At word level: whether lines are cut at "whitespace", or into words and "punctuation" marks.
-    cell, embedding_size, hidden_size, num_layers, dropout, dtype, and what follows them
-        As in `unrolled.network.Spec`.
-    init : str
-        Initial weights: a name in `unrolled.initial.INITS`.
-    seq_length, batch_size : int
-        T steps of truncated back-propagation and B lanes side by side.
-    epochs : float
-        Passes over the training part.
-    minutes : float or None
-        Stop after this time; None for no limit.
-    optimizer : str
-        Update rule; `momentum`, `decay_rate` (the moving average of RMSprop or Adadelta) and `weight_decay` are its
-        options, None for the rule's own default.
-    learning_rate : float or None
-        None for the rule's own default.
-    schedule : str
-        "constant"; "exponential" (`lr_decay` each epoch from `lr_decay_after` on); "step" (`lr_decay` every
-        `lr_decay_every` epochs); "cosine" (after `warmup` steps); "plateau" (`lr_decay` when validation stops falling).
-    average : str
-        Averaged weights, which are then validated and kept: "none"; "ema", an exponential moving average with
-        `ema_decay`; "asgd", the mean of all weights since the validation loss last was no better than that of
-        `average_after` validations before (NT-ASGD, Merity et al. 2018).
-    accumulate : int
-        Parts that the lanes are run in, one after another, their gradients added up: less memory, the same update.
-    grad_clip : float
-        Largest gradient, 0 for no limit; `clip` says whether of the norm of all ("norm") or of every entry ("value").
-    val_fraction, test_fraction : float
-        Shares of the text kept out of training: validation before test, both at the end.
-    seed : int
-        Of everything random.
-    patience : int
-        Stop after that many validations without a better one; 0 for never.
-    checkpoint_every : int
-        Steps between two checkpoints.
-    eval_every : int
-        Steps between two validations; 0 chooses, so that validation takes a small share of the time.
-    sample_length : int
-        Symbols of the line sampled at each validation; 0 for none.
-    """
-
-    level: str = "char"
-    min_count: int = 1
-    max_symbols: int = 0
-    lower: bool = False
-    words: str = "whitespace"
-    cell: str = "lstm"
-    embedding_size: int = 64
-    hidden_size: int | tuple[int, ...] = 128
-    num_layers: int = 2
-    dropout: float = 0.0
-    dtype: str = "float32"
-    locked_dropout: float = 0.0
-    embedding_dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    weight_drop: float = 0.0
-    zoneout: float = 0.0
-    zoneout_cell: float = 0.0
-    residual: bool = False
-    proj_size: int = 0
-    learn_state: bool = False
-    tied: bool = False
-    init: str = "pytorch"
-    forget_bias: float | None = None
-    seq_length: int = 50
-    batch_size: int = 50
-    epochs: float = 50.0
-    minutes: float | None = None
-    optimizer: str = "adam"
-    learning_rate: float | None = None
-    momentum: float | None = None
-    decay_rate: float | None = None
-    weight_decay: float | None = None
-    schedule: str = "constant"
-    lr_decay: float | None = None
-    lr_decay_after: float = 10
-    lr_decay_every: float = 5
-    warmup: int = 0
-    average: str = "none"
-    ema_decay: float = 0.999
-    average_after: int = 5
-    accumulate: int = 1
-    grad_clip: float = 5.0
-    clip: str = "norm"
-    val_fraction: float = 0.05
-    test_fraction: float = 0.0
-    seed: int = 1
-    patience: int = 0
-    checkpoint_every: int = 1000
-    eval_every: int = 0
-    sample_length: int = 80
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            check_kind(f.name, getattr(self, f.name), str(f.type))
-        for name in ("seq_length", "batch_size", "checkpoint_every", "min_count", "accumulate", "average_after"):
-            check_size(name, getattr(self, name))
-        for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience", "max_symbols"):
-            check_size(name, getattr(self, name), least=0)
-        for name in ("val_fraction", "test_fraction", "dropout", "embedding_dropout", "ema_decay"):
-            check_fraction(name, getattr(self, name))
-        if self.val_fraction + self.test_fraction >= 1:
-            raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
-        if self.sample_length > 1_000_000:
-            raise UnrolledError(f"sample_length is {self.sample_length}; it must be at most a million")
-        if self.lr_decay is not None and not 0 < self.lr_decay <= 1:
-            raise UnrolledError(f"lr_decay is {self.lr_decay}; it must be above 0 and at most 1")
-        if not (self.lr_decay_every > 0 and self.lr_decay_after >= 0):
-            raise UnrolledError(
-                f"lr_decay_every is {self.lr_decay_every}, lr_decay_after is {self.lr_decay_after}; "
-                "they must be above 0, and 0 or more"
-            )
-        if self.epochs > 1e6:
-            raise UnrolledError(f"epochs is {self.epochs:g}; it must be at most a million")
-        for name, least in (("epochs", "above 0"), ("minutes", "above 0"), ("grad_clip", "0 or more")):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and name == "grad_clip"))):
-                raise UnrolledError(f"{name} is {value}; it must be {least}")
-        if self.clip not in ("norm", "value"):
-            raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
-        if self.level not in LEVELS:
-            raise UnrolledError(suggest("level", self.level, list(LEVELS)))
-        if self.average not in AVERAGES:
-            raise UnrolledError(suggest("average", self.average, list(AVERAGES)))
-        if self.batch_size % self.accumulate:
-            raise UnrolledError(f"accumulate is {self.accumulate}; it must divide the batch size, {self.batch_size}")
-        if self.words not in WORDS:
-            raise UnrolledError(suggest("way to cut words", self.words, list(WORDS)))
-        if self.dtype not in DTYPES:
-            raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
-        if self.init not in INITS:
-            raise UnrolledError(suggest("init", str(self.init), list(INITS)))
-        find_cell(self.cell)
-        self.make_optimizer({})
-        self.make_schedule(steps=1)
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Options:
-        """Build from keywords; an unknown one is named with its nearest neighbour."""
-        known = [f.name for f in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UnrolledError(suggest("option", name, known))
-        return cls(**options)
-
-    def spec(self, vocabulary_size: int) -> Spec:
-        """Return the network's description."""
-        ours = {f.name: getattr(self, f.name) for f in fields(Spec) if hasattr(self, f.name)}
-        return Spec(vocabulary_size, **ours)
-
-    def make_optimizer(self, params: dict[str, Array], backend: str = "auto") -> Optimizer:
-        """Return the update rule on these parameters."""
-        if (
-            self.decay_rate is not None
-            and self.optimizer in OPTIMIZERS
-            and self.optimizer not in ("rmsprop", "adadelta")
-        ):
-            raise UnrolledError(f"decay_rate is an option of rmsprop and adadelta; {self.optimizer} has none")
-        decay = "rho" if self.optimizer == "adadelta" else "alpha"
-        given = {"momentum": self.momentum, decay: self.decay_rate, "weight_decay": self.weight_decay}
-        return make_optimizer(
-            self.optimizer, params, backend=backend, **{k: v for k, v in given.items() if v is not None}
-        )
-
-    def make_schedule(self, steps: int) -> Schedule:
-        """Return the learning-rate schedule of a run of that many steps."""
-        base = OPTIMIZERS[self.optimizer].rate if self.learning_rate is None else self.learning_rate
-        if not (math.isfinite(base) and base > 0):
-            raise UnrolledError(f"learning_rate is {base}; it must be above 0")
-        decay = {} if self.lr_decay is None else {"decay": self.lr_decay}
-        factor = {} if self.lr_decay is None else {"factor": self.lr_decay}
-        options: dict[str, dict[str, float]] = {
-            "exponential": decay | {"after": self.lr_decay_after},
-            "step": factor | {"every": self.lr_decay_every},
-            "cosine": {"warmup": self.warmup, "total": steps},
-            "plateau": factor,
-        }
-        return make_schedule(self.schedule, base, **options.get(self.schedule, {}))
-
-
 @dataclass(frozen=True)
 class Progress:
-    """One step's figures: losses in nats a symbol, times in seconds."""
+    """One step's figures: losses in nats a symbol, the gradient's norm before clipping, times in seconds."""
 
     step: int
     steps: int
     epoch: float
     loss: float
     rate: float
+    gradient_norm: float
     symbols_per_second: float
     seconds: float
     seconds_left: float
@@ -511,8 +289,8 @@ def fit(
         if options.sample_length:
             listener.sampled(_line(shown, vocabulary, options, state.step))
 
-    def step() -> float:
-        """Make one update; return its learning rate."""
+    def step() -> tuple[float, float]:
+        """Make one update; return its learning rate and the norm of its gradient."""
         tick = time.perf_counter()
         k = state.step % len(batches)
         x, y = batches[k]
@@ -539,7 +317,7 @@ def fit(
         state.recent.append(loss)
         state.smooth = loss if math.isnan(state.smooth) else state.smooth + 0.05 * (loss - state.smooth)
         state.busy += time.perf_counter() - tick
-        return rate
+        return rate, norm
 
     def roll_back(why: _Diverged) -> None:
         """Return to the last good step with half the rate, or give up."""
@@ -566,13 +344,13 @@ def fit(
         since = sum(e.step > state.best.step for e in state.history) if state.best else 0
         return 0 < options.patience <= since
 
-    def progress(rate: float) -> Progress:
+    def progress(rate: float, norm: float) -> Progress:
         now = seconds()
         left = (steps - state.step) * state.busy / state.step
         speed = batches.tokens_per_epoch * state.step / len(batches) / state.busy
         limit = math.inf if options.minutes is None else max(0.0, 60 * options.minutes - now)
         epoch = state.step / len(batches)
-        return Progress(state.step, steps, epoch, state.smooth, rate, speed, now, min(left, limit))
+        return Progress(state.step, steps, epoch, state.smooth, rate, norm, speed, now, min(left, limit))
 
     interrupted = False
     # Overflow is looked for above, and reported by step and tensor instead of by a warning.
@@ -593,11 +371,11 @@ def fit(
                     if done:
                         break
                     with whole():
-                        rate = step()
+                        made = step()
                 except _Diverged as why:
                     roll_back(why)
                 else:
-                    listener.stepped(progress(rate))
+                    listener.stepped(progress(*made))
         except KeyboardInterrupt:
             interrupted = True
             # Another signal must not tear what the first one saves; what has diverged is not saved.

@@ -46,18 +46,19 @@ def test_linear(rows, inputs, outputs, dtype):
 
 @every_dtype
 @pytest.mark.parametrize(("steps", "batch", "size"), [(1, 1, 2), (3, 2, 16), (5, 7, 65), (2, 3, 1000)])
-def test_cross_entropy(steps, batch, size, dtype):
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_cross_entropy(steps, batch, size, smoothing, dtype):
     rng = np.random.default_rng(size)
     logits = (rng.standard_normal((steps, batch, size)) * 5).astype(dtype)
     targets = rng.integers(0, size, (steps, batch))
     before = logits.copy()
-    loss, d = cpu_layers.cross_entropy(logits, targets)
-    want, dwant = losses.cross_entropy(logits, targets)
+    loss, d = cpu_layers.cross_entropy(logits, targets, smoothing=smoothing)
+    want, dwant = losses.cross_entropy(logits, targets, smoothing=smoothing)
     assert loss == pytest.approx(want, rel=20 * EPS[dtype])  # a mean of logarithms
     close(d * targets.size, dwant * targets.size, size, dtype)
     assert np.array_equal(logits, before)
     assert cpu_layers.cross_entropy(logits, targets, gradient=False)[0] == loss
-    again, dagain = cpu_layers.cross_entropy(logits, targets, overwrite=True)
+    again, dagain = cpu_layers.cross_entropy(logits, targets, overwrite=True, smoothing=smoothing)
     assert again == loss
     assert np.array_equal(dagain, d)
 

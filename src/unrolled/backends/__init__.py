@@ -42,7 +42,13 @@ class Backend(Protocol):
         """See `unrolled.layers.linear_backward`."""
 
     def cross_entropy(
-        self, logits: scan.Array, targets: scan.Array, *, gradient: bool = True, overwrite: bool = False
+        self,
+        logits: scan.Array,
+        targets: scan.Array,
+        *,
+        gradient: bool = True,
+        overwrite: bool = False,
+        smoothing: float = 0,
     ) -> tuple[float, scan.Array]:
         """See `unrolled.losses.cross_entropy`."""
 
@@ -101,7 +107,7 @@ def choose(name: str) -> Backend:
         raise UnrolledError(_mistake)
     if name == "cpu" and _missing:
         raise Unsupported(f"backend 'cpu': {_missing}. Install with a C++ compiler at hand, or use 'auto'.")
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise UnrolledError(suggest("backend", str(name), list(BACKENDS)))
     return BACKENDS[name]
 

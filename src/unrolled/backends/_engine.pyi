@@ -65,7 +65,9 @@ def linear_backward32(
 
 linear_backward64 = linear_backward32
 
-def cross_entropy32(logits: Array, targets: Array, scale: float, nats: Array, d: Array | None, /) -> None: ...
+def cross_entropy32(
+    logits: Array, targets: Array, scale: float, smoothing: float, nats: Array, d: Array | None, /
+) -> None: ...
 
 cross_entropy64 = cross_entropy32
 

@@ -343,11 +343,11 @@ class Auto:
 
     @staticmethod
     def cross_entropy(
-        logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False
+        logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
     ) -> tuple[float, Array]:
         """Mean loss in nats and its gradient."""
         run = cpu_layers.cross_entropy if cpu_layers.runs(logits) else losses.cross_entropy
-        return run(logits, targets, gradient=gradient, overwrite=overwrite)
+        return run(logits, targets, gradient=gradient, overwrite=overwrite, smoothing=smoothing)
 
 
 def instruction_set() -> str:

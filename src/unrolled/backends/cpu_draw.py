@@ -47,7 +47,8 @@ class Drawer:
         hidden, rows, dtype = weight.shape[1], len(cell.rows), weight.dtype
         first = dict(layers[0])
         if embedding is not None and len(weight) <= PAYS * length:
-            first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
+            with np.errstate(all="ignore"):
+                first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
         params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
         dims = [first["weight_ih"].shape[1], hidden, rows, cell.operand_width * hidden, params, len(state), len(weight)]
         self._engine = of_dtype("Drawer", dtype)(

@@ -63,7 +63,7 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
 
 
 def cross_entropy(
-    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False
+    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
 ) -> tuple[float, Array]:
     """Mean softmax cross-entropy in nats and its gradient, as `losses.cross_entropy`.
 
@@ -77,7 +77,7 @@ def cross_entropy(
     wanted = np.ascontiguousarray(targets.reshape(-1), np.int64)
     nats = np.empty(len(flat))
     d = flat if overwrite and np.may_share_memory(flat, logits) else empty(flat.shape, logits.dtype)
-    of_dtype("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, nats, d if gradient else None)
+    of_dtype("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, smoothing, nats, d if gradient else None)
     return float(nats.sum()) / targets.size, d.reshape(logits.shape)
 
 

@@ -24,7 +24,8 @@ from ..cells import CELLS
 from ..errors import UnrolledError
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
-from ..train import STOPS, Options
+from ..options import Options
+from ..train import STOPS
 from .bench import bench
 from .help import GroupedCommand, GroupedOption, QuietGroup
 
@@ -122,13 +123,16 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Learning", "--learning-rate", type=float, help="Learning rate. [default: 0.002 for adam; see the docs]")
 @option("Learning", "--momentum", type=float, help="Of momentum and nesterov. [default: 0.9]")
 @option("Learning", "--decay-rate", type=float, help="Moving average of rmsprop (0.99) and adadelta (0.9).")
-@option("Learning", "--weight-decay", type=float, help="L2 penalty (adamw: decoupled). [default: 0; adamw 0.01]")
 @option("Learning", "--average", help="Weights to validate and keep: none (as they are), ema, asgd.")
 @option("Learning", "--ema-decay", help="ema: share of the old average that a step keeps.")
 @option("Learning", "--average-after", help="asgd: validations without a better one before it begins.")
 @option("Learning", "--accumulate", help="Parts that the lanes are run in: less memory, the same update.")
 @option("Learning", "--grad-clip", help="Largest gradient; 0 for no limit.")
 @option("Learning", "--clip", help="Clip the norm of all gradients together, or every value.")
+@option("Penalties", "--weight-decay", type=float, help="L2 penalty (adamw: decoupled). [default: 0; adamw 0.01]")
+@option("Penalties", "--ar", help="Activation regularisation: weight of the outputs' mean square.")
+@option("Penalties", "--tar", help="Temporal activation regularisation: weight of that of their changes.")
+@option("Penalties", "--label-smoothing", help="Share of a target's probability spread over all symbols.")
 @option("Rate", "--schedule", help=f"{', '.join(SCHEDULES)}.")
 @option("Rate", "--lr-decay", type=float, help="Factor. [default: exponential 0.97; step and plateau 0.5]")
 @option("Rate", "--lr-decay-after", help="exponential: first epoch whose end decays the rate.")
@@ -148,6 +152,7 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Output", "--checkpoint-every", help="Steps between two checkpoints.")
 @option("Output", "--eval-every", help="Steps between two validations; 0 chooses.")
 @option("Output", "--sample-length", help="Symbols of the sampled line; 0 for none.")
+@option("Output", "--tensorboard", is_flag=True, help="Write TensorBoard's event files into the folder too.")
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -404,12 +409,12 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on standard error and exit status 2."""
-    for number in STOPS:  # all end like Ctrl-C: nothing half written, and said
-        signal.signal(number, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
     try:
+        for number in STOPS:  # all end like Ctrl-C: nothing half written, and said
+            signal.signal(number, signal.default_int_handler)
         status = cli.main(args=argv, prog_name="unrolled", standalone_mode=False)
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()

@@ -19,7 +19,8 @@ from typing import cast
 import numpy as np
 
 from ..cells import Cell
-from ..recurrent import Recurrent, find_cell
+from ..errors import UnrolledError
+from ..recurrent import Recurrent, check_size, find_cell
 from .contract import contract
 from .derivatives import away_from_zero, derivatives, kept_case, project, prove_recurrent, random_inputs, recurrent_case
 from .language import LossNetwork, prove_loss
@@ -63,6 +64,7 @@ def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
     ('complex step', 'weight_ih_l0, lstm, one step', True)
     """
     cell = find_cell(cell)
+    check_size("seed", seed, least=0)
     kept = contract(cell, np.random.default_rng(seed))
     proofs = [kept]
     if kept.passed:
@@ -107,7 +109,9 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
     >>> print(report.unsupported[0].detail)
     the reverse direction needs the whole sequence
     """
-    rng = np.random.default_rng(seed)
+    if not hasattr(net, "with_params"):
+        raise UnrolledError(f"net is {net!r}; expected a Recurrent, a Network, or another LossNetwork")
+    rng = np.random.default_rng(check_size("seed", seed, least=0))
     net = net.with_params(away_from_zero(net.params, rng))
     wide = {name: p.astype(np.float64) for name, p in net.params.items()}
     twin = net.with_params(wide, "reference")

@@ -16,7 +16,11 @@ from .sizes import EXACT, B, T
 
 
 class LossNetwork(Protocol):
-    """What `check_network` needs of a network that maps tokens to a loss; `unrolled.Network` is one."""
+    """What `check_network` needs of a network that maps tokens to a loss; `unrolled.Network` is one.
+
+    Where the gradients are not the loss's own (penalties), a method `objective` with the arguments of `loss` gives what
+    they are the gradients of.
+    """
 
     params: dict[str, Array]
     spec: Any
@@ -54,7 +58,8 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
         def value(
             params: Mapping[str, Array], x: Array = x, y: Array = y, state: Any = state, masks: Any = masks
         ) -> Any:
-            return twin.with_params(params).loss(x, y, state, masks=masks)[0]
+            moved = twin.with_params(params)
+            return getattr(moved, "objective", moved.loss)(x, y, state, masks=masks)[0]
 
         grads = twin.loss_and_gradients(x, y, state, masks=masks)[1]
         exact = Case(twin.params, value, grads, cell)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..batches import Tokens, as_tokens
-from ..errors import UnrolledError
+from ..errors import UnrolledError, check_path
 from .gutenberg import strip_gutenberg
 from .words import check_level, count
 
@@ -95,7 +95,8 @@ def read(
     check_level(level)
     if strip_gutenberg and level == "byte":
         raise UnrolledError("--strip-gutenberg works on characters, and the level is byte; leave out one of the two")
-    given = [os.fspath(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    several = paths if isinstance(paths, Iterable) and not isinstance(paths, (str, bytes)) else [paths]
+    given = [check_path("a file to read", path) for path in several]
     if not given:
         raise UnrolledError("no file given; name at least one file or directory, or - for standard input")
     if given.count("-") > 1:
@@ -338,8 +339,6 @@ def _mode(path: str | Path) -> int:
         raise UnrolledError(f"{shown(path)}: no such file; check the path") from None
     except OSError as error:
         raise UnrolledError(f"{shown(path)}: {_reason(error)}; expected a file that can be read") from None
-    except ValueError:
-        raise UnrolledError(f"{shown(path)}: a path can't hold a NUL character; check the path") from None
 
 
 def _standard_input() -> bytes:

@@ -78,6 +78,7 @@ struct Loss {
   const long long* targets; // (N)
   double* nats;             // (N)
   double scale;             // of the gradient
+  double smoothing;         // share of a target that is spread over all symbols, in the gradient
   T* d;                     // (N, V), d_row apart, may be the logits; or null
   long d_row;
 };

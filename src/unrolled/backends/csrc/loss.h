@@ -30,7 +30,8 @@ INLINE T sum_of_lanes(Vec<T> v) {
 #endif
 }
 
-// nats = log(sum of e^logits) - logits[target]; d = (softmax - one-hot) scale, which may be where the logits are.
+// nats = log(sum of e^logits) - logits[target]; d = (softmax - target) scale, which may be where the logits
+// are; the target is one-hot, or smoothed: (1 - smoothing) one-hot + smoothing / size.
 // A NaN among the logits may be no maximum, but makes the sum one.
 template <class T>
 static void cross_entropy(const Loss<T>& q, const Worker& w) {
@@ -63,9 +64,10 @@ static void cross_entropy(const Loss<T>& q, const Worker& w) {
     q.nats[row] = log(double(total)) + (double(most) - double(picked));
     if (!d) continue;
     const T factor = T(q.scale / double(total));
-    const V factors = broadcast(&factor);
-    for (long i = 0; i < whole; i += W<T>) store(d + i, load(d + i) * factors);
-    if (left) store(d + whole, load(d + whole, left) * factors, left);
-    d[q.targets[row]] -= T(q.scale);
+    const T spread = T(q.scale * q.smoothing / double(q.size));
+    const V factors = broadcast(&factor), spreads = broadcast(&spread);
+    for (long i = 0; i < whole; i += W<T>) store(d + i, load(d + i) * factors - spreads);
+    if (left) store(d + whole, load(d + whole, left) * factors - spreads, left);
+    d[q.targets[row]] -= T(q.scale * (1 - q.smoothing));
   }
 }

@@ -54,13 +54,14 @@ void linear_backward(const std::vector<long>& dims, nb::handle x, nb::handle wei
   run(threads, [&](const Worker& w) { arrays<T>().linear_backward(q, scratch.get(), w); });
 }
 
-// Nats of each of N targets, and (unless d is None) scale times the gradient of their sum.
+// Nats of each of N targets, and (unless d is None) scale times the gradient of their sum, of smoothed targets.
 template <class T>
-void cross_entropy(nb::handle logits, nb::handle targets, double scale, nb::handle nats, nb::handle d) {
+void cross_entropy(nb::handle logits, nb::handle targets, double scale, double smoothing, nb::handle nats,
+                   nb::handle d) {
   nb::ndarray<const T, nb::ndim<2>, nb::device::cpu> shape;
   if (!nb::try_cast(logits, shape, false)) throw nb::type_error("logits have another dtype or rank");
   Loss<T> q = {};
-  q.rows = shape.shape(0), q.size = shape.shape(1), q.scale = scale;
+  q.rows = shape.shape(0), q.size = shape.shape(1), q.scale = scale, q.smoothing = smoothing;
   q.logits = matrix<T>(logits, q.rows, q.size, q.logits_row, "logits");
   q.targets = data<const long long>(targets, q.rows, "targets");
   for (long i = 0; i < q.rows; ++i)
@@ -153,7 +154,8 @@ void define_network(nb::module_& m, const std::string& bits) {
   const auto name = [&](const char* text) { return text + bits; };
   m.def(name("linear").c_str(), &linear<T>, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
   m.def(name("linear_backward").c_str(), &linear_backward<T>);
-  m.def(name("cross_entropy").c_str(), &cross_entropy<T>, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none());
+  m.def(name("cross_entropy").c_str(), &cross_entropy<T>, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+        nb::arg().none());
   m.def(name("sum_of_squares").c_str(), &sum_of_squares<T>);
   m.def(name("scale").c_str(), &scale<T>);
   m.def(name("update").c_str(), &update<T>);
