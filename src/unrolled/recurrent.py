@@ -329,10 +329,7 @@ class Recurrent:
     def _reason(self) -> str | None:
         """Why not everything here runs on the engine."""
         why = backends.reason(self.cell, self.dtype)
-        for option in ("proj_size", "recurrent_dropout", "zoneout", "zoneout_cell"):
-            if why is None and getattr(self, option):
-                why = f"the engine has no {option}"
-        return why
+        return "the engine has no proj_size" if why is None and self.proj_size else why
 
     @property
     def hidden_size(self) -> int | tuple[int, ...]:
@@ -356,7 +353,7 @@ class Recurrent:
     @property
     def backend(self) -> str:
         """Name of the backend that runs this cell; `unrolled.backends.reason` says why it is not the engine."""
-        return "reference" if backends.reason(self.cell, self.dtype) else self._backend.name
+        return "reference" if self._reason() else self._backend.name
 
     def _passes(self) -> Iterator[tuple[int, int]]:
         """Yield (layer, direction) in the order of states and tapes."""
@@ -661,10 +658,8 @@ class Recurrent:
         w, options = self._weights(layer, direction, masks), {"live": live, "keep": keep, "record": record}
         if f"recurrent{suffix}" in masks:
             mask = masks[f"recurrent{suffix}"][flip]
-            drop = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
-            return backends.REFERENCE.forward(self.cell, w, x, s, drop=drop, **options)
-        mixed = any(isinstance(m, float) for m in keep or ())
-        backend = backends.REFERENCE if mixed or self.proj_size else self._backend
+            options["drop"] = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
+        backend = backends.REFERENCE if self.proj_size else self._backend
         return backend.forward(self.cell, w, x, s, **options)
 
     def _drop(self, x: Array, layer: int, masks: Masks | None) -> Array:
