@@ -10,11 +10,13 @@ enum Operation {
 #undef UNROLLED_OPERATION
 };
 
+#define NOINLINE __attribute__((noinline))  // once in the library, not once a caller
+
 constexpr long BLOCK_BYTES = 1024;  // of a place: what an instruction works on at a time
 
 // Runs the program on the n numbers at every place, n being whole vectors of at most a block.
 template <class T>
-static __attribute__((noinline)) void run_program(const Program& p, T* const* place, long n) {
+static NOINLINE void run_program(const Program& p, T* const* place, long n) {
   typedef Vec<T> V;
   typedef typename Lanes<T>::I I;
   constexpr long width = W<T>;
@@ -24,6 +26,7 @@ static __attribute__((noinline)) void run_program(const Program& p, T* const* pl
     switch (code[0]) {
 #define UNROLLED_CASE(name, arguments, expression) \
   case op_##name:                                  \
+    _Pragma("GCC unroll 1")                        \
     for (long i = 0; i < n; i += width) {          \
       arguments;                                   \
       store(to + i, (V)(expression));              \
@@ -82,7 +85,7 @@ struct ProgramScan {
     }
   }
 
-  void spread_units(const Worker& w) const {
+  NOINLINE void spread_units(const Worker& w) const {
     if (w.rank != w.size - 1) return;
     for (long f = 0; f < q.unit_count; ++f)
       for (long b = 0; b < band; ++b)
@@ -90,7 +93,7 @@ struct ProgramScan {
           store(unit_fields + (f * band + b) * padded + i, load(q.units + f * hidden + i, hidden - i));
   }
 
-  void give(long t, T* const* at, long first, long last) const {
+  NOINLINE void give(long t, T* const* at, long first, long last) const {
     for (long n = 0; n < q.given_count; ++n) {
       const Given<T>& given = q.given[n];
       for (long b = first; b < last; ++b) {
@@ -104,7 +107,7 @@ struct ProgramScan {
     }
   }
 
-  void evaluate(const Program& p, T* const* at, long first, long last, const Worker& w) const {
+  NOINLINE void evaluate(const Program& p, T* const* at, long first, long last, const Worker& w) const {
     T* place[MAX_PLACES];
     T* own = registers + w.rank * most_registers * block;
     for (long i = 0; i < p.constant_count + p.registers; ++i) place[p.field_count + i] = own + i * block;
@@ -121,7 +124,7 @@ struct ProgramScan {
   }
 
   // Each row of a group of blocks gets mean 0 and variance 1, in place.
-  void normalise(const ProgramStage<T>& s, T* const* rows_of, T* inverse, long first, long last) const {
+  NOINLINE void normalise(const ProgramStage<T>& s, T* const* rows_of, T* inverse, long first, long last) const {
     typedef Vec<T> V;
     for (long b = first; b < last; ++b)
       for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
@@ -146,7 +149,7 @@ struct ProgramScan {
   }
 
   // d, the gradient of normalised rows, becomes that of the rows.
-  void normalise_backward(const ProgramStage<T>& s, T* const* d, T* const* hat, const T* inverse, long first, long last) const {
+  NOINLINE void normalise_backward(const ProgramStage<T>& s, T* const* d, T* const* hat, const T* inverse, long first, long last) const {
     typedef Vec<T> V;
     for (long b = first; b < last; ++b)
       for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
@@ -179,6 +182,13 @@ struct ProgramScan {
   }
 };
 
+// Rows from `from`, ld apart, as the right operand of a product: (group, depth, vectors, W). This thread's share.
+template <class T>
+static NOINLINE void pack_right(T* to, const T* from, long ld, long count, long depth, const Groups<T>& columns, const Worker& w) {
+  const Share mine(depth, w);
+  pack_rows(to, [&](long k) { return from + k * ld; }, count, depth, columns, mine.first, mine.last);
+}
+
 template <class T>
 struct ProgramForward : ProgramScan<T> {
   using S = ProgramScan<T>;
@@ -198,7 +208,7 @@ struct ProgramForward : ProgramScan<T> {
 
   long depth(const ProgramStage<T>& s) const { return s.operands * hidden; }
 
-  void pack(const Worker& w) const {
+  NOINLINE void pack(const Worker& w) const {
     const Share mine(units.count, w);
     const auto blocks = [&](T* to, const ProgramStage<T>& s, long length) {
       for (long r = 0; r < s.blocks; ++r)
@@ -210,7 +220,7 @@ struct ProgramForward : ProgramScan<T> {
     this->spread_units(w);
   }
 
-  bool input_product(const Worker& w) const {
+  NOINLINE bool input_product(const Worker& w) const {
     for (long r = 0; r < q.input.blocks; ++r) {
       T* out = this->all(q.input.block[r]);
       if (!q.tokens) {
@@ -231,7 +241,7 @@ struct ProgramForward : ProgramScan<T> {
     return w.barrier();
   }
 
-  void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
+  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
     for (long r = 0; r < s.blocks; ++r) {
       if (!s.weight) {
         copy(at[s.block[r]] + first * padded, at[s.operand[r]] + first * padded, (last - first) * padded);
@@ -289,21 +299,15 @@ struct ProgramBackward : ProgramScan<T> {
     bytes = p.used;
   }
 
-  void pack(const Worker& w) const {
+  NOINLINE void pack(const Worker& w) const {
     for (long n = 0; n < q.stages; ++n) {
       const ProgramStage<T>& s = q.stage[n];
       if (!s.weight) continue;
       const long depth = s.blocks * hidden;
-      const Share mine(depth, w);
       for (long j = 0; j < s.operands; ++j)
-        pack_rows(packed_hh[n] + j * units.size(depth), [&](long k) { return s.weight + k * s.columns + j * hidden; }, hidden, depth,
-                  units, mine.first, mine.last);
+        pack_right(packed_hh[n] + j * units.size(depth), s.weight + j * hidden, s.columns, hidden, depth, units, w);
     }
-    if (q.dx) {
-      const Share mine(q.input.blocks * hidden, w);
-      pack_rows(packed_ih, [&](long k) { return q.input.weight + k * q.inputs; }, q.inputs, q.input.blocks * hidden, inputs, mine.first,
-                mine.last);
-    }
+    if (q.dx) pack_right(packed_ih, q.input.weight, q.inputs, q.inputs, q.input.blocks * hidden, inputs, w);
     this->spread_units(w);
     for (long n = 0; n < q.total_count; ++n) {
       const Share mine(batch * padded, w);
@@ -313,7 +317,7 @@ struct ProgramBackward : ProgramScan<T> {
   }
 
   // The gradients of a stage's products, back to its operands.
-  void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
+  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
     const long depth = s.blocks * hidden;
     for (long j = 0; j < s.operands; ++j) {
       const T* from = s.weight ? sums : at[s.block[j]];
@@ -345,11 +349,10 @@ struct ProgramBackward : ProgramScan<T> {
   }
 
   // d_weight (blocks H, columns), from column `start`: the blocks' gradients times an operand (T B, count) of all steps.
-  template <class Row>
-  bool weight_gradient(const ProgramStage<T>& s, const Row& row, const Groups<T>& columns, long count, long start, const Worker& w) const {
-    const Share packed(rows, w);
+  NOINLINE bool weight_gradient(const ProgramStage<T>& s, const T* operand, long row, const Groups<T>& columns, long count, long start,
+                                const Worker& w) const {
     if (!w.barrier()) return false;  // the last one's products are done
-    pack_rows(right, row, count, rows, columns, packed.first, packed.last);
+    pack_right(right, operand, row, count, rows, columns, w);
     if (!w.barrier()) return false;
     const long ld = columns.panels * width;
     const Share tiles((hidden + Multiply<T>::HEIGHT - 1) / Multiply<T>::HEIGHT, w);  // as run_turned shares the rows
@@ -363,7 +366,7 @@ struct ProgramBackward : ProgramScan<T> {
     return true;
   }
 
-  bool input_gradient(const Worker& w) const {
+  NOINLINE bool input_gradient(const Worker& w) const {
     const Share mine(rows, w);
     constexpr long chunk = 96;
     const Product<T> out = {rows, q.input.blocks * hidden, nullptr, padded, packed_ih, inputs, q.dx, q.dx_row, nullptr};
@@ -378,7 +381,7 @@ struct ProgramBackward : ProgramScan<T> {
   }
 
   // One-hot inputs: gradients are added up by token, in the order of time.
-  void token_gradient(const Worker& w) const {
+  NOINLINE void token_gradient(const Worker& w) const {
     const Share mine(units.panels, w);
     for (long r = 0; r < q.input.blocks; ++r) {
       const T* d = this->all(q.input.block[r]);
@@ -402,15 +405,13 @@ struct ProgramBackward : ProgramScan<T> {
       }
     if (q.tokens)
       token_gradient(w);
-    else if (!weight_gradient(q.input, [&](long k) { return q.x + k * q.x_row; }, inputs, q.inputs, 0, w))
+    else if (!weight_gradient(q.input, q.x, q.x_row, inputs, q.inputs, 0, w))
       return false;
     if (q.dx && !input_gradient(w)) return false;
     for (long n = 0; n < q.stages; ++n) {
       const ProgramStage<T>& s = q.stage[n];
-      for (long j = 0; s.weight && j < s.operands; ++j) {
-        const T* operand = this->all(s.operand[j]);
-        if (!weight_gradient(s, [&](long k) { return operand + k * padded; }, units, hidden, j * hidden, w)) return false;
-      }
+      for (long j = 0; s.weight && j < s.operands; ++j)
+        if (!weight_gradient(s, this->all(s.operand[j]), padded, units, hidden, j * hidden, w)) return false;
     }
     return true;
   }
