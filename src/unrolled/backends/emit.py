@@ -336,7 +336,7 @@ EMITTED = (
     "lstm_coupled",
     "mgu",
 )
-"""The common cells. A kernel costs 0.06 MB of the wheel; the other cells run on the reference."""
+"""The common cells. A kernel costs 0.06 MB of the wheel; the engine interprets the other cells (`program`)."""
 
 
 def emit_all(cells: Iterable[Cell] | None = None) -> str:
