@@ -292,7 +292,7 @@ class Recurrent:
         check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
         self._backend = backends.choose(backend)
-        if backend == "cpu" and (why := self._reason()):
+        if backend == "cpu" and (why := backends.reason(self.cell, self.dtype)):
             raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
         rng = np.random.default_rng(0) if rng is None else check_rng(rng)
         self.params: dict[str, Array] = {
@@ -326,11 +326,6 @@ class Recurrent:
         if self.zoneout_cell and "c" not in fields:
             raise UnrolledError(f"zoneout_cell keeps old values of c; {cell.name} has no c, use zoneout")
 
-    def _reason(self) -> str | None:
-        """Why not everything here runs on the engine."""
-        why = backends.reason(self.cell, self.dtype)
-        return "the engine has no proj_size" if why is None and self.proj_size else why
-
     @property
     def hidden_size(self) -> int | tuple[int, ...]:
         """H; where layers differ, all their widths."""
@@ -353,7 +348,7 @@ class Recurrent:
     @property
     def backend(self) -> str:
         """Name of the backend that runs this cell; `unrolled.backends.reason` says why it is not the engine."""
-        return "reference" if self._reason() else self._backend.name
+        return "reference" if backends.reason(self.cell, self.dtype) else self._backend.name
 
     def _passes(self) -> Iterator[tuple[int, int]]:
         """Yield (layer, direction) in the order of states and tapes."""
@@ -646,7 +641,7 @@ class Recurrent:
     def _scan(
         self, layer: int, direction: int, x: Array, s: Any, live: Array | None, masks: Masks | None, *, record: bool
     ) -> tuple[Array, Any, Any]:
-        """One layer and direction, on the engine where that has all that is asked for."""
+        """One layer and direction."""
         suffix, masks = self._suffix(layer, direction), {} if masks is None else masks
         flip = slice(None, None, -1 if direction else 1)
         rates = {"h": self.zoneout, "c": self.zoneout_cell}
@@ -659,8 +654,7 @@ class Recurrent:
         if f"recurrent{suffix}" in masks:
             mask = masks[f"recurrent{suffix}"][flip]
             options["drop"] = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
-        backend = backends.REFERENCE if self.proj_size else self._backend
-        return backend.forward(self.cell, w, x, s, **options)
+        return self._backend.forward(self.cell, w, x, s, **options)
 
     def _drop(self, x: Array, layer: int, masks: Masks | None) -> Array:
         """Dropout behind a layer; its own gradient."""

@@ -12,27 +12,28 @@ cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is 
 ALL = {**CELLS, "own": OWN}
 
 
-def problem(cell, dtype, T, B, I, H, *, bias=True, scale=1.0, seed=0):
+def problem(cell, dtype, T, B, I, H, *, bias=True, scale=1.0, seed=0, proj=0):
     """Random parameters, inputs, states and gradients of one layer."""
     rng = np.random.default_rng(seed)
     draw = lambda *shape: (scale * rng.standard_normal(shape)).astype(dtype)  # noqa: E731
     smaller = {"weight_ih": np.sqrt(I), "weight_hh": np.sqrt(H)}
-    shapes = cell.shapes(I, H, bias=bias)
+    shapes = cell.shapes(I, H, bias=bias, proj=proj)
+    widths = [proj or H, *[H] * (len(cell.state._fields) - 1)]
     w = {name: draw(*shape) / np.dtype(dtype).type(smaller.get(name, 1)) for name, shape in shapes.items()}
     x = rng.standard_normal((T, B, I)).astype(dtype)
-    s = cell.state(*(rng.standard_normal((B, H)).astype(dtype) for _ in cell.state._fields))
-    dy = rng.standard_normal((T, B, H)).astype(dtype)
-    ds = cell.state(*(rng.standard_normal((B, H)).astype(dtype) for _ in cell.state._fields))
+    s = cell.state(*(rng.standard_normal((B, width)).astype(dtype) for width in widths))
+    dy = rng.standard_normal((T, B, widths[0])).astype(dtype)
+    ds = cell.state(*(rng.standard_normal((B, width)).astype(dtype) for width in widths))
     return w, x, s, dy, ds
 
 
-def masks(cell, kind, T, B, H):
+def masks(cell, kind, T, B, H, proj=0):
     """`live`, `keep` and `drop` of a kind such as live_keep: a row without a step, zoneout, its mixture, dropout."""
     rng = np.random.default_rng(5)
     live = np.arange(T)[:, None] < np.append(0, rng.integers(0, T + 1, B - 1)) if "live" in kind else None
     keep = drop = None
     if "keep" in kind:
-        fields = [rng.random((T, B, H)) < 0.3 for _ in cell.state._fields]
+        fields = [rng.random((T, B, H if n else proj or H)) < 0.3 for n in range(len(cell.state._fields))]
         keep = cell.state(*fields)
     if "mix" in kind:  # the first field by a rate, the second not at all
         keep = cell.state(*(0.25 if n == 0 else None if n == 1 else 0.5 for n in range(len(cell.state._fields))))

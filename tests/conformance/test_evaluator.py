@@ -9,7 +9,7 @@ from against_reference import ALL, compare, every_cell, every_dtype, masks, prob
 from own_cell import OWN
 
 import unrolled as ur
-from unrolled import backends, scan
+from unrolled import backends, catalogue, scan
 from unrolled.cells import CELLS, Back, Cell, Stage
 
 cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
@@ -17,6 +17,7 @@ from unrolled.backends import evaluator, program  # noqa: E402
 from unrolled.backends.emit import EMITTED, Graph  # noqa: E402
 
 with_dropout = [cell for cell in ALL.values() if cell.candidate]
+projected = [cell for cell in CELLS.values() if "projection" not in catalogue.refused(cell)]
 
 
 @pytest.mark.parametrize("cell", [CELLS[name] for name in EMITTED], ids=EMITTED)
@@ -43,6 +44,20 @@ def test_recurrent_dropout(cell, dtype, mask):
     compare(cell, *problem(cell, dtype, T, B, I, H), **masks(cell, mask, T, B, H))
 
 
+@pytest.mark.parametrize("cell", projected, ids=lambda cell: cell.name)
+@every_dtype
+@pytest.mark.parametrize(("H", "P"), [(19, 3), (40, 17), (64, 32)])
+@pytest.mark.parametrize("mask", ["none", "live_keep", "live_mix_drop"])
+def test_a_projected_state(cell, dtype, H, P, mask):
+    T, B, I = 6, 3, 4
+    compare(cell, *problem(cell, dtype, T, B, I, H, proj=P), **masks(cell, mask, T, B, H, proj=P))
+
+
+def test_a_cell_that_reads_its_h_element_by_element_cannot_be_projected():
+    with pytest.raises(ur.Unsupported, match="reads a projected h element by element"):
+        program.plans(CELLS["gru_reset_after"], program.Options(bias=True, proj=True))
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_of_the_library_runs_on_the_engine(name):
     assert backends.reason(CELLS[name]) is None
@@ -66,10 +81,11 @@ def test_a_cell_of_ones_own_runs_on_the_engine():
     np.testing.assert_allclose(ours(x)[0], theirs(x)[0], rtol=0, atol=1e-14)
 
 
-def test_threads_give_the_same_bits_with_every_mask():
-    cell, shape = CELLS["lstm_layer_norm"], (9, 7, 150)
-    w, x, s, dy, ds = problem(cell, "float32", 9, 7, 40, 150)
-    chosen = masks(cell, "live_keep_drop", *shape)
+@pytest.mark.parametrize("proj", [0, 33])
+def test_threads_give_the_same_bits_with_every_mask(proj):
+    cell = CELLS["lstm_layer_norm"]
+    w, x, s, dy, ds = problem(cell, "float32", 9, 7, 40, 150, proj=proj)
+    chosen = masks(cell, "live_keep_drop", 9, 7, 150, proj)
     chosen["drop"] = chosen["drop"].astype("float32")
     before, results = cpu.get_threads(), []
     try:

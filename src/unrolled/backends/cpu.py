@@ -156,7 +156,7 @@ def forward(
     tokens = x.dtype.kind in "iu"
     dtype = np.result_type(*w.values(), *s, *([] if tokens else [x]))
     _refuse(cell, dtype)
-    if not has_kernel(cell) or drop is not None or any(isinstance(m, float) for m in keep or ()):
+    if not has_kernel(cell) or "weight_hr" in w or drop is not None or any(isinstance(m, float) for m in keep or ()):
         return evaluator.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))

@@ -15,7 +15,7 @@ import numpy as np
 from .. import scan
 from ..cells import Cell
 from .memory import bytes_of, empty, matrix, of_dtype, padded_width, vector_width, zeros
-from .program import Options, Plan, StagePlan, plans
+from .program import NARROW, Options, Plan, StagePlan, plans
 
 Array = scan.Array
 Place = tuple[Array, int, int, int]
@@ -84,8 +84,10 @@ def _view(place: Place, steps: int, batch: int, hidden: int) -> Array:
 class _Memory:
     """Gives fields their places."""
 
-    shape: tuple[int, int, int]
-    """T, B, Hp."""
+    batch: int
+    hidden: int
+    narrow: int
+    """P where h is projected, else H."""
     dtype: Any
     places: dict[str, Place] = field(default_factory=dict)
 
@@ -94,31 +96,38 @@ class _Memory:
         """Numbers between fields: a power of two apart, they would share few places of the cache."""
         return 17 * vector_width(self.dtype)
 
+    def units(self, name: str) -> int:
+        """Return how many units a field has."""
+        return self.narrow if name in NARROW else self.hidden
+
+    def plane(self, name: str) -> int:
+        """Return how many numbers a slot of it takes."""
+        return self.batch * padded_width(self.units(name), self.dtype)
+
     def allot(self, sizes: dict[str, int]) -> None:
         """Give each field (a name and its number of slots) a place in one new array."""
-        plane = self.shape[1] * self.shape[2]
-        starts = np.cumsum([0, *(slots * plane + self._apart for slots in sizes.values())])
+        starts = np.cumsum([0, *(slots * self.plane(name) + self._apart for name, slots in sizes.items())])
         array = empty((int(starts[-1]),), self.dtype)
         for (name, slots), start in zip(sizes.items(), starts, strict=False):
             self.places[name] = (array, int(start), 0, slots)
 
-    def slot(self, name: str, n: int, hidden: int) -> Array:
-        """Return one slot of a field, (B, H)."""
+    def slot(self, name: str, n: int) -> Array:
+        """Return one slot of a field, (B, units)."""
         array, start, _, _ = self.places[name]
-        plane = self.shape[1] * self.shape[2]
-        return array[start + n * plane : start + (n + 1) * plane].reshape(self.shape[1:])[:, :hidden]
+        plane = self.plane(name)
+        return array[start + n * plane : start + (n + 1) * plane].reshape(self.batch, -1)[:, : self.units(name)]
 
     def layout(self, plan: Plan) -> tuple[list[Array], Array]:
-        """Return the arrays, and each field's (array, start, phase, period) in the plan's order."""
+        """Return the arrays, and each field's (array, start, phase, period, whether narrow) in the plan's order."""
         known: dict[int, int] = {}
         arrays: list[Array] = []
-        rows = np.zeros((len(plan.fields), 4), np.int64)
+        rows = np.zeros((len(plan.fields), 5), np.int64)
         for n, name in enumerate(plan.fields[len(plan.units) :], len(plan.units)):
             array, *rest = self.places[name]
             if id(array) not in known:
                 known[id(array)] = len(arrays)
                 arrays.append(array)
-            rows[n] = known[id(array)], *rest
+            rows[n] = known[id(array)], *rest, self.units(name) < self.hidden
         return arrays, rows
 
 
@@ -160,6 +169,8 @@ def _stages(plan: Plan, cell: Cell, w: scan.Params, grads: Any, inverses: tuple[
         product = hh is not None and stage.product and stage.operand is not None
         d = grads.get("weight_hh")
         pairs.append((hh[rows], None if d is None else d[rows]) if hh is not None and product else (None, None))  # type: ignore[arg-type]
+    if "weight_hr" in w:
+        pairs.append((np.ascontiguousarray(w["weight_hr"], dtype), grads.get("weight_hr")))
     found: list[Any] = []
     for one, (weight, d), inverse in zip((plan.inputs, *plan.stages), pairs, inverses, strict=True):
         found.append(_stage(one, weight, d, inverse))
@@ -169,17 +180,29 @@ def _stages(plan: Plan, cell: Cell, w: scan.Params, grads: Any, inverses: tuple[
 def _stage(plan: StagePlan, weight: Array | None, d_weight: Array | None, inverse: Array) -> tuple[Any, ...]:
     p = plan.program
     program = (p.code, p.fields, p.constants, p.registers)
-    return program, plan.operand, plan.d_operand, plan.block, plan.hat, weight, d_weight, plan.group, inverse
+    return (
+        program,
+        plan.operand,
+        plan.d_operand,
+        plan.block,
+        plan.hat,
+        weight,
+        d_weight,
+        plan.group,
+        inverse,
+        plan.fresh,
+    )
 
 
-def _given(plan: Plan, now: dict[str, Any], keep: Any, dtype: Any, rows: int, hidden: int) -> list[Any]:
+def _given(plan: Plan, now: dict[str, Any], keep: Any, dtype: Any, rows: int) -> list[Any]:
     """Return what is handed in at every step, each (number of its field, array)."""
     found: list[Any] = []
     for n, name in enumerate(plan.fields):
-        if name == "live":
-            found.append((n, bytes_of(now[name].reshape(-1, 1), (rows, 1))))
+        if name.startswith("live"):
+            found.append((n, bytes_of(now["live"].reshape(-1, 1), (rows, 1))))
         elif name.startswith("keep"):
-            found.append((n, bytes_of(keep[int(name[5:-1])].reshape(-1, hidden), (rows, hidden))))
+            mask = keep[int(name[5:-1])]
+            found.append((n, bytes_of(mask.reshape(rows, -1), (rows, mask.shape[-1]))))
         elif name in ("m", "dy"):
             found.append((n, matrix(now[name], dtype)))
     return found
@@ -216,16 +239,16 @@ def forward(
     dtype = np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
-    hidden = s[0].shape[-1]
+    hidden, proj = (w["weight_hr"].shape[1] if "weight_hr" in w else s[0].shape[-1]), "weight_hr" in w
     kinds = () if keep is None else tuple("mask" if isinstance(m, np.ndarray) else m for m in keep)
-    options = Options("bias_ih" in w, live is not None, kinds, drop is not None, record)
+    options = Options("bias_ih" in w, live is not None, kinds, drop is not None, record, proj)
     plan = plans(cell, options)[0]
-    memory = _Memory((steps, batch, padded_width(hidden, dtype)), dtype)
+    memory = _Memory(batch, hidden, s[0].shape[-1], dtype)
     states = []
     for n, start in enumerate(s):
         slots = steps + 1 if record or n == 0 else 2
-        states.append(empty((slots, *memory.shape[1:]), dtype))
-        states[n][0, :, :hidden] = start
+        states.append(empty((slots, batch, padded_width(start.shape[-1], dtype)), dtype))
+        states[n][0, :, : start.shape[-1]] = start
         memory.places[f"s[{n}]"], memory.places[f"new[{n}]"] = (states[n], 0, 0, slots), (states[n], 0, 1, slots)
     kept = [name for name in plan.fields if record and (name.startswith(("gates", "proposed")) or name in plan.hats)]
     memory.allot(dict.fromkeys(kept, steps))
@@ -235,25 +258,25 @@ def forward(
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, {}, inverses, dtype)
         of_dtype("program_forward", dtype)(
-            [steps, batch, w["weight_ih"].shape[1], hidden, 0, 0],
+            [steps, batch, w["weight_ih"].shape[1], hidden, memory.narrow, 0, 0],
             _inputs(x, dtype),
             _table(cell, w["weight_ih"], hidden, dtype) if x.dtype.kind in "iu" else None,
             _units(plan, w, hidden, dtype),
             *memory.layout(plan),
-            _given(plan, {"live": live, "m": drop}, keep, dtype, steps * batch, hidden),
+            _given(plan, {"live": live, "m": drop}, keep, dtype, steps * batch),
             inputs,
             stages,
         )
-    y = states[0][1:, :, :hidden]
+    y = states[0][1:, :, : memory.narrow]
     y = y if live is None else np.where(live[..., None], y, dtype.type(0))
-    final = type(s)(*(f[steps % len(f), :, :hidden] for f in states))
+    all_states = type(s)(*(f[..., : start.shape[-1]] for f, start in zip(states, s, strict=True)))
+    final = type(s)(*(f[steps % len(f)] for f in all_states))
     if not record:
         return y, final, None
 
     def view(name: str) -> Array:
         return _view(memory.places[name], steps, batch, hidden)
 
-    all_states = type(s)(*(f[..., :hidden] for f in states))
     gates = cell.gates(*(view(f"gates[{n}]") for n in range(len(cell.gates._fields))))  # type: ignore[attr-defined]
     proposed = type(s)(*(view(f"proposed[{n}]") if options.apart else f[1:] for n, f in enumerate(all_states)))
     needed = ("s[", "new[", "gates[", "proposed[")
@@ -277,33 +300,33 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     ((7, 2, 3), ['bias_hh', 'bias_ih', 'weight_hh', 'weight_ih'])
     """
     cell, w, x = tape.cell, tape.w, tape.x
-    steps, batch, hidden = dy.shape
+    steps, batch, hidden = tape.proposed.h.shape
     dtype = tape.states.h.dtype
     plan = plans(cell, tape.options)[1]
-    memory = _Memory((steps, batch, padded_width(hidden, dtype)), dtype, dict(tape.places))
+    memory = _Memory(batch, hidden, dy.shape[-1], dtype, dict(tape.places))
     fields = range(len(tape.states))
     memory.allot({f"d[{n}]": 2 for n in fields})
     for n, d in zip(fields, ds, strict=True):  # the gradients of the new and of the old state, by turns
         array, start, _, _ = memory.places[f"d[{n}]"]
         memory.places[f"old[{n}]"] = (array, start, 1, 2)
-        memory.slot(f"d[{n}]", (steps - 1) % 2, hidden)[...] = d
+        memory.slot(f"d[{n}]", (steps - 1) % 2)[...] = d
     scratch = [name for name in plan.fields[len(plan.units) :] if name not in memory.places]
-    memory.allot({name: steps if name.startswith(("dax", "dah")) else 1 for name in scratch})
+    memory.allot({name: steps if name.startswith(("dax", "dah", "d projected")) else 1 for name in scratch})
     tokens = x.dtype.kind in "iu"
     size = w["weight_ih"].shape[1]
     dx = None if tokens else empty((steps, batch, padded_width(size, dtype)), dtype)
     totals = empty((len(plan.totals), hidden), dtype)
     grads = {name: zeros(p.shape, dtype) for name, p in w.items()}
-    table = empty((size, len(cell.input_rows), memory.shape[2]), dtype) if tokens else None
+    table = empty((size, len(cell.input_rows), padded_width(hidden, dtype)), dtype) if tokens else None
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, grads, tape.inverses, dtype)
         of_dtype("program_backward", dtype)(
-            [steps, batch, size, hidden, len(plan.fields) - len(plan.totals), len(plan.totals)],
+            [steps, batch, size, hidden, memory.narrow, len(plan.fields) - len(plan.totals), len(plan.totals)],
             _inputs(x, dtype),
             table,
             _units(plan, w, hidden, dtype),
             *memory.layout(plan),
-            _given(plan, {"live": tape.live, "m": tape.drop, "dy": dy}, tape.keep, dtype, steps * batch, hidden),
+            _given(plan, {"live": tape.live, "m": tape.drop, "dy": dy}, tape.keep, dtype, steps * batch),
             inputs,
             stages,
             dx,
@@ -315,5 +338,5 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
             _row(grads, name, hidden)[:] = _row(grads, twin, hidden)
         if table is not None:
             grads["weight_ih"][...] = table[..., :hidden].transpose(1, 2, 0).reshape(grads["weight_ih"].shape)
-    before = type(ds)(*(memory.slot(f"d[{n}]", 1, hidden) for n in fields))
+    before = type(ds)(*(memory.slot(f"d[{n}]", 1) for n in fields))
     return None if dx is None else dx[..., :size], before, grads

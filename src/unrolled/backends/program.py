@@ -32,6 +32,8 @@ _COMPARISONS = {
     "==": "equal",
     "!=": "not_equal",
 }
+NARROW = ("s[0]", "new[0]", "projected", "live of h", "keep[0]", "dy", "d[0]", "old[0]", "d projected")
+"""Fields of a projected h, which is narrower than all else."""
 MOST_PLACES = 256
 """Fields of a scan, and places of a program; csrc/kernels.h has the same number."""
 
@@ -58,11 +60,12 @@ class Options:
     keep: tuple[str | float | None, ...] = ()
     drop: bool = False
     record: bool = True
+    proj: bool = False
 
     @property
     def apart(self) -> bool:
         """Whether the tape holds the states that the cell proposed beside those that came of them."""
-        return bool(self.keep) and self.record
+        return self.proj or (bool(self.keep) and self.record)
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,13 @@ class StagePlan:
     """The products; backward, their gradients."""
     hat: Array
     group: Array
+    fresh: bool = False
+    """Backward, whether the operands' gradients are written, not added to what is there."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One direction of a cell: what the fields are called, in their order, and the stages."""
+    """One direction of a cell: the names of the fields, in their order, and the stages, the projection being the last."""
 
     fields: tuple[str, ...]
     units: tuple[str, ...]
@@ -103,8 +108,8 @@ def _numbers(values: Iterable[int]) -> Array:
 class _Names:
     """Gives fields their numbers, in the order of `order`."""
 
-    def __init__(self, order: Iterable[str]) -> None:
-        self.order = tuple(order)
+    def __init__(self, order: Iterable[str], *, proj: bool = False) -> None:
+        self.order, self.narrow = tuple(order), frozenset(NARROW if proj else ())
         self.number = {name: n for n, name in enumerate(self.order)}
         if len(self.order) > MOST_PLACES:
             raise Unsupported(f"it needs {len(self.order)} fields, the evaluator has {MOST_PLACES}")
@@ -141,6 +146,8 @@ def assemble(graph: Graph, outputs: list[tuple[str, int]], names: _Names) -> Pro
             return fields.index(target[node])
         return len(fields) + len(constants) + register[node]
 
+    if 0 < len(names.narrow.intersection(fields)) < len(fields):
+        raise Unsupported("it reads a projected h element by element")
     code = []
     for at, (node, op, args) in enumerate(found):
         sources = [place(a) for a in args]
@@ -283,8 +290,8 @@ class _Forward:
         order = [*w.units, *(f"ax[{i}]" for i in range(w.inputs)), *(f"ah[{i}]" for i in range(w.blocks))]
         order += [f"{kind}[{i}]" for kind in ("s", "new") for i in w.states] + w.earlier
         order += [f"gates[{i}]" for i in range(len(cell.gates._fields))]  # type: ignore[attr-defined]
-        order += [f"proposed[{i}]" for i in w.states if o.apart] + _given(o)
-        names = _Names(order)
+        order += [f"proposed[{i}]" for i in w.states if o.apart] + _given(o) + ["projected"] * o.proj
+        names = _Names(order, proj=o.proj)
         none = _numbers([])
         inputs = StagePlan(
             _NOTHING, none, none, names.of(f"ax[{i}]" for i in range(w.inputs)), none, _numbers(w.input_norm())
@@ -297,6 +304,11 @@ class _Forward:
             operand = [self.operand(n, name) for name in stage.operand or ()]
             program = assemble(graph, outputs, names)
             stages.append(StagePlan(program, names.of(operand), none, names.of(ah), none, _numbers(stage.norm)))
+        if o.proj:
+            graph = Graph()
+            old, new = (graph.symbol("input", name) for name in ("s[0]", "projected"))
+            program = assemble(graph, [("new[0]", self.masked(graph, 0, old, new).node)], names)
+            stages.append(StagePlan(program, names.of(["proposed[0]"]), none, names.of(["projected"]), none, none))
         hats = tuple(w.normalised_inputs() + w.normalised_blocks())
         return Plan(names.order, w.units, (), (), inputs, tuple(stages), hats)
 
@@ -327,7 +339,8 @@ class _Forward:
         for i, value in zip(w.states, new, strict=True):
             if w.options.apart:
                 yield f"proposed[{i}]", value
-            yield f"new[{i}]", self.masked(graph, i, s[i], value)
+            if i or not w.options.proj:
+                yield f"new[{i}]", self.masked(graph, i, s[i], value)
 
     def masked(self, graph: Graph, i: int, old: Symbol, new: Any) -> Any:
         """The new state as `keep` and `live` have it."""
@@ -337,7 +350,7 @@ class _Forward:
             new = keep * old + (1 - keep) * new
         elif keep is not None:
             new = _chosen(graph.symbol("input", f"keep[{i}]"), old, new)
-        return _chosen(graph.symbol("input", "live"), new, old) if o.live else new
+        return _chosen(_live(graph, o, i), new, old) if o.live else new
 
     def ax(self, graph: Graph, n: int) -> Iterable[Any]:
         w, start = self.writer, self.writer.starts[n][1]
@@ -365,7 +378,12 @@ _NOTHING = Program(np.empty((0, 5), np.int32), _numbers([]), np.empty(0), 0)
 def _given(o: Options) -> list[str]:
     """Fields that are handed in anew at every step."""
     masks = [f"keep[{i}]" for i, keep in enumerate(o.keep) if isinstance(keep, str)]
-    return ["live"] * o.live + masks + ["m"] * o.drop
+    return ["live"] * o.live + ["live of h"] * (o.live and o.proj) + masks + ["m"] * o.drop
+
+
+def _live(graph: Graph, o: Options, i: int) -> Symbol:
+    """Return the mask of steps that exist, as wide as field i of the state."""
+    return graph.symbol("input", "live of h" if o.proj and not i else "live")
 
 
 @dataclass(frozen=True)
@@ -385,8 +403,9 @@ class _Backward:
         order += [f"{kind}[{i}]" for kind in ("s", "new", *(["proposed"] if o.apart else [])) for i in w.states]
         order += [f"gates[{i}]" for i in range(len(cell.gates._fields))]  # type: ignore[attr-defined]
         order += [*_given(o), "dy", *(f"{kind}[{i}]" for kind in ("d", "old") for i in w.states)]
+        order += ["d projected", "d proposed"] * o.proj
         order += [f"d {name}" for name in w.earlier] + [f"dax[{i}]" for i in range(w.inputs)] + own + totals
-        names = _Names(order)
+        names = _Names(order, proj=o.proj)
         none = _numbers([])
         stages = []
         for n, (stage, graph) in enumerate(zip(cell.stages, graphs, strict=True)):
@@ -411,6 +430,12 @@ class _Backward:
             names.of(w.normalised_inputs()),
             _numbers(w.input_norm()),
         )
+        if o.proj:
+            graph = Graph()
+            whole, beside = self.past_the_cell(graph, 0)
+            outputs = [("d projected", whole.node), ("old[0]", graph.number(beside))]
+            d, to, operand = (names.of([name]) for name in ("d projected", "d proposed", "proposed[0]"))
+            stages.append(StagePlan(assemble(graph, outputs, names), operand, to, d, none, none, fresh=True))
         hats = tuple(w.normalised_inputs() + w.normalised_blocks())
         sums = tuple(name.removeprefix("total ") for name in totals)
         return Plan(names.order, w.units, sums, tuple(self.twins(sums)), inputs, tuple(stages), hats)
@@ -449,13 +474,13 @@ class _Backward:
         last = n + 1 == len(cell.stages)
         past: list[Any] = [0 for _ in w.states]
         if last:
-            d, past = self.past_the_cell(graph)
+            d, past = self.new_state(graph)
         else:
             d = w.filled(graph, w.values[n], f"d values[{n}.{{}}]")
         s, new = (w.state(graph, name) for name in ("s", "proposed" if w.options.apart else "new"))
         b = stage.backward(d, w.filled(graph, cell.gates, "gates[{}]"), s, new, **w.keywords(graph, stage))
         for i, (q, p) in enumerate(zip(b.state, past, strict=True)):
-            if last:
+            if last and (i or not w.options.proj or not _zero(q)):
                 yield f"old[{i}]", _sum(p, q)
             elif not _zero(q):
                 yield f"old[{i}]", graph.symbol("input", f"old[{i}]") + q
@@ -470,28 +495,32 @@ class _Backward:
             yield from self.dax(graph, n, b.ax)
         yield from self.dah(graph, n, b.ah, split=split)
 
-    def past_the_cell(self, graph: Graph) -> tuple[Any, list[Any]]:
+    def new_state(self, graph: Graph) -> tuple[Any, list[Any]]:
         """The gradient of the new state: what goes into the cell, and what masks send past it."""
-        w, o = self.writer, self.writer.options
-        d, past = [], []
-        live = graph.symbol("input", "live") if o.live else None
-        for i in w.states:
-            whole: Any = graph.symbol("input", f"d[{i}]")
-            beside: Any = 0
-            if not i:
-                dy: Any = graph.symbol("input", "dy")
-                whole = whole + (dy if live is None else _chosen(live, dy, 0))
-            if live is not None:
-                whole, beside = _chosen(live, whole, 0), _chosen(live, 0, whole)
-            keep = o.keep[i] if o.keep else None
-            if isinstance(keep, float):
-                whole, beside = (1 - keep) * whole, _sum(beside, keep * whole)
-            elif keep is not None:
-                mask = graph.symbol("input", f"keep[{i}]")
-                whole, beside = _chosen(mask, 0, whole), _sum(beside, _chosen(mask, whole, 0))
-            d.append(whole)
-            past.append(beside)
-        return w.cell.state(*d), past
+        w = self.writer
+        pairs = [self.past_the_cell(graph, i) for i in w.states]
+        if w.options.proj:  # that of h comes through the projection
+            pairs[0] = graph.symbol("input", "d proposed"), 0
+        return w.cell.state(*(d for d, _ in pairs)), [past for _, past in pairs]
+
+    def past_the_cell(self, graph: Graph, i: int) -> tuple[Any, Any]:
+        """The same for field i."""
+        o = self.writer.options
+        d: Any = graph.symbol("input", f"d[{i}]")
+        past: Any = 0
+        live = _live(graph, o, i) if o.live else None
+        if not i:
+            dy: Any = graph.symbol("input", "dy")
+            d = d + (dy if live is None else _chosen(live, dy, 0))
+        if live is not None:
+            d, past = _chosen(live, d, 0), _chosen(live, 0, d)
+        keep = o.keep[i] if o.keep else None
+        if isinstance(keep, float):
+            return (1 - keep) * d, _sum(past, keep * d)
+        if keep is None:
+            return d, past
+        mask = graph.symbol("input", f"keep[{i}]")
+        return _chosen(mask, 0, d), _sum(past, _chosen(mask, d, 0))
 
     def total(self, graph: Graph, name: str, value: Any) -> Iterable[tuple[str, Any]]:
         """Yield a sum over time that grows by a value."""

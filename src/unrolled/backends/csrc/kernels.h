@@ -72,18 +72,19 @@ struct Program {
   long constant_count, registers;
 };
 
-// One number a unit and row of the batch; at step t it is slot (t + phase) % period of (period, B, Hp).
+// One number a unit and row of the batch; at step t it is slot (t + phase) % period of (period, B, units padded).
 template <class T>
 struct Field {
   T* base;
   long phase, period;
+  long units;  // H, or P where it belongs to a projected h
 };
 
 // What is given anew at every step, and becomes a field: numbers, or bytes as 0 and 1.
 template <class T>
 struct Given {
-  const T* numbers;            // (T B, H), rows `row` apart; or null
-  const unsigned char* bytes;  // (T B, width), `row` = width, 1 or H
+  const T* numbers;            // (T B, units), rows `row` apart; or null
+  const unsigned char* bytes;  // (T B, row), row being 1 or all units
   long row;
   int field;
 };
@@ -92,12 +93,14 @@ struct Given {
 template <class T>
 struct ProgramStage {
   Program program;
-  const T* weight;  // (blocks H, columns); null: the operand itself is normalised
+  const T* weight;  // (blocks out, columns); null: the operand itself is normalised
   long columns;
   T* d_weight;
+  long in, out;     // units of an operand, and of a block and the program
   long operands;
   const int* operand;    // left operands; backward: as they were at every step
-  const int* d_operand;  // where their gradients are added
+  const int* d_operand;  // where their gradients are added,
+  bool fresh;            // or written
   long blocks;
   const int* block;  // the products; backward: their gradients
   const int* hat;    // backward: the normalised products
@@ -111,6 +114,7 @@ struct ProgramStage {
 template <class T>
 struct ProgramLayer {
   long steps, batch, inputs, hidden;
+  long narrow;  // P, or H where h is not projected
   int threads;
   const T* x;  // (T B, I), x_row apart; or null
   long x_row;

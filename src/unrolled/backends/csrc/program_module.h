@@ -43,18 +43,27 @@ Program program_of(nb::tuple parts, long fields) {
   return p;
 }
 
-// Fields (operand, its gradient, block, hat), each a list; (program or None); weight, its gradient; groups, inverse.
+// Program; fields (operand, its gradient, block, hat), each a list; weight, its gradient; groups, inverse; fresh.
 template <class T>
 ProgramStage<T> stage_of(nb::tuple parts, const ProgramLayer<T>& q, long columns) {
   ProgramStage<T> s = {};
   long d_operands = 0, hats = 0;
-  if (!parts[0].is_none()) s.program = program_of(nb::cast<nb::tuple>(parts[0]), q.field_count);
+  s.program = program_of(nb::cast<nb::tuple>(parts[0]), q.field_count);
   s.operand = numbers(parts[1], s.operands, q.field_count, "an operand");
   s.d_operand = numbers(parts[2], d_operands, q.field_count, "an operand's gradient");
   s.block = numbers(parts[3], s.blocks, q.field_count, "a block");
   s.hat = numbers(parts[4], hats, q.field_count, "a normalised block");
   s.group = numbers(parts[7], s.groups, MAX_PLACES, "a group");
   require(s.blocks <= MAX_PLACES && (d_operands == 0 || d_operands == s.operands) && (hats == 0 || hats == s.blocks), "a stage");
+  s.in = columns ? columns : s.operands ? q.fields[s.operand[0]].units : q.hidden;
+  s.out = s.blocks ? q.fields[s.block[0]].units : q.hidden;
+  s.fresh = nb::cast<bool>(parts[9]);
+  const auto all_of = [&](const int* list, long count, long units) {
+    for (long i = 0; list && i < count; ++i) require(q.fields[list[i]].units == units, "the units of a field");
+  };
+  all_of(s.block, s.blocks, s.out), all_of(s.hat, hats, s.out), all_of(s.program.fields, s.program.field_count, s.out);
+  all_of(s.operand, s.operands, s.in), all_of(s.d_operand, d_operands, s.in);
+  require(s.groups == 0 || s.out == q.hidden, "a projection that is normalised");
   long grouped = 0;
   for (long g = 0; g < s.groups; ++g) grouped += s.group[g];
   require(s.groups == 0 || grouped == s.blocks, "the number of normalised blocks");
@@ -63,32 +72,31 @@ ProgramStage<T> stage_of(nb::tuple parts, const ProgramLayer<T>& q, long columns
     nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu> weight;
     if (!nb::try_cast(parts[5], weight, false)) throw nb::type_error("a weight has another dtype or layout");
     s.weight = weight.data(), s.columns = long(weight.shape(1));
-    require(long(weight.shape(0)) == s.blocks * q.hidden && (columns ? s.columns == columns : s.columns >= s.operands * q.hidden), "a weight");
+    require(long(weight.shape(0)) == s.blocks * s.out && (columns ? s.columns == columns : s.columns >= s.operands * s.in), "a weight");
     s.d_weight = data<T>(parts[6], weight.size(), "a weight's gradient");
   } else {
-    require(s.operands == 0 || s.operands == s.blocks, "an operand without a weight");
+    require(s.operands == 0 || (s.operands == s.blocks && s.in == s.out), "an operand without a weight");
   }
   return s;
 }
 
-// What both directions read. `dims`: steps, batch, inputs, hidden, first total, number of totals.
+// What both directions read. `dims`: steps, batch, inputs, hidden, units of a narrow field, first total, number of totals.
 template <class T>
 struct ProgramCall {
   ProgramLayer<T> q = {};
   std::vector<Field<T>> fields;
   std::vector<Given<T>> given;
   std::vector<ProgramStage<T>> stages;
-  long plane;
 
   ProgramCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list arrays, nb::handle layout,
               nb::list given_now, nb::tuple input, nb::list stage_list) {
-    require(dims.size() == 6, "the number of dims");
-    q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3], q.first_total = dims[4], q.total_count = dims[5];
+    require(dims.size() == 7 && dims[4] <= dims[3], "dims");
+    q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3], q.narrow = dims[4];
+    q.first_total = dims[5], q.total_count = dims[6];
     const size_t all = q.steps * q.batch;
-    const long width = state->kernels->bytes / long(sizeof(T)), padded = (q.hidden + width - 1) / width * width;
-    plane = q.batch * padded;
     read_units(units);
     read_fields(arrays, layout);
+    for (long n = 0; n < q.total_count; ++n) require(q.first_total + n < q.field_count && fields[q.first_total + n].units == q.hidden, "a total");
     require(q.total_count == 0 || (q.first_total >= q.unit_count && q.first_total + q.total_count <= q.field_count), "the totals");
     for (nb::handle h : given_now) read_given(nb::cast<nb::tuple>(h), all);
     q.given = given.data(), q.given_count = long(given.size());
@@ -103,7 +111,7 @@ struct ProgramCall {
       q.tokens = data<const long long>(x, all, "x");
       for (size_t i = 0; i < all; ++i)
         if (q.tokens[i] < 0 || q.tokens[i] >= q.inputs) throw nb::value_error("x has an index outside weight_ih");
-      q.table = data<T>(table, q.inputs * q.input.blocks * padded, "table");
+      q.table = data<T>(table, q.inputs * q.input.blocks * padded_row<T>(q.hidden), "table");
     }
   }
 
@@ -114,10 +122,10 @@ struct ProgramCall {
     q.units = array.data(), q.unit_count = long(array.shape(0));
   }
 
-  // Layout: (fields, 4) of array, first number, phase, period; the rows of units are not read.
+  // Layout: (fields, 5) of array, first number, phase, period, whether narrow; the rows of units are not read.
   void read_fields(nb::list arrays, nb::handle layout) {
     nb::ndarray<const long long, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows;
-    if (!nb::try_cast(layout, rows, false) || rows.shape(1) != 4) throw nb::type_error("the layout has another dtype or shape");
+    if (!nb::try_cast(layout, rows, false) || rows.shape(1) != 5) throw nb::type_error("the layout has another dtype or shape");
     std::vector<nb::ndarray<T, nb::c_contig, nb::device::cpu>> held;
     for (nb::handle h : arrays) {
       held.emplace_back();
@@ -125,27 +133,29 @@ struct ProgramCall {
     }
     require(long(rows.shape(0)) >= q.unit_count && rows.shape(0) <= MAX_PLACES, "the number of fields");
     for (size_t i = 0; i < rows.shape(0); ++i) {
-      const long long* row = rows.data() + 4 * i;
-      fields.push_back({nullptr, 0, 1});
+      const long long* row = rows.data() + 5 * i;
+      const long units = row[4] ? q.narrow : q.hidden;
+      fields.push_back({nullptr, 0, 1, units});
       if (long(i) < q.unit_count) continue;
       require(row[0] >= 0 && row[0] < (long long)held.size() && row[1] >= 0 && row[2] >= 0 && row[3] > 0, "a field");
-      require(row[1] + row[3] * plane <= (long long)held[row[0]].size(), "a field's size");
-      fields.back() = {held[row[0]].data() + row[1], long(row[2]), long(row[3])};
+      require(row[1] + row[3] * q.batch * padded_row<T>(units) <= (long long)held[row[0]].size(), "a field's size");
+      fields.back() = {held[row[0]].data() + row[1], long(row[2]), long(row[3]), units};
     }
     q.fields = fields.data(), q.field_count = long(fields.size());
   }
 
-  // (field, array): numbers (T B, H), or bytes (T B, 1 or H).
+  // (field, array): numbers (T B, units), or bytes (T B, 1 or units).
   void read_given(nb::tuple parts, size_t all) {
     Given<T> g = {};
     g.field = nb::cast<int>(parts[0]);
     require(g.field >= q.unit_count && g.field < q.field_count, "a field that is given");
+    const long units = q.fields[g.field].units;
     nb::ndarray<const unsigned char, nb::ndim<2>, nb::c_contig, nb::device::cpu> bytes;
     if (nb::try_cast(parts[1], bytes, false)) {
       g.bytes = bytes.data(), g.row = long(bytes.shape(1));
-      require(bytes.shape(0) == all && (g.row == 1 || g.row == q.hidden), "a mask");
+      require(bytes.shape(0) == all && (g.row == 1 || g.row == units), "a mask");
     } else {
-      g.numbers = matrix<T>(parts[1], all, q.hidden, g.row, "what is given at every step");
+      g.numbers = matrix<T>(parts[1], all, units, g.row, "what is given at every step");
     }
     given.push_back(g);
   }
@@ -155,7 +165,7 @@ struct ProgramCall {
   double products() const {
     double blocks = q.tokens ? 0 : double(q.input.blocks) * q.inputs;
     for (const ProgramStage<T>& s : stages)
-      if (s.weight) blocks += double(s.blocks) * s.operands * q.hidden;
+      if (s.weight) blocks += double(s.blocks) * s.operands * s.in;
     return (blocks + 8.0) * q.hidden * double(q.steps) * q.batch;
   }
 

@@ -55,15 +55,15 @@ struct ProgramScan {
 
   const ProgramLayer<T>& q;
   const long batch, rows, hidden, padded, band;  // band: rows of the batch that are evaluated together
-  Groups<T> units, inputs;                       // columns of products
+  const Groups<T> wide, narrow, inputs;          // columns of products: H, P, I
   T* unit_fields;                                // (units, band, Hp)
   T* registers;                                  // (threads, places, block)
   long most_registers = 0;
 
   explicit ProgramScan(const ProgramLayer<T>& layer, Pieces& p)
       : q(layer), batch(layer.batch), rows(layer.steps * layer.batch), hidden(layer.hidden),
-        padded((layer.hidden + width - 1) / width * width), band(padded < block ? block / padded : 1),
-        units(layer.hidden, 1), inputs(layer.inputs, 1) {
+        padded(row_of(layer.hidden)), band(padded < block ? block / padded : 1),
+        wide(layer.hidden, 1), narrow(layer.narrow, 1), inputs(layer.inputs, 1) {
     for (long s = 0; s < q.stages; ++s) {
       const Program& program = q.stage[s].program;
       const long needed = program.constant_count + program.registers;
@@ -73,15 +73,18 @@ struct ProgramScan {
     registers = p.template take<T>(q.threads * most_registers * block);
   }
 
+  static long row_of(long n) { return (n + width - 1) / width * width; }
+  const Groups<T>& columns(long n) const { return n == hidden ? wide : narrow; }
+
   // Rows of a field over all steps, for one that keeps them all.
-  T* all(int field) const { return q.fields[field].base + q.fields[field].phase * batch * padded; }
+  T* all(int field) const { return q.fields[field].base + q.fields[field].phase * batch * row_of(q.fields[field].units); }
 
   // Where every field stands at step t.
   void at_step(long t, T** at) const {
     for (long f = 0; f < q.unit_count; ++f) at[f] = unit_fields + f * band * padded;
     for (long f = q.unit_count; f < q.field_count; ++f) {
       const Field<T>& field = q.fields[f];
-      at[f] = field.base + (t + field.phase) % field.period * batch * padded;
+      at[f] = field.base + (t + field.phase) % field.period * batch * row_of(field.units);
     }
   }
 
@@ -96,28 +99,31 @@ struct ProgramScan {
   NOINLINE void give(long t, T* const* at, long first, long last) const {
     for (long n = 0; n < q.given_count; ++n) {
       const Given<T>& given = q.given[n];
+      const long units = q.fields[given.field].units;
       for (long b = first; b < last; ++b) {
-        T* to = at[given.field] + b * padded;
+        T* to = at[given.field] + b * row_of(units);
         const long row = (t * batch + b) * given.row;
         if (given.numbers)
-          for (long i = 0; i < padded; i += width) store(to + i, load(given.numbers + row + i, hidden - i));
+          for (long i = 0; i < units; i += width) store(to + i, load(given.numbers + row + i, units - i));
         else
-          for (long i = 0; i < hidden; ++i) to[i] = given.bytes[row + (given.row > 1 ? i : 0)];
+          for (long i = 0; i < units; ++i) to[i] = given.bytes[row + (given.row > 1 ? i : 0)];
       }
     }
   }
 
-  NOINLINE void evaluate(const Program& p, T* const* at, long first, long last, const Worker& w) const {
+  NOINLINE void evaluate(const ProgramStage<T>& s, T* const* at, long first, long last, const Worker& w) const {
+    const Program& p = s.program;
+    const long length = row_of(s.out);
     T* place[MAX_PLACES];
     T* own = registers + w.rank * most_registers * block;
     for (long i = 0; i < p.constant_count + p.registers; ++i) place[p.field_count + i] = own + i * block;
     for (long i = 0; i < p.constant_count; ++i)
       for (long k = 0; k < block; ++k) own[i * block + k] = T(p.constants[i]);
     for (long row = first; row < last; row += band) {
-      const long count = (last - row < band ? last - row : band) * padded;
+      const long count = (last - row < band ? last - row : band) * length;
       for (long i = 0; i < count; i += block) {
         for (long f = 0; f < p.field_count; ++f)
-          place[f] = at[p.fields[f]] + i + (p.fields[f] < q.unit_count ? 0 : row * padded);
+          place[f] = at[p.fields[f]] + i + (p.fields[f] < q.unit_count ? 0 : row * length);
         run_program(p, place, count - i < block ? count - i : block);
       }
     }
@@ -192,27 +198,29 @@ static NOINLINE void pack_right(T* to, const T* from, long ld, long count, long 
 template <class T>
 struct ProgramForward : ProgramScan<T> {
   using S = ProgramScan<T>;
-  using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::units;
+  using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::wide;
   T* packed_ih;       // (block, group, I, vectors, W)
-  T* packed_hh[MAX_PLACES];  // of each stage: (block, group, operands H, vectors, W)
+  T* packed_hh[MAX_PLACES];  // of each stage: (block, group, operands in, vectors, W)
   size_t bytes;
 
   ProgramForward(const ProgramLayer<T>& layer, char* work) : ProgramForward(layer, Pieces(work)) {}
 
   ProgramForward(const ProgramLayer<T>& layer, Pieces p) : S(layer, p) {
-    packed_ih = p.template take<T>(q.tokens ? 0 : q.input.blocks * units.size(q.inputs));
+    packed_ih = p.template take<T>(q.tokens ? 0 : q.input.blocks * wide.size(q.inputs));
     for (long s = 0; s < q.stages; ++s)
-      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].blocks * units.size(depth(q.stage[s])) : 0);
+      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].blocks * this->columns(q.stage[s].out).size(depth(q.stage[s])) : 0);
     bytes = p.used;
   }
 
-  long depth(const ProgramStage<T>& s) const { return s.operands * hidden; }
+  static long depth(const ProgramStage<T>& s) { return s.operands * s.in; }
 
   NOINLINE void pack(const Worker& w) const {
-    const Share mine(units.count, w);
     const auto blocks = [&](T* to, const ProgramStage<T>& s, long length) {
+      const Groups<T>& columns = this->columns(s.out);
+      const Share mine(columns.count, w);
       for (long r = 0; r < s.blocks; ++r)
-        pack_transposed(to + r * units.size(length), s.weight + r * hidden * s.columns, s.columns, hidden, length, units, mine.first, mine.last);
+        pack_transposed(to + r * columns.size(length), s.weight + r * s.out * s.columns, s.columns, s.out, length, columns, mine.first,
+                        mine.last);
     };
     if (!q.tokens) blocks(packed_ih, q.input, q.inputs);
     for (long s = 0; s < q.stages; ++s)
@@ -224,7 +232,7 @@ struct ProgramForward : ProgramScan<T> {
     for (long r = 0; r < q.input.blocks; ++r) {
       T* out = this->all(q.input.block[r]);
       if (!q.tokens) {
-        if (!Multiply<T>::run({rows, q.inputs, q.x, q.x_row, packed_ih + r * units.size(q.inputs), units, out, padded, nullptr}, w))
+        if (!Multiply<T>::run({rows, q.inputs, q.x, q.x_row, packed_ih + r * wide.size(q.inputs), wide, out, padded, nullptr}, w))
           return false;
         continue;
       }
@@ -247,9 +255,12 @@ struct ProgramForward : ProgramScan<T> {
         copy(at[s.block[r]] + first * padded, at[s.operand[r]] + first * padded, (last - first) * padded);
         continue;
       }
-      const Product<T> out = {last, depth(s), nullptr, padded, packed + r * units.size(depth(s)), units, at[s.block[r]], padded, nullptr};
+      const Groups<T>& columns = this->columns(s.out);
+      const long row = S::row_of(s.in);
+      const Product<T> out = {last, depth(s), nullptr, row, packed + r * columns.size(depth(s)), columns, at[s.block[r]], S::row_of(s.out),
+                              nullptr};
       for (long j = 0; j < s.operands; ++j)
-        Multiply<T>::tiles(out, at[s.operand[j]] + first * padded, padded, false, first, last, 0, units.count, j * hidden, hidden);
+        Multiply<T>::tiles(out, at[s.operand[j]] + first * row, row, false, first, last, 0, columns.count, j * s.in, s.in);
     }
   }
 
@@ -267,7 +278,7 @@ struct ProgramForward : ProgramScan<T> {
         if (s.operands) product(s, packed_hh[n], at, mine.first, mine.last);
         S::pick(s.block, s.blocks, at, planes);
         if (s.groups) this->normalise(s, planes, s.inverse + t * batch * s.groups, mine.first, mine.last);
-        this->evaluate(s.program, at, mine.first, mine.last, w);
+        this->evaluate(s, at, mine.first, mine.last, w);
       }
     }
   }
@@ -276,12 +287,12 @@ struct ProgramForward : ProgramScan<T> {
 template <class T>
 struct ProgramBackward : ProgramScan<T> {
   using S = ProgramScan<T>;
-  using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::units, S::inputs;
-  T* packed_hh[MAX_PLACES];  // of each stage: (operand, group, blocks H, vectors, W)
+  using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::wide, S::inputs;
+  T* packed_hh[MAX_PLACES];  // of each stage: (operand, group, blocks out, vectors, W)
   T* packed_ih;              // (group, blocks H, vectors, W)
   T* sums;                   // (B, Hp) a product that is then added to its field
   T* right;                  // an operand of all steps, packed as the right one of a product: (group, T B, vectors, W)
-  T* wide;                   // (H, columns padded) a block of a weight's gradient
+  T* padded_weight;          // (H, columns padded) a block of a weight's gradient
   T* copied;                 // (threads, ...) see Multiply::run_turned
   size_t bytes;
 
@@ -289,12 +300,12 @@ struct ProgramBackward : ProgramScan<T> {
 
   ProgramBackward(const ProgramLayer<T>& layer, Pieces p) : S(layer, p) {
     for (long s = 0; s < q.stages; ++s)
-      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].operands * units.size(q.stage[s].blocks * hidden) : 0);
+      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].operands * this->columns(q.stage[s].in).size(q.stage[s].blocks * q.stage[s].out) : 0);
     packed_ih = p.template take<T>(q.dx ? inputs.size(q.input.blocks * hidden) : 0);
     sums = p.template take<T>(batch * padded);
-    const long most = units.panels > inputs.panels || q.tokens ? units.panels : inputs.panels;
+    const long most = wide.panels > inputs.panels || q.tokens ? wide.panels : inputs.panels;
     right = p.template take<T>(most * width * rows);
-    wide = p.template take<T>(hidden * most * width);
+    padded_weight = p.template take<T>(hidden * most * width);
     copied = p.template take<T>(Multiply<T>::turned_work(q.threads));
     bytes = p.used;
   }
@@ -303,9 +314,10 @@ struct ProgramBackward : ProgramScan<T> {
     for (long n = 0; n < q.stages; ++n) {
       const ProgramStage<T>& s = q.stage[n];
       if (!s.weight) continue;
-      const long depth = s.blocks * hidden;
+      const long depth = s.blocks * s.out;
+      const Groups<T>& columns = this->columns(s.in);
       for (long j = 0; j < s.operands; ++j)
-        pack_right(packed_hh[n] + j * units.size(depth), s.weight + j * hidden, s.columns, hidden, depth, units, w);
+        pack_right(packed_hh[n] + j * columns.size(depth), s.weight + j * s.in, s.columns, s.in, depth, columns, w);
     }
     if (q.dx) pack_right(packed_ih, q.input.weight, q.inputs, q.inputs, q.input.blocks * hidden, inputs, w);
     this->spread_units(w);
@@ -318,14 +330,15 @@ struct ProgramBackward : ProgramScan<T> {
 
   // The gradients of a stage's products, back to its operands.
   NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
-    const long depth = s.blocks * hidden;
+    const long depth = s.blocks * s.out, from_row = S::row_of(s.out), row = S::row_of(s.in);
+    const Groups<T>& columns = this->columns(s.in);
     for (long j = 0; j < s.operands; ++j) {
+      T* to = at[s.d_operand[j]];
       const T* from = s.weight ? sums : at[s.block[j]];
       for (long r = 0; s.weight && r < s.blocks; ++r)
-        Multiply<T>::tiles({last, depth, nullptr, padded, packed + j * units.size(depth), units, sums, padded, nullptr},
-                           at[s.block[r]] + first * padded, padded, false, first, last, 0, units.count, r * hidden, hidden);
-      T* to = at[s.d_operand[j]];
-      for (long i = first * padded; i < last * padded; i += width) store(to + i, load(to + i) + load(from + i));
+        Multiply<T>::tiles({last, depth, nullptr, from_row, packed + j * columns.size(depth), columns, sums, row, nullptr},
+                           at[s.block[r]] + first * from_row, from_row, false, first, last, 0, columns.count, r * s.out, s.out);
+      for (long i = first * row; i < last * row; i += width) store(to + i, s.fresh ? load(from + i) : load(to + i) + load(from + i));
     }
   }
 
@@ -341,27 +354,27 @@ struct ProgramBackward : ProgramScan<T> {
     this->give(t, at, first, last);
     for (long n = q.stages - 1; n >= 0; --n) {
       const ProgramStage<T>& s = q.stage[n];
-      this->evaluate(s.program, at, first, last, w);
+      this->evaluate(s, at, first, last, w);
       normalise(s);
       product(s, packed_hh[n], at, first, last);
     }
     normalise(q.input);
   }
 
-  // d_weight (blocks H, columns), from column `start`: the blocks' gradients times an operand (T B, count) of all steps.
+  // d_weight (blocks out, columns), from column `start`: the blocks' gradients times an operand (T B, count) of all steps.
   NOINLINE bool weight_gradient(const ProgramStage<T>& s, const T* operand, long row, const Groups<T>& columns, long count, long start,
                                 const Worker& w) const {
     if (!w.barrier()) return false;  // the last one's products are done
     pack_right(right, operand, row, count, rows, columns, w);
     if (!w.barrier()) return false;
     const long ld = columns.panels * width;
-    const Share tiles((hidden + Multiply<T>::HEIGHT - 1) / Multiply<T>::HEIGHT, w);  // as run_turned shares the rows
+    const Share tiles((s.out + Multiply<T>::HEIGHT - 1) / Multiply<T>::HEIGHT, w);  // as run_turned shares the rows
     for (long r = 0; r < s.blocks; ++r) {
-      if (!Multiply<T>::run_turned({hidden, rows, this->all(s.block[r]), padded, right, columns, wide, ld, nullptr},
+      if (!Multiply<T>::run_turned({s.out, rows, this->all(s.block[r]), S::row_of(s.out), right, columns, padded_weight, ld, nullptr},
                                    copied + w.rank * Multiply<T>::turned_work(1), w))
         return false;
-      for (long i = tiles.first * Multiply<T>::HEIGHT; i < tiles.last * Multiply<T>::HEIGHT && i < hidden; ++i)
-        copy(s.d_weight + (r * hidden + i) * s.columns + start, wide + i * ld, count);
+      for (long i = tiles.first * Multiply<T>::HEIGHT; i < tiles.last * Multiply<T>::HEIGHT && i < s.out; ++i)
+        copy(s.d_weight + (r * s.out + i) * s.columns + start, padded_weight + i * ld, count);
     }
     return true;
   }
@@ -382,7 +395,7 @@ struct ProgramBackward : ProgramScan<T> {
 
   // One-hot inputs: gradients are added up by token, in the order of time.
   NOINLINE void token_gradient(const Worker& w) const {
-    const Share mine(units.panels, w);
+    const Share mine(wide.panels, w);
     for (long r = 0; r < q.input.blocks; ++r) {
       const T* d = this->all(q.input.block[r]);
       for (long i = mine.first * width; i < mine.last * width; i += width) {
@@ -396,7 +409,7 @@ struct ProgramBackward : ProgramScan<T> {
   }
 
   bool gradients(const Worker& w) const {
-    const Share mine(units.panels, w);
+    const Share mine(wide.panels, w);
     for (long n = 0; n < q.total_count; ++n)
       for (long i = mine.first * width; i < mine.last * width; i += width) {
         Vec<T> total = {};
@@ -411,7 +424,7 @@ struct ProgramBackward : ProgramScan<T> {
     for (long n = 0; n < q.stages; ++n) {
       const ProgramStage<T>& s = q.stage[n];
       for (long j = 0; s.weight && j < s.operands; ++j)
-        if (!weight_gradient(s, this->all(s.operand[j]), padded, units, hidden, j * hidden, w)) return false;
+        if (!weight_gradient(s, this->all(s.operand[j]), S::row_of(s.in), this->columns(s.in), s.in, j * s.in, w)) return false;
     }
     return true;
   }
