@@ -86,7 +86,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """One direction of a cell: the names of the fields, in their order, and the stages, the projection being the last."""
+    """One direction of a cell: the names of the fields in their order, and the stages, a projection last."""
 
     fields: tuple[str, ...]
     units: tuple[str, ...]
