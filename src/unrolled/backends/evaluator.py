@@ -91,52 +91,46 @@ class _Memory:
     dtype: Any
     places: dict[str, Place] = field(default_factory=dict)
 
-    @property
-    def _apart(self) -> int:
-        """Numbers between fields: a power of two apart, they would share few places of the cache."""
-        return 17 * vector_width(self.dtype)
-
-    def units(self, name: str) -> int:
-        """Return how many units a field has."""
-        return self.narrow if name in NARROW else self.hidden
-
-    def plane(self, name: str) -> int:
-        """Return how many numbers a slot of it takes."""
-        return self.batch * padded_width(self.units(name), self.dtype)
+    def __post_init__(self) -> None:
+        wide, narrow = (self.batch * padded_width(n, self.dtype) for n in (self.hidden, self.narrow))
+        self.planes = {True: narrow, False: wide}
+        """Numbers of a slot, by whether its field is narrow."""
 
     def allot(self, sizes: dict[str, int]) -> None:
         """Give each field (a name and its number of slots) a place in one new array."""
-        starts = np.cumsum([0, *(slots * self.plane(name) + self._apart for name, slots in sizes.items())])
-        array = empty((int(starts[-1]),), self.dtype)
+        apart = 17 * vector_width(self.dtype)  # a power of two apart, they would share few places of the cache
+        starts = [0]
+        for name, slots in sizes.items():
+            starts.append(starts[-1] + slots * self.planes[name in NARROW] + apart)
+        array = empty((starts[-1],), self.dtype)
         for (name, slots), start in zip(sizes.items(), starts, strict=False):
-            self.places[name] = (array, int(start), 0, slots)
+            self.places[name] = (array, start, 0, slots)
 
     def slot(self, name: str, n: int) -> Array:
         """Return one slot of a field, (B, units)."""
         array, start, _, _ = self.places[name]
-        plane = self.plane(name)
-        return array[start + n * plane : start + (n + 1) * plane].reshape(self.batch, -1)[:, : self.units(name)]
+        plane, units = self.planes[name in NARROW], self.narrow if name in NARROW else self.hidden
+        return array[start + n * plane : start + (n + 1) * plane].reshape(self.batch, -1)[:, :units]
 
     def layout(self, plan: Plan) -> tuple[list[Array], Array]:
         """Return the arrays, and each field's (array, start, phase, period, whether narrow) in the plan's order."""
         known: dict[int, int] = {}
         arrays: list[Array] = []
-        rows = np.zeros((len(plan.fields), 5), np.int64)
-        for n, name in enumerate(plan.fields[len(plan.units) :], len(plan.units)):
+        rows: list[tuple[int, ...]] = [(0, 0, 0, 1, False)] * len(plan.units)
+        for name in plan.fields[len(plan.units) :]:
             array, *rest = self.places[name]
             if id(array) not in known:
                 known[id(array)] = len(arrays)
                 arrays.append(array)
-            rows[n] = known[id(array)], *rest, self.units(name) < self.hidden
-        return arrays, rows
+            rows.append((known[id(array)], *rest, name in NARROW))
+        return arrays, np.array(rows, np.int64)
 
 
 def _units(plan: Plan, w: scan.Params, hidden: int, dtype: Any) -> Array:
     """Return the numbers a unit, (units, H)."""
-    out = np.empty((len(plan.units), hidden), dtype)
-    for row, name in zip(out, plan.units, strict=True):
-        row[:] = _row(w, name, hidden)
-    return out
+    parameters = dict.fromkeys(name.partition("[")[0] for name in plan.units)
+    rows = [w[name].reshape(-1, hidden) for name in parameters]
+    return np.concatenate([np.empty((0, hidden), dtype), *rows], dtype=dtype)
 
 
 def _row(arrays: Any, name: str, hidden: int) -> Array:
