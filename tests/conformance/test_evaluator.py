@@ -146,6 +146,8 @@ REFUSED = {
     "the emitter has no kernel for numpy.sort": np.sort,
     "asks whether a value is true": lambda a: a if a > 0 else 0,
     "calculates with a comparison": lambda a: a * (a > 0),
+    "a function's result is a comparison": lambda a: a > 0,
+    "the emitter has no kernel for numpy.add (__call__, out=)": lambda a: a.__iadd__(1),
     "gives numpy.where no comparison": lambda a: np.where(a, a, 0),
     "which is neither a symbol nor a number": lambda a: a + np.ones(5),
     "its functions raised ZeroDivisionError: division by zero": lambda a: a + 1 / 0,

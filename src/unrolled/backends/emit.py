@@ -43,8 +43,9 @@ _UFUNCS = {
 }
 LEAVES = ("input", "number")
 """Nodes that nothing computes."""
-_MASKS = ("<", "<=", ">", ">=", "==", "!=")
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", **{op: op for op in _MASKS}}
+MASKS = ("<", "<=", ">", ">=", "==", "!=")
+"""Operations whose results only `select` reads."""
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", **{op: op for op in MASKS}}
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Graph:
     def operation(self, op: str, *args: int) -> Symbol:
         """Return the symbol of a ufunc's result: 1 / (1 + exp(-x)) is the kernel `sigmoid`, 1 x is x."""
         keys = list(self.nodes)
-        if any(keys[a][0] in _MASKS for a in args):
+        if any(keys[a][0] in MASKS for a in args):
             raise Unsupported("a cell's function calculates with a comparison; write where(a > 0, x, 0)")
         if op == "mul" and ("number", 1.0) in (keys[args[0]], keys[args[1]]):
             return Symbol(self, args[1] if keys[args[0]] == ("number", 1.0) else args[0])
@@ -73,7 +74,7 @@ class Graph:
     def select(self, mask: int, a: int, b: int) -> Symbol:
         """Return the symbol of a where the mask holds, else b."""
         keys = list(self.nodes)
-        if keys[mask][0] not in _MASKS or keys[a][0] in _MASKS or keys[b][0] in _MASKS:
+        if keys[mask][0] not in MASKS or keys[a][0] in MASKS or keys[b][0] in MASKS:
             raise Unsupported("a cell's function gives numpy.where no comparison; write where(a > 0, x, y)")
         return self.symbol("select", mask, a, b)
 
@@ -104,7 +105,8 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Symbol:
         """Make the node of a ufunc's call."""
         if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
-            raise Unsupported(f"the emitter has no kernel for numpy.{ufunc.__name__} ({method})")
+            how = ", ".join([method, *(f"{name}=" for name in options)])
+            raise Unsupported(f"the emitter has no kernel for numpy.{ufunc.__name__} ({how})")
         return self.graph.operation(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Symbol:

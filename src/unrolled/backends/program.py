@@ -20,7 +20,7 @@ import numpy as np
 from ..cells import Cell, Stage
 from ..errors import Unsupported
 from . import _engine
-from .emit import LEAVES, Graph, Symbol, instructions
+from .emit import LEAVES, MASKS, Graph, Symbol, instructions
 
 Array = np.ndarray[Any, Any]
 OPERATIONS = {name: number for number, name in enumerate(_engine.operations())}
@@ -124,6 +124,8 @@ def assemble(graph: Graph, outputs: list[tuple[str, int]], names: _Names) -> Pro
     A field that is read and written (a sum that grows) is read by the very instruction that writes it.
     """
     keys = list(graph.nodes)
+    if any(keys[node][0] in MASKS for _, node in outputs):
+        raise Unsupported("a function's result is a comparison; write where(a > 0, 1, 0)")
     found = instructions(graph, [node for _, node in outputs])
     target = {node: field for field, node in reversed(outputs) if keys[node][0] not in LEAVES}
     read = {a for _, _, args in found for a in args} | {node for _, node in outputs if keys[node][0] in LEAVES}
