@@ -190,17 +190,16 @@ def test_what_makes_no_sense_is_refused(message):
 
 
 @pytest.mark.parametrize("option", ["proj_size", "recurrent_dropout", "zoneout", "zoneout_cell"])
-def test_what_the_engine_lacks_is_refused_by_name_there_and_falls_back_elsewhere(option):
+def test_the_engine_has_what_no_kernel_has(option):
     pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
     options = {option: P if option == "proj_size" else 0.2}
-    with pytest.raises(ur.Unsupported, match=f"^the engine has no {option}. Use backend='auto' or 'reference'.$"):
-        stack(backend="cpu", **options)
-    auto, reference = stack(**options), stack(backend="reference", **options)
-    for a, b in zip(masked(auto)[1:3], masked(reference)[1:3], strict=True):
+    engine, reference = stack(backend="cpu", **options), stack(backend="reference", **options)
+    for a, b in zip(masked(engine)[1:3], masked(reference)[1:3], strict=True):
         for p, q in zip(a, b, strict=True):
             np.testing.assert_allclose(p, q, rtol=0, atol=1e-13)  # some hundred roundings
-    on_engine = not isinstance(masked(auto)[3].scans[0], scan.Tape)
-    assert on_engine == option.startswith("zoneout")  # masks it has, mixtures it has not
+    np.testing.assert_allclose(engine(X)[0], reference(X)[0], rtol=0, atol=1e-13)
+    tapes = [masked(engine)[3].scans[0], engine.forward(X)[2].scans[0]]  # with masks, and mixed where there is a rate
+    assert not any(isinstance(tape, scan.Tape) for tape in tapes)
 
 
 def test_the_teaching_view_names_the_same_quantities():

@@ -115,6 +115,9 @@ def describe(cell: Cell) -> list[tuple[str, str]]:
         ("paper", cell.paper),
         ("parameters", sizes),
         ("tape", f"{gates}, and the state {state}" if gates else f"the state {state}"),
-        ("backend", "engine" if why is None else f"reference: {why}"),
+        (
+            "backend",
+            f"reference: {why}" if why else f"engine, {'kernel' if backends.has_kernel(cell) else 'evaluator'}",
+        ),
         ("refuses", ", ".join(refused(cell)) or "nothing"),
     ]

@@ -319,7 +319,7 @@ class Recurrent:
         check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
         self._backend = backends.choose(backend)
-        if backend == "cpu" and (why := self._reason()):
+        if backend == "cpu" and (why := backends.reason(self.cell, self.dtype)):
             raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
         rng = np.random.default_rng(0) if rng is None else check_rng(rng)
         shapes = [shape for layer, _ in self._passes() for shape in self._local_shapes(layer).values()]
@@ -354,14 +354,6 @@ class Recurrent:
             raise UnrolledError(f"weight_drop drops entries of weight_hh; {cell.name} has none")
         if self.zoneout_cell and "c" not in fields:
             raise UnrolledError(f"zoneout_cell keeps old values of c; {cell.name} has no c, use zoneout")
-
-    def _reason(self) -> str | None:
-        """Why not everything here runs on the engine."""
-        why = backends.reason(self.cell, self.dtype)
-        for option in ("proj_size", "recurrent_dropout", "zoneout", "zoneout_cell"):
-            if why is None and getattr(self, option):
-                why = f"the engine has no {option}"
-        return why
 
     @property
     def hidden_size(self) -> int | tuple[int, ...]:
@@ -678,7 +670,7 @@ class Recurrent:
     def _scan(
         self, layer: int, direction: int, x: Array, s: Any, live: Array | None, masks: Masks | None, *, record: bool
     ) -> tuple[Array, Any, Any]:
-        """One layer and direction, on the engine where that has all that is asked for."""
+        """One layer and direction."""
         suffix, masks = self._suffix(layer, direction), {} if masks is None else masks
         flip = slice(None, None, -1 if direction else 1)
         rates = {"h": self.zoneout, "c": self.zoneout_cell}
@@ -690,11 +682,8 @@ class Recurrent:
         w, options = self._weights(layer, direction, masks), {"live": live, "keep": keep, "record": record}
         if f"recurrent{suffix}" in masks:
             mask = masks[f"recurrent{suffix}"][flip]
-            drop = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
-            return backends.REFERENCE.forward(self.cell, w, x, s, drop=drop, **options)
-        mixed = any(isinstance(m, float) for m in keep or ())
-        backend = backends.REFERENCE if mixed or self.proj_size else self._backend
-        return backend.forward(self.cell, w, x, s, **options)
+            options["drop"] = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
+        return self._backend.forward(self.cell, w, x, s, **options)
 
     def _drop(self, x: Array, layer: int, masks: Masks | None) -> Array:
         """Dropout behind a layer; its own gradient."""

@@ -22,7 +22,7 @@ def resident():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory in use is read from /proc")
-@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "lstm_layer_norm"])
 def test_no_leak_over_ten_thousand_calls(cell):
     net = ur.Recurrent(cell, 5, 17, backend="cpu")
     x = np.ones((6, 3, 5), np.float32)
@@ -40,11 +40,11 @@ def test_no_leak_over_ten_thousand_calls(cell):
 
 
 INTERRUPTED = """
-import signal
+import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background may have it ignored
 import numpy as np
 import unrolled as ur
-net = ur.LSTM(256, 512, backend="cpu")
+net = ur.LSTM(256, 512, cell=sys.argv[1], backend="cpu")
 x = np.zeros((1000, 64, 256), np.float32)
 print("ready", flush=True)
 try:
@@ -58,10 +58,10 @@ assert np.isfinite(y).all()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
-@pytest.mark.parametrize("threads", ["1", "2"])
-def test_ctrl_c_stops_a_call_within_a_second(threads):
+@pytest.mark.parametrize(("cell", "threads"), [("lstm", "1"), ("lstm", "2"), ("lstm_use_gate", "1")])
+def test_ctrl_c_stops_a_call_within_a_second(cell, threads):
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED],
+        [sys.executable, "-c", INTERRUPTED, cell],
         env=os.environ | {"UNROLLED_THREADS": threads},
         stdout=subprocess.PIPE,
         text=True,

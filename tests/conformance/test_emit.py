@@ -43,7 +43,27 @@ def cell_of(function):
     )
 
 
-@pytest.mark.parametrize("function", [np.sin, lambda a: np.clip(a, 0, 1), lambda a: a + "x"])
+def test_a_product_is_fused_into_the_one_sum_that_uses_it():
+    graph = emit.Graph()
+    x, y = graph.symbol("input", "x"), graph.symbol("input", "y")
+    once, twice = x * y + x, y * y
+    outputs = [once.node, (twice - x).node, (x - twice).node]
+    assert [op for _, op, _ in emit.instructions(graph, outputs)] == ["fma", "mul", "sub", "sub"]
+    assert [op for _, op, _ in emit.instructions(graph, outputs[:2])] == ["fma", "fms"]
+    assert [op for _, op, _ in emit.instructions(graph, outputs[2:])] == ["fnma"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        np.sin,
+        lambda a: np.clip(a, 0, 1),
+        lambda a: a + "x",
+        lambda a: a if a > 0 else 0,
+        lambda a: a * (a > 0),
+        lambda a: np.where(a, a, 0),
+    ],
+)
 def test_what_has_no_kernel_is_refused(function):
-    with pytest.raises((Unsupported, TypeError), match=r"no kernel|neither|unsupported|ufunc"):
+    with pytest.raises((Unsupported, TypeError), match=r"no kernel|neither|unsupported|ufunc|asks|comparison"):
         emit.emit_cell(cell_of(function))

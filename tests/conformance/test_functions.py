@@ -1,4 +1,4 @@
-"""Accuracy of the engine's exp, sigmoid and tanh, in units of the last place, against NumPy in longer formats."""
+"""Accuracy of the engine's exp, sigmoid, tanh and log, in units of the last place, against NumPy in longer formats."""
 
 import numpy as np
 import pytest
@@ -47,6 +47,17 @@ def test_sigmoid(dtype, low, high):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_tanh(dtype):
     assert ulps("tanh", dense(dtype, -25, 25)) <= 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_log(dtype):
+    x = np.concatenate([dense(dtype, 0, 1e30 if dtype == "float32" else 1e300), dense(dtype, 0.5, 2)])
+    assert ulps("log", x[x >= np.finfo(dtype).smallest_normal]) <= 2
+    x = np.array([np.inf, -np.inf, np.nan, 0.0, -0.0, -1.0, 1.0, np.finfo(dtype).smallest_subnormal], dtype)
+    y = np.empty_like(x)
+    (_engine.map32 if dtype == "float32" else _engine.map64)("log", x, y)
+    want = np.array([np.inf, np.nan, np.nan, -np.inf, -np.inf, np.nan, 0, -np.inf], dtype)
+    assert np.array_equal(y, want, equal_nan=True)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

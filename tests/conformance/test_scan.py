@@ -7,94 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+from against_reference import ALL, compare, every_cell, every_dtype, masks, problem
 
-import unrolled as ur
-from unrolled import backends, scan
-from unrolled.backends.emit import EMITTED
+from unrolled import backends
 from unrolled.cells import CELLS
 
 cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
 from unrolled.backends import _engine  # noqa: E402
-
-
-def problem(cell, dtype, T, B, I, H, *, bias=True, scale=1.0, seed=0):
-    """Random parameters, inputs, states and gradients of one layer."""
-    rng = np.random.default_rng(seed)
-    draw = lambda *shape: (scale * rng.standard_normal(shape)).astype(dtype)  # noqa: E731
-    smaller = {"weight_ih": np.sqrt(I), "weight_hh": np.sqrt(H)}
-    shapes = cell.shapes(I, H, bias=bias)
-    w = {name: draw(*shape) / np.dtype(dtype).type(smaller.get(name, 1)) for name, shape in shapes.items()}
-    x = rng.standard_normal((T, B, I)).astype(dtype)
-    s = cell.state(*(rng.standard_normal((B, H)).astype(dtype) for _ in cell.state._fields))
-    dy = rng.standard_normal((T, B, H)).astype(dtype)
-    ds = cell.state(*(rng.standard_normal((B, H)).astype(dtype) for _ in cell.state._fields))
-    return w, x, s, dy, ds
-
-
-def masks(cell, kind, T, B, H):
-    """`live` and `keep` of one of four kinds."""
-    rng = np.random.default_rng(5)
-    live = np.arange(T)[:, None] < rng.integers(0, T + 1, B) if "live" in kind else None
-    keep = None
-    if "keep" in kind:
-        fields = [rng.random((T, B, H)) < 0.3 for _ in cell.state._fields]
-        keep = cell.state(*fields)
-    return {"live": live, "keep": keep}
-
-
-def close(got, want, what, tolerance):
-    """Compare with the largest number of the array as the scale: sums have the error of their largest part."""
-    got, want = np.asarray(got), np.asarray(want)
-    assert got.shape == want.shape, what
-    assert got.dtype == want.dtype, what
-    if want.size:
-        same = got == want  # infinities
-        error = np.abs(np.where(same, 0, got - want)).max() / max(
-            1, np.abs(want[np.isfinite(want)], dtype="f8").max(initial=0)
-        )
-        assert error <= tolerance, f"{what}: {error:.2e} > {tolerance:.2e}"
-
-
-def compare(cell, w, x, s, dy, ds, *, live=None, keep=None, factor=1.0):
-    """Run both backends and compare everything."""
-    with np.errstate(all="ignore"):
-        dtype = s[0].dtype
-        T, _, H = dy.shape
-        # Each sum has H + I or T B terms with a rounding each, and T steps pass errors on; gates are contractions.
-        tolerance = factor * 40 * np.sqrt(T + 1) * np.finfo(dtype).eps * (1 + np.sqrt(H / 16))
-        y1, s1, tape1 = scan.forward(cell, w, x, s, live=live, keep=keep)
-        y2, s2, tape2 = cpu.forward(cell, w, x, s, live=live, keep=keep)
-        y3, s3, none = cpu.forward(cell, w, x, s, live=live, keep=keep, record=False)
-        assert none is None
-        assert np.array_equal(y2, y3, equal_nan=True)
-        close(y2, y1, "y", tolerance)
-        for name, a, b, c in zip(s1._fields, s1, s2, s3, strict=True):
-            close(b, a, f"final {name}", tolerance)
-            assert np.array_equal(b, c, equal_nan=True)
-        for kind in ("states", "gates", "proposed"):
-            for name in getattr(tape1, kind)._fields:
-                close(
-                    getattr(getattr(tape2, kind), name),
-                    getattr(getattr(tape1, kind), name),
-                    f"{kind}.{name}",
-                    tolerance,
-                )
-        close(tape2.y, tape1.y, "tape.y", tolerance)
-        dx1, ds1, grads1 = scan.backward(tape1, dy, ds)
-        dx2, ds2, grads2 = cpu.backward(tape2, dy, ds)
-        assert sorted(grads1) == sorted(grads2)
-        if dx1 is None:
-            assert dx2 is None
-        else:
-            close(dx2, dx1, "dx", 2 * tolerance)
-        for name, a, b in zip(ds1._fields, ds1, ds2, strict=True):
-            close(b, a, f"initial d{name}", 2 * tolerance)
-        for name in grads1:
-            close(grads2[name], grads1[name], f"d {name}", 2 * tolerance)
-
-
-every_cell = pytest.mark.parametrize("cell", [CELLS[name] for name in EMITTED], ids=EMITTED)
-every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
 @every_cell
@@ -239,19 +158,6 @@ def test_auto_falls_back_and_says_why():
         backends.choose("cpu").forward(cell, w, x, s)
 
 
-@pytest.mark.parametrize("name", sorted(set(CELLS) - set(EMITTED)))
-def test_cells_without_a_kernel_run_on_the_reference_and_say_so(name):
-    cell = CELLS[name]
-    assert f"no kernels for the cell '{name}'" in backends.reason(cell)
-    net = ur.Recurrent(cell, 4, 5)
-    assert net.backend == "reference"
-    y, _, tape = net.forward(np.ones((3, 2, 4)))
-    assert isinstance(tape.scans[0], scan.Tape)
-    assert np.array_equal(y, ur.Recurrent(cell, 4, 5, backend="reference")(np.ones((3, 2, 4)))[0])
-    with pytest.raises(backends.Unsupported, match=f"no kernels for the cell '{name}'"):
-        ur.Recurrent(cell, 4, 5, backend="cpu")
-
-
 @pytest.mark.skipif("UNROLLED_ISA" in os.environ, reason="runs once, from the default instruction set")
 @pytest.mark.parametrize("isa", _engine.instruction_sets()[1:])
 def test_instruction_sets(isa):
@@ -264,7 +170,7 @@ def test_instruction_sets(isa):
 def test_pairs_of_sizes():
     """A seeded walk through sizes around the tiles' edges."""
     rng = np.random.default_rng(3)
-    for cell, dtype in itertools.product([CELLS[name] for name in EMITTED], ("float32", "float64")):
+    for cell, dtype in itertools.product(ALL.values(), ("float32", "float64")):
         T, B, I, H = (
             int(n) for n in (rng.integers(1, 12), rng.integers(1, 30), rng.integers(1, 70), rng.integers(1, 90))
         )

@@ -27,6 +27,7 @@ class Backend(Protocol):
         live: scan.Array | None = None,
         keep: Any = None,
         record: bool = True,
+        drop: scan.Array | None = None,
     ) -> tuple[scan.Array, Any, Any]:
         """Run all steps: outputs, final state, tape."""
 
@@ -147,7 +148,7 @@ def drawer(
 ) -> Any:
     """Return the engine's `cpu_draw.Drawer` of a network, or None where it has no kernels for it."""
     arrays = [p for layer in layers for p in layer.values()]
-    if kernels(backend, weight, bias, embedding, *arrays) is None or reason(cell, weight.dtype) is not None:
+    if kernels(backend, weight, bias, embedding, *arrays) is None or not has_kernel(cell):
         return None
     from .cpu_draw import Drawer
 
@@ -192,6 +193,22 @@ def describe() -> str:
 
     count = cpu.get_threads()
     return f"engine: native, {cpu.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
+
+
+def has_kernel(cell: Cell) -> bool:
+    """Whether the engine has kernels of a cell's own; what else it runs, its block evaluator interprets.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> has_kernel(CELLS["lstm_use_gate"])
+    False
+    """
+    if _missing:
+        return False
+    from . import cpu
+
+    return cpu.has_kernel(cell)
 
 
 def reason(cell: Cell, dtype: Any = "float32") -> str | None:

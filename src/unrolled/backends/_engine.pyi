@@ -51,6 +51,39 @@ def backward32(
 
 backward64 = backward32
 
+def operations() -> list[str]: ...
+def program_forward32(
+    dims: Sequence[int],
+    x: Array,
+    table: Array | None,
+    units: Array,
+    arrays: Sequence[Array],
+    layout: Array,
+    given: Sequence[tuple[int, Array]],
+    inputs: tuple[Any, ...],
+    stages: Sequence[tuple[Any, ...]],
+    /,
+) -> None: ...
+
+program_forward64 = program_forward32
+
+def program_backward32(
+    dims: Sequence[int],
+    x: Array,
+    table: Array | None,
+    units: Array,
+    arrays: Sequence[Array],
+    layout: Array,
+    given: Sequence[tuple[int, Array]],
+    inputs: tuple[Any, ...],
+    stages: Sequence[tuple[Any, ...]],
+    dx: Array | None,
+    totals: Array,
+    /,
+) -> None: ...
+
+program_backward64 = program_backward32
+
 def map32(name: str, x: Array, y: Array, /) -> None: ...
 
 map64 = map32

