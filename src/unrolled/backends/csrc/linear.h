@@ -23,9 +23,8 @@ struct Multiply {
 
   // This thread's rows, in whole tiles.
   static Share share(long rows, const Worker& w) {
-    Share mine((rows + HEIGHT - 1) / HEIGHT, w);
-    mine.first *= HEIGHT, mine.last = mine.last * HEIGHT < rows ? mine.last * HEIGHT : rows;
-    return mine;
+    const Share mine((rows + HEIGHT - 1) / HEIGHT, w);
+    return Share(mine.first * HEIGHT, mine.last * HEIGHT < rows ? mine.last * HEIGHT : rows);
   }
 
   // Rows, groups of columns, and a part of the sum: [k, k + length) of b's depth, which begins at the left operand's
@@ -50,19 +49,18 @@ struct Multiply {
     }
   }
 
-  static bool run(Product<T> q, const Worker& w) {
+  static bool run(const Product<T>& q, const Worker& w) {
     const Share mine = share(q.rows, w);
-    const T* a = q.a;
     const long blocks = (q.depth + DEPTH - 1) / DEPTH, count = mine.last - mine.first, pieces = (count + ROWS - 1) / ROWS;
     for (long piece = 0; piece < pieces; ++piece) {
-      Share rows = mine;
-      rows.first = mine.first + piece * count / pieces, rows.last = mine.first + (piece + 1) * count / pieces;
+      const Share rows(mine.first + piece * count / pieces, mine.first + (piece + 1) * count / pieces);
       for (long block = 0; block < blocks; ++block) {
         const long k = block * q.depth / blocks, length = (block + 1) * q.depth / blocks - k;
-        q.a = a + k;
+        Product<T> part = q;
+        part.a += k;
         for (long g = 0; g < q.columns.count; g += GROUPS) {
           if (!w.go_on()) return false;
-          tiles<false>(q, rows, g, g + GROUPS < q.columns.count ? g + GROUPS : q.columns.count, k, length, k > 0);
+          tiles<false>(part, rows, g, g + GROUPS < q.columns.count ? g + GROUPS : q.columns.count, k, length, k > 0);
         }
       }
     }
@@ -117,8 +115,7 @@ struct LinearLayer {
   // One row; threads share the columns.
   void row(const Worker& w) const {
     const Share mine(outputs.count, w);
-    const Worker one = {0, 1, w.shared};
-    Multiply<T>::template tiles<false>({1, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, Share(1, one),
+    Multiply<T>::template tiles<false>({1, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, Share(0L, 1L),
                                        mine.first, mine.last, 0, q.inputs, false);
   }
 

@@ -257,10 +257,10 @@ struct ProgramForward : ProgramScan<T> {
       }
       const Groups<T>& columns = this->columns(s.out);
       const long row = S::row_of(s.in);
-      const Product<T> out = {last, depth(s), nullptr, row, packed + r * columns.size(depth(s)), columns, at[s.block[r]], S::row_of(s.out),
-                              nullptr};
       for (long j = 0; j < s.operands; ++j)
-        Multiply<T>::tiles(out, at[s.operand[j]] + first * row, row, false, first, last, 0, columns.count, j * s.in, s.in);
+        Multiply<T>::template tiles<false>({last, depth(s), at[s.operand[j]], row, packed + r * columns.size(depth(s)), columns,
+                                            at[s.block[r]], S::row_of(s.out), nullptr},
+                                           Share(first, last), 0, columns.count, j * s.in, s.in, j > 0);
     }
   }
 
@@ -293,7 +293,6 @@ struct ProgramBackward : ProgramScan<T> {
   T* sums;                   // (B, Hp) a product that is then added to its field
   T* right;                  // an operand of all steps, packed as the right one of a product: (group, T B, vectors, W)
   T* padded_weight;          // (H, columns padded) a block of a weight's gradient
-  T* copied;                 // (threads, ...) see Multiply::run_turned
   size_t bytes;
 
   ProgramBackward(const ProgramLayer<T>& layer, char* work) : ProgramBackward(layer, Pieces(work)) {}
@@ -306,7 +305,6 @@ struct ProgramBackward : ProgramScan<T> {
     const long most = wide.panels > inputs.panels || q.tokens ? wide.panels : inputs.panels;
     right = p.template take<T>(most * width * rows);
     padded_weight = p.template take<T>(hidden * most * width);
-    copied = p.template take<T>(Multiply<T>::turned_work(q.threads));
     bytes = p.used;
   }
 
@@ -336,8 +334,9 @@ struct ProgramBackward : ProgramScan<T> {
       T* to = at[s.d_operand[j]];
       const T* from = s.weight ? sums : at[s.block[j]];
       for (long r = 0; s.weight && r < s.blocks; ++r)
-        Multiply<T>::tiles({last, depth, nullptr, from_row, packed + j * columns.size(depth), columns, sums, row, nullptr},
-                           at[s.block[r]] + first * from_row, from_row, false, first, last, 0, columns.count, r * s.out, s.out);
+        Multiply<T>::template tiles<false>(
+            {last, depth, at[s.block[r]], from_row, packed + j * columns.size(depth), columns, sums, row, nullptr}, Share(first, last), 0,
+            columns.count, r * s.out, s.out, r > 0);
       for (long i = first * row; i < last * row; i += width) store(to + i, s.fresh ? load(from + i) : load(to + i) + load(from + i));
     }
   }
@@ -367,13 +366,16 @@ struct ProgramBackward : ProgramScan<T> {
     if (!w.barrier()) return false;  // the last one's products are done
     pack_right(right, operand, row, count, rows, columns, w);
     if (!w.barrier()) return false;
-    const long ld = columns.panels * width;
-    const Share tiles((s.out + Multiply<T>::HEIGHT - 1) / Multiply<T>::HEIGHT, w);  // as run_turned shares the rows
+    const long ld = columns.panels * width, row_out = S::row_of(s.out), blocks = (rows + Multiply<T>::DEPTH - 1) / Multiply<T>::DEPTH;
+    const Share mine = Multiply<T>::share(s.out, w);
     for (long r = 0; r < s.blocks; ++r) {
-      if (!Multiply<T>::run_turned({s.out, rows, this->all(s.block[r]), S::row_of(s.out), right, columns, padded_weight, ld, nullptr},
-                                   copied + w.rank * Multiply<T>::turned_work(1), w))
-        return false;
-      for (long i = tiles.first * Multiply<T>::HEIGHT; i < tiles.last * Multiply<T>::HEIGHT && i < s.out; ++i)
+      for (long part = 0; part < blocks; ++part) {
+        if (!w.go_on()) return false;
+        const long k = part * rows / blocks, length = (part + 1) * rows / blocks - k;
+        Multiply<T>::template tiles<true>({s.out, rows, this->all(s.block[r]) + k * row_out, row_out, right, columns, padded_weight, ld, nullptr},
+                                          mine, 0, columns.count, k, length, k > 0);
+      }
+      for (long i = mine.first; i < mine.last; ++i)
         copy(s.d_weight + (r * s.out + i) * s.columns + start, padded_weight + i * ld, count);
     }
     return true;
@@ -382,13 +384,14 @@ struct ProgramBackward : ProgramScan<T> {
   NOINLINE bool input_gradient(const Worker& w) const {
     const Share mine(rows, w);
     constexpr long chunk = 96;
-    const Product<T> out = {rows, q.input.blocks * hidden, nullptr, padded, packed_ih, inputs, q.dx, q.dx_row, nullptr};
     for (long first = mine.first; first < mine.last; first += chunk) {
       if (!w.go_on()) return false;
       const long last = first + chunk < mine.last ? first + chunk : mine.last;
       for (long g = 0; g < inputs.count; ++g)
         for (long r = 0; r < q.input.blocks; ++r)
-          Multiply<T>::tiles(out, this->all(q.input.block[r]) + first * padded, padded, false, first, last, g, g + 1, r * hidden, hidden);
+          Multiply<T>::template tiles<false>(
+              {rows, q.input.blocks * hidden, this->all(q.input.block[r]), padded, packed_ih, inputs, q.dx, q.dx_row, nullptr},
+              Share(first, last), g, g + 1, r * hidden, hidden, r > 0);
     }
     return true;
   }

@@ -57,6 +57,7 @@ struct Worker {
 // This thread's even share [first, last) of n things.
 struct Share {
   long first, last;
+  Share(long first_, long last_) : first(first_), last(last_) {}
   Share(long n, const Worker& w) : first(n * w.rank / w.size), last(n * (w.rank + 1) / w.size) {}
 };
 
