@@ -9,13 +9,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from unrolled.interop.onnx import to_onnx
 from unrolled.network import Network
-
-
-def _reorder(w: np.ndarray) -> np.ndarray:
-    """PyTorch's rows i, f, g, o as ONNX has them: i, o, f, g."""
-    i, f, g, o = np.split(w, 4)
-    return np.concatenate([i, o, f, g])
 
 
 def session(network: Network, threads: int, *, loss: bool) -> onnxruntime.InferenceSession:
@@ -29,19 +24,15 @@ def session(network: Network, threads: int, *, loss: bool) -> onnxruntime.Infere
     nodes.append(helper.make_node("Gather", [constant("E", network.params["embedding.weight"]), "x"], ["x0"]))
     states: dict[str, list[str]] = {"h": [], "c": []}
     for l in range(spec.num_layers):
-        p = {k: network.params[f"recurrent.{k}_l{l}"] for k in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-        names = [
-            constant(f"W{l}", _reorder(p["weight_ih"])[None]),
-            constant(f"R{l}", _reorder(p["weight_hh"])[None]),
-            constant(f"B{l}", np.concatenate([_reorder(p["bias_ih"]), _reorder(p["bias_hh"])])[None]),
-        ]
+        layer = to_onnx(network.recurrent, l)
+        names = [constant(f"{name}{l}", layer.tensors[name]) for name in "WRB"]
         for s in "hc":
             constant(f"at{l}{s}", np.array([l]))
             nodes.append(helper.make_node("Gather", [f"{s}0", f"at{l}{s}"], [f"{s}0_{l}"], axis=0))
             states[s].append(f"{s}n_{l}")
         outputs = [f"y{l}", f"hn_{l}", f"cn_{l}"]
         inputs = [f"x{l}", *names, "", f"h0_{l}", f"c0_{l}"]
-        nodes.append(helper.make_node("LSTM", inputs, outputs, hidden_size=spec.hidden_size))
+        nodes.append(helper.make_node(layer.operator, inputs, outputs, **layer.attributes))
         nodes.append(helper.make_node("Squeeze", [f"y{l}", constant(f"one{l}", np.array([1]))], [f"x{l + 1}"]))
     for s in "hc":
         nodes.append(helper.make_node("Concat", states[s], [f"{s}n"], axis=0))

@@ -12,7 +12,7 @@ from unrolled import bench
 from unrolled.backends import BACKENDS
 from unrolled.bench import alternate, relative_error, summary
 
-__all__ = ["alternate", "arguments", "machine", "ratio_table", "relative_error", "report", "summary", "write"]
+__all__ = ["alternate", "arguments", "machine", "merged", "ratio_table", "relative_error", "report", "summary", "write"]
 
 
 def arguments(description: str, name: str, rows: int) -> argparse.ArgumentParser:
@@ -42,6 +42,12 @@ def write(path: Path, results: dict[str, Any], table: str) -> None:
     path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(table, encoding="utf-8")
     print(table)
+
+
+def merged(path: Path, row: dict[str, Any], *keys: str) -> list[dict[str, Any]]:
+    """The rows that earlier runs left in a file, with a new one in place of that with the same keys."""
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return [other for other in rows if any(other[key] != row[key] for key in keys)] + [row]
 
 
 def report(path: Path, command: str, head: dict[str, str], rows: list[dict[str, Any]], lines: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import unrolled
+from unrolled.cli import cli
 
 ROOT = Path(__file__).parent.parent
 
@@ -16,6 +18,23 @@ def test_the_help_pages_in_the_docs_are_the_commands():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert (ROOT / "docs" / "cli.md").read_text() == module.text(), "run `make docs`"
+
+
+def test_the_page_of_options_has_every_one_with_its_flag_and_its_example_runs():
+    page = (ROOT / "docs" / "options.md").read_text()
+    rows = dict(re.findall(r"^\| (`.*?) \| (.*?) \|", page, re.M))
+    names = {name for row in rows for name in ticked(row)}
+    given = {flag.split()[0] for row in rows.values() for flag in ticked(row)}
+    without = {"bidirectional", "lengths", "bias"}  # nothing for language models, but for `bias`, which has no flag
+    assert names - without == {f.name for f in fields(unrolled.Spec)} - {"vocabulary_size", "cell", "dtype", "bias"}
+    assert without < names
+    assert given == {"--" + name.replace("_", "-") for name in names - without}
+    assert given <= {flag for option in cli.commands["train"].params for flag in option.opts}
+    exec("".join(re.findall(r"```python\n(.*?)```", page, re.S)), {})
+
+
+def ticked(text):
+    return re.findall(r"`(.*?)`", text)
 
 
 def test_the_changelog_knows_this_version():

@@ -31,7 +31,8 @@ def assert_caught(failed, part=""):
     details = [p.detail for p in failed if p.name == "complex step"]
     assert details
     for detail in details:
-        ours, theirs = map(float, re.search(r": backward (\S+), complex step (\S+)$", detail).groups())
+        named = re.fullmatch(r"[a-z][\w.]*(?:, [\w ]+)?: backward (\S+), complex step (\S+)", detail)
+        ours, theirs = map(float, named.groups())
         assert ours != theirs
     assert any(part in detail for detail in details)
 
@@ -145,6 +146,20 @@ def test_a_wrong_time_index_is_caught(name):
 
 
 @EVERY_CELL
+def test_gradients_of_the_inputs_in_the_order_they_were_worked_out_are_caught(name):
+    """The last step's first, as the backward pass comes to it: right at every layer but those below."""
+
+    class Reversed(ur.Recurrent):
+        def backward(self, tape, dy, dstate=None):
+            dx, ds, grads = super().backward(tape, dy, dstate)
+            return dx[::-1], ds, grads
+
+    failed = proven(None, Reversed(CELLS[name], I, H, dtype="float64", backend="reference"))
+    assert {p.subject.split(",")[0] for p in failed} == {"x"}
+    assert_caught(failed, "x: ")
+
+
+@EVERY_CELL
 def test_a_transposed_weight_is_caught(name):
     """Each block of the recurrent weight (of the input's, where there is none), which shapes don't tell apart."""
     cell = CELLS[name]
@@ -186,8 +201,10 @@ def test_swapped_h_and_c_are_caught(name):
 
         return backward
 
-    carries = [n for n in range(len(cell.stages)) if cell.stages[n].inputs or not n]
-    assert any(proven(with_backward(cell, n, exchanged)) for n in carries)
+    carries = {s for cell_name, s, field, _, label in slots() if (cell_name, field, label) == (name, "state", "c")}
+    assert carries
+    for n in carries:
+        assert_caught(proven(with_backward(cell, n, exchanged)), "state.")
 
 
 def test_what_is_right_is_not_caught():

@@ -15,7 +15,7 @@ from ..recurrent import Recurrent
 from ..scan import Array
 from .contract import field_names
 from .report import Proof, proof, unsupported
-from .sizes import CENTRAL, EXACT, NORMALISED, ROUNDINGS, STEP, STEP_CENTRAL, B, H, I, T
+from .sizes import CENTRAL, DRAWS, EXACT, ROUNDINGS, STEP, STEP_CENTRAL, B, H, I, T
 
 
 @dataclass(frozen=True)
@@ -245,27 +245,31 @@ def project(net: Recurrent, twin: Recurrent, rng: np.random.Generator) -> Iterat
 
     ours, exact = case(net, x, state), case(twin, x.astype(np.float64), wide)
     eps = float(np.finfo(net.dtype).eps)
-    moved = case(twin.with_params(round_params(twin.params, eps, rng)), x.astype(np.float64), wide)
-    yield from projections(ours, exact, moved.gradient, eps, net.num_layers, f"{net.cell.name}, {net.dtype}", rng)
+    moved = [case(twin.with_params(params), x.astype(np.float64), wide).gradient for params in rounded(twin, eps, rng)]
+    yield from projections(ours, exact, moved, eps, net.num_layers, f"{net.cell.name}, {net.dtype}", rng)
 
 
-def round_params(params: Mapping[str, Array], eps: float, rng: np.random.Generator) -> dict[str, Array]:
-    """Every parameter one rounding off."""
-    return {name: p * (1 + eps * rng.choice([-0.5, 0.5], p.shape)) for name, p in params.items()}
+def rounded(net: Any, eps: float, rng: np.random.Generator) -> Iterator[dict[str, Array]]:
+    """Draw a network's parameters, every entry one rounding off; several times where rows are normalised."""
+    cell = getattr(getattr(net, "recurrent", net), "cell", None)
+    for _ in range(DRAWS if cell is not None and cell.normalised else 1):
+        yield {name: p * (1 + eps * rng.choice([-0.5, 0.5], p.shape)) for name, p in net.params.items()}
 
 
 def projections(
     ours: Case,
     exact: Case,
-    moved: Mapping[str, Array],
+    moved: Sequence[Mapping[str, Array]],
     eps: float,
     layers: int,
     label: str,
     rng: np.random.Generator,
 ) -> Iterator[Proof]:
-    """Compare a network's gradients with those of its float64 twin, by their products with a random vector."""
+    """Compare a network's gradients with those of its float64 twin, by their products with a random vector.
+
+    `moved` are the twin's gradients with every parameter one rounding off.
+    """
     floor = 1e-3 * max(float(np.linalg.norm(g)) for g in exact.gradient.values())
-    roundings = ROUNDINGS * (NORMALISED if exact.cell is not None and exact.cell.normalised else 1)
     for name, array in exact.inputs.items():
         wrong = misfit(ours.gradient.get(name), array) or misfit(exact.gradient.get(name), array)
         if wrong:
@@ -273,8 +277,8 @@ def projections(
             continue
         g = exact.gradient[name]
         scale = max(float(np.linalg.norm(g)), floor, np.finfo(np.float64).tiny)
-        sensitivity = max(1.0, float(np.linalg.norm(moved[name] - g)) / (scale * eps))
-        tolerance = roundings * float(np.sqrt(20 * layers)) * eps * sensitivity
+        sensitivity = max(1.0, *(float(np.linalg.norm(m[name] - g)) / (scale * eps) for m in moved))
+        tolerance = ROUNDINGS * float(np.sqrt(20 * layers)) * eps * sensitivity
         v: Array = np.asarray(rng.standard_normal(array.shape))
         subject, slope = f"{name}, {label}", exact.slope(name, v)
         got = float((ours.gradient[name].astype(np.float64) * v).sum())

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..recurrent import part_masks
 from ..scan import Array
-from .derivatives import Case, derivatives, draw, like_state, named_state, projections, round_params
+from .derivatives import Case, derivatives, draw, like_state, named_state, projections, rounded
 from .laws import Arrays, changed, law, outputs
 from .report import Proof
 from .sizes import EXACT, B, T
@@ -71,7 +71,8 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
         eps = float(np.finfo(dtype).eps)
         start = None if state is None else like_state(state, [f.astype(dtype) for f in named_state(state).values()])
         own = net.loss_and_gradients(x, y, start, masks=masks)[1]
-        moved = twin.with_params(round_params(twin.params, eps, rng)).loss_and_gradients(x, y, state, masks=masks)[1]
+        near = [twin.with_params(params) for params in rounded(twin, eps, rng)]
+        moved = [other.loss_and_gradients(x, y, state, masks=masks)[1] for other in near]
         ours = Case(net.params, value, own, cell)
         yield from projections(ours, exact, moved, eps, layers, f"loss, {dtype}", rng)
 

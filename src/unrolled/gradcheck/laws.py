@@ -10,9 +10,9 @@ import numpy as np
 
 from ..recurrent import Masks, Recurrent, part_masks
 from ..scan import Array
-from .derivatives import draw, like_state, named_state, random_inputs, round_params
+from .derivatives import draw, like_state, named_state, random_inputs, rounded
 from .report import Proof, proof, unsupported
-from .sizes import NORMALISED, REORDERED, B, T
+from .sizes import REORDERED, ROUNDINGS, B, T
 
 Arrays = dict[str, Array]
 
@@ -101,10 +101,13 @@ def _tolerance(run: _Run, rng: np.random.Generator) -> float:
     eps = float(np.finfo(run.net.dtype).eps)
     if not run.net.cell.normalised:
         return REORDERED * eps
-    params = {name: p.astype(run.net.dtype) for name, p in round_params(run.net.params, 2 * eps, rng).items()}
     copies = replace(run, dy=run.dy.copy(), dnew=changed(run.dnew, np.copy))
-    moved = replace(copies, net=run.net.with_params(params))
-    return max(REORDERED * eps, NORMALISED * law("", "", moved(), copies(), 0.0).value)
+    whole, dtype = copies(), run.net.dtype
+    changes = []
+    for params in rounded(run.net, 2 * eps, rng):
+        net = run.net.with_params({name: p.astype(dtype) for name, p in params.items()})
+        changes.append(law("", "", replace(copies, net=net)(), whole, 0.0).value)
+    return max(REORDERED * eps, ROUNDINGS * max(changes))
 
 
 def laws(net: Recurrent, rng: np.random.Generator, label: str) -> Iterator[Proof]:
