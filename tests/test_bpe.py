@@ -115,7 +115,7 @@ def test_a_model_of_byte_pairs_trains_samples_scores_resumes_and_is_tuned(tmp_pa
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
     tuned = ur.LanguageModel.train("日本語 " * 60, init_from=other, **(SMALL | {"level": "bpe"}))
     assert tuned.vocabulary == other.vocabulary
-    with pytest.raises(ur.UnrolledError, match="^max_symbols is 300, but the model to start from has 280"):
+    with pytest.raises(ur.UnrolledError, match=r"^max_symbols is 300, but the model to start from has 280"):
         ur.LanguageModel.train(TEXT, init_from=other, level="bpe", max_symbols=300)
 
 

@@ -237,7 +237,7 @@ def test_packed_files_in_blocks(kept, tmp_path):
     assert bytes(whole.tokens.astype(np.uint8)) == bytes(pieces.tokens) == TEXT.encode()[:4000]
     for cut in (packed[:-3], packed[:5]):
         (tmp_path / "a.zst").write_bytes(cut)
-        with pytest.raises(ur.UnrolledError, match="a.zst: the zstd file is damaged: it ends in the middle of a frame"):
+        with pytest.raises(ur.UnrolledError, match=r"a\.zst: the zstd file is damaged: it ends in the middle of a"):
             read(tmp_path / "a.zst")
 
 
