@@ -38,9 +38,7 @@ def test_any_text_is_written_and_read_back(pairs):
         decoder = pairs.decoder()
         assert "".join(decoder.feed(int(k)) for k in tokens) + decoder.finish() == text
     assert len(pairs.encode(TEXT)) < 0.6 * len(TEXT)
-    with pytest.raises(
-        ur.UnrolledError, match=r"^'\\ud83d' \(U\+D83D\) at character 1 of the text is half"
-    ):
+    with pytest.raises(ur.UnrolledError, match=r"^'\\ud83d' \(U\+D83D\) at character 1 of the text is half"):
         pairs.encode("a\ud83d")
 
 
