@@ -681,6 +681,8 @@ def first_token(vocabulary: Vocabulary, rng: np.random.Generator) -> int:
     """Token to start from without a prompt: a newline, or any symbol where the vocabulary has none."""
     if vocabulary.level == "tokens":
         return int(rng.integers(len(vocabulary)))
+    if vocabulary.level in ("byte", "bpe"):  # known without the library that encodes byte pairs
+        return ord("\n")
     try:
         return int(vocabulary.encode("\n")[0])
     except UnrolledError:

@@ -29,7 +29,7 @@ import numpy as np
 from ..batches import Tokens
 from ..errors import UnrolledError
 from .pieces import Mark, whole_words
-from .reading import Corpus, Stream, shown
+from .reading import NO_ARRAY, Corpus, Stream, shown
 from .vocabulary import Vocabulary
 from .words import UNITS, count
 
@@ -184,7 +184,7 @@ def _mapped(path: Path, entry: Mapping[str, Any] | None) -> Tokens | None:
     try:
         array_: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
         found = {"count": array_.size, "dtype": array_.dtype.str, "sha256": _hash(array_)}
-    except (OSError, ValueError, EOFError, AttributeError):
+    except (*NO_ARRAY, AttributeError):
         found = {}
     if found != entry or array_.ndim != 1:
         raise _Stale(f"{shown(path)} is damaged")

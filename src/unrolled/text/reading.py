@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,6 +31,9 @@ PACKED = (".gz", ".zst", ".zstd")
 
 LARGE = 64 << 20
 """Bytes from which on a text is not read into memory; packed files count four times."""
+
+NO_ARRAY = (ValueError, OSError, EOFError, TokenError)
+"""What NumPy raises for a file that is no array: its header is parsed as Python."""
 
 BLOCK = 4 << 20
 """Bytes that a larger text is read in at once."""
@@ -224,7 +228,7 @@ def _npy(path: str) -> Tokens:
         raise UnrolledError(f"{shown(path)}: --level tokens takes a .npy file of integers")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except NO_ARRAY as error:
         why = " ".join(str(error).split())[:200]
         raise UnrolledError(f"{shown(path)}: this is no .npy file that can be read: {why}") from None
     if not isinstance(array, np.ndarray):

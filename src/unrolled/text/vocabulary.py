@@ -125,6 +125,8 @@ class Vocabulary:
             low, high = _extremes(tokens)
             if low < 0:
                 raise UnrolledError(f"the tokens hold {low}; they must be 0 or more")
+            if high > (most := np.iinfo(np.int32).max):
+                raise UnrolledError(f"the tokens hold {high}; they must be at most {most}")
             return cls(level, size=high + 1)
         pieces = [_str(text)] if isinstance(text, (str, bytes, np.ndarray)) else text
         if level == "char":
