@@ -124,8 +124,8 @@ def row(cell: Cell, size: tuple[int, ...], seconds: float) -> dict[str, Any]:
     x = rng.standard_normal((steps, batch, inputs), dtype=np.float32)
     dy = rng.standard_normal((steps, batch, hidden), dtype=np.float32)
     error, theirs_error = check(cell, net, x, dy)
-    # Sums of T B = 2048 products in float32, passed through 64 steps; normalised rows are steep, for PyTorch as well: two
-    # ways to round come out up to five times apart there.
+    # Sums of T B = 2048 products in float32, passed through 64 steps; normalised rows are steep, for PyTorch too, and
+    # two ways to round come out up to five times apart there.
     if not error < max(1e-4, 5 * theirs_error):
         raise SystemExit(f"{cell.name}: relative error {error:.1e} against autograd in float64; nothing is timed")
     tx, tdy = torch.from_numpy(x).requires_grad_(), torch.from_numpy(dy)

@@ -1,9 +1,10 @@
 """Train on a file of 2 GB, and measure the anonymous memory and the time a token.
 
-    python benchmarks/memory.py [--gigabytes 2]
+    python benchmarks/memory.py [--gigabytes 2] [--level byte char word bpe]
 
-Prints the largest RssAnon of the process that trained (Linux), and its speed beside that on a file a hundred times
-smaller: neither may grow with the file.
+Prints the largest RssAnon of the process that trained (Linux), and its speed, beside those on a file a hundred times
+smaller (but of 70 MB, so that it counts as large): neither may grow with the file. Then the time from the command to
+the first step, where the tokens had to be made, and where they were there from the run before.
 """
 
 import argparse
@@ -19,9 +20,11 @@ import numpy as np
 
 from unrolled.run import metrics
 
-OPTIONS = ["--level", "byte", "--val-fraction", "1e-4", "--eval-every", "100", "--sample-length", "0"]
+OPTIONS = ["--val-fraction", "1e-4", "--eval-every", "100", "--sample-length", "0", "--overwrite"]
 OPTIONS += ["--hidden-size", "64", "--num-layers", "1"]
 STEPS = 600
+SYMBOL = {"byte": 1, "char": 1, "word": 6, "bpe": 5}
+"""Bytes of a symbol, about."""
 
 
 def write(path: Path, size: int) -> None:
@@ -34,32 +37,43 @@ def write(path: Path, size: int) -> None:
         file.truncate(size)
 
 
-def train(path: Path, out: Path) -> tuple[float, float]:
-    """Train for `STEPS` steps -> largest RssAnon in MB, symbols a second."""
-    epochs = STEPS * 2500 / path.stat().st_size
+def train(path: Path, level: str, out: Path) -> tuple[float, float, float]:
+    """Train for about `STEPS` steps -> largest RssAnon in MB, symbols a second, seconds to the first step."""
+    epochs = STEPS * 2500 * SYMBOL[level] / path.stat().st_size
     command = [sys.executable, "-m", "unrolled", "train", str(path), "--epochs", str(epochs), "--out", str(out)]
-    process = subprocess.Popen([*command, *OPTIONS], stdout=subprocess.DEVNULL)
+    begun, began, environment = 0.0, time.perf_counter(), os.environ | {"UNROLLED_CACHE": str(path.parent / "kept")}
+    process = subprocess.Popen([*command, "--level", level, *OPTIONS], stdout=subprocess.DEVNULL, env=environment)
     largest = 0
     while process.poll() is None:
+        if not begun and (out / "metrics.jsonl").exists():
+            begun = time.perf_counter() - began
         status = Path(f"/proc/{process.pid}/status").read_text()
         if found := re.search(r"RssAnon:\s+(\d+) kB", status):
             largest = max(largest, int(found[1]))
         time.sleep(0.02)
     if process.returncode:
         sys.exit(process.returncode)
-    return largest / 1024, metrics(out)[-1]["symbols_per_second"]
+    return largest / 1024, metrics(out)[-1]["symbols_per_second"], begun
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=2.0)
-    size = int(parser.parse_args().gigabytes * 1e9)
+    parser.add_argument("--level", nargs="+", default=["byte", "char", "word", "bpe"])
+    arguments = parser.parse_args()
+    size = int(arguments.gigabytes * 1e9)
     with tempfile.TemporaryDirectory(dir=os.environ.get("UNROLLED_DATA")) as folder:
         for name, bytes_ in (("small", max(size // 100, 70 << 20)), ("large", size)):
             path = Path(folder, name)
             write(path, bytes_)
-            memory, speed = train(path, Path(folder, f"run-{name}"))
-            print(f"{bytes_ / 1e9:.2f} GB: largest RssAnon {memory:,.0f} MB, {speed:,.0f} bytes/s")
+            for level in arguments.level:
+                memory, speed, first = train(path, level, Path(folder, f"run-{name}-{level}"))
+                again = train(path, level, Path(folder, f"again-{name}-{level}"))[2]
+                print(
+                    f"{level}, {bytes_ / 1e9:.2f} GB: largest RssAnon {memory:,.0f} MB, {speed:,.0f} symbols/s, "
+                    f"begun after {first:.0f} s, the next time after {again:.0f} s",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

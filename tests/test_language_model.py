@@ -72,8 +72,8 @@ def test_state_is_carried_by_row_from_chunk_to_chunk():
         def started(self, facts):
             network, inner = facts.network, facts.network.loss_and_gradients
 
-            def spy(x, y, state=None, *, masks=None):
-                out = inner(x, y, state, masks=masks)
+            def spy(x, y, state=None, **options):
+                out = inner(x, y, state, **options)
                 seen.append((state, out[2]))
                 return out
 

@@ -17,6 +17,7 @@ ROOMS = [
     "losses",
     "backends",
     "initial",
+    "packing",
     "recurrent",
     "network",
     "optim",

@@ -302,7 +302,7 @@ def test_pipes_sockets_and_devices_are_refused_without_reading(tmp_path, monkeyp
 
 
 def test_an_unknown_level_names_the_nearest(tmp_path):
-    said = "no level is called 'bytes'; did you mean 'byte'? Known: byte, char, tokens, word"
+    said = "no level is called 'bytes'; did you mean 'byte'? Known: bpe, byte, char, tokens, word"
     assert message(read, tmp_path, "bytes") == said
     assert message(Vocabulary.of, "a", "bytes") == said
     assert message(Vocabulary, "bytes") == said
@@ -625,8 +625,8 @@ def test_a_vocabulary_is_the_same_after_json():
     [
         ("ab", "the vocabulary is a str; expected an object with a level and symbols"),
         (None, "the vocabulary is a NoneType; expected an object with a level and symbols"),
-        ({}, "the vocabulary's level is None; expected one of char, byte, word, tokens"),
-        ({"level": ["char"]}, "the vocabulary's level is ['char']; expected one of char, byte, word, tokens"),
+        ({}, "the vocabulary's level is None; expected one of char, byte, word, bpe, tokens"),
+        ({"level": ["char"]}, "the vocabulary's level is ['char']; expected one of char, byte, word, bpe, tokens"),
         ({"level": "char"}, "the char vocabulary has the keys level; expected level, symbols"),
         ({"level": "byte", "symbols": []}, "the byte vocabulary has the keys level, symbols; expected level"),
         (

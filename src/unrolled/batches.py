@@ -93,12 +93,14 @@ class Lanes:
     batch_size : B
     seq_length : T, the steps of every chunk but perhaps the last
     name : what the tokens are, for messages
+    documents : where documents begin, in rising order; None if they aren't kept apart
     """
 
     tokens: Tokens
     batch_size: int
     seq_length: int
     name: str = "the text"
+    documents: Tokens | None = None
 
     @property
     def lane_length(self) -> int:
@@ -115,15 +117,36 @@ class Lanes:
 
     def __getitem__(self, k: int) -> Batch:
         """Chunk k of every lane: x, y (T, B); the last chunk may have fewer steps."""
-        index = operator.index(k)
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"chunk {k} is outside an epoch of {len(self)} chunks")
-        start = (index % len(self)) * self.seq_length
-        steps = slice(start, min(start + self.seq_length, self.lane_length))
+        steps = self._steps(k)
         shape, used = (self.batch_size, self.lane_length), self.tokens_per_epoch
         x = self.tokens[:used].reshape(shape)[:, steps].T
         y = self.tokens[1 : used + 1].reshape(shape)[:, steps].T
         return _chunk(x, self.name), _chunk(y, self.name)
+
+    def _steps(self, k: int) -> slice:
+        """Steps of a lane that chunk k has."""
+        index = operator.index(k)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"chunk {k} is outside an epoch of {len(self)} chunks")
+        start = (index % len(self)) * self.seq_length
+        return slice(start, min(start + self.seq_length, self.lane_length))
+
+    def starts(self, k: int) -> NDArray[np.bool_] | None:
+        """Say where in chunk k documents begin, (T, B); None if they aren't kept apart.
+
+        Examples
+        --------
+        >>> lanes(range(12), batch_size=2, seq_length=3, documents=np.array([1, 8])).starts(0).T.tolist()
+        [[False, True, False], [False, False, False]]
+        """
+        if self.documents is None:
+            return None
+        steps, begins = self._steps(k), np.arange(self.batch_size) * self.lane_length
+        starts = np.zeros((steps.stop - steps.start, self.batch_size), bool)
+        first, last = (np.searchsorted(self.documents, begins + edge) for edge in (steps.start, steps.stop))
+        for lane in np.flatnonzero(last > first):
+            starts[self.documents[first[lane] : last[lane]] - begins[lane] - steps.start, lane] = True
+        return starts
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[k] for k in range(len(self)))
@@ -132,7 +155,14 @@ class Lanes:
         return f"<{self.batch_size} lanes of {self.lane_length:,} steps: {len(self):,} chunks of {self.seq_length}>"
 
 
-def lanes(tokens: Sequence[int] | NDArray[Any], batch_size: int, seq_length: int, *, name: str = "the text") -> Lanes:
+def lanes(
+    tokens: Sequence[int] | NDArray[Any],
+    batch_size: int,
+    seq_length: int,
+    *,
+    name: str = "the text",
+    documents: Tokens | None = None,
+) -> Lanes:
     """Cut tokens (N,) into B contiguous lanes, read side by side in chunks of T steps: x, y (T, B) int32.
 
     Lane b reads tokens b L to (b + 1) L - 1, with L = (N - 1) // B, and its target is always the next token of the
@@ -147,6 +177,7 @@ def lanes(tokens: Sequence[int] | NDArray[Any], batch_size: int, seq_length: int
     batch_size : B, the number of lanes
     seq_length : T, the steps of a chunk
     name : what the tokens are, for messages ("the validation part")
+    documents : where documents begin, in rising order, if their states are to be kept apart (`Lanes.starts`)
 
     Raises
     ------
@@ -174,7 +205,7 @@ def lanes(tokens: Sequence[int] | NDArray[Any], batch_size: int, seq_length: int
             f"{name} has {len(array):,} characters; batch size {B} x sequence length {T} needs {need:,}. "
             f"Give more text, or smaller batches or sequences{hint}"
         )
-    return Lanes(array, B, T, name)
+    return Lanes(array, B, T, name, documents)
 
 
 def windows(

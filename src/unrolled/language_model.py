@@ -21,7 +21,19 @@ from .network import Network
 from .options import Options
 from .score import Score, evaluate, score
 from .state import Snapshot
-from .text import Corpus, Vocabulary, bigram_entropy, default_corpus, read, split, unigram_entropy
+from .text import (
+    Corpus,
+    Encoded,
+    Vocabulary,
+    bigram_entropy,
+    default_corpus,
+    encode,
+    read,
+    split,
+    unigram_entropy,
+    vocabulary_of,
+)
+from .text.figures import MOST_DENSE
 from .train import Facts, Listener, Result, first_token, fit, held_out_lanes, make_folder
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
@@ -107,19 +119,9 @@ class LanguageModel:
             raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
         corpus = _corpus(source, chosen.level)
         held = _held(val, test, chosen.level, corpus.how)
-        texts = [corpus.text, *(part.text for part in held.values())]
-        vocabulary = Vocabulary.of(
-            "".join(map(str, texts)) if chosen.level == "char" else corpus.text,
-            corpus.level,
-            min_count=chosen.min_count,
-            max_symbols=chosen.max_symbols,
-            lower=chosen.lower,
-            words=chosen.words,
-        )
         if out is not None and not overwrite and run.holds_models(out):
             raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
-        if init_from is not None:
-            vocabulary = init_from.vocabulary.grown(vocabulary)
+        vocabulary = _vocabulary(corpus, list(held.values()), chosen, init_from)
         return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
 
     @classmethod
@@ -162,7 +164,7 @@ class LanguageModel:
         if source is None and text["files"]:
             if "-" in text["files"]:
                 raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
-            corpus = read(text["files"], chosen.level, **text["how"])
+            corpus = read(text["files"], chosen.level, stream=True, **text["how"])
         elif source is None and text["name"] != "stdlib":
             raise UnrolledError(f"the text of {folder} was no file; give it again")
         else:
@@ -194,17 +196,22 @@ class LanguageModel:
             raise UnrolledError(f"listener is {listener!r}; expected a Listener")
         changed = f"the text is not the one that {folder} was trained on"
         try:
-            tokens = vocabulary.encode(corpus.text)
-            parts = {name: vocabulary.encode(part.text) for name, part in held.items()}
+            encoded = encode(corpus, vocabulary)
+            parts = {name: encode(part, vocabulary) for name, part in held.items()}
         except UnrolledError as error:
             raise UnrolledError(f"{changed}: {error}" if resume else str(error)) from None
+        tokens, texts = encoded.tokens, [encoded, *parts.values()]
         text = {
             "name": corpus.name,
             "files": run.absolute(corpus.paths),
             "val": run.absolute(held["val"].paths) if "val" in held else [],
             "test": run.absolute(held["test"].paths) if "test" in held else [],
             "how": dict(corpus.how),
-            "sha256": run.fingerprint(vocabulary, tokens, *parts.values()),
+            "sha256": run.fingerprint(
+                vocabulary,
+                *(part.tokens for part in texts),
+                *(part.documents for part in texts if part.documents is not None),
+            ),
             "symbols": len(tokens),
         }
         if resume is not None and text["sha256"] != resume[1]["text"]["sha256"]:
@@ -214,23 +221,26 @@ class LanguageModel:
                 f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
             )
         fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
-        train, val, test = split(tokens, *fractions)
+        train, val, test = _split(encoded, *fractions)
         val, test = parts.get("val", val), parts.get("test", test)
-        lanes(train, options.batch_size, options.seq_length, name="the training part")  # says what a short text lacks
+        lanes(
+            train.tokens, options.batch_size, options.seq_length, name="the training part"
+        )  # says what a short text lacks
         rng = np.random.default_rng(options.seed)
         network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
         if init_from is not None:
             for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
                 network.params[name][tuple(slice(size) for size in p.shape)] = p
+        known, said = _for_bigrams(tokens, len(vocabulary))
         facts = Facts(
             name=corpus.name,
-            notes=corpus.notes,
+            notes=tuple(note for part in texts for note in part.notes) + said,
             level=corpus.level,
             symbols=len(tokens),
             vocabulary_size=len(vocabulary),
-            split=(len(train), len(val), len(test)),
+            split=(len(train.tokens), len(val.tokens), len(test.tokens)),
             unigram_entropy=unigram_entropy(tokens, len(vocabulary)),
-            bigram_entropy=bigram_entropy(tokens, len(vocabulary)),
+            bigram_entropy=bigram_entropy(known, len(vocabulary)),
             network=network,
             options=options,
             out=folder,
@@ -252,16 +262,17 @@ class LanguageModel:
             result = fit(
                 network,
                 vocabulary,
-                train,
-                val,
+                train.tokens,
+                val.tokens,
                 options,
                 out=folder,
                 listener=listener,
                 rng=rng,
                 about={"text": text, "backend": backend if choose(backend).name == "cpu" else "reference"},
                 resume=resume,
+                documents=(train.documents, val.documents),
             )
-            test_lanes = held_out_lanes(test, options)
+            test_lanes = held_out_lanes(test.tokens, options, test.documents)
             if test_lanes is not None and not result.interrupted:
                 result.test_loss = evaluate(network, test_lanes)
             listener.finished(result, folder)
@@ -313,15 +324,18 @@ class LanguageModel:
         """
         return "".join(self.stream(prompt, length, temperature=temperature, rng=rng))
 
-    def score(self, text: str | bytes | Tokens) -> Score:
-        """Say how well the model predicts a text.
+    def score(self, text: str | bytes | Tokens | Corpus) -> Score:
+        """Say how well the model predicts a text; the documents of a corpus each by itself, if it has them.
 
         Raises
         ------
         UnrolledError
             If the text is shorter than two symbols or has one that the model doesn't know.
         """
-        return score(self.network, self.vocabulary.encode(text))
+        if not isinstance(text, Corpus):
+            return score(self.network, self.vocabulary.encode(text))
+        encoded = encode(text, self.vocabulary)
+        return score(self.network, encoded.tokens, encoded.documents)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file."""
@@ -354,6 +368,7 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
     fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
     fixed |= {"level": vocabulary.level, "lower": vocabulary.lower, "words": vocabulary.words}
+    fixed |= {"max_symbols": len(vocabulary)} if vocabulary.level == "bpe" else {}
     for name, value in fixed.items():
         if options.get(name, value) != value:
             raise UnrolledError(f"{name} is {options[name]!r}, but the model to start from has {value!r}")
@@ -363,7 +378,41 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
 def _held(val: Paths, test: Paths, level: str, how: Mapping[str, Any]) -> dict[str, Corpus]:
     """Read the files to validate and to test on, where some are named."""
     named = {"val": val, "test": test}
-    return {name: read(paths, level, **how) for name, paths in named.items() if paths}
+    return {name: read(paths, level, stream=True, **how) for name, paths in named.items() if paths}
+
+
+def _vocabulary(corpus: Corpus, held: Sequence[Corpus], options: Options, model: LanguageModel | None) -> Vocabulary:
+    """Vocabulary of a text; of characters with those held out, and grown from that of the model to start from."""
+    if model is not None and options.level == "bpe":  # it can write any text already
+        return model.vocabulary
+    given = {name: getattr(options, name) for name in ("min_count", "max_symbols", "lower", "words")}
+    vocabulary = vocabulary_of(corpus, **given)
+    if options.level == "char":
+        symbols = {symbol for part in held for symbol in vocabulary_of(part, **given).symbols}
+        vocabulary = Vocabulary("char", tuple(sorted(symbols.union(vocabulary.symbols))))
+    return vocabulary if model is None else model.vocabulary.grown(vocabulary)
+
+
+def _for_bigrams(tokens: Tokens, size: int) -> tuple[Tokens, tuple[str, ...]]:
+    """Tokens to take the entropy of bigrams of: the first ones where all pairs could fill the memory; and a note."""
+    most = 1 << 23
+    if not isinstance(tokens, np.memmap) or len(tokens) <= most or size <= MOST_DENSE:
+        return tokens, ()
+    return tokens[:most], (f"the entropy of bigrams is that of the first {most:,} tokens",)
+
+
+def _split(text: Encoded, val_fraction: float, test_fraction: float) -> tuple[Encoded, Encoded, Encoded]:
+    """Cut a text and its documents into (train, val, test)."""
+    parts, begin = [], 0
+    for tokens in split(text.tokens, val_fraction, test_fraction):
+        documents, end = text.documents, begin + len(tokens)
+        if documents is not None:
+            first, last = np.searchsorted(documents, [begin, end])
+            documents = documents[first:last] - begin
+        parts.append(Encoded(tokens, documents, ()))
+        begin = end
+    train, val, test = parts
+    return train, val, test
 
 
 def _corpus(source: Source, level: str, **how: Any) -> Corpus:
@@ -382,4 +431,4 @@ def _corpus(source: Source, level: str, **how: Any) -> Corpus:
         if not text:
             raise UnrolledError("the text is empty")
         return Corpus(text, level, "text")
-    return read(source, level, **how)
+    return read(source, level, stream=True, **how)

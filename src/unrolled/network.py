@@ -343,11 +343,11 @@ class Network:
             raise UnrolledError(f"y has shape {targets.shape}, x {logits.shape[:2]}; expected the same, not empty")
         return targets
 
-    def __call__(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
+    def __call__(self, tokens: Any, state: Any = None, *, starts: Array | None = None) -> tuple[Array, Any]:
         """Inference: tokens (T, B) -> logits (T, B, V) and the final state; no dropout, no tape."""
         tokens = self._tokens(tokens)
         stack, x, _ = self._embed(tokens)
-        y, new = stack(x, state)
+        y, new = stack(x, state, starts=starts)
         return self._decode(y), new
 
     def _embed(self, tokens: Array, masks: Masks | None = None) -> tuple[Recurrent, Array, bool]:
@@ -374,7 +374,9 @@ class Network:
             return x
         return layers.dropout(x, masks["embedding"][tokens][..., None], self.spec.embedding_dropout)
 
-    def forward(self, tokens: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[Array, Any, NetworkTape]:
+    def forward(
+        self, tokens: Any, state: Any = None, *, masks: Masks | None = None, starts: Array | None = None
+    ) -> tuple[Array, Any, NetworkTape]:
         """Run the network and record what the gradient needs.
 
         Parameters
@@ -384,6 +386,8 @@ class Network:
             Initial state, each field (L, B, H).
         masks : dict of arrays, optional
             Masks from `draw_masks`; without them nothing is dropped.
+        starts : (T, B) bool, optional
+            Steps at which a document begins, with the initial state; as in `Recurrent.forward`.
 
         Returns
         -------
@@ -394,7 +398,7 @@ class Network:
         tokens = self._tokens(tokens)
         inner = self._inner(masks, *tokens.shape)
         stack, x, folded = self._embed(tokens, masks)
-        y, new, tape = stack.forward(x, state, masks=inner)
+        y, new, tape = stack.forward(x, state, masks=inner, starts=starts)
         output = self._drop(y, masks)
         return self._decode(output), new, NetworkTape(tokens, tape, y, output, masks, folded)
 
@@ -423,9 +427,14 @@ class Network:
             grads["embedding.weight"] = grads["embedding.weight"] + dweight
         return dstate, {name: grads[name] for name in self.params}
 
-    def loss(self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[float, Any]:
+    def loss(
+        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None, starts: Array | None = None
+    ) -> tuple[float, Any]:
         """Mean cross-entropy in nats of targets y (T, B) after x (T, B), and the final state."""
-        logits, new = self(x, state) if masks is None else self.forward(x, state, masks=masks)[:2]
+        if masks is None:
+            logits, new = self(x, state, starts=starts)
+        else:
+            logits, new, _ = self.forward(x, state, masks=masks, starts=starts)
         return self._backend.cross_entropy(logits, self._targets(y, logits), gradient=False, overwrite=True)[0], new
 
     def objective(self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[Any, Any]:
@@ -453,7 +462,7 @@ class Network:
         return value, new
 
     def loss_and_gradients(
-        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None
+        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None, starts: Array | None = None
     ) -> tuple[float, dict[str, Array], Any]:
         """One truncated back-propagation: loss in nats, gradients keyed as `params`, and the state to pass on.
 
@@ -466,7 +475,7 @@ class Network:
         >>> sorted(grads) == sorted(net.params)
         True
         """
-        logits, new, tape = self.forward(x, state, masks=masks)
+        logits, new, tape = self.forward(x, state, masks=masks, starts=starts)
         loss, dlogits = self._backend.cross_entropy(
             logits, self._targets(y, logits), overwrite=True, smoothing=self.spec.label_smoothing
         )

@@ -45,9 +45,10 @@ class Options:
     Attributes
     ----------
     level : str
-        What a symbol is: "char", "byte", "word", or a number of "tokens".
+        What a symbol is: "char", "byte", "word", a byte pair ("bpe"), or a number of "tokens".
     min_count, max_symbols : int
-        At word level: how often a word must occur to be listed, and how many symbols are listed at most (0: all).
+        At word level: how often a word must occur to be listed, and how many symbols are listed at most (0: all); at
+        the level bpe `max_symbols` is the number of tokens (0: 1,024).
     lower : bool
         At word level: whether words are made lower-case.
     words : str

@@ -18,6 +18,7 @@ from .cells import CELLS, Cell
 from .errors import UnrolledError, Unsupported, suggest
 from .initial import INITS, check_init, initialise
 from .layers import draw_mask, dropout
+from .packing import Packing, pack
 from .scan import Array, Tape
 
 DTYPES = ("float32", "float64")
@@ -69,6 +70,7 @@ class StackTape:
     scans : tuple of `unrolled.scan.Tape`, entry `layer * D + direction`; a reverse direction's runs backwards in time
     masks : dict of the masks that were used, or None
     from_start : bool, whether the initial state was the network's own
+    packing : how the scans' rows, one a document, come from the rows of the batch; None where no document began
     """
 
     scans: tuple[Any, ...]
@@ -76,6 +78,7 @@ class StackTape:
     masks: Masks | None
     batch_first: bool
     from_start: bool = False
+    packing: Packing | None = None
 
     @property
     def gates(self) -> tuple[Any, ...]:
@@ -104,7 +107,9 @@ class StackTape:
         return tuple(self._in_time(n, _teaching(tape)) for n, tape in enumerate(self.scans))
 
     def _in_time(self, n: int, fields: Any) -> Any:
-        return type(fields)(*(f[::-1] for f in fields)) if n % self.directions else fields
+        if n % self.directions:
+            fields = type(fields)(*(f[::-1] for f in fields))
+        return fields if self.packing is None else type(fields)(*(self.packing.back(f) for f in fields))
 
 
 def _teaching(tape: Any) -> Teaching:
@@ -584,9 +589,11 @@ class Recurrent:
             masks[name] = ~kept if name.startswith("zoneout") else kept
         return masks or None
 
-    def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+    def __call__(
+        self, x: Any, state: Any = None, lengths: Any = None, *, starts: Array | None = None
+    ) -> tuple[Array, Any]:
         """Inference: as `forward`, without dropout and without a tape."""
-        y, new, _ = self._run(x, state, lengths, None, record=False)
+        y, new, _ = self._run(x, state, lengths, None, starts, record=False)
         return y, new
 
     def forward(
@@ -597,6 +604,7 @@ class Recurrent:
         *,
         rng: np.random.Generator | None = None,
         masks: Masks | None = None,
+        starts: Array | None = None,
     ) -> tuple[Array, Any, StackTape]:
         """Run the stack and record what the gradient needs.
 
@@ -612,6 +620,9 @@ class Recurrent:
             Draws masks, for dropout and zoneout.
         masks : dict of arrays, optional
             Masks from `draw_masks`, instead of `rng`.
+        starts : (T, B) bool, optional
+            Steps at which a document begins, (B, T) with `batch_first`: there the state is the initial one again, that
+            of the row's last document is the final one, and no gradient flows from one document into another.
 
         Returns
         -------
@@ -635,19 +646,24 @@ class Recurrent:
         if masks is None and rng is not None:
             steps, batch = self._input(x).shape[:2]
             masks = self.draw_masks(steps, batch, check_rng(rng))
-        return self._run(x, state, lengths, masks, record=True)
+        return self._run(x, state, lengths, masks, starts, record=True)
 
     def _run(
-        self, x: Any, state: Any, lengths: Any, masks: Masks | None, *, record: bool
+        self, x: Any, state: Any, lengths: Any, masks: Masks | None, starts: Array | None, *, record: bool
     ) -> tuple[Array, Any, StackTape]:
         x = self._input(x)
         steps, batch = x.shape[:2]
-        starts = self._part(self.initial_state(batch) if state is None else self._state(state, batch))
+        begin = self._part(self.initial_state(batch) if state is None else self._state(state, batch))
         live = self._live(lengths, steps, batch)
         if x.dtype.kind in "iu":
             x = self._indices(x, live)
         if masks is not None:
             self._masks(masks, steps, batch)
+        packing = self._packing(starts, steps, batch, lengths)
+        if packing is not None:
+            x, masks = packing.there(x), masks and packing.masks(masks)
+            live = self._live(packing.lengths, packing.steps, len(packing.lane))
+            begin = self._packed_states(packing, begin)
         tapes: list[Any] = []
         finals: list[Array] = []
         for layer in range(self.num_layers):
@@ -655,17 +671,36 @@ class Recurrent:
             for d in range(self.directions):
                 flip = slice(None, None, -1 if d else 1)
                 y, final, tape = self._scan(
-                    layer, d, x[flip], starts[len(tapes)], None if live is None else live[flip], masks, record=record
+                    layer, d, x[flip], begin[len(tapes)], None if live is None else live[flip], masks, record=record
                 )
                 outputs.append(y[flip])
                 tapes.append(tape)
-                finals += final
+                finals += final if packing is None else (f[packing.ends(d)] for f in final)
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
             if self.residual and layer:
                 x = x + given
             x = self._drop(x, layer, masks)
-        tape = StackTape(tuple(tapes), self.directions, masks, self.batch_first, state is None)
+        tape = StackTape(tuple(tapes), self.directions, masks, self.batch_first, state is None, packing)
+        x = x if packing is None else packing.back(x)
         return x.swapaxes(0, 1) if self.batch_first else x, self._join(finals), tape
+
+    def _packing(self, starts: Any, steps: int, batch: int, lengths: Any) -> Packing | None:
+        """How documents that begin within rows become rows of their own."""
+        if starts is None:
+            return None
+        if self.batch_first:
+            starts = np.swapaxes(np.asarray(starts), 0, 1)
+        return pack(starts, steps, batch, None if lengths is None else np.asarray(lengths))
+
+    def _packed_states(self, packing: Packing, given: Sequence[Any]) -> list[Any]:
+        """States (R, H) of every pass that documents begin with, from those (B, H) of the batch's rows."""
+        own = self._part(self.initial_state(len(packing.lane)))
+        packed = []
+        for (_, d), initial, state in zip(self._passes(), own, given, strict=True):
+            fresh = packing.begins(d)[:, None]
+            fields = (np.where(fresh, i, f[packing.lane]) for i, f in zip(initial, state, strict=True))
+            packed.append(type(state)(*fields))
+        return packed
 
     def _scan(
         self, layer: int, direction: int, x: Array, s: Any, live: Array | None, masks: Masks | None, *, record: bool
@@ -725,7 +760,8 @@ class Recurrent:
         passes = self.num_layers * self.directions
         if len(tape.scans) != passes:
             raise UnrolledError(f"the tape has {len(tape.scans)} layers and directions, this network {passes}")
-        steps, batch = tape.scans[0].x.shape[:2]
+        packing = tape.packing
+        steps, batch = tape.scans[0].x.shape[:2] if packing is None else packing.row.shape
         order, first = ("(B, T, D H)", (batch, steps)) if self.batch_first else ("(T, B, D H)", (steps, batch))
         expected = (*first, self.output_size)
         if dy.shape != expected:
@@ -733,6 +769,12 @@ class Recurrent:
         if self.batch_first:
             dy = dy.swapaxes(0, 1)
         ends = self._part(self._state(dstate, dy.shape[1], "dstate"))
+        if packing is not None:
+            dy = packing.there(dy)
+            ends = [
+                type(s)(*(_placed(f, packing.ends(d), len(packing.lane)) for f in s))
+                for (_, d), s in zip(self._passes(), ends, strict=True)
+            ]
         before: list[Any] = [None] * passes
         grads: dict[str, Array] = {}
         dx: Array | None = None
@@ -750,6 +792,12 @@ class Recurrent:
             if layer:
                 assert dx is not None
                 dy = dx + dy if self.residual else dx
+        if packing is not None:
+            dx = None if dx is None else packing.back(dx)
+            for n, (_, d) in enumerate(self._passes()):
+                went_on = packing.goes_on(d)
+                fresh = packing.begins(d)[went_on, None]
+                before[n] = type(before[n])(*(np.where(fresh, f.dtype.type(0), f[went_on]) for f in before[n]))
         if dx is not None and self.batch_first:
             dx = dx.swapaxes(0, 1)
         dstate = self._join([f for s in before for f in s])
@@ -763,8 +811,11 @@ class Recurrent:
         if mask is not None:
             grads[f"weight_hh{suffix}"] = dropout(grads[f"weight_hh{suffix}"], mask, self.weight_drop)
         if self.learn_state:
-            used = float(tape.from_start)
-            grads |= {f"initial_{name}{suffix}": used * f.sum(axis=0) for name, f in zip(self._fields, ds, strict=True)}
+            batch = len(ds[0])
+            used = np.ones(batch, bool) if tape.from_start else np.zeros(batch, bool)
+            if tape.packing is not None and not tape.from_start:
+                used = tape.packing.begins(direction)
+            grads |= {f"initial_{name}{suffix}": f[used].sum(axis=0) for name, f in zip(self._fields, ds, strict=True)}
         return grads
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
@@ -824,6 +875,13 @@ class GRU(Recurrent):
         self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
     ) -> None:
         super().__init__(_family("GRU", "gru", options), input_size, hidden_size, num_layers, **options)
+
+
+def _placed(rows: Array, where: Array, size: int) -> Array:
+    """Rows (B, H) at their places (B,) among zeros (size, H)."""
+    placed = np.zeros((size, rows.shape[-1]), rows.dtype)
+    placed[where] = rows
+    return placed
 
 
 def _family(kind: str, prefix: str, options: dict[str, Any]) -> Cell:

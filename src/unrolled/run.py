@@ -35,7 +35,8 @@ from .text import Vocabulary
 from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Progress, Result
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
-TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list", "strip_gutenberg": "bool", "json_field": "str"}
+TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list"}
+TEXT_KEYS |= {"strip_gutenberg": "bool", "json_field": "str", "documents": "bool"}
 """What a configuration says beside the fields of `Options`."""
 
 
@@ -113,7 +114,7 @@ def _line_of(name: str, text: str) -> int:
 
 
 def fingerprint(vocabulary: Vocabulary, *parts: Array) -> str:
-    """SHA-256 of a text as the network sees it: its vocabulary and its tokens (N,), part by part."""
+    """SHA-256 of a text as the network sees it: its vocabulary, its tokens (N,) and documents, part by part."""
     digest = hashlib.sha256(json.dumps(vocabulary.to_json(), sort_keys=True).encode())
     for tokens in parts:
         digest.update(f"{len(tokens)} tokens".encode())

@@ -49,8 +49,10 @@ class Score:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # said in a line, below
-def score(network: Network, tokens: Array) -> Score:
-    """Probability of every token after the first, given all the tokens before it (from a zero state).
+def score(network: Network, tokens: Array, documents: Array | None = None) -> Score:
+    """Probability of every token after the first, given all the tokens before it (from the initial state).
+
+    With `documents`, the places that documents begin at, given the tokens of its document before it.
 
     Examples
     --------
@@ -63,12 +65,10 @@ def score(network: Network, tokens: Array) -> Score:
     """
     if len(tokens) < 2:
         raise UnrolledError(f"a text of {len(tokens)} symbols has nothing to predict; scoring needs 2 or more")
-    parts, state = [], None
-    for start in range(0, len(tokens) - 1, CHUNK):
-        x = np.asarray(tokens[start : start + CHUNK])
-        y = np.asarray(tokens[start + 1 : start + CHUNK + 1])
-        logits, state = network(x[: len(y), None], state)
-        parts.append(np.take_along_axis(log_softmax(logits[:, 0].astype(np.float64)), y[:, None], axis=-1)[:, 0])
+    parts, state, chunks = [], None, Lanes(tokens, 1, CHUNK, documents=documents)
+    for k, (x, y) in enumerate(chunks):
+        logits, state = network(x, state, starts=chunks.starts(k))
+        parts.append(np.take_along_axis(log_softmax(logits[:, 0].astype(np.float64)), y, axis=-1)[:, 0])
     log_probs = np.concatenate(parts)
     if not np.isfinite(log_probs).all():
         name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
@@ -79,7 +79,7 @@ def score(network: Network, tokens: Array) -> Score:
 def evaluate(network: Network, lanes: Lanes) -> float:
     """Mean nats a target over contiguous lanes side by side, each from a zero state: the validation loss."""
     total, count, state = 0.0, 0, None
-    for x, y in lanes:
-        loss, state = network.loss(x, y, state)
+    for k, (x, y) in enumerate(lanes):
+        loss, state = network.loss(x, y, state, starts=lanes.starts(k))
         total, count = total + loss * y.size, count + y.size
     return total / count

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from . import backends, checkpoint, sample
-from .batches import Lanes, lanes
+from .batches import Lanes, Tokens, lanes
 from .errors import UnrolledError
 from .network import Network
 from .optim import clip_by_norm, clip_by_value, first_nonfinite
@@ -169,12 +169,13 @@ def make_folder(path: Path, *, new: bool = False) -> Path:
     return path
 
 
-def held_out_lanes(part: Array, options: Options) -> Lanes | None:
+def held_out_lanes(part: Array, options: Options, documents: Tokens | None = None) -> Lanes | None:
     """Cut a held-out part into as many lanes as the batch has, or fewer where it is short; None if it is empty."""
     if len(part) < 2:
         return None
     seq_length = min(options.seq_length, len(part) - 1)
-    return lanes(part, max(1, min(options.batch_size, (len(part) - 1) // seq_length)), seq_length)
+    batch_size = max(1, min(options.batch_size, (len(part) - 1) // seq_length))
+    return lanes(part, batch_size, seq_length, documents=documents)
 
 
 def fit(
@@ -189,6 +190,7 @@ def fit(
     rng: np.random.Generator,
     about: Mapping[str, Any] | None = None,
     resume: Snapshot | None = None,
+    documents: tuple[Tokens | None, Tokens | None] = (None, None),
 ) -> Result:
     """Train a network in place.
 
@@ -209,6 +211,8 @@ def fit(
         What else the checkpoint says, as JSON: where the text came from.
     resume : pair of dicts, optional
         What `checkpoint.load_run` gave: the run goes on from there, to the bit.
+    documents : pair of arrays, optional
+        Where documents begin in `train` and in `val`, if their states are to be kept apart.
 
     Returns
     -------
@@ -220,8 +224,9 @@ def fit(
         If the text is too short, or the loss keeps becoming NaN or exploding; files saved before stay.
     """
     listener = listener or Listener()
-    batches = lanes(train, options.batch_size, options.seq_length, name="the training part")
-    val_lanes = held_out_lanes(val, options)
+    sizes = options.batch_size, options.seq_length
+    batches = lanes(train, *sizes, name="the training part", documents=documents[0])
+    val_lanes = held_out_lanes(val, options, documents[1])
     steps = max(1, round(options.epochs * len(batches)))
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))
     optimizer = options.make_optimizer(network.params, network.recurrent.backend)
@@ -294,12 +299,12 @@ def fit(
         tick = time.perf_counter()
         k = state.step % len(batches)
         x, y = batches[k]
-        masks = network.draw_masks(x.shape[0], x.shape[1], rng)
+        masks, starts = network.draw_masks(x.shape[0], x.shape[1], rng), batches.starts(k)
         before = None if k == 0 else state.carried
         if options.accumulate == 1:
-            loss, grads, carried = network.loss_and_gradients(x, y, before, masks=masks)
+            loss, grads, carried = network.loss_and_gradients(x, y, before, masks=masks, starts=starts)
         else:
-            loss, grads, carried = _accumulate(network, x, y, before, masks, options.accumulate)
+            loss, grads, carried = _accumulate(network, x, y, before, masks, starts, options.accumulate)
         norm = _clip(grads, options, network.recurrent.backend)
         limit = EXPLODED * math.log(network.spec.vocabulary_size + 1)
         if not (math.isfinite(loss) and math.isfinite(norm) and loss < limit):
@@ -416,7 +421,7 @@ def _what_is_kept(out: Path | None, state: TrainingState) -> str:
 
 
 def _accumulate(
-    network: Network, x: Array, y: Array, state: Any, masks: Masks | None, parts: int
+    network: Network, x: Array, y: Array, state: Any, masks: Masks | None, starts: Array | None, parts: int
 ) -> tuple[float, dict[str, Array], Any]:
     """`network.loss_and_gradients` of x, y (T, B), a group of B / parts lanes at a time."""
     loss, total, states, size = 0.0, dict[str, Array](), [], x.shape[1] // parts
@@ -424,8 +429,9 @@ def _accumulate(
         lanes_ = slice(start, start + size)
         mine = state if state is None else map_state(lambda a: np.ascontiguousarray(a[:, lanes_]), state)  # noqa: B023
         kept = part_masks(masks, rows=lanes_)
+        begins = None if starts is None else starts[:, lanes_]
         part, grads, new = network.loss_and_gradients(
-            np.ascontiguousarray(x[:, lanes_]), np.ascontiguousarray(y[:, lanes_]), mine, masks=kept
+            np.ascontiguousarray(x[:, lanes_]), np.ascontiguousarray(y[:, lanes_]), mine, masks=kept, starts=begins
         )
         loss += part / parts
         states.append(new)
@@ -452,6 +458,8 @@ def first_token(vocabulary: Vocabulary, rng: np.random.Generator) -> int:
     """Token to start from without a prompt: a newline, or any symbol where the vocabulary has none."""
     if vocabulary.level == "tokens":
         return int(rng.integers(len(vocabulary)))
+    if vocabulary.level in ("byte", "bpe"):  # known without the library that encodes byte pairs
+        return ord("\n")
     try:
         return int(vocabulary.encode("\n")[0])
     except UnrolledError:

@@ -81,13 +81,14 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 
 @cli.command(cls=GroupedCommand)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
-@option("Text", "--level", help="What a symbol is: char, byte (any file), word, or tokens (a .npy file).")
+@option("Text", "--level", help="What a symbol is: char, byte (any file), word, bpe, or tokens (a .npy file).")
 @option("Text", "--min-count", help="word: occurrences that a word needs to be listed.")
-@option("Text", "--max-symbols", help="word: symbols listed at most; 0 for all.")
+@option("Text", "--max-symbols", help="word: symbols listed at most, 0 for all; bpe: tokens, 0 for 1,024.")
 @option("Text", "--lower", is_flag=True, help="word: make words lower-case.")
 @option("Text", "--words", help="word: cut lines at whitespace, or into words and punctuation.")
 @option("Text", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
 @option("Text", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
+@option("Text", "--documents", is_flag=True, help="Start each file or JSON line from the initial state.")
 @option("Text", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
 @option("Text", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
@@ -160,6 +161,7 @@ def train(
     files: tuple[str, ...],
     strip_gutenberg: bool,
     json_field: str,
+    documents: bool,
     val_file: tuple[str, ...],
     test_file: tuple[str, ...],
     init_from: str | None,
@@ -205,11 +207,11 @@ def train(
         options = {name: value for name, value in options.items() if name in asked}
         options.setdefault("level", start.vocabulary.level)
     Options.of(options)  # before anything is read or made
-    corpus = (
-        read(files, options["level"], strip_gutenberg=strip_gutenberg, json_field=json_field)
-        if files
-        else default_corpus(level=options["level"])
-    )
+    how: dict[str, Any] = {"strip_gutenberg": strip_gutenberg, "json_field": json_field, "documents": documents}
+    if documents and not files:
+        raise UnrolledError("--documents keeps files or JSON lines apart; name some")
+    level = options["level"]
+    corpus = read(files, level, stream=True, **how) if files else default_corpus(level=level)
     if out == "":
         raise UnrolledError("--out is empty; name a folder")
     if out is not None and holds_models(Path(out)) and not overwrite:
@@ -282,30 +284,37 @@ def sample(model: Path, prompt: str, length: int, temperature: float, seed: int 
 @option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
 @option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
 @option("Options", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
-def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, strip_gutenberg: bool) -> None:
+@option("Options", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
+@option("Options", "--documents", is_flag=True, help="Start each file or JSON line from the initial state.")
+def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, **how: Any) -> None:
     """Say how well a model predicts a text.
 
     The state starts at zero and is carried through the whole text; the first symbol is not predicted.
     """
     from ..language_model import load
-    from ..text import read
+    from ..text import UNITS, encode, read
     from .display import losses
 
     language_model = load(model)
     vocabulary = language_model.vocabulary
-    text = read(files, vocabulary.level, strip_gutenberg=strip_gutenberg).text
-    result = language_model.score(text)
+    corpus = read(files, vocabulary.level, **how)
+    text, unit = corpus.text, UNITS[vocabulary.level]
+    encoded, result = encode(corpus, vocabulary).tokens, language_model.score(corpus)
     figures = {
         "predicted": result.predicted,
         "nats": result.nats,
         "bits": result.bits,
         "perplexity": result.perplexity if math.isfinite(result.perplexity) else None,
     }
-    shown = vocabulary.encode(text).tolist()[1:] if per_token and vocabulary.level in ("word", "tokens") else None
+    bits = None
+    if vocabulary.level in ("word", "bpe") and isinstance(text, str):
+        unseen = len(vocabulary.decode(encoded[:1])) if vocabulary.level == "bpe" else 0  # the first is not predicted
+        bits = (result.bits * result.predicted + vocabulary.spelling_bits(text)) / max(1, len(text) - unseen)
+        figures["bits_per_character"] = bits
     symbols: list[str] = []
-    if shown is not None:
-        symbols = [vocabulary.piece(token).rstrip(" ") for token in shown]
-    elif per_token and not isinstance(text, np.ndarray):
+    if per_token and vocabulary.level in ("word", "bpe", "tokens"):
+        symbols = [vocabulary.piece(token).rstrip(" ") for token in encoded.tolist()[1:]]
+    elif per_token and isinstance(text, (str, bytes)):
         symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]]
     pairs = list(zip(symbols, result.log_probs.tolist(), strict=True)) if per_token else []
     if as_json:
@@ -314,11 +323,10 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, s
         return
     for symbol, p in pairs:
         click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
-    unit = {"char": "character", "tokens": "token"}.get(vocabulary.level, vocabulary.level)
     click.echo(f"{result.predicted:,} {unit}s: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
-    if vocabulary.level == "word" and isinstance(text, str):
-        bits = (result.bits * result.predicted + vocabulary.spelling_bits(text)) / len(text)
-        click.echo(f"{bits:.4f} bits a character, with words that the model doesn't list charged their spelling")
+    if bits is not None:
+        charged = ", with words that the model doesn't list charged their spelling"
+        click.echo(f"{bits:.4f} bits a character{charged if vocabulary.level == 'word' else ''}")
 
 
 @cli.command(cls=GroupedCommand)

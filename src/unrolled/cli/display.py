@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ..state import Evaluation
+from ..text import UNITS
 from ..train import LAST, MODEL, Facts, Listener, Progress, Result
 
 PLAIN_EVERY = 10.0
@@ -66,10 +67,7 @@ class Display(Listener):
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.bigram = (
-            {"char": "character", "tokens": "token"}.get(facts.level, facts.level),
-            facts.bigram_entropy,
-        )
+        self.unit, self.bigram = UNITS[facts.level], facts.bigram_entropy
         net, options = facts.network, facts.options
         for note in facts.notes:
             self._print("read", note)

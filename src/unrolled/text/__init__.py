@@ -4,25 +4,30 @@ A text is a `str` at the levels of characters ("char") and words ("word"), `byte
 an array of integers at the level of "tokens".
 """
 
+from .cache import Encoded, encode, vocabulary_of
 from .default import default_corpus
 from .figures import bigram_entropy, split, unigram_entropy
 from .gutenberg import strip_gutenberg
 from .reading import Corpus, read
 from .vocabulary import EOS, UNK, WORDS, Decoder, Vocabulary
-from .words import LEVELS
+from .words import LEVELS, UNITS
 
 __all__ = [
     "EOS",
     "LEVELS",
+    "UNITS",
     "UNK",
     "WORDS",
     "Corpus",
     "Decoder",
+    "Encoded",
     "Vocabulary",
     "bigram_entropy",
     "default_corpus",
+    "encode",
     "read",
     "split",
     "strip_gutenberg",
     "unigram_entropy",
+    "vocabulary_of",
 ]

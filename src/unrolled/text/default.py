@@ -9,7 +9,7 @@ import sysconfig
 from pathlib import Path
 
 from ..errors import UnrolledError
-from .reading import Corpus, file_bytes, shown
+from .reading import Corpus, file_blocks, shown
 from .words import check_level, count
 
 # Tests are full of data; encodings and pydoc_data are tables that a program wrote; the rest is not the library's.
@@ -90,7 +90,7 @@ def _library_files(root: Path) -> list[Path]:
 
 def _library_text(path: Path) -> str:
     """Source of one module ending in a newline; nothing if it is too long or not pure ASCII."""
-    data = file_bytes(path)
+    data = b"".join(file_blocks(path))
     if not data.isascii() or len(data) > _LONGEST_FILE:
         return ""
     text = data.decode("ascii").replace("\r\n", "\n")

@@ -14,6 +14,9 @@ from ..errors import UnrolledError
 from .vocabulary import check_range
 from .words import count
 
+MOST_DENSE = 2048
+"""Symbols whose pairs are counted in a table of all pairs."""
+
 
 def unigram_entropy(tokens: Sequence[int] | NDArray[Any], size: int) -> float:
     """Entropy of the symbols' frequencies, H(x), in nats per symbol: the loss of knowing only how often each occurs.
@@ -65,7 +68,7 @@ def bigram_entropy(tokens: Sequence[int] | NDArray[Any], size: int) -> float:
     0.666666666667 bits
     """
     ids = _for_entropy(tokens, size, 2)
-    dense = size * size <= max(len(ids), 1 << 20)  # a table of all pairs, or only those that occur
+    dense = size <= MOST_DENSE and size * size <= max(len(ids), 1 << 20)  # all pairs, or only those that occur
     first: Any = 0
     joint: Any = np.zeros(size * size, np.int64) if dense else (np.empty(0, np.int64), np.empty(0, np.int64))
     for part in _pieces(ids, overlap=1):

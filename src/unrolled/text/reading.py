@@ -4,30 +4,85 @@ from __future__ import annotations
 
 import codecs
 import gzip
-import json
+import hashlib
+import io
 import os
 import re
 import stat
 import sys
 import zlib
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..batches import Tokens, as_tokens
 from ..errors import UnrolledError, check_path
-from .gutenberg import strip_gutenberg
+from .pieces import MARK, Cleaner, Mark
 from .words import check_level, count
 
 PACKED = (".gz", ".zst", ".zstd")
 """Ends of the names of files that are read unpacked."""
 
 LARGE = 64 << 20
-"""Bytes from which on a file is not read into memory, at byte level."""
+"""Bytes from which on a text is not read into memory; packed files count four times."""
+
+NO_ARRAY = (ValueError, OSError, EOFError, TokenError)
+"""What NumPy raises for a file that is no array: its header is parsed as Python."""
+
+BLOCK = 4 << 20
+"""Bytes that a larger text is read in at once."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or what came through standard input: its name for messages, and its path or its bytes."""
+
+    where: str
+    path: str = ""
+    data: bytes = field(default=b"", repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it has, about."""
+        if not self.path:
+            return len(self.data)
+        return os.path.getsize(self.path) * (4 if self.path.endswith(PACKED) else 1)
+
+    def blocks(self, size: int) -> Iterator[bytes]:
+        """Its bytes, so many at once; all at once for -1."""
+        return file_blocks(self.path, size) if self.path else iter([self.data])
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A text too large for the memory, which is read anew, in pieces, whenever it is needed.
+
+    Attributes
+    ----------
+    sources : the files
+    how : the options of `read`, as `Cleaner` takes them
+    digest : SHA-256 of all files
+    """
+
+    sources: tuple[Source, ...]
+    how: tuple[str, bool, str, bool]
+    digest: str
+
+    def cleaner(self) -> Cleaner:
+        """Return what cleans the text, and has counted what it changed after `pieces`."""
+        return Cleaner(*self.how)
+
+    def pieces(self, cleaner: Cleaner) -> Iterator[str] | Iterator[bytes]:
+        """Read the text; the size of a piece is bounded, but for lines of JSON and books to be stripped."""
+        sizes = [-1 if cleaner.strip or source.size <= BLOCK else BLOCK for source in self.sources]
+        files = zip(self.sources, sizes, strict=True)
+        return cleaner.pieces((source.where, source.blocks(size), size < 0) for source, size in files)
 
 
 @dataclass(frozen=True)
@@ -36,22 +91,43 @@ class Corpus:
 
     Attributes
     ----------
-    text : str at the levels char and word, bytes at byte level; an array (N,), memory-mapped, of tokens or large files
+    text : str at the levels of text, bytes at byte level; an array (N,), memory-mapped, of tokens or a large file of
+        bytes; a `Stream` where a larger text was asked for in that way
     level : one of `LEVELS`
     name : short, fit for a folder's name: "book" for book.txt, "stdin", "stdlib"; "book+2" for book.txt and two more
     sources : the number of files
     notes : what was read and cleaned, in plain sentences
     paths : what was named, "-" for standard input; () for the default corpus and for texts that were no file
     how : the options of `read` that it was read with
+    documents : where documents are kept apart, the place of the newline before each but the first, (D - 1,)
     """
 
-    text: str | bytes | Tokens = field(repr=False)
+    text: str | bytes | Tokens | Stream = field(repr=False)
     level: str
     name: str
     sources: int = 1
     notes: tuple[str, ...] = ()
     paths: tuple[str, ...] = field(default=(), repr=False, compare=False)
     how: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    documents: Tokens | None = field(default=None, repr=False, compare=False)
+
+    def pieces(self) -> Iterator[Any]:
+        """The text in pieces, one of them for all of a small one; the newline between two documents is a `MARK`."""
+        text = self.text
+        if isinstance(text, Stream):
+            yield from text.pieces(text.cleaner())
+        elif self.documents is None:
+            yield text
+        else:
+            assert isinstance(text, str)
+            begin = 0
+            for mark in self.documents.tolist():
+                if mark > begin:
+                    yield text[begin:mark]
+                yield MARK
+                begin = mark + 1
+            if begin < len(text):
+                yield text[begin:]
 
 
 def read(
@@ -60,15 +136,17 @@ def read(
     *,
     strip_gutenberg: bool = False,
     json_field: str = "",
+    documents: bool = False,
+    stream: bool = False,
 ) -> Corpus:
     r"""Read files, directories and "-" (standard input), in the order given, into one text.
 
     A directory is walked in sorted order. Hidden files and folders in it are skipped; at char level so are files that
     are not UTF-8 text or hold a NUL byte; a note counts them. Links to folders are not followed.
 
-    At char level each file is decoded as UTF-8, a leading byte-order mark is dropped, CRLF and lone CR are folded to
-    LF, and files are joined with a newline if the one before doesn't end with one. At byte level the bytes are joined
-    as they are, with nothing between.
+    But for byte level each file is decoded as UTF-8, a leading byte-order mark is dropped, CRLF and lone CR are folded
+    to LF, and files are joined with a newline if the one before doesn't end with one. At byte level the bytes are
+    joined as they are, with nothing between.
 
     Parameters
     ----------
@@ -76,12 +154,14 @@ def read(
     level : one of `LEVELS`; "tokens" takes one .npy file of integers, which stays on the disk
     strip_gutenberg : leave out Project Gutenberg's header and footer, file by file; not at byte level
     json_field : files are JSON lines, and the text is this field of each line; not at byte level
+    documents : remember where files, or the fields of JSON lines, begin: they are documents; not at byte level
+    stream : give a text of `LARGE` bytes or more as a `Stream`
 
     Raises
     ------
     UnrolledError
-        If a named file is missing, unreadable, empty, no regular file, or (char level) not UTF-8, or a directory holds
-        no text.
+        If a named file is missing, unreadable, empty, no regular file, or not UTF-8 (but for byte level), or a
+        directory holds no text.
 
     Examples
     --------
@@ -93,8 +173,10 @@ def read(
     (Corpus(level='char', name='book', sources=1, notes=('2 CRLF line ends folded to LF',)), 'one\ntwo\n')
     """
     check_level(level)
-    if strip_gutenberg and level == "byte":
-        raise UnrolledError("--strip-gutenberg works on characters, and the level is byte; leave out one of the two")
+    named = {"--strip-gutenberg": strip_gutenberg, "--json-field": json_field, "--documents": documents}
+    for option, value in named.items():
+        if value and level in ("byte", "tokens"):
+            raise UnrolledError(f"{option} works on characters, and the level is {level}; leave out one of the two")
     several = paths if isinstance(paths, Iterable) and not isinstance(paths, (str, bytes)) else [paths]
     given = [check_path("a file to read", path) for path in several]
     if not given:
@@ -102,29 +184,39 @@ def read(
     if given.count("-") > 1:
         raise UnrolledError("standard input (-) is named more than once; it can be read only once")
 
-    how = {"strip_gutenberg": strip_gutenberg, "json_field": json_field}
+    how = {"strip_gutenberg": strip_gutenberg, "json_field": json_field, "documents": documents}
     if level == "tokens" or (level == "byte" and len(given) == 1 and _is_large(given[0])):
         if len(given) > 1:
             raise UnrolledError(f"{len(given)} files of tokens are named; expected one .npy file")
-        array = _npy(given[0]) if level == "tokens" else np.memmap(given[0], np.uint8, "r")
-        note = f"{len(array):,} {'tokens' if level == 'tokens' else 'bytes'}, read from the disk as they are needed"
-        return Corpus(array, level, _name(given[0]), 1, (note,), tuple(given), how)
-    if json_field and level == "byte":
-        raise UnrolledError("--json-field works on characters, and the level is byte; leave out one of the two")
-    cleaner = _Cleaner(level, strip_gutenberg, json_field)
+        mapped = _npy(given[0]) if level == "tokens" else np.memmap(given[0], np.uint8, "r")
+        note = f"{len(mapped):,} {'tokens' if level == 'tokens' else 'bytes'}, read from the disk as they are needed"
+        return Corpus(mapped, level, _name(given[0]), 1, (note,), tuple(given), how)
     notes: list[str] = []
-    for path in given:
-        if path == "-":
-            cleaner.add(_standard_input(), "standard input")
-        elif path and os.path.isdir(path):
-            notes += _read_directory(Path(path), cleaner)
-        else:
-            cleaner.add(file_bytes(path), shown(path))
-    if len(cleaner) > 1:
-        notes.insert(0, f"{len(cleaner):,} files read")
+    sources = _sources(given, level, notes)
+    if len(sources) > 1:
+        notes.insert(0, f"{len(sources):,} files read")
     name = _name(given[0]) + (f"+{len(given) - 1}" if len(given) > 1 else "")
-    notes += cleaner.notes()
-    return Corpus(cleaner.text(), level, name, len(cleaner), tuple(notes), tuple(given), how)
+    text: str | bytes | Stream
+    marks: Tokens | None = None
+    if stream and sum(source.size for source in sources) >= LARGE:
+        text = Stream(tuple(sources), (level, strip_gutenberg, json_field, documents), _digest(sources))
+    else:
+        cleaner = Cleaner(level, strip_gutenberg, json_field, documents)
+        pieces: list[Any] = list(cleaner.pieces((source.where, source.blocks(-1), True) for source in sources))
+        text = b"".join(pieces) if level == "byte" else "".join(pieces)
+        marks = _places(pieces) if documents else None
+        notes += cleaner.notes()
+    return Corpus(text, level, name, len(sources), tuple(notes), tuple(given), how, marks)
+
+
+def _places(pieces: Iterable[str]) -> Tokens:
+    """Where the marks among pieces of a text are."""
+    place, found = 0, array("q")
+    for piece in pieces:
+        if isinstance(piece, Mark):
+            found.append(place)
+        place += len(piece)
+    return np.frombuffer(found, np.int64) if found else np.empty(0, np.int64)
 
 
 def _is_large(path: str) -> bool:
@@ -137,7 +229,7 @@ def _npy(path: str) -> Tokens:
         raise UnrolledError(f"{shown(path)}: --level tokens takes a .npy file of integers")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except NO_ARRAY as error:
         why = " ".join(str(error).split())[:200]
         raise UnrolledError(f"{shown(path)}: this is no .npy file that can be read: {why}") from None
     if not isinstance(array, np.ndarray):
@@ -147,125 +239,53 @@ def _npy(path: str) -> Tokens:
     return as_tokens(array, shown(path))
 
 
-class _Cleaner:
-    """Collects the texts of files, cleaned, and counts what was changed."""
-
-    def __init__(self, level: str, strip_gutenberg: bool, json_field: str = "") -> None:
-        self.level, self.strip, self.json_field = level, strip_gutenberg, json_field
-        self.texts: list[str] = []
-        self.blobs: list[bytes] = []
-        self.marks = self.crlf = self.cr = self.gutenberg_files = self.gutenberg = 0
-
-    def add(self, data: bytes, where: str) -> None:
-        """Take the bytes of a file; errors name it as `where`."""
-        if not data:
-            raise UnrolledError(f"{where}: the file is empty; expected some text")
-        if self.level == "byte":
-            self.blobs.append(data)
-            return
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise UnrolledError(
-                f"{where}: byte 0x{data[error.start]:02x} at offset {error.start} is not UTF-8"
-                f"{_looks_like(data)}; convert it to UTF-8, or read it with --level byte"
-            ) from None
-        text = self._clean(_field(text, self.json_field, where) if self.json_field else text)
-        if not text:
-            raise UnrolledError(f"{where}: nothing but a byte-order mark in the file; expected some text")
-        self.texts.append(text)
-
-    def _clean(self, text: str) -> str:
-        if text.startswith("\ufeff"):
-            self.marks += 1
-            text = text[1:]
-        if "\r" in text:
-            crlf = text.count("\r\n")
-            self.crlf += crlf
-            self.cr += text.count("\r") - crlf
-            text = text.replace("\r\n", "\n").replace("\r", "\n")
-        kept, removed = strip_gutenberg(text)
-        if removed:
-            self.gutenberg_files += 1
-            self.gutenberg += removed
-        return kept if self.strip else text
-
-    def text(self) -> str | bytes:
-        return b"".join(self.blobs) if self.level == "byte" else _join(self.texts)
-
-    def __len__(self) -> int:
-        return len(self.texts) + len(self.blobs)
-
-    def notes(self) -> list[str]:
-        notes = []
-        if self.marks:
-            notes.append("byte-order mark dropped" if self.marks == 1 else f"{self.marks:,} byte-order marks dropped")
-        if self.crlf:
-            notes.append(f"{count(self.crlf, 'CRLF line end')} folded to LF")
-        if self.cr:
-            notes.append(f"{count(self.cr, 'CR line end')} folded to LF")
-        if self.gutenberg:
-            where = f" in {self.gutenberg_files:,} files" if self.gutenberg_files > 1 else ""
-            size = count(self.gutenberg, "character")
-            notes.append(
-                f"Project Gutenberg header and footer left out{where}: {size}"
-                if self.strip
-                else f"Project Gutenberg header and footer are part of the text{where} ({size}); "
-                "--strip-gutenberg leaves them out"
-            )
-        elif self.strip:
-            notes.append("no Project Gutenberg markers found, so nothing was stripped")
-        return notes
-
-
-def _field(text: str, name: str, where: str) -> str:
-    """One field of every JSON line, each ending a line."""
-    found = []
-    for n, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
-        if line.strip():
-            try:
-                value = json.loads(line)[name]
-            except (ValueError, RecursionError):
-                raise UnrolledError(f"{where}, line {n} is no JSON; --json-field expects one object a line") from None
-            except (KeyError, TypeError, IndexError):
-                raise UnrolledError(f"{where}, line {n} is no object with a field {name!r} (--json-field)") from None
-            if not isinstance(value, str):
-                raise UnrolledError(f"{where}, line {n}: the field {name!r} is {value!r:.60}; expected a text")
-            found.append(value)
-    return _join(found)
-
-
-def _join(parts: Iterable[str]) -> str:
-    """Texts one after the other, each but the last ending a line."""
-    pieces: list[str] = []
-    for part in parts:
-        if pieces and not pieces[-1].endswith("\n"):
-            pieces.append("\n")
-        pieces.append(part)
-    return "".join(pieces)
-
-
-def _read_directory(root: Path, cleaner: _Cleaner) -> list[str]:
-    """Add every text of a directory; returns notes about what was skipped."""
-    skipped: Counter[str] = Counter()
-    before = len(cleaner)
-    for path in _walk(root, skipped):
-        if cleaner.level != "byte" and not str(path).endswith(PACKED) and b"\0" in file_bytes(path, at_most=1 << 16):
-            skipped["binary file"] += 1  # found out before reading a large one
-            continue
-        data = file_bytes(path)
-        if cleaner.level != "byte" and (b"\0" in data or not _is_utf8(data)):
-            skipped["binary file"] += 1
-        elif data.removeprefix(b"" if cleaner.level == "byte" else codecs.BOM_UTF8):
-            cleaner.add(data, shown(path))
+def _sources(paths: Sequence[str], level: str, notes: list[str]) -> list[Source]:
+    """Files that are named, or in folders that are; `notes` takes what was skipped in those."""
+    found: list[Source] = []
+    for path in paths:
+        if path == "-":
+            found.append(Source("standard input", data=_standard_input()))
+        elif path and os.path.isdir(path):
+            found += _directory(Path(path), level, notes)
         else:
-            skipped["empty file"] += 1
+            _check_regular(path)
+            found.append(Source(shown(path), path))
+    return found
+
+
+def _directory(root: Path, level: str, notes: list[str]) -> list[Source]:
+    """Every text of a directory."""
+    skipped: Counter[str] = Counter()
+    found = []
+    for path in _walk(root, skipped):
+        if kind := _no_text(path, level):
+            skipped[kind] += 1
+        else:
+            found.append(Source(shown(path), str(path)))
     counts = [count(number, kind) for kind, number in sorted((+skipped).items())]
-    if len(cleaner) == before:
-        found = f" (skipped: {', '.join(counts)})" if counts else ""
-        what = "file" if cleaner.level == "byte" else "UTF-8 text file"
-        raise UnrolledError(f"{shown(root)}: no text in this directory{found}; expected at least one {what}")
-    return [f"{shown(root)}: skipped {', '.join(counts)}"] if counts else []
+    if not found:
+        said = f" (skipped: {', '.join(counts)})" if counts else ""
+        what = "file" if level == "byte" else "UTF-8 text file"
+        raise UnrolledError(f"{shown(root)}: no text in this directory{said}; expected at least one {what}")
+    if counts:
+        notes.append(f"{shown(root)}: skipped {', '.join(counts)}")
+    return found
+
+
+def _no_text(path: Path, level: str) -> str:
+    """What a file is that is no text; nothing for a text."""
+    decoder, empty = codecs.getincrementaldecoder("utf-8-sig")(), True
+    try:
+        for block in file_blocks(path, BLOCK):
+            if level == "byte":
+                return "" if block else "empty file"
+            if b"\0" in block:
+                return "binary file"
+            empty = not decoder.decode(block) and empty
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return "binary file"
+    return "empty file" if empty else ""
 
 
 def _walk(root: Path, skipped: Counter[str]) -> list[Path]:
@@ -290,43 +310,81 @@ def _walk(root: Path, skipped: Counter[str]) -> list[Path]:
     return sorted(files, key=lambda path: path.relative_to(root).parts)
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def _digest(sources: Sequence[Source]) -> str:
+    """SHA-256 of files, as they lie on the disk."""
+    digest = hashlib.sha256()
+    for source in sources:
+        if source.path:
+            with _opened(source.path) as file:
+                part = hashlib.file_digest(file, "sha256").digest()
+        else:
+            part = hashlib.sha256(source.data).digest()
+        digest.update(part)
+    return digest.hexdigest()
 
 
-def file_bytes(path: str | Path, at_most: int = -1) -> bytes:
-    """The bytes of a regular file (the first `at_most`), or an error that names it."""
-    mode = _mode(path)
-    if not stat.S_ISREG(mode):
-        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
-        raise UnrolledError(f"{shown(path)}: this is a {kind}, not a file; pipe the text in and name - instead")
+def file_blocks(path: str | Path, size: int = -1) -> Iterator[bytes]:
+    """The bytes of a regular file, unpacked, so many at once (-1: all); errors name it."""
     try:
-        with open(path, "rb") as file:
-            return _unpacked(file.read(at_most), path) if at_most < 0 else file.read(at_most)
+        with _opened(path) as file:
+            if str(path).endswith(".gz"):
+                yield from _blocks(gzip.GzipFile(fileobj=file), size)
+            elif str(path).endswith(PACKED):
+                yield from _zstd(file, path, size)
+            else:
+                yield from _blocks(file, size)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnrolledError(f"{shown(path)}: the gzip file is damaged: {error}") from None
     except OSError as error:
         raise UnrolledError(f"{shown(path)}: {_reason(error)}; expected a file that can be read") from None
 
 
-def _unpacked(data: bytes, path: str | Path) -> bytes:
-    """The content of a file whose name says that it is compressed; others are as they are."""
-    if str(path).endswith(".gz"):
-        return gzip.decompress(data)
-    if str(path).endswith(PACKED):
-        try:
-            import zstandard
-        except ImportError:
-            raise UnrolledError(f"{shown(path)}: zstd needs a package: pip install 'unrolled[zstd]'") from None
-        try:
-            return bytes(zstandard.ZstdDecompressor().stream_reader(data).read())
-        except zstandard.ZstdError as error:
-            raise UnrolledError(f"{shown(path)}: the zstd file is damaged: {error}") from None
-    return data
+def _blocks(file: BinaryIO | gzip.GzipFile, size: int) -> Iterator[bytes]:
+    if size < 0:
+        yield file.read()
+        return
+    while block := file.read(size):
+        yield block
+
+
+def _zstd(file: BinaryIO, path: str | Path, size: int) -> Iterator[bytes]:
+    """Unpacked blocks of a file of zstd frames."""
+    try:
+        import zstandard
+    except ImportError:
+        raise UnrolledError(f"{shown(path)}: zstd needs a package: pip install 'unrolled[zstd]'") from None
+    decompressor, frame, unpacked = zstandard.ZstdDecompressor(), None, [b""]
+    try:
+        for packed in _blocks(file, min(size, 1 << 17)):
+            while packed:
+                frame = frame or decompressor.decompressobj()
+                unpacked.append(frame.decompress(packed))
+                packed = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+            if size >= 0 and sum(map(len, unpacked)) >= size:
+                yield b"".join(unpacked)
+                unpacked = []
+    except zstandard.ZstdError as error:
+        raise UnrolledError(f"{shown(path)}: the zstd file is damaged: {error}") from None
+    if frame is not None:
+        raise UnrolledError(f"{shown(path)}: the zstd file is damaged: it ends in the middle of a frame")
+    if size < 0 or unpacked:
+        yield b"".join(unpacked)
+
+
+def _check_regular(path: str | Path) -> None:
+    mode = _mode(path)
+    if not stat.S_ISREG(mode):
+        kind = "pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise UnrolledError(f"{shown(path)}: this is a {kind}, not a file; pipe the text in and name - instead")
+
+
+def _opened(path: str | Path) -> io.BufferedReader:
+    _check_regular(path)
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UnrolledError(f"{shown(path)}: {_reason(error)}; expected a file that can be read") from None
 
 
 def _mode(path: str | Path) -> int:
@@ -349,13 +407,6 @@ def _standard_input() -> bytes:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
-
-
-def _looks_like(data: bytes) -> str:
-    for mark, name in ((codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"), (b"\x1f\x8b", "gzip")):
-        if data.startswith(mark):
-            return f" (the file looks like {name})"
-    return ""
 
 
 def shown(path: str | os.PathLike[str]) -> str:

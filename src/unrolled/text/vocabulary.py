@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from ..batches import Tokens, as_tokens
 from ..errors import UnrolledError, suggest
+from . import bpe
+from .pieces import whole_words
 from .words import LEVELS, check_level, count
 
 UNK, EOS = "<unk>", "<eos>"
@@ -26,15 +29,17 @@ WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 class Vocabulary:
     r"""The symbols that a model knows: token `k` is `symbols[k]` at char and word level, else the number k itself.
 
-    At word level a line is its words and UNK stands for those that are not listed; EOS ends a line.
+    At word level a line is its words and UNK stands for those that are not listed; EOS ends a line. At the level of
+    byte pairs ("bpe") a token is the bytes of two earlier ones, or a single byte.
 
     Attributes
     ----------
-    level : "char", "byte", "word" or "tokens"
-    symbols : distinct characters, or words after UNK and EOS; () at the levels byte (256 values) and tokens
+    level : one of `LEVELS`
+    symbols : distinct characters, or words after UNK and EOS; () at the other levels
     size : how many numbers there are at the level of tokens, else 0
     lower : whether words are made lower-case
     words : how a line is cut into words: at "whitespace", or into words and "punctuation" marks
+    merges : pairs of tokens that are joined, in the order that they were learnt in, at the level bpe
 
     Raises
     ------
@@ -62,6 +67,7 @@ class Vocabulary:
     size: int = 0
     lower: bool = False
     words: str = "whitespace"
+    merges: bpe.Merges = ()
 
     def __post_init__(self) -> None:
         check_level(self.level)
@@ -80,9 +86,10 @@ class Vocabulary:
                 word, times = Counter(self.symbols).most_common(1)[0]
                 raise UnrolledError(f"the vocabulary lists {word!r} {times} times; expected distinct words")
             return
-        if self.level == "byte":
+        if self.level in ("byte", "bpe"):
             if self.symbols:
-                raise UnrolledError(f"a byte vocabulary lists no symbols; got {len(self.symbols)}")
+                raise UnrolledError(f"a {self.level} vocabulary lists no symbols; got {len(self.symbols)}")
+            assert len(self.token_bytes) >= 256  # the pairs make sense
             return
         if not self.symbols:
             raise UnrolledError("the vocabulary has no symbols; it is made of a text of at least one character")
@@ -96,7 +103,7 @@ class Vocabulary:
     @classmethod
     def of(
         cls,
-        text: str | bytes | Tokens,
+        text: str | bytes | Tokens | Iterable[str],
         level: str,
         *,
         min_count: int = 1,
@@ -104,10 +111,11 @@ class Vocabulary:
         lower: bool = False,
         words: str = "whitespace",
     ) -> Vocabulary:
-        """Vocabulary of a text: its sorted distinct characters, all 256 bytes, its words, or as many tokens as it has.
+        """Vocabulary of a text: its sorted distinct characters, all 256 bytes, its words, byte pairs, or its tokens.
 
         Words are listed by falling frequency: those that occur `min_count` times, at most `max_symbols` (0: any
-        number) with UNK and EOS.
+        number) with UNK and EOS. Byte pairs are learnt until there are `max_symbols` tokens (0: 1,024). A text of
+        characters may come in pieces.
         """
         check_level(level)
         if level == "byte":
@@ -117,21 +125,44 @@ class Vocabulary:
             low, high = _extremes(tokens)
             if low < 0:
                 raise UnrolledError(f"the tokens hold {low}; they must be 0 or more")
+            if high > (most := np.iinfo(np.int32).max):
+                raise UnrolledError(f"the tokens hold {high}; they must be at most {most}")
             return cls(level, size=high + 1)
+        pieces = [_str(text)] if isinstance(text, (str, bytes, np.ndarray)) else text
         if level == "char":
-            return cls(level, tuple(sorted(set(_str(text)))))
+            seen = np.zeros(0x110000, bool)
+            for points in chain.from_iterable(map(_code_points, pieces)):
+                seen[points] = True
+            return cls(level, tuple(map(chr, np.flatnonzero(seen).tolist())))
+        if level == "bpe":
+            if 0 < max_symbols < 256:
+                raise UnrolledError(
+                    f"max_symbols is {max_symbols}; byte pairs come after the 256 bytes, so 256 or more"
+                )
+            return cls(level, merges=bpe.learn(pieces, max_symbols or bpe.SIZE))
         empty = cls(level, (UNK, EOS), lower=lower, words=words)
-        counts = Counter(word for line in _str(text).split("\n") for word in empty._cut(line))
+        counts: Counter[str] = Counter()
+        for piece in pieces if isinstance(pieces, list) else whole_words(pieces):
+            counts.update(word for line in piece.split("\n") for word in empty._cut(line))
         common = [word for word, n in counts.most_common() if n >= min_count and word not in (UNK, EOS)]
         return cls(level, (UNK, EOS, *common[: max(0, max_symbols - 2) if max_symbols else None]), 0, lower, words)
 
     def __len__(self) -> int:
-        return {"byte": 256, "tokens": self.size}.get(self.level, len(self.symbols))
+        return self.size or len(self.symbols) or len(self.token_bytes)
 
     def _cut(self, line: str) -> list[str]:
         """Words of a line."""
         line = line.lower() if self.lower else line
         return line.split() if self.words == "whitespace" else WORD.findall(line)
+
+    @cached_property
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of every token at the levels byte and bpe."""
+        return bpe.pieces_of(self.merges)
+
+    @cached_property
+    def _encoder(self) -> bpe.Encoder:
+        return bpe.Encoder(self.merges)
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -186,12 +217,15 @@ class Vocabulary:
             lines = [[self._ids.get(word, 0) for word in self._cut(line)] for line in _str(text).split("\n")]
             return np.array([k for line in lines for k in (*line, 1)][:-1], dtype=np.int32)
         characters = _str(text)
-        tokens = np.empty(len(characters), dtype=np.int32)
-        step, table = 1 << 20, self._table  # in pieces, so that UTF-32 never takes four times the text
-        for k in range(0, len(characters), step):
-            piece = characters[k : k + step].encode("utf-32-le", "surrogatepass")
-            points = np.frombuffer(piece, dtype="<u4")
-            tokens[k : k + step] = table[np.minimum(points, len(table) - 1)]
+        if self.level == "bpe":
+            _no_halves(characters)
+            cut = (characters[k : k + _STEP] for k in range(0, len(characters), _STEP))
+            parts = [np.array(self._encoder.encode(piece), np.int32) for piece in whole_words(cut)]
+            return np.concatenate([np.empty(0, np.int32), *parts])
+        tokens, table, k = np.empty(len(characters), dtype=np.int32), self._table, 0
+        for points in _code_points(characters):
+            tokens[k : k + len(points)] = table[np.minimum(points, len(table) - 1)]
+            k += len(points)
         if tokens.size and tokens.min() < 0:
             raise UnrolledError(self._unknown(characters))
         return tokens
@@ -226,14 +260,18 @@ class Vocabulary:
         """
         ids = as_tokens(tokens)
         check_range(ids, len(self))
-        if self.level == "byte":
-            return ids.astype(np.uint8).tobytes().decode("utf-8", "replace")
+        if self.level in ("byte", "bpe"):
+            return b"".join([self.token_bytes[k] for k in ids.tolist()]).decode("utf-8", "replace")
         if self.level in ("word", "tokens"):
             return "".join(self.piece(int(k)) for k in ids)
         return self._points[ids].tobytes().decode("utf-32-le", "surrogatepass")
 
     def piece(self, token: int) -> str:
-        """What a token of the level word or tokens is written as: itself and a blank, or the end of a line."""
+        """What a token by itself is written as: a word or number with a blank, the end of a line, or its text."""
+        if self.level in ("byte", "bpe"):
+            return self.token_bytes[token].decode("utf-8", "replace")
+        if self.level == "char":
+            return self.symbols[token]
         if self.level == "tokens":
             return f"{token} "
         return "\n" if token == 1 else f"{self.symbols[token]} "
@@ -246,10 +284,10 @@ class Vocabulary:
         >>> Vocabulary.of("ab", "char").grown(Vocabulary.of("bacé", "char")).symbols
         ('a', 'b', 'c', 'é')
         """
-        if (self.level, self.lower, self.words) != (other.level, other.lower, other.words):
+        if (self.level, self.lower, self.words, self.merges) != (other.level, other.lower, other.words, other.merges):
             raise UnrolledError(f"a vocabulary of the level {self.level} can't grow by one of the level {other.level}")
         symbols = tuple(dict.fromkeys(self.symbols + other.symbols))
-        return Vocabulary(self.level, symbols, max(self.size, other.size), self.lower, self.words)
+        return Vocabulary(self.level, symbols, max(self.size, other.size), self.lower, self.words, self.merges)
 
     def decoder(self) -> Decoder:
         """Start decoding token by token, for text that is shown as it is drawn."""
@@ -261,6 +299,7 @@ class Vocabulary:
             "char": {"symbols": list(self.symbols)},
             "byte": {},
             "word": {"symbols": list(self.symbols), "lower": self.lower, "words": self.words},
+            "bpe": {"merges": [list(pair) for pair in self.merges]},
             "tokens": {"size": self.size},
         }
         return {"level": self.level} | more[self.level]
@@ -290,6 +329,7 @@ class Vocabulary:
             "char": {"symbols"},
             "byte": set(),
             "word": {"symbols", "lower", "words"},
+            "bpe": {"merges"},
             "tokens": {"size"},
         }
         expected = {"level"} | more[level]
@@ -301,7 +341,12 @@ class Vocabulary:
             raise UnrolledError(f"the vocabulary's symbols are a {type(symbols).__name__}; expected a list")
         if not isinstance(data.get("lower", False), bool):
             raise UnrolledError(f"the vocabulary's lower is {data['lower']!r}; expected true or false")
-        return cls(level, tuple(symbols), data.get("size", 0), data.get("lower", False), data.get("words", WORDS[0]))
+        merges = data.get("merges", [])
+        if not isinstance(merges, list):
+            raise UnrolledError(f"the vocabulary's merges are a {type(merges).__name__}; expected a list")
+        merges = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in merges)
+        lower, words = data.get("lower", False), data.get("words", WORDS[0])
+        return cls(level, tuple(symbols), data.get("size", 0), lower, words, merges)
 
 
 class Decoder:
@@ -321,12 +366,12 @@ class Decoder:
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token: int) -> str:
-        """Take one token; return the text it completes, which may be empty at byte level."""
+        """Take one token; return the text it completes, which may be empty where tokens are bytes."""
         if not 0 <= token < len(self.vocabulary):
             raise UnrolledError(_outside(token, len(self.vocabulary)))
-        if self.vocabulary.level in ("word", "tokens"):
-            return self.vocabulary.piece(token)
-        return self._bytes.decode(bytes([token])) if self.vocabulary.level == "byte" else self.vocabulary.symbols[token]
+        if self.vocabulary.level in ("byte", "bpe"):
+            return self._bytes.decode(self.vocabulary.token_bytes[token])
+        return self.vocabulary.piece(token)
 
     def finish(self) -> str:
         """End the text: U+FFFD for a character left incomplete, else nothing. The decoder may then be used anew."""
@@ -343,17 +388,37 @@ def _str(text: str | bytes | Tokens) -> str:
     return text
 
 
+_STEP = 1 << 20
+"""Characters that are looked at in one go."""
+
+
+def _code_points(text: str) -> Iterator[NDArray[np.uint32]]:
+    """Code points of a text, in pieces, so that UTF-32 never takes four times the text."""
+    for k in range(0, len(text), _STEP):
+        yield np.frombuffer(text[k : k + _STEP].encode("utf-32-le", "surrogatepass"), dtype="<u4")
+
+
+def _no_halves(text: str) -> None:
+    """Refuse halves of characters, which have no UTF-8 bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UnrolledError(_half(text, error.start)) from None
+
+
+def _half(text: str, at: int) -> str:
+    return (
+        f"{_point(text[at])} at character {at} of the text is half a character, which has no UTF-8 bytes; leave it out"
+    )
+
+
 def _utf8(text: str | bytes) -> bytes:
     if not isinstance(text, str):
         return text
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
-        symbol = text[error.start]
-        raise UnrolledError(
-            f"{_point(symbol)} at character {error.start} of the text is half a character, which has no UTF-8 bytes; "
-            "leave it out"
-        ) from None
+        raise UnrolledError(_half(text, error.start)) from None
 
 
 def _outside(token: int, size: int) -> str:

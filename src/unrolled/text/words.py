@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ..errors import UnrolledError, suggest
 
-LEVELS = ("char", "byte", "word", "tokens")
+LEVELS = ("char", "byte", "word", "bpe", "tokens")
+UNITS = {"char": "character", "byte": "byte", "word": "word", "bpe": "token", "tokens": "token"}
+"""What a symbol of each level is called."""
 
 
 def count(number: int, noun: str) -> str:

@@ -1,0 +1,141 @@
+"""Byte pairs: which ones to merge, learnt from a text by the `tokenizers` library, and a text in terms of them.
+
+Sennrich et al. 2016, on UTF-8 bytes (Radford et al. 2019): tokens 0 to 255 are the bytes, each further one joins two
+earlier ones. So any text can be written, and the list of pairs is all there is to keep.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from ..errors import UnrolledError
+from .pieces import whole_words
+
+Merges = tuple[tuple[int, int], ...]
+
+WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)+|\s+(?!\S)|\s+")
+"""No pair joins two of these: letters, digits or marks, each with the blank before it; other blanks."""
+
+SIZE = 1024
+"""Tokens of a vocabulary where nothing else is asked for."""
+
+ENOUGH = 1 << 26
+"""Characters of a text that its pairs are learnt from; more would change little."""
+
+REMEMBERED = 1 << 19
+"""Words whose tokens are kept at hand."""
+
+
+def pieces_of(merges: Sequence[Sequence[int]]) -> list[bytes]:
+    """Bytes of every token: the single ones, then what each pair joins, where nothing earlier is the same.
+
+    Examples
+    --------
+    >>> pieces_of([(104, 101), (256, 256)])[256:]
+    [b'he', b'hehe']
+    """
+    pieces = [bytes([k]) for k in range(256)]
+    known = set(pieces)
+    for n, pair in enumerate(merges):
+        if not (
+            isinstance(pair, (tuple, list))
+            and len(pair) == 2
+            and all(type(k) is int and 0 <= k < len(pieces) for k in pair)
+        ):
+            raise UnrolledError(f"pair {n} of the vocabulary is {pair!r:.60}; expected two of the {len(pieces)} before")
+        joined = pieces[pair[0]] + pieces[pair[1]]
+        if joined not in known:  # another pair may have given the same
+            known.add(joined)
+            pieces.append(joined)
+    return pieces
+
+
+def learn(pieces: Iterable[str], size: int) -> Merges:
+    """Learn the pairs of a text's most frequent tokens, for a vocabulary of `size`; the same text gives the same."""
+    library = _library()
+    tokenizer = _tokenizer({}, [])
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=size, show_progress=False, initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(_words(_first(pieces, ENOUGH)), trainer)
+    names = _names()
+    tokens = {name: k for k, name in enumerate(names)}
+    merges = []
+    for left, right in _merges(tokenizer):
+        merges.append((tokens[left], tokens[right]))
+        tokens.setdefault(left + right, len(tokens))
+    return tuple(merges)
+
+
+def _first(pieces: Iterable[str], characters: int) -> Iterator[str]:
+    for piece in pieces:
+        yield piece[:characters]
+        characters -= len(piece)
+        if characters <= 0:
+            return
+
+
+def _words(pieces: Iterable[str]) -> Iterator[list[str]]:
+    """Words in groups, which the library takes faster than single ones."""
+    for piece in whole_words(pieces):
+        found = WORD.finditer(piece)
+        while group := [match[0] for match in islice(found, 4096)]:
+            yield group
+
+
+class Encoder:
+    """Text -> tokens, word by word; the tokens of a word are worked out once."""
+
+    def __init__(self, merges: Merges) -> None:
+        names = _names()
+        pairs = []
+        vocabulary = {name: k for k, name in enumerate(names)}
+        for left, right in merges:
+            pairs.append((names[left], names[right]))
+            if (joined := names[left] + names[right]) not in vocabulary:
+                vocabulary[joined] = len(names)
+                names.append(joined)
+        self.tokenizer = _tokenizer(vocabulary, pairs)
+        self.known: dict[str, list[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text."""
+        words = WORD.findall(text)
+        if len(self.known) > REMEMBERED:
+            self.known.clear()
+        new = [word for word in dict.fromkeys(words) if word not in self.known]
+        for word, found in zip(new, self.tokenizer.encode_batch_fast(new), strict=True):
+            self.known[word] = found.ids
+        return [k for word in words for k in self.known[word]]
+
+
+def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Any:
+    library = _library()
+    tokenizer = library.Tokenizer(library.models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return tokenizer
+
+
+def _merges(tokenizer: Any) -> list[tuple[str, str]]:
+    """Pairs of a tokenizer, in the library's letters for bytes."""
+    import json
+
+    return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+def _names() -> list[str]:
+    """The library's letters for the bytes: those that can be printed are themselves, the others follow U+0100."""
+    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(256))
+    return [chr(k) if k in plain else chr(256 + next(others)) for k in range(256)]
+
+
+def _library() -> Any:
+    try:
+        import tokenizers
+    except ImportError:
+        raise UnrolledError("--level bpe needs a package for text: pip install 'unrolled[bpe]'") from None
+    return tokenizers
