@@ -89,7 +89,7 @@ def test_threads_give_the_same_bits_with_every_mask(proj):
     chosen["drop"] = chosen["drop"].astype("float32")
     before, results = cpu.get_threads(), []
     try:
-        for threads in (1, 2, 3, 8):
+        for threads in (1, 2, 3, 8) * 8:  # threads that write over each other's numbers do so in some runs only
             cpu.set_threads(threads)
             y, final, tape = cpu.forward(cell, w, x, s, **chosen)
             dx, initial, grads = cpu.backward(tape, dy, ds)

@@ -335,9 +335,14 @@ struct ProgramBackward : ProgramScan<T> {
       const T* from = s.weight ? sums : at[s.block[j]];
       for (long r = 0; s.weight && r < s.blocks; ++r)
         Multiply<T>::template tiles<false>(
-            {last, depth, at[s.block[r]], from_row, packed + j * columns.size(depth), columns, sums, row, nullptr}, Share(first, last), 0,
+            {last, depth, at[s.block[r]], from_row, packed + j * columns.size(depth), columns, sums, padded, nullptr}, Share(first, last), 0,
             columns.count, r * s.out, s.out, r > 0);
-      for (long i = first * row; i < last * row; i += width) store(to + i, s.fresh ? load(from + i) : load(to + i) + load(from + i));
+      const long ld = s.weight ? padded : row;  // of sums: one for all stages, since threads may be at different ones
+      for (long b = first; b < last; ++b)
+        for (long i = 0; i < row; i += width) {
+          T* d = to + b * row + i;
+          store(d, s.fresh ? load(from + b * ld + i) : load(d) + load(from + b * ld + i));
+        }
     }
   }
 
