@@ -249,19 +249,17 @@ struct ProgramForward : ProgramScan<T> {
     return w.barrier();
   }
 
-  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
-    for (long r = 0; r < s.blocks; ++r) {
-      if (!s.weight) {
-        copy(at[s.block[r]] + first * padded, at[s.operand[r]] + first * padded, (last - first) * padded);
-        continue;
-      }
-      const Groups<T>& columns = this->columns(s.out);
-      const long row = S::row_of(s.in);
+  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
+    const Groups<T>& columns = this->columns(s.out);
+    const long row = S::row_of(s.in), out_row = S::row_of(s.out);
+    for (long r = 0; r < s.blocks; ++r)
       for (long j = 0; j < s.operands; ++j)
-        Multiply<T>::template tiles<false>({last, depth(s), at[s.operand[j]], row, packed + r * columns.size(depth(s)), columns,
-                                            at[s.block[r]], S::row_of(s.out), nullptr},
-                                           Share(first, last), 0, columns.count, j * s.in, s.in, j > 0);
-    }
+        if (s.weight)
+          Multiply<T>::template tiles<false>({batch, depth(s), at[s.operand[j]], row, packed + r * columns.size(depth(s)), columns,
+                                              at[s.block[r]], out_row, nullptr},
+                                             mine, 0, columns.count, j * s.in, s.in, j > 0);
+        else if (r == j)
+          copy(at[s.block[r]] + mine.first * row, at[s.operand[j]] + mine.first * row, (mine.last - mine.first) * row);
   }
 
   void run(const Worker& w) const {
@@ -275,7 +273,7 @@ struct ProgramForward : ProgramScan<T> {
       this->give(t, at, mine.first, mine.last);
       for (long n = 0; n < q.stages; ++n) {
         const ProgramStage<T>& s = q.stage[n];
-        if (s.operands) product(s, packed_hh[n], at, mine.first, mine.last);
+        if (s.operands) product(s, packed_hh[n], at, mine);
         S::pick(s.block, s.blocks, at, planes);
         if (s.groups) this->normalise(s, planes, s.inverse + t * batch * s.groups, mine.first, mine.last);
         this->evaluate(s, at, mine.first, mine.last, w);
@@ -290,7 +288,6 @@ struct ProgramBackward : ProgramScan<T> {
   using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::wide, S::inputs;
   T* packed_hh[MAX_PLACES];  // of each stage: (operand, group, blocks out, vectors, W)
   T* packed_ih;              // (group, blocks H, vectors, W)
-  T* sums;                   // (B, Hp) a product that is then added to its field
   T* right;                  // an operand of all steps, packed as the right one of a product: (group, T B, vectors, W)
   T* padded_weight;          // (H, columns padded) a block of a weight's gradient
   size_t bytes;
@@ -301,7 +298,6 @@ struct ProgramBackward : ProgramScan<T> {
     for (long s = 0; s < q.stages; ++s)
       packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].operands * this->columns(q.stage[s].in).size(q.stage[s].blocks * q.stage[s].out) : 0);
     packed_ih = p.template take<T>(q.dx ? inputs.size(q.input.blocks * hidden) : 0);
-    sums = p.template take<T>(batch * padded);
     const long most = wide.panels > inputs.panels || q.tokens ? wide.panels : inputs.panels;
     right = p.template take<T>(most * width * rows);
     padded_weight = p.template take<T>(hidden * most * width);
@@ -327,26 +323,22 @@ struct ProgramBackward : ProgramScan<T> {
   }
 
   // The gradients of a stage's products, back to its operands.
-  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, long first, long last) const {
+  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
     const long depth = s.blocks * s.out, from_row = S::row_of(s.out), row = S::row_of(s.in);
     const Groups<T>& columns = this->columns(s.in);
     for (long j = 0; j < s.operands; ++j) {
       T* to = at[s.d_operand[j]];
-      const T* from = s.weight ? sums : at[s.block[j]];
       for (long r = 0; s.weight && r < s.blocks; ++r)
         Multiply<T>::template tiles<false>(
-            {last, depth, at[s.block[r]], from_row, packed + j * columns.size(depth), columns, sums, padded, nullptr}, Share(first, last), 0,
-            columns.count, r * s.out, s.out, r > 0);
-      const long ld = s.weight ? padded : row;  // of sums: one for all stages, since threads may be at different ones
-      for (long b = first; b < last; ++b)
-        for (long i = 0; i < row; i += width) {
-          T* d = to + b * row + i;
-          store(d, s.fresh ? load(from + b * ld + i) : load(d) + load(from + b * ld + i));
-        }
+            {batch, depth, at[s.block[r]], from_row, packed + j * columns.size(depth), columns, to, row, nullptr}, mine, 0,
+            columns.count, r * s.out, s.out, r > 0 || !s.fresh);
+      const T* from = at[s.block[j]];
+      for (long i = mine.first * row; !s.weight && i < mine.last * row; i += width) store(to + i, load(to + i) + load(from + i));
     }
   }
 
-  void step(long t, T** at, long first, long last, const Worker& w) const {
+  void step(long t, T** at, const Share& mine, const Worker& w) const {
+    const long first = mine.first, last = mine.last;
     T *d[MAX_PLACES], *hat[MAX_PLACES];
     const auto normalise = [&](const ProgramStage<T>& s) {
       if (!s.groups) return;
@@ -360,7 +352,7 @@ struct ProgramBackward : ProgramScan<T> {
       const ProgramStage<T>& s = q.stage[n];
       this->evaluate(s, at, first, last, w);
       normalise(s);
-      product(s, packed_hh[n], at, first, last);
+      product(s, packed_hh[n], at, mine);
     }
     normalise(q.input);
   }
@@ -371,12 +363,12 @@ struct ProgramBackward : ProgramScan<T> {
     if (!w.barrier()) return false;  // the last one's products are done
     pack_right(right, operand, row, count, rows, columns, w);
     if (!w.barrier()) return false;
-    const long ld = columns.panels * width, row_out = S::row_of(s.out), blocks = (rows + Multiply<T>::DEPTH - 1) / Multiply<T>::DEPTH;
+    const long ld = columns.panels * width, row_out = S::row_of(s.out), pieces = (rows + Multiply<T>::DEPTH - 1) / Multiply<T>::DEPTH;
     const Share mine = Multiply<T>::share(s.out, w);
     for (long r = 0; r < s.blocks; ++r) {
-      for (long part = 0; part < blocks; ++part) {
+      for (long piece = 0; piece < pieces; ++piece) {
         if (!w.go_on()) return false;
-        const long k = part * rows / blocks, length = (part + 1) * rows / blocks - k;
+        const long k = piece * rows / pieces, length = (piece + 1) * rows / pieces - k;
         Multiply<T>::template tiles<true>({s.out, rows, this->all(s.block[r]) + k * row_out, row_out, right, columns, padded_weight, ld, nullptr},
                                           mine, 0, columns.count, k, length, k > 0);
       }
@@ -391,12 +383,13 @@ struct ProgramBackward : ProgramScan<T> {
     constexpr long chunk = 96;
     for (long first = mine.first; first < mine.last; first += chunk) {
       if (!w.go_on()) return false;
-      const long last = first + chunk < mine.last ? first + chunk : mine.last;
+      Share part = mine;
+      part.first = first, part.last = first + chunk < mine.last ? first + chunk : mine.last;
       for (long g = 0; g < inputs.count; ++g)
         for (long r = 0; r < q.input.blocks; ++r)
-          Multiply<T>::template tiles<false>(
-              {rows, q.input.blocks * hidden, this->all(q.input.block[r]), padded, packed_ih, inputs, q.dx, q.dx_row, nullptr},
-              Share(first, last), g, g + 1, r * hidden, hidden, r > 0);
+          Multiply<T>::template tiles<false>({rows, q.input.blocks * hidden, this->all(q.input.block[r]), padded, packed_ih, inputs, q.dx,
+                                              q.dx_row, nullptr},
+                                             part, g, g + 1, r * hidden, hidden, r > 0);
     }
     return true;
   }
@@ -444,7 +437,7 @@ struct ProgramBackward : ProgramScan<T> {
     T* at[MAX_PLACES];
     for (long t = q.steps - 1; t >= 0; --t) {
       if (t % 4 == 0 && !w.go_on()) return;
-      step(t, at, mine.first, mine.last, w);
+      step(t, at, mine, w);
     }
     if (w.barrier() && rows > 0) gradients(w);
   }
