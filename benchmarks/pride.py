@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 import unrolled as ur
 from unrolled import backends
 from unrolled.cells import CELLS
+from unrolled.errors import UnrolledError
 from unrolled.text import Corpus, read
 from unrolled.train import Evaluation, Listener, Progress, Result
 
@@ -105,6 +106,21 @@ class Pace(Listener):
 def run(corpus: Corpus, spec: ur.Spec, epochs: float, cpu_minutes: float | None) -> dict[str, Any]:
     """Train one cell; its row of the table."""
     options = {"cell": spec.cell, "hidden_size": spec.widths[0], **SETTINGS}
+    about = {
+        "cell": spec.cell,
+        "hidden": spec.widths[0],
+        "parameters": used(spec),
+        "backend": "reference" if backends.reason(CELLS[spec.cell]) else "engine",
+    }
+    try:
+        return about | losses(corpus, options, epochs, cpu_minutes)
+    except UnrolledError as error:  # training gives up where the loss explodes at every rate that it tries
+        print(f"{spec.cell}: {error}", flush=True)
+        return about | {"validation": None, "test": None, "epochs": None, "seconds": None, "curve": []}
+
+
+def losses(corpus: Corpus, options: dict[str, Any], epochs: float, cpu_minutes: float | None) -> dict[str, Any]:
+    """What a cell reaches, and when."""
     if cpu_minutes is not None:
         pace = Pace(3 * cpu_minutes)
         ur.LanguageModel.train(corpus, listener=pace, epochs=1e6, eval_every=10**9, **options)
@@ -113,14 +129,10 @@ def run(corpus: Corpus, spec: ur.Spec, epochs: float, cpu_minutes: float | None)
     ur.LanguageModel.train(corpus, listener=keep, epochs=epochs, **options)
     assert keep.result.best is not None
     return {
-        "cell": spec.cell,
-        "hidden": spec.widths[0],
-        "parameters": used(spec),
         "validation": keep.result.best.val_loss,
         "test": keep.result.test_loss,
         "epochs": keep.result.epochs,
         "seconds": time.process_time() - keep.start,
-        "backend": "reference" if backends.reason(CELLS[spec.cell]) else "engine",
         "curve": keep.curve,
     }
 
@@ -131,14 +143,14 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         "| cell | units | parameters | validation, nats | test, nats | epochs | CPU seconds | backend |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| `{r['cell']}` | {r['hidden']} | {r['parameters']:,} | {r['validation']:.4f} | {r['test']:.4f} "
-        f"| {r['epochs']:.1f} | {r['seconds']:.0f} | {r['backend']} |"
-        for r in rows
-    ]
-    losses = {r["cell"]: r["validation"] for r in rows}
-    if VANILLA in losses:
-        apart = {cell: losses[cell] - losses[VANILLA] for cell in GREFF if cell in losses}
+    for r in rows:
+        found = "diverged | | |"
+        if r["validation"] is not None:
+            found = f"{r['validation']:.4f} | {r['test']:.4f} | {r['epochs']:.1f} | {r['seconds']:.0f}"
+        lines.append(f"| `{r['cell']}` | {r['hidden']} | {r['parameters']:,} | {found} | {r['backend']} |")
+    reached = {r["cell"]: r["validation"] for r in rows if r["validation"] is not None}
+    if VANILLA in reached:
+        apart = {cell: reached[cell] - reached[VANILLA] for cell in GREFF if cell in reached}
         said = ", ".join(f"{GREFF[cell]} {d:+.3f}" for cell, d in sorted(apart.items(), key=lambda item: -item[1]))
         lines += ["", f"{FOUND} Here, against it, in nats of the validation loss: {said}."]
     return lines
@@ -162,7 +174,7 @@ def main() -> None:
         for cell in args.cells.split(","):
             spec = fit_size(cell, len(set(corpus.text)), args.budget)
             row = run(corpus, spec, args.epochs, args.cpu_minutes)
-            rows = sorted(merged(args.out, row, "cell"), key=lambda r: r["validation"])
+            rows = sorted(merged(args.out, row, "cell"), key=lambda r: (r["validation"] is None, r["validation"] or 0))
             text = "; ".join(f"{k} {v}" for k, v in head.items())
             write(args.out, {"machine": head, "rows": rows}, "\n".join([text, "", *table(rows)]) + "\n")
 
