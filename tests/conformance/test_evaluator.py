@@ -212,3 +212,14 @@ def test_a_long_function_reuses_registers():
 def test_names_of_operations_are_those_of_the_engine():
     assert program.OPERATIONS["fma"] != program.OPERATIONS["fms"]
     assert {"copy", "select", "log", "less"} <= program.OPERATIONS.keys()
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(0, 2), (3, 0), (0, 0)])
+@pytest.mark.parametrize("name", ["lstm_use_gate", "lstm_layer_norm", "gru_layer_norm", "lstm_full_gate_recurrence"])
+def test_without_steps_or_rows_every_gradient_is_0(name, steps, batch):
+    net = ur.Recurrent(name, 3, 5, backend="cpu")
+    y, _, tape = net.forward(np.zeros((steps, batch, 3)))
+    dx, dstate, grads = net.backward(tape, np.zeros((steps, batch, 5)))
+    assert (y.shape, dx.shape, dstate.h.shape) == ((steps, batch, 5), (steps, batch, 3), (1, batch, 5))
+    assert [field.shape for field in tape.gates[0]] == [(steps, batch, 5)] * len(tape.gates[0])
+    assert all(not g.any() for g in grads.values())

@@ -67,7 +67,7 @@ class ProgramTape:
         for name, stage, inverse in zip(names, (plan.inputs, *plan.stages), self.inverses, strict=True):
             if len(stage.group):
                 blocks = [_view(self.places[plan.fields[n]], steps, batch, hidden) for n in stage.block]
-                spread = np.repeat(inverse.reshape(steps, batch, -1), stage.group * hidden, axis=-1)
+                spread = np.repeat(inverse.reshape(steps, batch, len(stage.group)), stage.group * hidden, axis=-1)
                 found[name] = np.concatenate(blocks, axis=-1), spread
         return found
 
@@ -110,7 +110,9 @@ class _Memory:
         """Return one slot of a field, (B, units)."""
         array, start, _, _ = self.places[name]
         plane, units = self.planes[name in NARROW], self.narrow if name in NARROW else self.hidden
-        return array[start + n * plane : start + (n + 1) * plane].reshape(self.batch, -1)[:, :units]
+        return array[start + n * plane : start + (n + 1) * plane].reshape(self.batch, padded_width(units, self.dtype))[
+            :, :units
+        ]
 
     def layout(self, plan: Plan) -> tuple[list[Array], Array]:
         """Return the arrays, and each field's (array, start, phase, period, whether narrow) in the plan's order."""
@@ -196,7 +198,7 @@ def _given(plan: Plan, now: dict[str, Any], keep: Any, dtype: Any, rows: int) ->
             found.append((n, bytes_of(now["live"].reshape(-1, 1), (rows, 1))))
         elif name.startswith("keep"):
             mask = keep[int(name[5:-1])]
-            found.append((n, bytes_of(mask.reshape(rows, -1), (rows, mask.shape[-1]))))
+            found.append((n, bytes_of(mask.reshape(rows, mask.shape[-1]), (rows, mask.shape[-1]))))
         elif name in ("m", "dy"):
             found.append((n, matrix(now[name], dtype)))
     return found
