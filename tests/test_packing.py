@@ -141,6 +141,29 @@ def test_the_loss_of_two_documents_in_a_row_is_that_of_the_documents_alone(backe
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_changes_from_step_to_step_are_those_within_documents(backend):
+    rng = np.random.default_rng(8)
+    net = Network(Spec(7, hidden_size=H, tar=2.0, dtype="float64"), backend=backend, rng=rng)
+    x, y = rng.integers(0, 7, (2, T, 2))
+    starts = np.zeros((T, 2), bool)
+    starts[[0, 0, 4, 6], [0, 1, 0, 1]] = True
+    alone, total, changes = 0.0, {name: np.zeros_like(p) for name, p in net.params.items()}, x.size - 4
+    for row, first, end in ((0, 0, 4), (0, 4, T), (1, 0, 6), (1, 6, T)):
+        part = slice(first, end), slice(row, row + 1)
+        plain, gone, _ = net.loss_and_gradients(x[part], y[part])
+        bare = net.with_params(net.params)
+        bare.spec = Spec(7, hidden_size=H, dtype="float64")
+        _, without, _ = bare.loss_and_gradients(x[part], y[part])
+        share, weight = (end - first) / x.size, (end - first - 1) / changes
+        alone += share * plain + weight * (net.objective(x[part], y[part])[0] - plain)
+        for name in total:
+            total[name] += share * without[name] + weight * (gone[name] - without[name])
+    assert abs(net.objective(x, y, net.zero_state(2), starts=starts)[0] - alone) <= TOL
+    for name, g in net.loss_and_gradients(x, y, net.zero_state(2), starts=starts)[1].items():
+        same(g, total[name], name)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
 def test_what_stands_before_a_document_never_reaches_it(backend):
     """Not even what is not a number: states are selected, not multiplied."""
     net = ur.LSTM(I, H, 2, backend=backend, dtype="float64")

@@ -93,10 +93,10 @@ def activation_penalty(y: Array) -> tuple[Any, Array]:
     return (y * y).mean(), y * (2 / y.size)
 
 
-def temporal_penalty(y: Array) -> tuple[Any, Array]:
+def temporal_penalty(y: Array, starts: Array | None = None) -> tuple[Any, Array]:
     """Mean square of y[t + 1] - y[t], y being (T, B, H), and its gradient: what TAR weighs (the same paper).
 
-    A single step has no difference: 0.
+    A single step has no difference: 0. Nor has a document's first step one to what was before: `starts` (T, B), bool.
 
     Examples
     --------
@@ -104,8 +104,11 @@ def temporal_penalty(y: Array) -> tuple[Any, Array]:
     >>> float(value), dy.ravel().tolist()
     (2.0, [-2.0, 2.0, 0.0])
     """
-    change = np.diff(y, axis=0)
-    slope, dy = change * (2 / max(1, change.size)), np.zeros_like(y)
+    change, size = np.diff(y, axis=0), y[1:].size
+    if starts is not None:
+        size -= int(starts[1:].sum()) * y.shape[-1]
+        change = np.where(starts[1:, :, None], y.dtype.type(0), change)
+    slope, dy = change * (2 / max(1, size)), np.zeros_like(y)
     dy[:-1] -= slope
     dy[1:] += slope
-    return (change * change).sum() / max(1, change.size), dy
+    return (change * change).sum() / max(1, size), dy

@@ -74,7 +74,7 @@ class Spec:
     ar, tar : float
         Weights of two penalties of training (Merity, McCann & Socher 2017): activation regularisation, on the mean
         square of the last layer's output after dropout; and temporal activation regularisation, on that of its change
-        from step to step before dropout. Changes are taken within a chunk of text, not from one to the next.
+        from step to step before dropout. Changes are taken within a chunk and a document, not from one to the next.
     label_smoothing : float
         Share of each target's probability that training spreads over all symbols (Szegedy et al. 2016).
     dtype : str
@@ -175,6 +175,8 @@ class NetworkTape:
     masks: Masks | None
     folded: bool
     """Whether the first layer was fed one-hot vectors through the product of its weight and the embedding's."""
+    starts: Array | None = None
+    """Steps at which documents began (T, B)."""
 
 
 class Network:
@@ -400,7 +402,7 @@ class Network:
         stack, x, folded = self._embed(tokens, masks)
         y, new, tape = stack.forward(x, state, masks=inner, starts=starts)
         output = self._drop(y, masks)
-        return self._decode(output), new, NetworkTape(tokens, tape, y, output, masks, folded)
+        return self._decode(output), new, NetworkTape(tokens, tape, y, output, masks, folded, starts)
 
     def backward(
         self, tape: NetworkTape, dlogits: Array, dstate: Any = None, *, penalties: bool = False
@@ -411,7 +413,7 @@ class Network:
             dy = dy + self.spec.ar * losses.activation_penalty(tape.output)[1]
         dy = self._drop(dy, tape.masks)
         if penalties and self.spec.tar:
-            dy = dy + self.spec.tar * losses.temporal_penalty(tape.raw)[1]
+            dy = dy + self.spec.tar * losses.temporal_penalty(tape.raw, tape.starts)[1]
         dx, dstate, recurrent = self.recurrent.backward(tape.recurrent, dy, dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
@@ -437,7 +439,9 @@ class Network:
             logits, new, _ = self.forward(x, state, masks=masks, starts=starts)
         return self._backend.cross_entropy(logits, self._targets(y, logits), gradient=False, overwrite=True)[0], new
 
-    def objective(self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None) -> tuple[Any, Any]:
+    def objective(
+        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None, starts: Array | None = None
+    ) -> tuple[Any, Any]:
         """What training minimises, and the final state.
 
         It is the cross-entropy + label_smoothing (mean over targets of z_y - mean(z)) + ar mean(output²) +
@@ -450,7 +454,7 @@ class Network:
         >>> net.objective(x, y)[0] == net.loss(x, y)[0]  # without penalties
         True
         """
-        logits, new, tape = self.forward(x, state, masks=masks)
+        logits, new, tape = self.forward(x, state, masks=masks, starts=starts)
         spec, targets = self.spec, self._targets(y, logits)
         value = self._backend.cross_entropy(logits, targets, gradient=False)[0]
         if spec.label_smoothing:
@@ -458,7 +462,7 @@ class Network:
         if spec.ar:
             value += spec.ar * losses.activation_penalty(tape.output)[0]
         if spec.tar:
-            value += spec.tar * losses.temporal_penalty(tape.raw)[0]
+            value += spec.tar * losses.temporal_penalty(tape.raw, tape.starts)[0]
         return value, new
 
     def loss_and_gradients(
