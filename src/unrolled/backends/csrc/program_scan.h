@@ -332,8 +332,9 @@ struct ProgramBackward : ProgramScan<T> {
         Multiply<T>::template tiles<false>(
             {batch, depth, at[s.block[r]], from_row, packed + j * columns.size(depth), columns, to, row, nullptr}, mine, 0,
             columns.count, r * s.out, s.out, r > 0 || !s.fresh);
-      const T* from = at[s.block[j]];
-      for (long i = mine.first * row; !s.weight && i < mine.last * row; i += width) store(to + i, load(to + i) + load(from + i));
+      if (s.weight) continue;
+      const T* from = at[s.block[j]];  // without a weight, an operand is a block
+      for (long i = mine.first * row; i < mine.last * row; i += width) store(to + i, load(to + i) + load(from + i));
     }
   }
 
