@@ -13,13 +13,6 @@ every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 EPS = {"float32": 6e-8, "float64": 1.2e-16}  # half a unit of the last place of 1
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    before = cpu.get_threads()
-    yield
-    cpu.set_threads(before)
-
-
 def close(got, want, depth, dtype):
     """As near as sums of `depth` products in another order can be: each rounding moves the sum by half a unit."""
     assert got.shape == want.shape
@@ -27,7 +20,8 @@ def close(got, want, depth, dtype):
     np.testing.assert_allclose(got, want, rtol=0, atol=scale * 4 * EPS[dtype] * (depth + 8))
 
 
-SIZES = [(1, 1, 1), (3, 5, 2), (7, 16, 17), (50, 33, 65), (300, 40, 96), (600, 21, 500)]  # rows, inputs, outputs
+SIZES = [(1, 1, 1), (3, 5, 2), (7, 16, 17), (50, 33, 65), (300, 40, 96), (600, 21, 500), (430, 19, 530)]
+"""Rows, inputs, outputs; the last are wide and high enough for several pieces, whose columns are copied."""
 
 
 @every_dtype

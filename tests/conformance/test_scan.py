@@ -15,6 +15,8 @@ from unrolled.cells import CELLS
 cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
 from unrolled.backends import _engine  # noqa: E402
 
+KERNELS = [cell for cell in ALL.values() if backends.has_kernel(cell)]
+
 
 @every_cell
 @every_dtype
@@ -44,6 +46,26 @@ def test_batches(cell, dtype, B):
 @pytest.mark.parametrize(("T", "I"), [(1, 1), (1, 16), (2, 15), (3, 17), (70, 2), (300, 5)])
 def test_lengths(cell, T, I):
     compare(cell, *problem(cell, "float64", T, 2, I, 6))
+
+
+@pytest.mark.parametrize("cell", KERNELS, ids=lambda cell: cell.name)
+@every_dtype
+@pytest.mark.parametrize(("T", "B"), [(200, 9), (700, 2)])
+def test_spans(cell, dtype, T, B):
+    """So many rows that the kernels take the steps in several spans, the last one a part: dense inputs and tokens."""
+    I, H = 5, 40
+    w, x, s, dy, ds = problem(cell, dtype, T, B, I, H, scale=0.3)  # contractions, over hundreds of steps
+    tokens = np.random.default_rng(1).integers(0, I, (T, B))
+    compare(cell, w, x, s, dy, ds, **masks(cell, "live_keep", T, B, H))
+    for given in (x, tokens):
+        compare(cell, w, given, s, dy, ds)
+        results = []
+        for threads in (1, 3):
+            cpu.set_threads(threads)
+            y, final, tape = cpu.forward(cell, w, given, s)
+            dx, initial, grads = cpu.backward(tape, dy, ds)
+            results.append([y, *final, *initial, *grads.values(), *([] if dx is None else [dx])])
+        assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @every_cell
@@ -134,15 +156,12 @@ def test_zero_gradient(cell):
 def test_threads_give_the_same_bits(cell, dtype, B):
     T, I, H = 9, 20, 150
     w, x, s, dy, ds = problem(cell, dtype, T, B, I, H)
-    before, results = cpu.get_threads(), []
-    try:
-        for threads in (1, 2, 3, 8, 2):
-            cpu.set_threads(threads)
-            y, final, tape = cpu.forward(cell, w, x, s)
-            dx, initial, grads = cpu.backward(tape, dy, ds)
-            results.append([y, dx, *final, *initial, *tape.gates, *grads.values()])
-    finally:
-        cpu.set_threads(before)
+    results = []
+    for threads in (1, 2, 3, 8, 2):
+        cpu.set_threads(threads)
+        y, final, tape = cpu.forward(cell, w, x, s)
+        dx, initial, grads = cpu.backward(tape, dy, ds)
+        results.append([y, dx, *final, *initial, *tape.gates, *grads.values()])
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 

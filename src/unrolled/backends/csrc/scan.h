@@ -307,7 +307,7 @@ struct Forward : Sizes<T, C> {
     const Worker one = {0, 1, w.shared};
     const Share rows(this->batch, q.by_panels ? one : w), columns(inputs.count, q.by_panels ? w : one);
     for (long t = 0; t < this->steps; ++t) {
-      if (t % 4 == 0 && !w.go_on()) return;
+      if ((t % 4 == 0 || t % span == 0) && !w.go_on()) return;
       if (!q.table && t % span == 0) {
         input_product(t, t + span < this->steps ? t + span : this->steps, rows, columns);
         if (q.by_panels && !w.barrier()) return;
@@ -739,7 +739,7 @@ struct Backward : Sizes<T, C> {
     for (long first = (this->steps - 1) / span * span, last = this->steps; first >= 0; last = first, first -= span) {
       pack_operands(first, last, w);
       for (long t = last - 1; t >= first; --t) {
-        if (t % 4 == 0 && !w.go_on()) return;
+        if ((t % 4 == 0 || t % span == 0) && !w.go_on()) return;
         if (!stages<LAST>(t, rows, mine, w)) return;
       }
       if (!w.barrier() || !gradients(first, last, w) || !w.barrier()) return;
