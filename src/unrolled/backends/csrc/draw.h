@@ -1,47 +1,56 @@
 // Drawing tokens one after the other from a language network, in one call.
 #pragma once
 
+constexpr long PICK_BLOCK = 64;  // logits whose weights are added up first among themselves
+
+template <class T>
+static T largest(const T* x, long size) {
+  constexpr int n = W<T>;
+  Vec<T> high = broadcast(x);
+  for (long i = 0; i + n <= size; i += n) high = larger(load(x + i), high);
+  T most = largest_lane<T>(high);
+  for (long i = size / n * n; i < size; ++i) most = x[i] > most ? x[i] : most;
+  return most;
+}
+
+// The weights e^((logit - largest) / temperature) of some blocks, and each block's sum.
+template <class T>
+static void weigh(const Drawing<T>& q, const Share& blocks) {
+  const long size = q.decoder.outputs;
+  const T* logits = q.decoder.y;
+  const T most = largest(logits, size);
+  for (long block = blocks.first; block < blocks.last; ++block) {
+    const long first = block * PICK_BLOCK, end = first + PICK_BLOCK, last = end < size ? end : size;
+    double* weights = q.weights;
+    for (long i = first; i < last; ++i) weights[i] = double(logits[i] - most);
+    for (long i = last; i < end; ++i) weights[i] = -INFINITY;
+    if (q.temperature != 1)
+      for (long i = first; i < end; ++i) weights[i] /= q.temperature;
+    D sums = {};
+    for (long i = first; i < end; i += W<double>) {
+      const D e = exp(load(weights + i));
+      store(weights + i, e);
+      sums += e;
+    }
+    q.sums[block] = sum_of_lanes<double>(sums);
+  }
+}
+
 // The first index whose cumulated weight exceeds u times the sum of all; the rule is that of unrolled/sample.py.
 template <class T>
 static long long pick(const Drawing<T>& q, double u) {
-  typedef Vec<T> V;
-  constexpr int n = W<T>, wide = W<double>, block = 64;
   const long size = q.decoder.outputs;
-  const T* logits = q.decoder.y;
-  V high = broadcast(logits);
-  for (long i = 0; i + n <= size; i += n) high = larger(load(logits + i), high);
-  T most = largest_lane<T>(high);
-  for (long i = size / n * n; i < size; ++i) most = logits[i] > most ? logits[i] : most;
-  if (q.temperature == 0) {
-    long best = 0;
-    while (best + 1 < size && !(logits[best] == most)) ++best;
-    return best;
-  }
-  double* weights = q.weights;  // (V), whole blocks
-  for (long i = 0; i < size; ++i) weights[i] = double(logits[i] - most) / q.temperature;
-  for (long i = size; i % block; ++i) weights[i] = -INFINITY;
-  double total = 0;
-  for (long i = 0; i < size; i += block) {
-    D sums = {};
-    for (long k = i; k < i + block; k += wide) {
-      const D e = exp(load(weights + k));
-      store(weights + k, e);
-      sums += e;
-    }
-    total += sum_of_lanes<double>(sums);
-  }
+  double total = 0, before = 0;
+  for (long block = 0; block < q.blocks; ++block) total += q.sums[block];
   const double limit = u * total;
-  double before = 0;
-  for (long i = 0; i < size; i += block) {
-    D sums = {};
-    for (long k = i; k < i + block; k += wide) sums += load(weights + k);
-    const double after = before + sum_of_lanes<double>(sums);
+  for (long block = 0; block < q.blocks; ++block) {
+    const double after = before + q.sums[block];
     if (after > limit) {
-      long last = i;  // that has any weight: added up one by one, the block may round to the limit itself
-      for (long k = i; k < i + block && k < size; ++k) {
-        before += weights[k];
-        if (weights[k] > 0) last = k;
-        if (before > limit) return k;
+      long last = block * PICK_BLOCK;  // that has any weight: added up one by one, the block may round to the limit itself
+      for (long i = last; i < (block + 1) * PICK_BLOCK && i < size; ++i) {
+        before += q.weights[i];
+        if (q.weights[i] > 0) last = i;
+        if (before > limit) return i;
       }
       return last;
     }
@@ -51,14 +60,27 @@ static long long pick(const Drawing<T>& q, double u) {
 }
 
 template <class T>
+static long long likeliest(const Drawing<T>& q) {
+  const long size = q.decoder.outputs;
+  const T most = largest(q.decoder.y, size);
+  long best = 0;
+  while (best + 1 < size && !(q.decoder.y[best] == most)) ++best;
+  return best;
+}
+
+template <class T>
 static void draw(const Drawing<T>& q, const Worker& w) {
   const LinearLayer<T> decoder(q.decoder, q.decoder_work, true);
+  const bool greedy = q.temperature == 0, share = !greedy && w.size > 1 && q.blocks >= 16;  // fewer do not pay a barrier
+  const Share mine(q.blocks, share ? w : Worker{0, 1, w.shared});
   for (long i = 0; i < q.count; ++i) {
     for (long l = 0; l < q.layers; ++l) q.step(q.layer[l], q.work[l], w);
     decoder.row(w);
     if (!w.barrier()) return;
+    if (!greedy && (share || w.rank == 0)) weigh(q, mine);
+    if (share && !w.barrier()) return;
     if (w.rank == 0) {
-      *q.token = q.drawn[i] = pick(q, q.temperature == 0 ? 0 : q.u[i]);
+      *q.token = q.drawn[i] = greedy ? likeliest(q) : pick(q, q.u[i]);
       if (q.embedding) q.layer[0].x = q.embedding + *q.token * q.layer[0].inputs;
       for (long l = 0; l < q.layers; ++l)  // the new state is the next step's old one
         for (int f = 0; f < q.states; ++f) copy(q.layer[l].states[f], q.layer[l].states[f] + q.padded, q.padded);

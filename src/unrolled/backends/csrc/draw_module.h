@@ -43,7 +43,7 @@ class Drawer {
       const nb::dict w = nb::cast<nb::dict>(weights[l]);
       Layer<T> q = {};
       q.steps = q.batch = 1, q.inputs = l ? hidden_ : dims[0], q.hidden = hidden_;
-      q.by_panels = true, q.threads = threads_;
+      q.by_panels = q.plain = true, q.threads = threads_;
       q.weight_ih = data<const T>(w["weight_ih"], rows * hidden_ * q.inputs, "weight_ih");
       q.weight_hh = data<const T>(w["weight_hh"], rows * hidden_ * columns, "weight_hh");
       q.bias_ih = data<const T>(w["bias_ih"], rows * hidden_, "bias_ih");
@@ -67,7 +67,7 @@ class Drawer {
     d.bias = data<const T>(bias, vocabulary, "bias");
     d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
     q_.decoder_work = piece<char>(kernels().linear_work(d), false);
-    q_.weights = piece<double>(vocabulary + 64);
+    q_.blocks = (vocabulary + 63) / 64, q_.weights = piece<double>(q_.blocks * 64), q_.sums = piece<double>(q_.blocks);
     run(threads_, [&](const Worker& w) {
       for (size_t l = 0; l < layers_.size(); ++l) scan_.prepare(layers_[l], work_[l], w);
       kernels().linear_prepare(q_.decoder, q_.decoder_work, w);

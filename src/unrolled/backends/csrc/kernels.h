@@ -185,7 +185,8 @@ struct Drawing {
   char* decoder_work;
   int states;              // fields
   long padded;             // Hp
-  double* weights;         // (V + 64) scratch
+  long blocks;             // of logits
+  double *weights, *sums;  // scratch: (blocks, 64) and (blocks)
   long long* token;        // what was drawn last
   const double* u;         // (count) uniform in [0, 1)
   double temperature;      // 0: the likeliest

@@ -58,9 +58,7 @@ struct Sizes {
 // The groups of a step's product: where threads share them, at least one for each thread if there are panels enough.
 template <class T>
 static Groups<T> scan_groups(const Layer<T>& q, long per) {
-  Groups<T> g(q.hidden, per);
-  if (q.by_panels && g.count < q.threads) g.count = g.panels < q.threads ? g.panels : q.threads;
-  return g;
+  return Groups<T>(q.hidden, per, q.by_panels ? q.threads : 1);
 }
 
 template <class T, class C>
@@ -180,46 +178,52 @@ struct Forward : Sizes<T, C> {
       }
   }
 
-  // The elementwise map of stage S for W units of row b, or (V is Two) of b and b + 1, which then has no masks; ah are the
-  // products' sums, a row's `sums_row` apart.
-  template <int S, class V>
-  INLINE void finish(const Forward& f, long t, long b, long panel, const T* ah_sums, long sums_row) {
+  // The elementwise map of stage S for W units of row b; or (V is Two) of two such vectors, the second one in row b + 1 or
+  // (ACROSS) in the next panel, without masks. ah are the products' sums, the second vector's `next_sums` further on.
+  template <int S, class V, bool ACROSS = false>
+  INLINE void finish(const Forward& f, long t, long b, long panel, const T* ah_sums, long next_sums) {
     typedef At<V> at;
-    constexpr bool last = S + 1 == C::STAGES;
+    constexpr bool one = sizeof(V) == sizeof(Vec<T>), last = S + 1 == C::STAGES;
     const Layer<T>& q = f.q;
     const long row = t * f.batch + b, unit = b * f.padded + panel * width, values_step = f.batch * f.padded;
     const T* inputs = f.table ? f.table + (panel * q.inputs + q.tokens[row]) * C::ROWS * width : f.input(panel, t, b);
-    long inputs_row = C::ROWS * width;
-    if constexpr (sizeof(V) > sizeof(Vec<T>))
-      if (f.table) inputs_row *= q.tokens[row + 1] - q.tokens[row];
+    long next_inputs = C::ROWS * width;
+    if constexpr (!one) {
+      if (ACROSS)
+        next_inputs *= f.table ? q.inputs : f.span * f.batch;
+      else if (f.table)
+        next_inputs *= q.tokens[row + 1] - q.tokens[row];
+    }
+    const long next_unit = ACROSS ? width : f.padded, next_params = ACROSS ? C::PARAMS * width : 0;
+    const long next_slot = (ACROSS ? f.batch : 1) * C::GATES * width;
     V ax[C::rows[S]], ah[C::rows[S]], s[C::STATES], p[C::PARAMS + 1] = {}, earlier[C::MAX_VALUES + 1] = {};
     V out[(C::STATES > C::MAX_VALUES ? C::STATES : C::MAX_VALUES)], gates[C::GATES + 1];
 #pragma GCC unroll 8
     for (int i = 0; i < C::rows[S]; ++i) {
-      ax[i] = at::read(inputs + (C::row_start[S] + i) * width, inputs_row);
-      ah[i] = at::read(ah_sums + i * width, sums_row);
+      ax[i] = at::read(inputs + (C::row_start[S] + i) * width, next_inputs);
+      ah[i] = at::read(ah_sums + i * width, next_sums);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < C::STATES; ++i) s[i] = at::read(f.state(i, t) + unit, f.padded);
+    for (int i = 0; i < C::STATES; ++i) s[i] = at::read(f.state(i, t) + unit, next_unit);
 #pragma GCC unroll 4
-    for (int i = 0; i < C::PARAMS; ++i) p[i] = at::spread(f.params + (panel * C::PARAMS + i) * width);
+    for (int i = 0; i < C::PARAMS; ++i) p[i] = at::read(f.params + (panel * C::PARAMS + i) * width, next_params);
     if (S > 0)
 #pragma GCC unroll 8
-      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) earlier[i] = at::read(f.values + i * values_step + unit, f.padded);
+      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) earlier[i] = at::read(f.values + i * values_step + unit, next_unit);
     C::template forward<S>(ax, ah, s, earlier, p, out, gates);
     if (!last) {
 #pragma GCC unroll 8
-      for (int i = 0; i < C::values[S]; ++i) at::write(f.values + i * values_step + unit, f.padded, out[i]);
+      for (int i = 0; i < C::values[S]; ++i) at::write(f.values + i * values_step + unit, next_unit, out[i]);
       return;
     }
     if (q.record)
 #pragma GCC unroll 8
-      for (int i = 0; i < C::GATES; ++i) at::write(f.slot(t, panel, b) + i * width, C::GATES * width, gates[i]);
-    if constexpr (sizeof(V) > sizeof(Vec<T>)) {
-#pragma GCC unroll 4
-      for (int i = 0; i < C::STATES; ++i) at::write(f.state(i, t + 1) + unit, f.padded, out[i]);
-    } else {
+      for (int i = 0; i < C::GATES; ++i) at::write(f.slot(t, panel, b) + i * width, next_slot, gates[i]);
+    if constexpr (one) {
       masked(f, t, b, panel, s, out);
+    } else {
+#pragma GCC unroll 4
+      for (int i = 0; i < C::STATES; ++i) at::write(f.state(i, t + 1) + unit, next_unit, out[i]);
     }
   }
 
@@ -247,6 +251,32 @@ struct Forward : Sizes<T, C> {
       }
   }
 
+  // The product of stage S for a group of columns: where its sums go and how it begins; each tile of rows completes it.
+  template <int S>
+  Tile<T> tile_of(long g, T* sums) const {
+    Tile<T> tile = {};
+    tile.lda = this->padded, tile.segments = 1, tile.length = q.hidden;
+    tile.out = sums, tile.ldo = groups[S].vectors(g) * width;
+    tile.start = bias_hh[S] + groups[S].first(g) * C::rows[S] * width;
+    for (int v = 0; v < groups[S].vectors(g); ++v) tile.offset[v] = v * width;
+    return tile;
+  }
+
+  // Rows [row, end) of that product, which are one tile's.
+  template <int S>
+  INLINE void multiply(const Forward& f, Tile<T>& tile, long t, long g, int vectors, long row, long end) {
+    if (C::operands[S] == 0)
+      for (long r = 0; r < end - row; ++r) copy(tile.out + r * tile.ldo, tile.start, tile.ldo);
+    for (int j = 0; j < C::operands[S]; ++j) {
+      const int from = C::operand[S][j];
+      const T* operand = from < C::STATES ? f.state(from, t) : f.values + (from - C::STATES) * f.batch * f.padded;
+      tile.a = operand + row * f.padded;
+      tile.w = f.packed_hh[S][j] + f.groups[S].packed(g, f.q.hidden);
+      tile.add = j > 0;
+      tile_function<T, false>(int(end - row), vectors)(tile);
+    }
+  }
+
   template <int S>
   void stage(long t, const Share& rows, const Share& mine) const {
     alignas(64) T sums[MAX_ROWS * MAX_VECTORS * width];
@@ -254,24 +284,11 @@ struct Forward : Sizes<T, C> {
       const int vectors = groups[S].vectors(g);
       const long first = groups[S].first(g), panels = vectors / C::rows[S];
       const Cut cut(rows.first, rows.last, tile_rows(vectors));
-      Tile<T> tile = {};
-      tile.lda = this->padded, tile.segments = 1, tile.length = q.hidden;
-      tile.out = sums, tile.ldo = vectors * width;
-      tile.start = bias_hh[S] + first * C::rows[S] * width;
-      for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
+      Tile<T> tile = tile_of<S>(g, sums);
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i), end = cut.at(i + 1);
         if (S + 1 == C::STAGES) expect(*this, t, row, end, first, panels);
-        if (C::operands[S] == 0)
-          for (long r = 0; r < end - row; ++r) copy(sums + r * tile.ldo, tile.start, tile.ldo);
-        for (int j = 0; j < C::operands[S]; ++j) {
-          const int from = C::operand[S][j];
-          const T* operand = from < C::STATES ? this->state(from, t) : values + (from - C::STATES) * this->batch * this->padded;
-          tile.a = operand + row * this->padded;
-          tile.w = packed_hh[S][j] + groups[S].packed(g, q.hidden);
-          tile.add = j > 0;
-          tile_function<T, false>(int(end - row), vectors)(tile);
-        }
+        multiply<S>(*this, tile, t, g, vectors, row, end);
         for (long p = 0; p < panels; ++p) {
           const T* ah = sums + p * C::rows[S] * width;
           long b = row;
@@ -283,11 +300,34 @@ struct Forward : Sizes<T, C> {
     }
   }
 
+  // The same for a single row: two panels side by side take the place of two rows.
+  template <int S>
+  void stage_of_row(long t, const Share& mine) const {
+    alignas(64) T sums[2 * MAX_VECTORS * width];
+    constexpr long per = C::rows[S] * width;
+    long first = groups[S].first(mine.first), count = 0;  // panels whose sums are there
+    for (long g = mine.first; g < mine.last; ++g) {
+      const int vectors = groups[S].vectors(g);
+      Tile<T> tile = tile_of<S>(g, sums + count * per);
+      multiply<S>(*this, tile, t, g, vectors, 0, 1);
+      count += vectors / C::rows[S];
+      if (count == 1 && g + 1 < mine.last) continue;
+      long p = 0;
+      for (; p + 1 < count; p += 2) finish<S, Two<Vec<T>>, true>(*this, t, 0, first + p, sums + p * per, per);
+      for (; p < count; ++p) finish<S, Vec<T>>(*this, t, 0, first + p, sums + p * per, per);
+      first += count, count = 0;
+    }
+  }
+
   template <int S>
   bool stages(long t, const Share& rows, const Worker& w) const {
     if constexpr (S < C::STAGES) {
       const Worker one = {0, 1, w.shared};
-      stage<S>(t, rows, Share(groups[S].count, q.by_panels ? w : one));
+      const Share mine(groups[S].count, q.by_panels ? w : one);
+      if (this->batch == 1 && q.plain)
+        stage_of_row<S>(t, mine);
+      else
+        stage<S>(t, rows, mine);
       if (q.by_panels && !w.barrier()) return false;
       return stages<S + 1>(t, rows, w);
     }
@@ -467,23 +507,24 @@ struct Backward : Sizes<T, C> {
     }
   }
 
-  // The elementwise backward map of stage S for W units of row b, or (V is Two) of b and b + 1, which then has no masks.
-  template <int S, class V>
+  // The elementwise backward map of stage S for W units of row b; or (V is Two) of two such vectors, as in Forward.
+  template <int S, class V, bool ACROSS = false>
   INLINE void finish(const Backward& f, long t, long b, long panel) {
     typedef At<V> at;
-    constexpr bool one = sizeof(V) == sizeof(Vec<T>);
-    constexpr long da_row = C::ROWS * width;
-    constexpr bool last = S == LAST;
+    constexpr bool one = sizeof(V) == sizeof(Vec<T>), last = S == LAST;
     const Layer<T>& q = f.q;
     const long row = t * f.batch + b, unit = b * f.padded + panel * width, left = q.hidden - panel * width;
     const long field_step = f.batch * f.padded;
+    const long next_unit = ACROSS ? width : f.padded, next_params = ACROSS ? C::PARAMS * width : 0;
+    const long next_place = ACROSS ? f.step_of_panel() : C::ROWS * width, next_slot = (ACROSS ? f.batch : 1) * C::GATES * width;
+    const long next_dy = ACROSS ? width : q.dy_row, next_left = ACROSS ? left - width : left;
     const long place = panel * f.step_of_panel() + (f.row_of(t, b) * C::ROWS + C::row_start[S]) * width;
     T *da_x = f.dax + place, *da_h = f.dah + place;
     const bool live = !q.live || q.live[row];
     constexpr int inputs = last ? C::STATES : C::values[S];
     V d[inputs], passed[C::STATES] = {};
 #pragma GCC unroll 8
-    for (int i = 0; i < inputs; ++i) d[i] = at::read((last ? q.dstate[i % C::STATES] : f.dvalues + i * field_step) + unit, f.padded);
+    for (int i = 0; i < inputs; ++i) d[i] = at::read((last ? q.dstate[i % C::STATES] : f.dvalues + i * field_step) + unit, next_unit);
     if constexpr (one)
       if (!live) {  // nothing passes through the cell
 #pragma GCC unroll 8
@@ -498,7 +539,7 @@ struct Backward : Sizes<T, C> {
         return;
       }
     if (last) {
-      d[0] = d[0] + at::read(q.dy + row * q.dy_row + panel * width, q.dy_row, left);
+      d[0] = d[0] + at::read(q.dy + row * q.dy_row + panel * width, next_dy, left, next_left);
       if constexpr (one)
 #pragma GCC unroll 4
         for (int i = 0; i < C::STATES; ++i)
@@ -509,35 +550,35 @@ struct Backward : Sizes<T, C> {
           }
     } else {
 #pragma GCC unroll 4
-      for (int i = 0; i < C::STATES; ++i) passed[i] = at::read(q.dstate[i] + unit, f.padded);
+      for (int i = 0; i < C::STATES; ++i) passed[i] = at::read(q.dstate[i] + unit, next_unit);
     }
     V s[C::STATES], next[C::STATES], gates[C::GATES + 1] = {}, p[C::PARAMS + 1] = {};
     V dx[C::rows[S]], dh[C::rows[S]], ds[C::STATES], dv[C::MAX_VALUES + 1], dp[C::PARAMS + 1];
     const T* slot = f.slot(t, panel, b);
 #pragma GCC unroll 8
-    for (int i = 0; i < C::GATES; ++i) gates[i] = at::read(slot + i * width, C::GATES * width);
+    for (int i = 0; i < C::GATES; ++i) gates[i] = at::read(slot + i * width, next_slot);
 #pragma GCC unroll 4
     for (int i = 0; i < C::STATES; ++i) {
-      s[i] = at::read(f.state(i, t) + unit, f.padded);
-      next[i] = at::read((q.proposed[i] ? q.proposed[i] + t * f.batch * f.padded : f.state(i, t + 1)) + unit, f.padded);
+      s[i] = at::read(f.state(i, t) + unit, next_unit);
+      next[i] = at::read((q.proposed[i] ? q.proposed[i] + t * f.batch * f.padded : f.state(i, t + 1)) + unit, next_unit);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < C::PARAMS; ++i) p[i] = at::spread(f.params + (panel * C::PARAMS + i) * width);
+    for (int i = 0; i < C::PARAMS; ++i) p[i] = at::read(f.params + (panel * C::PARAMS + i) * width, next_params);
     C::template backward<S>(d, gates, s, next, p, dx, dh, ds, dv, dp);
 #pragma GCC unroll 8
     for (int i = 0; i < C::rows[S]; ++i) {
-      at::write(da_x + i * width, da_row, dx[i]);
-      if (C::SPLIT) at::write(da_h + i * width, da_row, dh[i]);
+      at::write(da_x + i * width, next_place, dx[i]);
+      if (C::SPLIT) at::write(da_h + i * width, next_place, dh[i]);
     }
 #pragma GCC unroll 4
-    for (int i = 0; i < C::STATES; ++i) at::write(q.dstate[i] + unit, f.padded, passed[i] + ds[i]);
+    for (int i = 0; i < C::STATES; ++i) at::write(q.dstate[i] + unit, next_unit, passed[i] + ds[i]);
     if (S > 0)
 #pragma GCC unroll 8
-      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) at::write(f.dvalues + i * field_step + unit, f.padded, dv[i]);
+      for (int i = 0; i < C::values[S > 0 ? S - 1 : 0]; ++i) at::write(f.dvalues + i * field_step + unit, next_unit, dv[i]);
 #pragma GCC unroll 4
     for (int i = 0; i < C::PARAMS; ++i) {
       T* total = f.dparams + i * field_step + unit;
-      at::write(total, f.padded, at::read(total, f.padded) + dp[i]);
+      at::write(total, next_unit, at::read(total, next_unit) + dp[i]);
     }
   }
 
@@ -545,7 +586,11 @@ struct Backward : Sizes<T, C> {
   template <int S>
   bool stages(long t, const Share& rows, const Share& mine, const Worker& w) const {
     if constexpr (S >= 0) {
-      for (long panel = groups.first(mine.first); panel < groups.first(mine.last); ++panel) {
+      long panel = groups.first(mine.first);
+      const long end = groups.first(mine.last);
+      if (this->batch == 1 && q.plain)
+        for (; panel + 1 < end; panel += 2) finish<S, Two<Vec<T>>, true>(*this, t, 0, panel);
+      for (; panel < end; ++panel) {
         long b = rows.first;
         for (; q.plain && b + 1 < rows.last; b += 2) finish<S, Two<Vec<T>>>(*this, t, b, panel);
         for (; b < rows.last; ++b) finish<S, Vec<T>>(*this, t, b, panel);

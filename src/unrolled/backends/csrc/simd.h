@@ -168,28 +168,24 @@ INLINE Two<V> maximum(Two<V> x, Two<V> y) {
   return {maximum(x.a, y.a), maximum(x.b, y.b)};
 }
 
-// A vector at p; or two of them, `step` apart.
+// A vector at p; or two of them, `step` apart. With n (and m for the second): its first n lanes, zeros in the others.
 template <class V>
 struct At {
   template <class T>
   INLINE V read(const T* p, long) { return load(p); }
   template <class T>
-  INLINE V read(const T* p, long, long n) { return load(p, n); }
+  INLINE V read(const T* p, long, long n, long) { return load(p, n); }
   template <class T>
   INLINE void write(T* p, long, V v) { store(p, v); }
-  template <class T>
-  INLINE V spread(const T* p) { return load(p); }
 };
 template <class V>
 struct At<Two<V>> {
   template <class T>
   INLINE Two<V> read(const T* p, long step) { return {load(p), load(p + step)}; }
   template <class T>
-  INLINE Two<V> read(const T* p, long step, long n) { return {load(p, n), load(p + step, n)}; }
+  INLINE Two<V> read(const T* p, long step, long n, long m) { return {load(p, n), load(p + step, m)}; }
   template <class T>
   INLINE void write(T* p, long step, Two<V> v) { store(p, v.a), store(p + step, v.b); }
-  template <class T>
-  INLINE Two<V> spread(const T* p) { return {load(p), load(p)}; }
 };
 
 template <class V>

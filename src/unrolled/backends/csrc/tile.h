@@ -90,12 +90,22 @@ static TileFunction<T> tile_function(int rows, int vectors) {
   return table[vectors - 1][rows - 1];
 }
 
-// Rows [first, last) cut into as few tiles as go, of even height: 50 rows are 6 6 6 6 6 5 5 5 5, not 6 ... 6 2.
+// n things in `parts` parts of even size, the larger ones first: 50 in 9 are 6 6 6 6 6 5 5 5 5, not 6 ... 6 2. Divides
+// once: at a single row, a tile takes no longer than some divisions.
+struct Even {
+  long size = 0, larger = 0;
+  Even() = default;
+  Even(long n, long parts) : size(parts ? n / parts : 0), larger(n - size * parts) {}
+  long at(long part) const { return part * size + (part < larger ? part : larger); }
+};
+
+// Rows [first, last) cut into as few tiles as go, of even height.
 struct Cut {
-  long first, count, tiles;
+  long first, tiles;
+  Even rows;
   Cut(long first_, long last, int height)
-      : first(first_), count(last - first_), tiles((last - first_ + height - 1) / height) {}
-  long at(long tile) const { return first + tile * count / tiles; }
+      : first(first_), tiles((last - first_ + height - 1) / height), rows(last - first_, tiles) {}
+  long at(long tile) const { return first + rows.at(tile); }
 };
 
 // Panels: H units in vectors of W, the last one padded. A panel brings `per` vectors (its gates); narrow panels are
@@ -103,12 +113,15 @@ struct Cut {
 template <class T>
 struct Groups {
   long panels = 0, per = 1, count = 0;
+  Even cut;
   Groups() = default;
-  Groups(long width, long per_) : panels((width + W<T> - 1) / W<T>), per(per_) {
-    const long most = per >= 4 ? 1 : 4 / per;
+  Groups(long width, long per_, long least = 1) : panels((width + W<T> - 1) / W<T>), per(per_) {
+    const long most = per >= 4 ? 1 : 4 / per, few = least < panels ? least : panels;
     count = (panels + most - 1) / most;
+    if (count < few) count = few;
+    cut = Even(panels, count);
   }
-  long first(long group) const { return group * panels / count; }  // its first panel
+  long first(long group) const { return cut.at(group); }  // its first panel
   int vectors(long group) const { return int((first(group + 1) - first(group)) * per); }
   // Where a group begins in a buffer packed (group, k, vectors, W) with `depth` values of k.
   long packed(long group, long depth) const { return first(group) * per * W<T> * depth; }
