@@ -303,8 +303,10 @@ class Recurrent:
     ) -> None:
         self.cell = find_cell(cell)
         self.input_size = check_size("input_size", input_size)
-        self.hidden_sizes = check_widths(hidden_size, num_layers)
-        self.num_layers = len(self.hidden_sizes)
+        self.hidden_sizes = widths = check_widths(hidden_size, num_layers)
+        self.hidden_size: int | tuple[int, ...] = widths[0] if len(set(widths)) == 1 else widths
+        """H; where layers differ, all their widths."""
+        self.num_layers = len(widths)
         self.proj_size = check_size("proj_size", proj_size, least=0)
         self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
         self.residual, self.learn_state = bool(residual), bool(learn_state)
@@ -327,13 +329,14 @@ class Recurrent:
         if backend == "cpu" and (why := backends.reason(self.cell, self.dtype)):
             raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
         rng = np.random.default_rng(0) if rng is None else check_rng(rng)
-        shapes = [shape for layer, _ in self._passes() for shape in self._local_shapes(layer).values()]
-        check_memory(sum(math.prod(shape) for shape in shapes), self.dtype)
+        shapes = [self._local_shapes(layer) for layer in range(self.num_layers)]
+        check_memory(self.directions * sum(math.prod(shape) for s in shapes for shape in s.values()), self.dtype)
+        self._local_names = [[name for name in s if not name.startswith("initial_")] for s in shapes]
         self.params: dict[str, Array] = {
             name + self._suffix(layer, d): p
             for layer, d in self._passes()
             for name, p in initialise(
-                init, self.cell, self._local_shapes(layer), self.hidden_sizes[layer], rng, self.dtype, forget_bias
+                init, self.cell, shapes[layer], widths[layer], rng, self.dtype, forget_bias
             ).items()
         }
         """Parameters by PyTorch's names."""
@@ -359,11 +362,6 @@ class Recurrent:
             raise UnrolledError(f"weight_drop drops entries of weight_hh; {cell.name} has none")
         if self.zoneout_cell and "c" not in fields:
             raise UnrolledError(f"zoneout_cell keeps old values of c; {cell.name} has no c, use zoneout")
-
-    @property
-    def hidden_size(self) -> int | tuple[int, ...]:
-        """H; where layers differ, all their widths."""
-        return self.hidden_sizes[0] if len(set(self.hidden_sizes)) == 1 else self.hidden_sizes
 
     @property
     def output_size(self) -> int:
@@ -418,7 +416,7 @@ class Recurrent:
 
     def _weights(self, layer: int, direction: int, masks: Masks) -> dict[str, Array]:
         suffix = self._suffix(layer, direction)
-        w = {name: self.params[name + suffix] for name in self._local_shapes(layer) if not name.startswith("initial_")}
+        w = {name: self.params[name + suffix] for name in self._local_names[layer]}
         if "weight_hh" + suffix in masks:
             w["weight_hh"] = dropout(w["weight_hh"], masks["weight_hh" + suffix], self.weight_drop)
         return w
@@ -449,22 +447,27 @@ class Recurrent:
 
     def zero_state(self, batch: int) -> Any:
         """State of zeros: each field (L D, B, H); a tuple of one such State a layer where widths differ."""
-        shapes = [(batch, width) for layer, _ in self._passes() for width in self._state_widths(layer).values()]
-        return self._join([np.zeros(shape, self.dtype) for shape in shapes])
+        uniform = isinstance(self.hidden_size, int)
+        layers, passes = (1, self.num_layers * self.directions) if uniform else (self.num_layers, self.directions)
+        states = [
+            self.cell.state(
+                *[np.zeros((passes, batch, width), self.dtype) for width in self._state_widths(layer).values()]
+            )
+            for layer in range(layers)
+        ]
+        return states[0] if uniform else tuple(states)
 
-    def _join(self, arrays: Sequence[Array]) -> Any:
-        """Join arrays (B, H), the fields of every pass in order, to what users see as state."""
-        kind, size = self.cell.state, len(self.cell.state._fields)  # type: ignore[attr-defined]
+    def _join(self, states: Sequence[Any]) -> Any:
+        """Join States of (B, H) arrays, one of each pass in order, to what users see as state."""
         if isinstance(self.hidden_size, int):
-            return kind(*(np.array(arrays[n::size]) for n in range(size)))
-        step = size * self.directions
-        parts = [arrays[n : n + step] for n in range(0, len(arrays), step)]
-        return tuple(kind(*(np.array(part[n::size]) for n in range(size))) for part in parts)
+            return _stacked(states)
+        step = self.directions
+        return tuple(_stacked(states[n : n + step]) for n in range(0, len(states), step))
 
     def _part(self, state: Any) -> list[Any]:
         """Part a state into one State of (B, H) arrays for each pass: the inverse of `_join`."""
         states = [state] if isinstance(self.hidden_size, int) else state
-        return [type(s)(*(f[n] for f in s)) for s in states for n in range(len(s[0]))]
+        return [type(s)(*[f[n] for f in s]) for s in states for n in range(len(s[0]))]
 
     def _state(self, state: Any, batch: int, what: str = "state") -> Any:
         """Accept a State, a tuple in its order, a bare array (one field) or None for zeros; a tuple of them a layer."""
@@ -497,8 +500,8 @@ class Recurrent:
         """Return the state that None stands for: zeros, or the parameters."""
         if not self.learn_state:
             return self.zero_state(batch)
-        arrays = [self.params[f"initial_{name}{self._suffix(*at)}"] for at in self._passes() for name in self._fields]
-        return self._join([np.broadcast_to(a, (batch, len(a))) for a in arrays])
+        rows = [[self.params[f"initial_{name}{self._suffix(*at)}"] for name in self._fields] for at in self._passes()]
+        return self._join([self.cell.state(*[np.broadcast_to(a, (batch, len(a))) for a in row]) for row in rows])
 
     @property
     def _fields(self) -> tuple[str, ...]:
@@ -665,7 +668,7 @@ class Recurrent:
             live = self._live(packing.lengths, packing.steps, len(packing.lane))
             begin = self._packed_states(packing, begin)
         tapes: list[Any] = []
-        finals: list[Array] = []
+        finals: list[Any] = []
         for layer in range(self.num_layers):
             outputs, given = [], x
             for d in range(self.directions):
@@ -675,7 +678,7 @@ class Recurrent:
                 )
                 outputs.append(y[flip])
                 tapes.append(tape)
-                finals += final if packing is None else (f[packing.ends(d)] for f in final)
+                finals.append(final if packing is None else type(final)(*[f[packing.ends(d)] for f in final]))
             x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
             if self.residual and layer:
                 x = x + given
@@ -706,19 +709,23 @@ class Recurrent:
         self, layer: int, direction: int, x: Array, s: Any, live: Array | None, masks: Masks | None, *, record: bool
     ) -> tuple[Array, Any, Any]:
         """One layer and direction."""
-        suffix, masks = self._suffix(layer, direction), {} if masks is None else masks
-        flip = slice(None, None, -1 if direction else 1)
-        rates = {"h": self.zoneout, "c": self.zoneout_cell}
-        keep: Any = [
-            masks[f"zoneout_{name}{suffix}"][flip] if f"zoneout_{name}{suffix}" in masks else rates.get(name) or None
-            for name in self._fields
-        ]
-        keep = self.cell.state(*keep) if any(m is not None for m in keep) else None
-        w, options = self._weights(layer, direction, masks), {"live": live, "keep": keep, "record": record}
-        if f"recurrent{suffix}" in masks:
-            mask = masks[f"recurrent{suffix}"][flip]
-            options["drop"] = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
-        return self._backend.forward(self.cell, w, x, s, **options)
+        masks = {} if masks is None else masks
+        w = self._weights(layer, direction, masks)
+        keep, drop = None, None
+        if self.zoneout or self.zoneout_cell or self.recurrent_dropout:
+            suffix, flip = self._suffix(layer, direction), slice(None, None, -1 if direction else 1)
+            rates = {"h": self.zoneout, "c": self.zoneout_cell}
+            kept = [
+                masks[f"zoneout_{name}{suffix}"][flip]
+                if f"zoneout_{name}{suffix}" in masks
+                else rates.get(name) or None
+                for name in self._fields
+            ]
+            keep = self.cell.state(*kept) if any(m is not None for m in kept) else None
+            if f"recurrent{suffix}" in masks:
+                mask = masks[f"recurrent{suffix}"][flip]
+                drop = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
+        return self._backend.forward(self.cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
 
     def _drop(self, x: Array, layer: int, masks: Masks | None) -> Array:
         """Dropout behind a layer; its own gradient."""
@@ -800,8 +807,7 @@ class Recurrent:
                 before[n] = type(before[n])(*(np.where(fresh, f.dtype.type(0), f[went_on]) for f in before[n]))
         if dx is not None and self.batch_first:
             dx = dx.swapaxes(0, 1)
-        dstate = self._join([f for s in before for f in s])
-        return dx, dstate, {name: grads[name] for name in self.params}
+        return dx, self._join(before), {name: grads[name] for name in self.params}
 
     def _named(self, layer: int, direction: int, local: Mapping[str, Array], ds: Any, tape: StackTape) -> Masks:
         """Gradients of a layer's parameters under their full names."""
@@ -875,6 +881,13 @@ class GRU(Recurrent):
         self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
     ) -> None:
         super().__init__(_family("GRU", "gru", options), input_size, hidden_size, num_layers, **options)
+
+
+def _stacked(states: Sequence[Any]) -> Any:
+    """One State of (N, B, H) arrays from N of (B, H); copies, which keep no tape's memory alive."""
+    if len(states) == 1:
+        return type(states[0])(*[f[None].copy() for f in states[0]])
+    return type(states[0])(*[np.array(fields) for fields in zip(*states, strict=True)])
 
 
 def _placed(rows: Array, where: Array, size: int) -> Array:

@@ -19,9 +19,11 @@ from .. import layers, losses, scan
 from ..cells import CELLS, Cell
 from ..errors import UnrolledError, Unsupported
 from . import _engine, cpu_layers, evaluator, program
-from .memory import DTYPES, bytes_of, empty, matrix, of_dtype, padded_width, vector_width, zeros
+from .memory import DTYPES, bytes_of, matrix, of_dtype, padded_width, vector_width
 
 Array = scan.Array
+KERNELS = frozenset(_engine.cells())
+"""Cells that the engine was built with kernels for, by name."""
 BY_PANELS_BATCH = 2
 """Batches up to this share the hidden units of a step among threads; larger ones share the rows."""
 
@@ -94,14 +96,14 @@ def has_kernel(cell: Cell) -> bool:
     >>> has_kernel(CELLS["lstm"]), has_kernel(CELLS["lstm_use_gate"])
     (True, False)
     """
-    return CELLS.get(cell.name) is cell and cell.name in _engine.cells()
+    return cell.name in KERNELS and CELLS[cell.name] is cell
 
 
-def _padded_state(field: Array, batch: int, hidden: int, dtype: Any) -> Array:
-    """Return a number or (B, H) copied to (B, Hp), zeros in the padding."""
-    out = empty((batch, padded_width(hidden, dtype)), dtype)
+def _pad(out: Array, field: Array, hidden: int) -> Array:
+    """Copy (B, H) into (B, Hp), with zeros in the padding."""
     out[:, :hidden] = field
-    out[:, hidden:] = 0
+    if out.shape[1] > hidden:
+        out[:, hidden:] = 0
     return out
 
 
@@ -152,25 +154,43 @@ def forward(
     >>> y.shape, s.h.shape
     ((7, 2, 5), (2, 5))
     """
-    steps, batch = x.shape[:2]
-    tokens = x.dtype.kind in "iu"
-    dtype = np.result_type(*w.values(), *s, *([] if tokens else [x]))
+    dtype = _dtype(w, x, s)
     _refuse(cell, dtype)
+    return _forward(cell, w, x, s, dtype, live, keep, record, drop)
+
+
+def _dtype(w: scan.Params, x: Array, s: Any) -> np.dtype[Any]:
+    """What these compute in; integer x are indices."""
+    return np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
+
+
+def _forward(
+    cell: Cell,
+    w: scan.Params,
+    x: Array,
+    s: Any,
+    dtype: np.dtype[Any],
+    live: Array | None,
+    keep: Any,
+    record: bool,
+    drop: Array | None,
+) -> tuple[Array, Any, EngineTape | evaluator.ProgramTape | None]:
+    """As `forward`, of what the engine runs."""
+    steps, batch = x.shape[:2]
+    tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
     if not has_kernel(cell) or "weight_hr" in w or drop is not None or any(isinstance(m, float) for m in keep or ()):
         return evaluator.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     hidden = s[0].shape[-1]
     width, padded = vector_width(dtype), padded_width(hidden, dtype)
-    slots = [steps + 1 if record or n == 0 else 2 for n in range(len(s))]
-    states = [empty((n, batch, padded), dtype) for n in slots]
+    states = [new((steps + 1 if record or n == 0 else 2, batch, padded)) for n in range(len(s))]
     for field, start in zip(states, s, strict=True):
-        field[0, :, :hidden] = start
-        field[0, :, hidden:] = 0
-    proposed = [empty((steps, batch, padded), dtype) for _ in s] if record and keep is not None else []
+        _pad(field[0], start, hidden)
+    proposed = [new((steps, batch, padded)) for _ in s] if record and keep is not None else []
     dims = _dims(cell, w, steps, batch, hidden, record=record)
-    gates = empty((steps, padded // width, batch, dims[6], width), dtype)
-    y = states[0][1:] if live is None else empty((steps, batch, padded), dtype)
+    gates = new((steps, padded // width, batch, dims[6], width))
+    y = states[0][1:] if live is None else new((steps, batch, padded))
     masks = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
     of_dtype("forward", dtype)(
         cell.name,
@@ -185,12 +205,12 @@ def forward(
         None if live is None else y,
     )
     y = y[..., :hidden]
-    final = type(s)(*(f[steps % len(f), :, :hidden] for f in states))  # the last slot, or the one whose turn it was
+    final = type(s)(*[f[steps % len(f), :, :hidden] for f in states])  # the last slot, or the one whose turn it was
     if not record:
         return y, final, None
-    kept = type(s)(*(f[..., :hidden] for f in states))
-    new = type(s)(*(f[..., :hidden] for f in proposed)) if proposed else type(s)(*(f[1:] for f in kept))
-    return y, final, EngineTape(cell, w, x, kept, live, keep, new, gates, (states, proposed), y)
+    kept = type(s)(*[f[..., :hidden] for f in states])
+    unmixed = type(s)(*[f[..., :hidden] for f in proposed] or [f[1:] for f in kept])
+    return y, final, EngineTape(cell, w, x, kept, live, keep, unmixed, gates, (states, proposed), y)
 
 
 def backward(
@@ -211,15 +231,18 @@ def backward(
         return evaluator.backward(tape, dy, ds)
     cell, w, x, dtype = tape.cell, tape.w, tape.x, tape.packed.dtype
     steps, batch, hidden = dy.shape
-    tokens = x.dtype.kind in "iu"
+    tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
     dims = _dims(cell, w, steps, batch, hidden, record=True)
     inputs = dims[2]
-    dx = None if tokens else empty((steps, batch, padded_width(inputs, dtype)), dtype)
-    dstate = [_padded_state(f, batch, hidden, dtype) for f in ds]
+    dx = None if tokens else new((steps, batch, padded_width(inputs, dtype)))
+    dstate = [_pad(new((batch, padded_width(hidden, dtype))), f, hidden) for f in ds]
     packed = weights(cell, w, dtype)
     # The engine writes every gradient, but for the columns beyond a narrow stage's operand, and where no steps are.
     written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
-    grads = {name: None if a is None else (empty if written else zeros)(a.shape, dtype) for name, a in packed.items()}
+    grads = {name: None if a is None else new(a.shape) for name, a in packed.items()}
+    for g in () if written else grads.values():
+        if g is not None:
+            g.fill(0)
     masks = [] if tape.keep is None else [bytes_of(m, (steps, batch, hidden)) for m in tape.keep]
     of_dtype("backward", dtype)(
         cell.name,
@@ -237,8 +260,8 @@ def backward(
         grads,
     )
     named = {cell.params_name if name == "params" else name: g for name, g in grads.items() if g is not None}
-    new = type(ds)(*(f[:, :hidden] for f in dstate))
-    return None if dx is None else dx[..., :inputs], new, named
+    initial = type(ds)(*[f[:, :hidden] for f in dstate])
+    return None if dx is None else dx[..., :inputs], initial, named
 
 
 def set_threads(n: int) -> None:
@@ -338,9 +361,10 @@ class Auto:
         drop: Array | None = None,
     ) -> tuple[Array, Any, Any]:
         """Run all steps where that is fastest."""
-        dtype = np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
-        run = scan.forward if reason(cell, dtype) else forward
-        return run(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
+        dtype = _dtype(w, x, s)
+        if reason(cell, dtype):
+            return scan.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
+        return _forward(cell, w, x, s, dtype, live, keep, record, drop)
 
     @staticmethod
     def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
