@@ -18,6 +18,7 @@ from .recurrent import (
     Masks,
     Recurrent,
     StackTape,
+    are_indices,
     as_array,
     check_fraction,
     check_memory,
@@ -334,7 +335,7 @@ class Network:
         size = self.spec.vocabulary_size
         if array.ndim != 2 or array.dtype.kind not in "iu":
             raise UnrolledError(f"tokens are {array.dtype} of shape {array.shape}; expected integers (T, B)")
-        if array.size and not (array.min() >= 0 and array.max() < size):
+        if not are_indices(array, size):
             raise UnrolledError(f"tokens run from {array.min()} to {array.max()}; this network knows 0 to {size - 1}")
         return array
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import sys
@@ -205,6 +204,20 @@ def as_numbers(name: str, value: Any) -> Array:
         got = f"has dtype {array.dtype}" if array.ndim else f"is {value!r}"
         raise UnrolledError(f"{name} {got}; expected an array of numbers")
     return array
+
+
+def are_indices(whole: Array, size: int) -> bool:
+    """Whether whole numbers are all 0 or more and below `size`; in one pass, since every training step asks.
+
+    Examples
+    --------
+    >>> are_indices(np.array([0, 4]), 5), are_indices(np.array([-1, 4]), 5), are_indices(np.array([-1], np.int8), 300)
+    (True, False, False)
+    """
+    if whole.dtype.kind == "i":  # as unsigned numbers, negative ones are above every positive one
+        size = min(size, 1 << (8 * whole.itemsize - 1))
+        whole = whole.view(f"u{whole.itemsize}")
+    return not whole.size or bool(whole.max() < size)
 
 
 def check_rng(rng: Any) -> np.random.Generator:
@@ -437,7 +450,8 @@ class Recurrent:
 
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
         """Return the same network on other arrays, used as they are, in their precision (proofs pass complex ones)."""
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
         other.params = dict(params)
         other.input_size = params["weight_ih_l0"].shape[1]
         other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
@@ -543,7 +557,7 @@ class Recurrent:
         """Check indices (T, B) of one-hot inputs; what stands behind a row's length is none, and becomes 0."""
         if live is not None:
             x = np.where(live, x, x.dtype.type(0))
-        if x.size and not (x.min() >= 0 and x.max() < self.input_size):
+        if not are_indices(x, self.input_size):
             raise UnrolledError(
                 f"x has indices from {x.min()} to {x.max()}; they must be at least 0 and below {self.input_size}"
             )
