@@ -369,8 +369,8 @@ struct Backward : Sizes<T, C> {
   long span;                        // steps after which their part of the weights' gradients is added up
   T* dax;                           // (P, span B + 1, R, W) gradient of the input pre-activations
   T* dah;                           // the same for the recurrent ones; dax where the cell does not tell them apart
-  T* packed_hh[C::STAGES][C::MAX_OPERANDS];  // (group, P rows W, vectors, W)
-  T* packed_ih;                     // (group, P R W, vectors, W)
+  T* packed_hh[C::STAGES][C::MAX_OPERANDS];  // (group, rows H, vectors, W)
+  T* packed_ih;                     // (group, R H, vectors, W)
   T* packed_x;                      // (group, span B, vectors, W)
   T* packed_operand[C::STAGES][C::MAX_OPERANDS];  // (group, span B, vectors, W)
   T* params;                        // (P, number, W)
@@ -390,7 +390,7 @@ struct Backward : Sizes<T, C> {
     span = this->span_of(256 * 1024, 256);
     dax = p.template take<T>(this->panels * step_of_panel());
     dah = C::SPLIT ? p.template take<T>(this->panels * step_of_panel()) : dax;
-    packed_ih = p.template take<T>(q.dx ? input_columns.size(gates) : 0);
+    packed_ih = p.template take<T>(q.dx ? input_columns.size(C::ROWS * q.hidden) : 0);
     packed_x = p.template take<T>(q.x ? input_columns.size(span * this->batch) : 0);
     params = p.template take<T>(this->padded * C::PARAMS);
     dvalues = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
@@ -402,7 +402,7 @@ struct Backward : Sizes<T, C> {
     table = p.template take<T>(q.tokens ? q.inputs * gates : 0);
     for (int s = 0; s < C::STAGES; ++s)
       for (int j = 0; j < C::operands[s]; ++j) {
-        packed_hh[s][j] = p.template take<T>(groups.size(this->panels * C::rows[s] * width));
+        packed_hh[s][j] = p.template take<T>(groups.size(C::rows[s] * q.hidden));
         packed_operand[s][j] = p.template take<T>(hidden_columns.size(span * this->batch));
       }
     bytes = p.used;
@@ -415,15 +415,16 @@ struct Backward : Sizes<T, C> {
   // Where row b of step t lies among the rows of its span.
   long row_of(long t, long b) const { return t % span * this->batch + b; }
 
-  // Which row of the weights belongs to index k = (panel, row block, lane) of a gate buffer; null in the padding.
+  // Which row of the weights belongs to index k = (panel, row block, lane) of a gate buffer without its padding.
   const T* weight_row(const T* w, long ld, long k, long row_blocks) const {
-    const long lane = k % width, block = k / width % row_blocks, unit = k / width / row_blocks * width + lane;
-    return unit < q.hidden ? w + (block * q.hidden + unit) * ld : nullptr;
+    const long panel = k / width / row_blocks, left = q.hidden - panel * width, lanes = left < width ? left : width;
+    const long place = k - panel * row_blocks * width;
+    return w + (place / lanes * q.hidden + panel * width + place % lanes) * ld;
   }
 
   void pack(const Worker& w) const {
     for (int s = 0; s < C::STAGES; ++s) {
-      const long depth = this->panels * C::rows[s] * width;
+      const long depth = C::rows[s] * q.hidden;
       const Share mine(depth, w);
       for (int j = 0; j < C::operands[s]; ++j) {
         const T* weights = q.weight_hh + C::row_start[s] * q.hidden * this->columns + j * q.hidden;
@@ -432,7 +433,7 @@ struct Backward : Sizes<T, C> {
       }
     }
     if (q.dx) {
-      const long depth = this->panels * C::ROWS * width;
+      const long depth = C::ROWS * q.hidden;
       const Share mine(depth, w);
       pack_rows(packed_ih, [&](long k) { return weight_row(q.weight_ih, q.inputs, k, C::ROWS); }, q.inputs, depth,
                 input_columns, mine.first, mine.last);
@@ -478,33 +479,41 @@ struct Backward : Sizes<T, C> {
       }
   }
 
-  // How many segments (panels of the summed index) to take at a time, so that their weights stay in the second-level
-  // cache while all row tiles pass by.
-  long chunk(int row_blocks, int vectors) const {
-    const long fit = 192 * 1024 / long(row_blocks * width * vectors * width * sizeof(T));
-    return fit < 1 ? 1 : fit;
+  // A sum over gates, (panel, row block, lane): some whole panels at a time, so that their weights stay in the second-level
+  // cache while all row tiles pass by, then the lanes of a last, narrower panel. Sets the tile's segments for run(panel).
+  template <class Run>
+  INLINE void over_gates(const Backward& f, Tile<T>& tile, int row_blocks, int vectors, const T* right, const Run& run) {
+    const long whole = f.q.hidden / width, rest = f.q.hidden % width, panel = row_blocks * width * vectors * width;
+    const long fit = 192 * 1024 / long(panel * sizeof(T)), most = fit < 1 ? 1 : fit;
+    tile.segment_step = f.step_of_panel(), tile.length = row_blocks * width;
+    for (long c = 0; c < whole; c += most) {
+      tile.segments = whole - c < most ? whole - c : most;
+      tile.w = right + c * panel;
+      run(c);
+    }
+    if (rest == 0) return;
+    tile.segments = row_blocks, tile.segment_step = width, tile.length = rest;
+    tile.w = right + whole * panel;
+    run(whole);
   }
 
   // out (B, Hp) += dG(t) U: the gradient of stage `s` at step t times the weights of its operand j.
   void product(T* out, int s, int j, long t, const Share& rows, long g) const {
     const int vectors = groups.vectors(g);
     const Cut cut(rows.first, rows.last, tile_rows(vectors));
-    const long depth = C::rows[s] * width, most = chunk(C::rows[s], vectors);
     Tile<T> tile = {};
     tile.lda = C::ROWS * width;
-    tile.segment_step = step_of_panel(), tile.length = depth;
     tile.ldo = this->padded, tile.add = true;
     for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
-    for (long c = 0; c < this->panels; c += most) {
-      tile.segments = this->panels - c < most ? this->panels - c : most;
-      tile.w = packed_hh[s][j] + groups.packed(g, this->panels * depth) + c * depth * vectors * width;
+    const T* right = packed_hh[s][j] + groups.packed(g, C::rows[s] * q.hidden);
+    over_gates(*this, tile, C::rows[s], vectors, right, [&](long panel) {
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i);
-        tile.a = dah + c * step_of_panel() + (row_of(t, row) * C::ROWS + C::row_start[s]) * width;
+        tile.a = dah + panel * step_of_panel() + (row_of(t, row) * C::ROWS + C::row_start[s]) * width;
         tile.out = out + row * this->padded + groups.first(g) * width;
         tile_function<T, false>(int(cut.at(i + 1) - row), vectors)(tile);
       }
-    }
+    });
   }
 
   // The elementwise backward map of stage S for W units of row b; or (V is Two) of two such vectors, as in Forward.
@@ -640,29 +649,24 @@ struct Backward : Sizes<T, C> {
   bool input_gradient(long start, long rows, const Worker& w) const {
     const Share mine(rows, w);
     constexpr long block = 96;
-    const long depth = this->panels * C::ROWS * width;
     for (long first = mine.first; first < mine.last; first += block) {
       if (!w.go_on()) return false;
       const long last = first + block < mine.last ? first + block : mine.last;
       for (long g = 0; g < input_columns.count; ++g) {
         const int vectors = input_columns.vectors(g);
         const Cut cut(first, last, tile_rows(vectors));
-        const long most = chunk(C::ROWS, vectors);
         Tile<T> tile = {};
-        tile.lda = C::ROWS * width;
-        tile.segment_step = step_of_panel(), tile.length = C::ROWS * width;
-        tile.ldo = q.dx_row;
+        tile.lda = C::ROWS * width, tile.ldo = q.dx_row;
         for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
-        for (long c = 0; c < this->panels; c += most) {
-          tile.segments = this->panels - c < most ? this->panels - c : most;
-          tile.w = packed_ih + input_columns.packed(g, depth) + c * tile.length * vectors * width;
-          tile.add = c > 0;
+        const T* right = packed_ih + input_columns.packed(g, C::ROWS * q.hidden);
+        over_gates(*this, tile, C::ROWS, vectors, right, [&](long panel) {
+          tile.add = panel > 0;
           for (long i = 0; i < cut.tiles; ++i) {
-            tile.a = dax + c * step_of_panel() + cut.at(i) * C::ROWS * width;
+            tile.a = dax + panel * step_of_panel() + cut.at(i) * C::ROWS * width;
             tile.out = q.dx + (start + cut.at(i)) * q.dx_row + input_columns.first(g) * width;
             tile_function<T, false>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);
           }
-        }
+        });
       }
     }
     return true;
