@@ -47,11 +47,11 @@ struct Sizes {
   T* slot(long t, long panel, long b) const { return q.gates + ((t * panels + panel) * batch + b) * C::GATES * width; }
 
   // Steps taken at a time, so that what a row keeps between one product and the next stays in the second-level cache:
-  // as many as have about `bytes` of it, and no fewer than `least` rows.
+  // as many as have about `bytes` of it, and no fewer than `least` rows. All spans are of about the same length.
   long span_of(long bytes, long least) const {
     const long fit = bytes / long(C::ROWS * padded * sizeof(T)), rows = fit < least ? least : fit;
-    const long span = batch == 0 ? 1 : rows / batch;
-    return span < 1 ? 1 : span > steps ? (steps ? steps : 1) : span;
+    const long wanted = batch == 0 || rows < batch ? 1 : rows / batch, spans = (steps + wanted / 2) / wanted;
+    return spans < 2 ? (steps ? steps : 1) : (steps + spans - 1) / spans;
   }
 };
 
@@ -362,7 +362,6 @@ struct Backward : Sizes<T, C> {
   using Sizes<T, C>::q;
   using Sizes<T, C>::width;
   static constexpr int LAST = C::STAGES - 1;
-  static constexpr long GROUPS = 4;  // of columns that a gradient's product takes at a time, so that they stay in the cache
 
   Groups<T> groups;                 // hidden units, the columns of dG U
   Groups<T> input_columns, hidden_columns;  // columns of Wih, and of one operand in Whh
@@ -615,31 +614,30 @@ struct Backward : Sizes<T, C> {
     return true;
   }
 
-  // out (rows of the weights, columns) (+)= dG^T right over `depth` rows, for units [first, last) of (panel, row block,
-  // tile of its lanes).
+  // out (rows of the weights, columns) (+)= dG^T right over `depth` rows; threads share (panel, row block, tile of lanes).
   bool weight_product(T* out, long ld, const T* right, const Groups<T>& columns, const T* da, int row_start, int row_blocks,
                       long depth, bool add, const Worker& w) const {
     constexpr int height = tile_rows(4), tiles = (width + height - 1) / height;
     const Share mine(this->panels * row_blocks * tiles, w);
-    for (long g0 = 0; g0 < columns.count; g0 += GROUPS) {
-      if (!w.go_on()) return false;
-      const long g1 = g0 + GROUPS < columns.count ? g0 + GROUPS : columns.count;
-      for (long u = mine.first; u < mine.last; ++u) {
-        const long panel = u / tiles / row_blocks, block = u / tiles % row_blocks;
-        const long units = q.hidden - panel * width < width ? q.hidden - panel * width : width;
-        const long lane = u % tiles * units / tiles, end = (u % tiles + 1) * units / tiles;
-        if (lane == end) continue;
-        Tile<T> tile = {};
-        tile.lda = C::ROWS * width, tile.segments = 1, tile.length = depth;
-        tile.ldo = ld, tile.add = add;
-        tile.a = da + panel * step_of_panel() + (row_start + block) * width + lane;
-        for (int v = 0; v < MAX_VECTORS; ++v) tile.offset[v] = v * width;
-        for (long g = g0; g < g1; ++g) {
-          const int vectors = columns.vectors(g);
-          tile.w = right + columns.packed(g, depth);
-          tile.out = out + (block * q.hidden + panel * width + lane) * ld + columns.first(g) * width;
-          tile_function<T, true>(int(end - lane), vectors)(tile);
-        }
+    for (long u = mine.first; u < mine.last; ++u) {
+      if ((u - mine.first) % 8 == 0 && !w.go_on()) return false;
+      const long panel = u / tiles / row_blocks, block = u / tiles % row_blocks;
+      const long units = q.hidden - panel * width < width ? q.hidden - panel * width : width;
+      const long lane = u % tiles * units / tiles, end = (u % tiles + 1) * units / tiles;
+      if (lane == end) continue;
+      Tile<T> tile = {};
+      tile.lda = C::ROWS * width, tile.segments = 1, tile.length = depth;
+      tile.ldo = ld, tile.add = add;
+      tile.a = da + panel * step_of_panel() + (row_start + block) * width + lane;
+      for (int v = 0; v < MAX_VECTORS; ++v) tile.offset[v] = v * width;
+      for (long g = 0; g < columns.count; ++g) {
+        const int vectors = columns.vectors(g);
+        tile.w = right + columns.packed(g, depth);
+        tile.out = out + (block * q.hidden + panel * width + lane) * ld + columns.first(g) * width;
+        // The sums so far of the next tile are far away: let the cache fetch them while this one runs.
+        for (long r = 0; add && r < end - lane; ++r)
+          for (int v = 0; v < 4; ++v) __builtin_prefetch(tile.out + r * ld + (vectors + v) * width, 1);
+        tile_function<T, true>(int(end - lane), vectors)(tile);
       }
     }
     return true;
