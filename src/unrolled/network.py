@@ -425,7 +425,7 @@ class Network:
             grads[name] = np.ascontiguousarray(dfirst)
         elif dx is not None:
             dx = self._drop_symbols(dx, tape.tokens, tape.masks)
-            grads["embedding.weight"] = layers.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
+            grads["embedding.weight"] = self._backend.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
         if self.spec.tied:
             grads["embedding.weight"] = grads["embedding.weight"] + dweight
         return dstate, {name: grads[name] for name in self.params}

@@ -20,6 +20,20 @@ def close(got, want, depth, dtype):
     np.testing.assert_allclose(got, want, rtol=0, atol=scale * 4 * EPS[dtype] * (depth + 8))
 
 
+@every_dtype
+@pytest.mark.parametrize(("T", "B", "E", "V"), [(1, 1, 1, 1), (7, 3, 5, 4), (40, 30, 21, 300), (0, 3, 5, 4)])
+def test_embed_backward(dtype, T, B, E, V):
+    """Tokens that come again and again, rows that lie apart; 0 for tokens that do not occur; any number of threads."""
+    rng = np.random.default_rng(T)
+    tokens, dx = rng.integers(0, V, (T, B)), rng.standard_normal((T, B, E + 3)).astype(dtype)[..., :E]
+    want = layers.embed_backward(tokens, dx.astype("f8"), V)
+    for n in (1, 2, 3):
+        cpu.set_threads(n)
+        got = cpu_layers.embed_backward(tokens, dx, V)
+        close(got, want, T * B, dtype)
+        np.testing.assert_array_equal(got[np.setdiff1d(np.arange(V), tokens)], 0)
+
+
 SIZES = [(1, 1, 1), (3, 5, 2), (7, 16, 17), (50, 33, 65), (300, 40, 96), (600, 21, 500), (430, 19, 530)]
 """Rows, inputs, outputs; the last are wide and high enough for several pieces, whose columns are copied."""
 

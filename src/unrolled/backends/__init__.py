@@ -42,6 +42,9 @@ class Backend(Protocol):
     ) -> tuple[scan.Array, scan.Array, scan.Array]:
         """See `unrolled.layers.linear_backward`."""
 
+    def embed_backward(self, tokens: scan.Array, dx: scan.Array, size: int) -> scan.Array:
+        """See `unrolled.layers.embed_backward`."""
+
     def cross_entropy(
         self,
         logits: scan.Array,
@@ -62,6 +65,7 @@ class Reference:
     backward = staticmethod(scan.backward)
     linear = staticmethod(layers.linear)
     linear_backward = staticmethod(layers.linear_backward)
+    embed_backward = staticmethod(layers.embed_backward)
     cross_entropy = staticmethod(losses.cross_entropy)
 
 

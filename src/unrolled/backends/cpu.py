@@ -340,6 +340,7 @@ class Cpu:
     backward = staticmethod(backward)
     linear = staticmethod(cpu_layers.linear)
     linear_backward = staticmethod(cpu_layers.linear_backward)
+    embed_backward = staticmethod(cpu_layers.embed_backward)
     cross_entropy = staticmethod(cpu_layers.cross_entropy)
 
 
@@ -382,6 +383,12 @@ class Auto:
         """Gradients of x, the weight and the bias."""
         run = cpu_layers.linear_backward if cpu_layers.runs(weight, x, dy) else layers.linear_backward
         return run(weight, x, dy)
+
+    @staticmethod
+    def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
+        """Gradient of an embedding."""
+        run = cpu_layers.embed_backward if cpu_layers.runs(dx) else layers.embed_backward
+        return run(tokens, dx, size)
 
     @staticmethod
     def cross_entropy(

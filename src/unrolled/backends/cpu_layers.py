@@ -62,6 +62,20 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
     return dx[:, :inputs].reshape(x.shape), dweight, dbias
 
 
+def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
+    """Rows of dx summed by token, as `layers.embed_backward`.
+
+    Examples
+    --------
+    >>> embed_backward(np.array([[2], [0], [2]]), np.array([[[1.0]], [[2.0]], [[3.0]]]), 3).T
+    array([[2., 0., 4.]])
+    """
+    table = empty((size, dx.shape[-1]), dx.dtype)
+    index = np.ascontiguousarray(tokens.reshape(-1), np.int64)
+    of_dtype("embed_backward", dx.dtype)(index, matrix(dx, dx.dtype), table)
+    return table
+
+
 def cross_entropy(
     logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
 ) -> tuple[float, Array]:

@@ -54,6 +54,31 @@ void linear_backward(const std::vector<long>& dims, nb::handle x, nb::handle wei
   run(threads, [&](const Worker& w) { arrays<T>().linear_backward(q, scratch.get(), w); });
 }
 
+// table (V, E): the sum of the rows (N, E) of every token, in their order. Threads share the table's rows.
+template <class T>
+void embed_backward(nb::handle tokens, nb::handle rows, nb::handle table) {
+  nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu> sums;
+  nb::ndarray<const long long, nb::ndim<1>, nb::c_contig, nb::device::cpu> index;
+  if (!nb::try_cast(table, sums, false)) throw nb::type_error("the table has another dtype or layout");
+  if (!nb::try_cast(tokens, index, false)) throw nb::type_error("tokens have another dtype or layout");
+  const long count = index.size(), size = sums.shape(0), width = sums.shape(1);
+  long row = 0;
+  const T* from = matrix<T>(rows, count, width, row, "rows");
+  for (long i = 0; i < count; ++i)
+    if (index.data()[i] < 0 || index.data()[i] >= size) throw nb::value_error("a token is outside the table");
+  run(threads_for(double(size + count) * width, 3e4), [&](const Worker& w) {
+    const Share mine(size, w);
+    std::fill(sums.data() + mine.first * width, sums.data() + mine.last * width, T(0));
+    for (long i = 0; i < count; ++i) {
+      if (i % 1024 == 0 && !w.go_on()) return;
+      const long token = index.data()[i];
+      if (token < mine.first || token >= mine.last) continue;
+      T* sum = sums.data() + token * width;
+      for (long k = 0; k < width; ++k) sum[k] += from[i * row + k];
+    }
+  });
+}
+
 // Nats of each of N targets, and (unless d is None) scale times the gradient of their sum, of smoothed targets.
 template <class T>
 void cross_entropy(nb::handle logits, nb::handle targets, double scale, double smoothing, nb::handle nats,
@@ -154,6 +179,7 @@ void define_network(nb::module_& m, const std::string& bits) {
   const auto name = [&](const char* text) { return text + bits; };
   m.def(name("linear").c_str(), &linear<T>, nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
   m.def(name("linear_backward").c_str(), &linear_backward<T>);
+  m.def(name("embed_backward").c_str(), &embed_backward<T>);
   m.def(name("cross_entropy").c_str(), &cross_entropy<T>, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg().none());
   m.def(name("sum_of_squares").c_str(), &sum_of_squares<T>);
