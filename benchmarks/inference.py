@@ -3,13 +3,17 @@
     python benchmarks/inference.py [--threads 1,2] [--seconds 3] [--rows 0,3]
 
 Drawing: tokens one at a time, each fed back, by the same rule from the same random numbers; microseconds a token, of
-runs of 400 tokens; ours pack the weights anew for every run. First the drawn tokens are compared. Scoring: forward pass
-and loss of 16 rows and 50 steps, state carried on; milliseconds. First the losses are compared.
+runs of 400 tokens. Ours and onnxruntime's weights are packed once a model, before; what that takes ours is a column of
+its own. First the drawn tokens are compared. "Of reading": the bytes of the weights that a token must read, over our
+time, as a share of the rate at which NumPy's `max` reads as many, each thread its part. Scoring: forward pass and loss
+of 16 rows and 50 steps, state carried on; milliseconds. First the losses are compared.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ from onnx_model import session
 from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench, sample
+from unrolled.backends import cpu_draw
 from unrolled.network import Network, Spec
 
 BATCH, STEPS = 16, 50
@@ -36,10 +41,48 @@ def drawing(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
             drawn.append(token)
         return drawn
 
-    def ours() -> list[int]:
-        return list(sample.tokens(network, np.array([1]), bench.TOKENS, 1.0, np.random.default_rng(0)))
+    return {
+        "unrolled": bench.drawing(network),
+        "torch": bench.torch_drawing(network),
+        "onnxruntime": with_onnxruntime,
+    }
 
-    return {"unrolled": ours, "torch": bench.torch_drawing(network), "onnxruntime": with_onnxruntime}
+
+def seconds_of_packing(network: Network) -> float:
+    """What the weights take to be packed: the median of ten times."""
+    state, times = network.zero_state(1), []
+    for _ in range(10):
+        start = time.perf_counter()
+        sample.drawer(network, state, bench.TOKENS)
+        times.append(time.perf_counter() - start)
+    return bench.summary(times)[0]
+
+
+def bytes_of_token(network: Network) -> int:
+    """Bytes of the weights that drawing a token must read, where inputs are picked from a table if that pays."""
+    spec = network.spec
+    hidden, outer = spec.hidden_size, spec.vocabulary_size * spec.hidden_size
+    if spec.vocabulary_size > cpu_draw.PAYS * bench.TOKENS:
+        outer += 4 * hidden * spec.embedding_size
+    return 4 * ((2 * spec.num_layers - 1) * 4 * hidden * hidden + outer)
+
+
+def reading_rate(size: int, threads: int, seconds: float = 0.2) -> float:
+    """Bytes a second at which NumPy reads an array of that size again and again, each thread its part; best of five."""
+    parts = np.array_split(np.ones(size // 4, np.float32), threads)
+    repeats = max(2, int(seconds * 1e11 / size / 5))
+
+    def read(part: Any) -> None:
+        for _ in range(repeats):
+            part.max()
+
+    best = float("inf")
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(5):
+            start = time.perf_counter()
+            list(pool.map(read, parts))
+            best = min(best, time.perf_counter() - start)
+    return size * repeats / best
 
 
 def scoring(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
@@ -85,7 +128,8 @@ def row(table: str, size: tuple[int, ...], threads: int, seconds: float) -> dict
     torch.set_num_threads(threads)
     backends.set_threads(threads)
     _, _, vocabulary, embedding, hidden, layers = size
-    sides = make(Network(Spec(vocabulary, "lstm", embedding, hidden, layers)), threads)
+    network = Network(Spec(vocabulary, "lstm", embedding, hidden, layers))
+    sides = make(network, threads)
     if not same([run() for run in sides.values()]):
         raise SystemExit(f"{table} {size}: the results differ; nothing is timed")
     with backends.undisturbed("cpu"):
@@ -94,6 +138,10 @@ def row(table: str, size: tuple[int, ...], threads: int, seconds: float) -> dict
     for name, values in times.items():
         median, spread = bench.summary(values)
         found |= {name: median * unit, f"{name}_spread": spread}
+    if table == "drawing":
+        size_read = bytes_of_token(network)
+        share = size_read / (found["unrolled"] / unit / bench.TOKENS) / reading_rate(size_read, threads)
+        found |= {"packing": seconds_of_packing(network) * 1e6, "of_reading": share}
     return found | {f"{name}_ratio": found[name] / found["unrolled"] for name in ("torch", "onnxruntime")}
 
 
@@ -107,16 +155,19 @@ def main() -> None:
             found = [row(table, bench.MODELS[n], threads, args.seconds) for n in map(int, args.rows.split(","))]
             results += found
             lines += [f"\n{TABLES[table][1]}, {threads} thread(s)\n"]
-            lines += ["| V, E, H, L | unrolled | PyTorch | ratio | onnxruntime | ratio |", "|---|---|---|---|---|---|"]
+            more = " packing once | of reading |" if table == "drawing" else ""
+            lines.append("| V, E, H, L | unrolled | PyTorch | ratio | onnxruntime | ratio |" + more)
+            lines.append("|---" * (6 + 2 * bool(more)) + "|")
             for r in found:
                 cells = [f"{r[n]:.2f} ± {r[f'{n}_spread']:.0%}" for n in ("unrolled", "torch", "onnxruntime")]
                 lines.append(
                     f"| {', '.join(map(str, r['size']))} | {cells[0]} | {cells[1]} | {r['torch_ratio']:.2f} "
                     f"| {cells[2]} | {r['onnxruntime_ratio']:.2f} |"
+                    + (f" {r['packing']:.0f} | {r['of_reading']:.0%} |" if more else "")
                 )
             both = [[r[f"{n}_ratio"] for r in found] for n in ("torch", "onnxruntime")]
             means = [f"{bench.geometric_mean(v):.2f} / {min(v):.2f}" for v in both]
-            lines.append(f"| geometric mean / least | | | {means[0]} | | {means[1]} |")
+            lines.append(f"| geometric mean / least | | | {means[0]} | | {means[1]} |" + " | |" * bool(more))
             print("\n".join(lines[-len(found) - 1 :]), flush=True)
     head = machine(onnxruntime=onnxruntime.__version__)
     report(args.out, f"python benchmarks/inference.py --seconds {args.seconds:g}", head, results, lines)

@@ -44,7 +44,7 @@ STACKS = (
 MODULES = {"lstm": "LSTM", "gru_reset_after": "GRU", "rnn_tanh": "RNN"}
 """PyTorch's name of each cell it has."""
 TOKENS = 400
-"""Drawn in a run; weights are packed anew for every run."""
+"""Drawn in a run."""
 CLIP, RATE = 1.0, 1e-4
 TOLERANCE = 2e-5
 """Of float32 results against float64: some hundred roundings in a row."""
@@ -235,11 +235,7 @@ def stack_row(cell: str, size: tuple[int, ...], threads: int, seconds: float) ->
 def drawing_row(size: tuple[int, ...], threads: int, seconds: float) -> Row:
     """Draw `TOKENS` tokens one at a time, each fed back; PyTorch draws by the same rule from the same numbers."""
     network = _model(size, threads)
-
-    def run() -> list[int]:
-        return list(sample.tokens(network, np.array([1]), TOKENS, 1.0, np.random.default_rng(0)))
-
-    theirs = []
+    run, theirs = drawing(network), []
     if has_torch():
         theirs = [torch_drawing(network)]
         if theirs[0]() != run():
@@ -320,6 +316,18 @@ def torch_logits(module: Any, x: Any, state: Any) -> Any:
     """Logits (T, B, V) and the new state."""
     y, state = module["recurrent"](module["embedding"](x), state)
     return module["decoder"](y), state
+
+
+def drawing(network: Network) -> Callable[[], list[int]]:
+    """Return what draws `TOKENS` tokens, the weights packed beforehand."""
+    state = network.zero_state(1)
+    drawer = sample.drawer(network, state, TOKENS)
+
+    def run() -> list[int]:
+        drawer.start(state)
+        return list(drawer.draw(1, np.random.default_rng(0).random(TOKENS), 1.0))
+
+    return run
 
 
 def torch_drawing(network: Network) -> Callable[[], list[int]]:

@@ -62,13 +62,30 @@ def tokens(network: Network, prompt: Array, length: int, temperature: float, rng
         raise UnrolledError("the prompt has no token; a network needs at least one to start from")
     start = np.asarray(prompt)
     state = network(start[:-1, None])[1] if len(start) > 1 else network.initial_state(1)
-    token, drawer = int(start[-1]), network.drawer(state, length)
-    if drawer is None:
-        drawer = _Steps(network, state)
+    token, drawn_by = int(start[-1]), drawer(network, state, length)
     for first in range(0, length, CHUNK):
-        for drawn in drawer.draw(token, rng.random(min(CHUNK, length - first)), temperature):
+        for drawn in drawn_by.draw(token, rng.random(min(CHUNK, length - first)), temperature):
             yield drawn
             token = drawn
+
+
+def drawer(network: Network, state: Any, length: int) -> Any:
+    """Return what draws about `length` tokens from a state (L, 1, H), with the network's weights as they are now.
+
+    Its `draw(token, u, temperature)` feeds a token and draws one for each number in u; `start(state)` begins again.
+
+    Examples
+    --------
+    >>> from unrolled.network import Network, Spec
+    >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
+    >>> state = net.zero_state(1)
+    >>> greedy = drawer(net, state, 3)
+    >>> drawn = list(greedy.draw(1, np.zeros(3), 0))
+    >>> greedy.start(state)
+    >>> list(greedy.draw(1, np.zeros(3), 0)) == drawn
+    True
+    """
+    return network.drawer(state, length) or _Steps(network, state)
 
 
 class _Steps:
@@ -76,6 +93,9 @@ class _Steps:
 
     def __init__(self, network: Network, state: Any) -> None:
         self.network, self.state = network, state
+
+    def start(self, state: Any) -> None:
+        self.state = state
 
     def draw(self, token: int, u: Array, temperature: float) -> Iterator[int]:
         for number in u:

@@ -98,6 +98,10 @@ def linear_backward32(
 
 linear_backward64 = linear_backward32
 
+def embed_backward32(tokens: Array, rows: Array, table: Array, /) -> None: ...
+
+embed_backward64 = embed_backward32
+
 def cross_entropy32(
     logits: Array, targets: Array, scale: float, smoothing: float, nats: Array, d: Array | None, /
 ) -> None: ...

@@ -59,7 +59,12 @@ class Drawer:
             np.ascontiguousarray(weight),
             np.ascontiguousarray(bias),
         )
-        self._engine.set_state([np.ascontiguousarray(field[:, 0], dtype) for field in state])
+        self._dtype = dtype
+        self.start(state)
+
+    def start(self, state: Any) -> None:
+        """Draw from this state from now on; the weights stay packed."""
+        self._engine.set_state([np.ascontiguousarray(field[:, 0], self._dtype) for field in state])
 
     def draw(self, token: int, u: Array, temperature: float) -> list[int]:
         """Feed a token, draw the next with u[0], feed that, and so on; return what was drawn, one for each u."""
