@@ -9,6 +9,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cells import CELLS
+from unrolled.recurrent import are_indices
 
 sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 from recurrent_problem import CASES, IN_FULL, LENGTHS, B, H, I, T, numbers, read, summary
@@ -373,3 +374,17 @@ def test_errors_say_what_is_wrong(message):
         ERRORS[message](net)
     for name, p in before.items():
         np.testing.assert_array_equal(net.params[name], p)
+
+
+@pytest.mark.parametrize("dtype", ["<i8", ">i8", "i1", "u1", ">u2", "i4"])
+def test_indices_of_any_integers(dtype):
+    """0 to size - 1, in either byte order; a negative number is none, whatever it is as an unsigned one."""
+    for size in (3, 100, 300):
+        most = min(size - 1, np.iinfo(dtype).max)
+        assert are_indices(np.array([[0, most]], dtype), size)
+        assert are_indices(np.array([0, most, 0, most], dtype)[::2], size)
+        if np.dtype(dtype).kind == "i":
+            assert not are_indices(np.array([most, -1], dtype), size)
+        if size <= np.iinfo(dtype).max:
+            assert not are_indices(np.array([0, size], dtype), size)
+    assert are_indices(np.zeros(0, dtype), 3)

@@ -216,7 +216,7 @@ def are_indices(whole: Array, size: int) -> bool:
     """
     if whole.dtype.kind == "i":  # as unsigned numbers, negative ones are above every positive one
         size = min(size, 1 << (8 * whole.itemsize - 1))
-        whole = whole.view(f"u{whole.itemsize}")
+        whole = whole.view(whole.dtype.str.replace("i", "u"))
     return not whole.size or bool(whole.max() < size)
 
 
