@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import numpy as np
 import pytest
@@ -214,7 +215,7 @@ def test_ctrl_c_saves_and_says_so(folder, number):
     time.sleep(3)
     process.send_signal(number)
     said, err = process.communicate(timeout=30)
-    assert process.returncode == 0, err
+    assert process.returncode == 130, err  # so that a script does not take it for a run that has ended
     step = int(re.search(r"^stopped +at step ([\d,]+), .*; everything is saved$", said, re.M)[1].replace(",", ""))
     assert step > 0
     assert len(ur.load(folder / out / "last.safetensors").vocabulary) == len(set(TEXT))
@@ -257,3 +258,60 @@ def test_help_is_grouped_and_every_group_fits_a_screen(folder):
         "Options",
     ]
     assert all(g.count("\n") <= 24 for g in groups)
+
+
+def test_layers_of_several_widths_are_written_as_they_are_read(folder):
+    """A run's configuration is TOML, says how many layers there are, and makes the same network again."""
+    widths = ["--epochs", "0.2", "--batch-size", "4", "--seq-length", "15", "--hidden-size"]
+    run("train", "book.txt", "--out", "wide", *widths, "8,6,5", cwd=folder)
+    config = tomllib.loads((folder / "wide/config.toml").read_text())
+    assert (config["hidden_size"], config["num_layers"]) == ([8, 6, 5], 3)
+    run("train", "--config", "wide/config.toml", "--out", "again", cwd=folder)
+    assert (folder / "again/model.safetensors").read_bytes() == (folder / "wide/model.safetensors").read_bytes()
+    assert "wide" in run("compare", "wide", "again", cwd=folder)
+    for layers in ("5", "2"):  # 2 is the default, but here it was asked for
+        err = run("train", "book.txt", "--num-layers", layers, *widths, "8,6,5", cwd=folder, status=2)
+        assert err == f"unrolled: hidden_size has 3 widths, num_layers is {layers}; leave one out\n"
+
+
+def test_a_runs_folder_stands_for_its_model(folder):
+    text = ["--prompt", "It is", "--length", "20", "--seed", "1"]
+    whole = run("sample", "runs/book/model.safetensors", *text, cwd=folder)
+    assert run("sample", "runs/book", *text, cwd=folder) == whole
+    assert run("score", "runs/book", "book.txt", cwd=folder) == run(
+        "score", "runs/book/model.safetensors", "book.txt", cwd=folder
+    )
+    assert run("info", "runs/book", cwd=folder) == run("info", "runs/book/model.safetensors", cwd=folder)
+    (folder / "no run").mkdir()
+    assert run("info", "no run", cwd=folder, status=2).startswith("unrolled: can't read the model no run/model.s")
+
+
+def test_words_drawn_stand_apart_from_the_prompt(folder):
+    run("train", "book.txt", "--level", "word", "--epochs", "1", "--out", "words", *TINY, cwd=folder)
+    apart, given = (
+        run("sample", "words", "--prompt", prompt, "--length", "5", "--seed", "1", cwd=folder)
+        for prompt in ("It is", "It is ")
+    )
+    assert apart == given
+    assert apart.startswith("It is ")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no locks of folders")
+def test_two_processes_do_not_share_a_folder(folder):
+    """The second is told so, and the first is none the worse for it."""
+    command = [sys.executable, "-m", "unrolled", "train", "book.txt", "--epochs", "100000", "--out", "shared", *TINY]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not (folder / "shared/last.safetensors").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for arguments in (["book.txt", "--out", "shared", "--overwrite", *TINY], ["--resume", "shared"]):
+            err = run("train", *arguments, cwd=folder, status=2)
+            assert err == "unrolled: another process is training in shared; choose another --out, or wait\n"
+    finally:
+        process.send_signal(signal.SIGINT)
+    said, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
+    assert "everything is saved" in said
+    assert json.loads((folder / "shared/run.json").read_text())["command"][-1] == TINY[-1]
+    run("train", "--resume", "shared", "--epochs", "1", cwd=folder)

@@ -206,3 +206,10 @@ def test_an_interrupt_saves_and_the_model_is_whole(tmp_path):
         saved = ur.load(tmp_path / f"{name}.safetensors")
         for key, p in model.network.params.items():
             np.testing.assert_array_equal(saved.network.params[key], p)
+
+
+def test_the_name_of_a_file_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text("to be or not to be")
+    with pytest.raises(ur.UnrolledError, match=r"^the text 'book\.txt' is the name of a file; .* Path\('book\.txt'\)$"):
+        ur.LanguageModel.train("book.txt")

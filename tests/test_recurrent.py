@@ -388,3 +388,11 @@ def test_indices_of_any_integers(dtype):
         if size <= np.iinfo(dtype).max:
             assert not are_indices(np.array([0, size], dtype), size)
     assert are_indices(np.zeros(0, dtype), 3)
+
+
+def test_nonlinearity_is_pytorchs_name_of_the_cell():
+    assert [ur.RNN(4, 5, nonlinearity=kind).cell.name for kind in ("tanh", "relu")] == ["rnn_tanh", "rnn_relu"]
+    with pytest.raises(ur.UnrolledError, match=r"^no nonlinearity is called 'rleu'; did you mean 'relu'"):
+        ur.RNN(4, 5, nonlinearity="rleu")
+    with pytest.raises(ur.UnrolledError, match="leave one out"):
+        ur.RNN(4, 5, nonlinearity="tanh", cell="rnn_relu")

@@ -442,3 +442,16 @@ def test_killed_at_30_moments_it_ends_in_the_same_bytes(tmp_path):
     print(f"{live} of 30 kills hit a live run of {duration:.1f} s, {inside} inside a write")
     assert live >= 25
     assert inside >= 5
+
+
+def test_a_resumed_run_keeps_its_time_limit(tmp_path):
+    """Minutes count from the first start; a run that has had them says so, and goes on with more."""
+    options = SMALL | {"epochs": 1000, "eval_every": 1000, "minutes": 0.02}
+    ur.LanguageModel.train(TEXT, out=tmp_path, listener=Stop("step", 3), **options)
+    model = ur.LanguageModel.resume(tmp_path, TEXT)
+    assert 3 < model.result.steps < 1000 * 25  # the clock stopped it
+    assert 1.2 <= model.result.seconds < 20
+    with pytest.raises(ur.UnrolledError, match=r"has had its 0\.02 minutes; --minutes gives it more in all$"):
+        ur.LanguageModel.resume(tmp_path, TEXT)
+    longer = ur.LanguageModel.resume(tmp_path, TEXT, minutes=(model.result.seconds + 0.5) / 60)
+    assert longer.result.steps > model.result.steps

@@ -34,7 +34,7 @@ from .text import (
     vocabulary_of,
 )
 from .text.figures import MOST_DENSE
-from .train import Facts, Listener, Result, first_token, fit, held_out_lanes, make_folder
+from .train import MODEL, Facts, Listener, Result, first_token, fit, held_out_lanes, make_folder
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -147,7 +147,7 @@ class LanguageModel:
         backend : str, optional
             None is the run's own; another one rounds differently, so that the bytes are then not the same.
         **options
-            `epochs` and `minutes` may be set anew.
+            `epochs` and `minutes` may be set anew; minutes count from the run's first start.
 
         Raises
         ------
@@ -159,7 +159,11 @@ class LanguageModel:
         for name in options:
             if name not in ("epochs", "minutes"):
                 raise UnrolledError(f"{name} can't change when a run goes on; only epochs and minutes can")
-        chosen = Options.of(asdict(chosen) | {"minutes": None} | options)
+        chosen = Options.of(asdict(chosen) | options)
+        if chosen.minutes is not None and float(snapshot[1]["now"]["seconds"]) >= 60 * chosen.minutes:
+            raise UnrolledError(
+                f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
+            )
         text = snapshot[1]["text"]
         if source is None and text["files"]:
             if "-" in text["files"]:
@@ -248,11 +252,13 @@ class LanguageModel:
         )
         with ExitStack() as stack:
             if folder is not None:
+                if resume is None:
+                    make_folder(folder)
+                stack.enter_context(run.held(folder))
                 if options.tensorboard:
                     listener = stack.enter_context(closing(Events(folder, listener)))
                 log = run.Log(folder, listener)
                 if resume is None:
-                    make_folder(folder)
                     run.begin(folder, facts, text, __version__)
                 else:
                     run.remove_leftovers(folder)
@@ -350,14 +356,20 @@ class LanguageModel:
 
 
 def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageModel:
-    """Read a model file that `LanguageModel.save` or `unrolled train` wrote.
+    """Read a model file that `LanguageModel.save` or `unrolled train` wrote; in a run's folder, the best model.
 
     Raises
     ------
     UnrolledError
         With one line that says what is wrong with the file.
     """
-    return LanguageModel(*checkpoint.load(Path(check_path("the path of a model", path)), backend))
+    return LanguageModel(*checkpoint.load(model_file(path), backend))
+
+
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """Return a model's file; in a run's folder that of the best one."""
+    file = Path(check_path("the path of a model", path))
+    return file / MODEL if file.is_dir() else file
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
@@ -430,5 +442,7 @@ def _corpus(source: Source, level: str, **how: Any) -> Corpus:
             raise UnrolledError('bytes need level="byte"')
         if not text:
             raise UnrolledError("the text is empty")
+        if isinstance(source, str) and len(source) < 256 and "\n" not in source and Path(source).exists():
+            raise UnrolledError(f"the text {source!r} is the name of a file; for what is in it give Path({source!r})")
         return Corpus(text, level, "text")
     return read(source, level, stream=True, **how)

@@ -12,7 +12,7 @@ from .errors import UnrolledError, suggest
 from .initial import INITS
 from .network import Spec
 from .optim import OPTIMIZERS, Optimizer, Schedule, make_optimizer, make_schedule
-from .recurrent import DTYPES, check_fraction, check_size, check_weight, find_cell
+from .recurrent import DTYPES, check_fraction, check_size, check_weight, check_widths, find_cell
 from .scan import Array
 from .text import LEVELS, WORDS
 
@@ -153,6 +153,10 @@ class Options:
     def __post_init__(self) -> None:
         for f in fields(self):
             check_kind(f.name, getattr(self, f.name), str(f.type))
+        if isinstance(self.hidden_size, (tuple, list)):  # the widths say how many layers there are
+            usual = type(self).__dataclass_fields__["num_layers"].default
+            widths = check_widths(self.hidden_size, None if self.num_layers == usual else self.num_layers)
+            object.__setattr__(self, "num_layers", len(widths))
         for name in ("seq_length", "batch_size", "checkpoint_every", "min_count", "accumulate", "average_after"):
             check_size(name, getattr(self, name))
         for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience", "max_symbols"):

@@ -863,11 +863,25 @@ class Recurrent:
 
 
 class RNN(Recurrent):
-    """A stack of simple recurrent layers, `cell="rnn_tanh"` or `"rnn_relu"`; the rest as `Recurrent`."""
+    """A stack of simple recurrent layers, `cell="rnn_tanh"` or `"rnn_relu"`; the rest as `Recurrent`.
+
+    PyTorch's way to name the cell will do: `nonlinearity="tanh"` or `"relu"`.
+
+    Examples
+    --------
+    >>> import unrolled as ur
+    >>> ur.RNN(4, 5, nonlinearity="relu").cell.name
+    'rnn_relu'
+    """
 
     def __init__(
         self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
     ) -> None:
+        if (kind := options.pop("nonlinearity", None)) is not None:
+            if kind not in ("tanh", "relu"):
+                raise UnrolledError(suggest("nonlinearity", str(kind), ["tanh", "relu"]))
+            if options.setdefault("cell", f"rnn_{kind}") != f"rnn_{kind}":
+                raise UnrolledError(f"nonlinearity is {kind!r}, cell is {options['cell']!r}; leave one out")
         super().__init__(_family("RNN", "rnn", options), input_size, hidden_size, num_layers, **options)
 
 

@@ -19,7 +19,8 @@ import platform
 import re
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,32 @@ def holds_models(folder: Path) -> bool:
     return any((folder / name).exists() for name in (MODEL, LAST, CHECKPOINT))
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes off a run's folder. The folder itself is locked: nothing is left behind, killed or not.
+
+    Raises
+    ------
+    UnrolledError
+        If another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows lets nobody replace a file that another process has open
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # where a file system has no locks, nothing is held
+            if isinstance(error, BlockingIOError):
+                raise UnrolledError(f"another process is training in {folder}; choose another --out, or wait") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
@@ -61,8 +88,8 @@ def to_toml(options: Options, files: Sequence[str] = (), text: Mapping[str, Any]
 
 
 def _toml(value: object) -> str:
-    """A value as TOML writes it; strings and lists of them are written as in JSON."""
-    if isinstance(value, str | list):
+    """A value as TOML writes it; strings, and lists of strings or numbers, are written as in JSON."""
+    if isinstance(value, str | list | tuple):
         # TOML takes no lone surrogates and no raw DEL; JSON escapes all of that but DEL.
         return json.dumps(value).replace("\x7f", "\\u007f")
     if isinstance(value, bool):

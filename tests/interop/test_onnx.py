@@ -186,3 +186,8 @@ def test_a_layer_that_onnx_has_not_is_refused():
         to_onnx(ur.LSTM(I, H, proj_size=3))
     with pytest.raises(ur.UnrolledError, match=r"^layer is 2; this network has the layers 0 to 1$"):
         to_onnx(ur.LSTM(I, H, 2), 2)
+
+
+def test_a_stack_is_no_operator():
+    with pytest.raises(ur.UnrolledError, match="one layer; name one of the 2"):
+        to_onnx(ur.LSTM(I, H, 2))

@@ -115,7 +115,7 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Training", "--seq-length", help="Steps of truncated back-propagation.")
 @option("Training", "--batch-size", help="Lanes of text side by side.")
 @option("Training", "--epochs", help="Passes over the training part; 4 without a FILE.")
-@option("Training", "--minutes", type=float, help="Stop after so long. [default: no limit]")
+@option("Training", "--minutes", type=float, help="Stop after so long, all starts of the run together. [default: no limit]")
 @option("Training", "--patience", help="Stop after so many validations without a better one; 0 for never.")
 @option("Training", "--seed", help="Of everything random.")
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
@@ -173,13 +173,14 @@ def train(
     overwrite: bool,
     minutes: float | None,
     **options: Any,
-) -> None:
+) -> int:
     """Train a language model on text.
 
     Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
-    standard library on this machine. Ctrl-C saves and stops; --resume goes on.
+    standard library on this machine. Ctrl-C saves and stops, with exit status 130; --resume goes on.
     """
     from ..language_model import LanguageModel, load
+    from ..recurrent import check_widths
     from ..run import holds_models
     from ..text import default_corpus, read
     from ..train import make_folder
@@ -196,8 +197,10 @@ def train(
         source = [Path(file) for file in files] or None
         with closing(display), _output_closed(Path(resume)):
             chosen = backend if "backend" in given else None
-            LanguageModel.resume(resume, source, listener=display, backend=chosen, **anew)
-        return
+            model = LanguageModel.resume(resume, source, listener=display, backend=chosen, **anew)
+        return _status(model)
+    if "num_layers" in _given(ctx) | set(ctx.default_map or ()):
+        check_widths(options["hidden_size"], options["num_layers"])
     if not files and minutes is None and not _given(ctx) & {"epochs"} and config is None:
         options["epochs"] = DEFAULT_EPOCHS
     options["minutes"] = minutes
@@ -221,7 +224,7 @@ def train(
     folder = make_folder(wanted, new=out is None)
     try:
         with closing(display), _output_closed(folder):
-            LanguageModel.train(
+            model = LanguageModel.train(
                 corpus,
                 val=val_file,
                 test=test_file,
@@ -236,6 +239,12 @@ def train(
         for path in missing if out is not None else [folder, *missing]:
             with suppress(OSError):  # a folder that something is in stays
                 path.rmdir()
+    return _status(model)
+
+
+def _status(model: Any) -> int:
+    """Exit status of a run that ended: 130, the shell's for Ctrl-C, where it was interrupted."""
+    return 130 if model.result.interrupted else 0
 
 
 @contextmanager
@@ -270,8 +279,11 @@ def sample(model: Path, prompt: str, length: int, temperature: float, seed: int 
     """Write text with a trained model, symbol by symbol."""
     from ..language_model import load
 
-    stream = load(model).stream(prompt, length, temperature=temperature, rng=np.random.default_rng(seed))
+    language_model = load(model)
+    stream = language_model.stream(prompt, length, temperature=temperature, rng=np.random.default_rng(seed))
     first = next(stream, "")  # errors come before anything is printed
+    if prompt and not prompt[-1].isspace() and language_model.vocabulary.level in ("word", "tokens"):
+        prompt += " "
     click.echo(prompt + first, nl=False)
     for piece in stream:
         click.echo(piece, nl=False)
@@ -373,8 +385,9 @@ def info(model: Path | None, cells: bool) -> None:
         click.echo(backends.describe())
         click.echo(f"cells: {', '.join(CELLS)}")
         return
-    from ..language_model import load
+    from ..language_model import load, model_file
 
+    model = model_file(model)
     language_model = load(model)
     vocabulary, network = language_model.vocabulary, language_model.network
     click.echo(f"{model}: {os.path.getsize(model):,} bytes")

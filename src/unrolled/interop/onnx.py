@@ -67,7 +67,7 @@ def _reorder(a: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
     return np.concatenate([blocks[name] for name in want])
 
 
-def to_onnx(net: Recurrent, layer: int = 0) -> Node:
+def to_onnx(net: Recurrent, layer: int | None = None) -> Node:
     """Return one layer of a stack, all its directions, as an operator of ONNX.
 
     Parameters
@@ -75,7 +75,7 @@ def to_onnx(net: Recurrent, layer: int = 0) -> Node:
     net : Recurrent
         Its cell must be one of `FORMS`.
     layer : int
-        Which layer, counted from 0.
+        Which layer, counted from 0; may be left out where there is one.
 
     Returns
     -------
@@ -101,6 +101,9 @@ def to_onnx(net: Recurrent, layer: int = 0) -> Node:
         raise UnrolledError(f"ONNX has no operator for the cell {cell.name}; it has {', '.join(FORMS)}")
     if net.proj_size:
         raise UnrolledError("ONNX's LSTM has no projection; proj_size must be 0")
+    if layer is None and net.num_layers > 1:
+        raise UnrolledError(f"an operator of ONNX is one layer; name one of the {net.num_layers}: layer=0")
+    layer = layer or 0
     if not 0 <= layer < net.num_layers:
         raise UnrolledError(f"layer is {layer}; this network has the layers 0 to {net.num_layers - 1}")
     form, directions = FORMS[cell.name], [f"_l{layer}{suffix}" for suffix in SUFFIXES[: net.directions]]

@@ -10,8 +10,6 @@ enum Operation {
 #undef UNROLLED_OPERATION
 };
 
-#define NOINLINE __attribute__((noinline))  // once in the library, not once a caller
-
 constexpr long BLOCK_BYTES = 1024;  // of a place: what an instruction works on at a time
 
 // Runs the program on the n numbers at every place, n being whole vectors of at most a block.

@@ -227,6 +227,11 @@ struct Forward : Sizes<T, C> {
     }
   }
 
+  template <int S>
+  static NOINLINE void finish_one(const Forward& f, long t, long b, long panel, const T* ah_sums) {
+    finish<S, Vec<T>>(f, t, b, panel, ah_sums, 0);
+  }
+
   // Stores a row's new state as its masks have it.
   INLINE void masked(const Forward& f, long t, long b, long panel, const Vec<T>* s, Vec<T>* out) {
     typedef Vec<T> V;
@@ -294,7 +299,7 @@ struct Forward : Sizes<T, C> {
           long b = row;
           for (; q.plain && b + 1 < end; b += 2)
             finish<S, Two<Vec<T>>>(*this, t, b, first + p, ah + (b - row) * tile.ldo, tile.ldo);
-          for (; b < end; ++b) finish<S, Vec<T>>(*this, t, b, first + p, ah + (b - row) * tile.ldo, tile.ldo);
+          for (; b < end; ++b) finish_one<S>(*this, t, b, first + p, ah + (b - row) * tile.ldo);
         }
       }
     }
@@ -314,7 +319,7 @@ struct Forward : Sizes<T, C> {
       if (count == 1 && g + 1 < mine.last) continue;
       long p = 0;
       for (; p + 1 < count; p += 2) finish<S, Two<Vec<T>>, true>(*this, t, 0, first + p, sums + p * per, per);
-      for (; p < count; ++p) finish<S, Vec<T>>(*this, t, 0, first + p, sums + p * per, per);
+      for (; p < count; ++p) finish_one<S>(*this, t, 0, first + p, sums + p * per);
       first += count, count = 0;
     }
   }
@@ -335,7 +340,7 @@ struct Forward : Sizes<T, C> {
   }
 
   // What does not depend on the inputs and the states.
-  bool prepare(const Worker& w) const {
+  NOINLINE bool prepare(const Worker& w) const {
     pack(w);
     if (!w.barrier()) return false;
     if (!q.table) return true;
@@ -590,6 +595,11 @@ struct Backward : Sizes<T, C> {
     }
   }
 
+  template <int S>
+  static NOINLINE void finish_one(const Backward& f, long t, long b, long panel) {
+    finish<S, Vec<T>>(f, t, b, panel);
+  }
+
   // Stage S of step t, and on to the stages before it: the map, then what its products hand back.
   template <int S>
   bool stages(long t, const Share& rows, const Share& mine, const Worker& w) const {
@@ -601,7 +611,7 @@ struct Backward : Sizes<T, C> {
       for (; panel < end; ++panel) {
         long b = rows.first;
         for (; q.plain && b + 1 < rows.last; b += 2) finish<S, Two<Vec<T>>>(*this, t, b, panel);
-        for (; b < rows.last; ++b) finish<S, Vec<T>>(*this, t, b, panel);
+        for (; b < rows.last; ++b) finish_one<S>(*this, t, b, panel);
       }
       if (q.by_panels && !w.barrier()) return false;
       for (long g = mine.first; g < mine.last; ++g)

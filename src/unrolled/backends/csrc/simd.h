@@ -31,6 +31,7 @@ typedef Vec<float> F;
 typedef Vec<double> D;
 
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))  // once in the library, not once a caller
 
 // Two vectors that go through a map side by side: its long chains of instructions then wait for each other less.
 template <class V>
