@@ -252,11 +252,11 @@ class LanguageModel:
         )
         with ExitStack() as stack:
             if folder is not None:
+                if options.tensorboard:
+                    listener = stack.enter_context(closing(Events(folder, listener)))
                 if resume is None:
                     make_folder(folder)
                 stack.enter_context(run.held(folder))
-                if options.tensorboard:
-                    listener = stack.enter_context(closing(Events(folder, listener)))
                 log = run.Log(folder, listener)
                 if resume is None:
                     run.begin(folder, facts, text, __version__)
@@ -442,7 +442,7 @@ def _corpus(source: Source, level: str, **how: Any) -> Corpus:
             raise UnrolledError('bytes need level="byte"')
         if not text:
             raise UnrolledError("the text is empty")
-        if isinstance(source, str) and len(source) < 256 and "\n" not in source and Path(source).exists():
+        if isinstance(source, str) and len(source) < 256 and os.path.exists(source):
             raise UnrolledError(f"the text {source!r} is the name of a file; for what is in it give Path({source!r})")
         return Corpus(text, level, "text")
     return read(source, level, stream=True, **how)
