@@ -444,14 +444,23 @@ def test_killed_at_30_moments_it_ends_in_the_same_bytes(tmp_path):
     assert inside >= 5
 
 
+class Told(Listener):
+    """Keeps what a run says at its start."""
+
+    def started(self, facts):
+        self.minutes = facts.options.minutes
+
+
 def test_a_resumed_run_keeps_its_time_limit(tmp_path):
     """Minutes count from the first start; a run that has had them says so, and goes on with more."""
-    options = SMALL | {"epochs": 1000, "eval_every": 1000, "minutes": 0.02}
-    ur.LanguageModel.train(TEXT, out=tmp_path, listener=Stop("step", 3), **options)
-    model = ur.LanguageModel.resume(tmp_path, TEXT)
-    assert 3 < model.result.steps < 1000 * 25  # the clock stopped it
-    assert 1.2 <= model.result.seconds < 20
-    with pytest.raises(ur.UnrolledError, match=r"has had its 0\.02 minutes; --minutes gives it more in all$"):
-        ur.LanguageModel.resume(tmp_path, TEXT)
-    longer = ur.LanguageModel.resume(tmp_path, TEXT, minutes=(model.result.seconds + 0.5) / 60)
-    assert longer.result.steps > model.result.steps
+    ur.LanguageModel.train(TEXT, out=tmp_path / "a", listener=Stop("step", 3), **SMALL | {"minutes": 1000.0})
+    told = Told()
+    ur.LanguageModel.resume(tmp_path / "a", TEXT, listener=told)
+    assert told.minutes == 1000.0
+    brief = ur.LanguageModel.train(TEXT, out=tmp_path / "b", **SMALL | {"minutes": 1e-9})
+    assert brief.result.steps == 1
+    said = f"^the run in {re.escape(str(tmp_path / 'b'))} has had its 1e-09 minutes; --minutes gives it more in all$"
+    with pytest.raises(ur.UnrolledError, match=said):
+        ur.LanguageModel.resume(tmp_path / "b", TEXT)
+    longer = ur.LanguageModel.resume(tmp_path / "b", TEXT, minutes=1000.0)
+    assert longer.result.epochs == SMALL["epochs"]

@@ -1,18 +1,6 @@
 // Drawing tokens one after the other from a language network, in one call.
 #pragma once
 
-constexpr long PICK_BLOCK = 64;  // logits whose weights are added up first among themselves
-
-template <class T>
-static T largest(const T* x, long size) {
-  constexpr int n = W<T>;
-  Vec<T> high = broadcast(x);
-  for (long i = 0; i + n <= size; i += n) high = larger(load(x + i), high);
-  T most = largest_lane<T>(high);
-  for (long i = size / n * n; i < size; ++i) most = x[i] > most ? x[i] : most;
-  return most;
-}
-
 // The weights e^((logit - largest) / temperature) of some blocks, and each block's sum.
 template <class T>
 static void weigh(const Drawing<T>& q, const Share& blocks) {

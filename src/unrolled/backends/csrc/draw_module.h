@@ -67,7 +67,8 @@ class Drawer {
     d.bias = data<const T>(bias, vocabulary, "bias");
     d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
     q_.decoder_work = piece<char>(kernels().linear_work(d), false);
-    q_.blocks = (vocabulary + 63) / 64, q_.weights = piece<double>(q_.blocks * 64), q_.sums = piece<double>(q_.blocks);
+    q_.blocks = (vocabulary + PICK_BLOCK - 1) / PICK_BLOCK;
+    q_.weights = piece<double>(q_.blocks * PICK_BLOCK), q_.sums = piece<double>(q_.blocks);
     run(threads_, [&](const Worker& w) {
       for (size_t l = 0; l < layers_.size(); ++l) scan_.prepare(layers_[l], work_[l], w);
       kernels().linear_prepare(q_.decoder, q_.decoder_work, w);

@@ -174,6 +174,8 @@ struct Loss {
 };
 
 // Drawing tokens from a language network, each fed back.
+constexpr long PICK_BLOCK = 64;  // logits whose weights are added up first among themselves
+
 template <class T>
 struct Drawing {
   long layers;
@@ -186,7 +188,7 @@ struct Drawing {
   int states;              // fields
   long padded;             // Hp
   long blocks;             // of logits
-  double *weights, *sums;  // scratch: (blocks, 64) and (blocks)
+  double *weights, *sums;  // scratch: (blocks, PICK_BLOCK) and (blocks)
   long long* token;        // what was drawn last
   const double* u;         // (count) uniform in [0, 1)
   double temperature;      // 0: the likeliest

@@ -30,6 +30,16 @@ INLINE T sum_of_lanes(Vec<T> v) {
 #endif
 }
 
+// The largest of n numbers.
+template <class T>
+static T largest(const T* x, long n) {
+  const long whole = n / W<T> * W<T>, left = n - whole;
+  Vec<T> high = broadcast(x);
+  for (long i = 0; i < whole; i += W<T>) high = larger(load(x + i), high);
+  if (left) high = larger(select(first_lanes<T>(left), load(x + whole, left), high), high);
+  return largest_lane<T>(high);
+}
+
 // nats = log(sum of e^logits) - logits[target]; d = (softmax - target) scale, which may be where the logits
 // are; the target is one-hot, or smoothed: (1 - smoothing) one-hot + smoothing / size.
 // A NaN among the logits may be no maximum, but makes the sum one.
@@ -43,10 +53,7 @@ static void cross_entropy(const Loss<T>& q, const Worker& w) {
     if (row % 64 == 0 && !w.go_on()) return;
     const T* logits = q.logits + row * q.logits_row;
     const T picked = logits[q.targets[row]];
-    V high = broadcast(logits);
-    for (long i = 0; i < whole; i += W<T>) high = larger(load(logits + i), high);
-    if (left) high = larger(select(tail, load(logits + whole, left), high), high);
-    const T most = largest_lane<T>(high);
+    const T most = largest(logits, q.size);
     const V shift = broadcast(&most);
     T* d = q.d ? q.d + row * q.d_row : nullptr;
     V sum = {};
