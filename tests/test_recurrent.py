@@ -9,7 +9,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cells import CELLS
-from unrolled.recurrent import are_indices
+from unrolled.checks import are_indices
 
 sys.path.insert(0, str(Path(__file__).parent / "oracle"))
 from recurrent_problem import CASES, IN_FULL, LENGTHS, B, H, I, T, numbers, read, summary

@@ -12,6 +12,7 @@ SOURCE = Path(unrolled.__file__).parent
 ROOMS = [
     "errors",
     "cells",
+    "checks",
     "scan",
     "layers",
     "losses",

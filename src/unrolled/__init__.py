@@ -10,7 +10,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import UnrolledError, Unsupported
+from .errors import UnrolledError, UnrolledWarning, Unsupported
 
 if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
@@ -29,6 +29,7 @@ __all__ = [
     "Recurrent",
     "Spec",
     "UnrolledError",
+    "UnrolledWarning",
     "Unsupported",
     "__version__",
     "check_cell",

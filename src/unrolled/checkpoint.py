@@ -21,9 +21,9 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from .checks import Array
 from .errors import UnrolledError
 from .network import Network, Spec
-from .scan import Array
 from .text import Vocabulary
 
 FORMAT = 1

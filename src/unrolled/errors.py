@@ -23,6 +23,10 @@ class Unsupported(UnrolledError):
     """A combination that does not exist on a backend, with the reason."""
 
 
+class UnrolledWarning(UserWarning):
+    """Something that is allowed and probably not meant: an option that changes nothing, a slower way that was taken."""
+
+
 def check_path(what: str, path: object) -> str:
     """Return a path as a str, or say what is wrong with it.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .cells import Cell
+from .checks import Array
 from .errors import UnrolledError
 from .layers import uniform
-from .scan import Array
 
 INITS = {
     "pytorch": "everything U(-1/sqrt(H), 1/sqrt(H)), embeddings N(0, 1)",

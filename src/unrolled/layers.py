@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .scan import Array, scatter_add
+from .checks import Array
+from .scan import scatter_add
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtype: str) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .scan import Array
+from .checks import Array
 
 
 def log_softmax(logits: Array) -> Array:

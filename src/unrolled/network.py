@@ -11,24 +11,10 @@ from typing import Any, Self
 import numpy as np
 
 from . import backends, layers, losses
+from .checks import Array, are_indices, as_array, check_fraction, check_memory, check_size, check_weight, check_widths
 from .errors import UnrolledError, suggest
 from .initial import CHAR_RNN, INITS, glorot
-from .recurrent import (
-    DTYPES,
-    Masks,
-    Recurrent,
-    StackTape,
-    are_indices,
-    as_array,
-    check_fraction,
-    check_memory,
-    check_size,
-    check_weight,
-    check_widths,
-    find_cell,
-    load_params,
-)
-from .scan import Array
+from .recurrent import DTYPES, Masks, Recurrent, StackTape, find_cell, load_params
 
 STACK_OPTIONS = (
     "bias",

@@ -17,9 +17,8 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from . import backends
+from .checks import Array
 from .errors import UnrolledError, suggest
-
-Array = np.ndarray[Any, Any]
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
     dict.fromkeys(("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1))

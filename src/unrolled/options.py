@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
+from .checks import Array, check_fraction, check_size, check_weight, check_widths
 from .errors import UnrolledError, suggest
 from .initial import INITS
 from .network import Spec
 from .optim import OPTIMIZERS, Optimizer, Schedule, make_optimizer, make_schedule
-from .recurrent import DTYPES, check_fraction, check_size, check_weight, check_widths, find_cell
-from .scan import Array
+from .recurrent import DTYPES, find_cell
 from .text import LEVELS, WORDS
 
 AVERAGES = ("none", "ema", "asgd")

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Array
 from .errors import UnrolledError
-from .scan import Array
 
 
 @dataclass(frozen=True)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from . import backends
 from .cells import CELLS, Cell
+from .checks import (
+    Array,
+    are_indices,
+    as_array,
+    as_numbers,
+    check_fraction,
+    check_memory,
+    check_rng,
+    check_size,
+    check_widths,
+)
 from .errors import UnrolledError, Unsupported, suggest
 from .initial import INITS, check_init, initialise
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
-from .scan import Array, Tape
+from .scan import Tape
 
 DTYPES = ("float32", "float64")
-MOST_LAYERS = 10_000
-
 
 Masks = dict[str, Array]
 """Masks by name, as `Recurrent.draw_masks` draws them; True is kept (in zoneout: keeps its old value)."""
@@ -128,50 +134,6 @@ def find_cell(cell: str | Cell) -> Cell:
     return CELLS[cell]
 
 
-def check_size(name: str, value: object, least: int = 1) -> int:
-    """Return `value` as an int, or say what is wrong with it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, {least} or more")
-    return int(value)
-
-
-def check_fraction(name: str, value: float) -> float:
-    """Return `value` as a float in [0, 1), or say what is wrong with it."""
-    if not isinstance(value, Real) or not 0 <= value < 1:
-        raise UnrolledError(f"{name} is {value!r}; it must be at least 0 and below 1")
-    return float(value)
-
-
-def check_weight(name: str, value: float) -> float:
-    """Return `value` as a finite float, 0 or more, or say what is wrong with it."""
-    if not isinstance(value, Real) or not 0 <= value <= sys.float_info.max:
-        raise UnrolledError(f"{name} is {value!r}; it must be a number, 0 or more")
-    return float(value)
-
-
-def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
-    """Return the width of every layer: one for all (one layer by default), or one a layer."""
-    if isinstance(hidden_size, (tuple, list)):
-        widths = tuple(check_size("hidden_size", width) for width in hidden_size)
-        if not widths or (num_layers is not None and check_size("num_layers", num_layers) != len(widths)):
-            raise UnrolledError(f"hidden_size has {len(widths)} widths, num_layers is {num_layers}; leave one out")
-        return widths
-    count = 1 if num_layers is None else check_size("num_layers", num_layers)
-    if count > MOST_LAYERS:
-        raise UnrolledError(f"num_layers is {count}; it must be at most {MOST_LAYERS:,}")
-    return (check_size("hidden_size", hidden_size),) * count
-
-
-def check_memory(parameters: int, dtype: str) -> None:
-    """Refuse what can't fit into this machine's memory, before any of it is filled."""
-    needed = parameters * (8 if dtype == "float64" else 4)
-    if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
-        raise UnrolledError(
-            f"not enough memory: a network of {parameters:,} parameters takes {needed // 2**30:,} GiB, "
-            f"this machine has {there // 2**30:,}"
-        )
-
-
 def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:
     """Replace the arrays in `params`, after checking that names and shapes agree; nothing changes on an error."""
     if not isinstance(new, Mapping):
@@ -187,44 +149,6 @@ def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:
         if arrays[name].dtype.kind == "c":
             raise UnrolledError(f"{name} holds complex numbers; this network takes {array.dtype}")
     params |= {name: np.array(arrays[name], dtype=array.dtype, order="C") for name, array in params.items()}
-
-
-def as_array(name: str, value: Any) -> Array:
-    """Return `value` as an array, or say that it is none."""
-    try:
-        return cast(Array, np.asarray(value))
-    except ValueError:
-        raise UnrolledError(f"{name} has rows of unequal length; expected an array of numbers") from None
-
-
-def as_numbers(name: str, value: Any) -> Array:
-    """Return `value` as an array of numbers, or say that it is none."""
-    array = as_array(name, value)
-    if array.dtype.kind not in "biufc":
-        got = f"has dtype {array.dtype}" if array.ndim else f"is {value!r}"
-        raise UnrolledError(f"{name} {got}; expected an array of numbers")
-    return array
-
-
-def are_indices(whole: Array, size: int) -> bool:
-    """Whether whole numbers are all 0 or more and below `size`; in one pass, since every training step asks.
-
-    Examples
-    --------
-    >>> are_indices(np.array([0, 4]), 5), are_indices(np.array([-1, 4]), 5), are_indices(np.array([-1], np.int8), 300)
-    (True, False, False)
-    """
-    if whole.dtype.kind == "i":  # as unsigned numbers, negative ones are above every positive one
-        size = min(size, 1 << (8 * whole.itemsize - 1))
-        whole = whole.view(whole.dtype.str.replace("i", "u"))
-    return not whole.size or bool(whole.max() < size)
-
-
-def check_rng(rng: Any) -> np.random.Generator:
-    """Return `rng`, or say that it is no Generator."""
-    if not isinstance(rng, np.random.Generator):
-        raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
-    return rng
 
 
 class Recurrent:

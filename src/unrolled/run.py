@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from . import checkpoint
+from .checks import Array
 from .errors import UnrolledError, suggest
 from .options import Options, check_kind
-from .scan import Array
 from .state import Evaluation, Snapshot
 from .text import Vocabulary
 from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Progress, Result

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Array, check_size
 from .errors import UnrolledError
 from .network import Network
-from .recurrent import check_size
-from .scan import Array
 
 CHUNK = 32
 """Tokens drawn a call: an interruption, or a stream that is shown as it is drawn, waits for no more than these."""

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from .cells import Cell, Stage
+from .checks import Array
 
-Array = np.ndarray[Any, Any]
 Params = Mapping[str, Array]
 
 

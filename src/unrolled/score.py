@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .batches import Lanes
+from .checks import Array
 from .errors import UnrolledError
 from .losses import log_softmax
 from .network import Network
-from .scan import Array
 
 CHUNK = 256
 """Steps a call; bounds the memory of the logits, changes no result."""

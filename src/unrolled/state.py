@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Array
 from .errors import UnrolledError
 from .network import Network
 from .optim import Optimizer, Schedule
-from .scan import Array
 
 Snapshot = tuple[dict[str, Array], dict[str, Any]]
 """Arrays by name, and what `json.dumps` takes."""

@@ -17,12 +17,12 @@ import numpy as np
 
 from . import backends, checkpoint, sample
 from .batches import Lanes, Tokens, lanes
+from .checks import Array
 from .errors import UnrolledError
 from .network import Network
 from .optim import clip_by_norm, clip_by_value, first_nonfinite
 from .options import Options
 from .recurrent import Masks, part_masks
-from .scan import Array
 from .score import evaluate
 from .state import Evaluation, Snapshot, TrainingState, map_state
 from .text import Vocabulary

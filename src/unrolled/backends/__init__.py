@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from .. import layers, losses, scan
 from ..cells import Cell
+from ..checks import Array
 from ..errors import UnrolledError, Unsupported, suggest
 
 
@@ -21,39 +22,37 @@ class Backend(Protocol):
         self,
         cell: Cell,
         w: scan.Params,
-        x: scan.Array,
+        x: Array,
         s: Any,
         *,
-        live: scan.Array | None = None,
+        live: Array | None = None,
         keep: Any = None,
         record: bool = True,
-        drop: scan.Array | None = None,
-    ) -> tuple[scan.Array, Any, Any]:
+        drop: Array | None = None,
+    ) -> tuple[Array, Any, Any]:
         """Run all steps: outputs, final state, tape."""
 
-    def backward(self, tape: Any, dy: scan.Array, ds: Any) -> tuple[scan.Array | None, Any, dict[str, scan.Array]]:
+    def backward(self, tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
         """Carry gradients back: dx, gradient of the initial state, gradients of the parameters."""
 
-    def linear(self, weight: scan.Array, bias: scan.Array | None, x: scan.Array) -> scan.Array:
+    def linear(self, weight: Array, bias: Array | None, x: Array) -> Array:
         """See `unrolled.layers.linear`."""
 
-    def linear_backward(
-        self, weight: scan.Array, x: scan.Array, dy: scan.Array
-    ) -> tuple[scan.Array, scan.Array, scan.Array]:
+    def linear_backward(self, weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
         """See `unrolled.layers.linear_backward`."""
 
-    def embed_backward(self, tokens: scan.Array, dx: scan.Array, size: int) -> scan.Array:
+    def embed_backward(self, tokens: Array, dx: Array, size: int) -> Array:
         """See `unrolled.layers.embed_backward`."""
 
     def cross_entropy(
         self,
-        logits: scan.Array,
-        targets: scan.Array,
+        logits: Array,
+        targets: Array,
         *,
         gradient: bool = True,
         overwrite: bool = False,
         smoothing: float = 0,
-    ) -> tuple[float, scan.Array]:
+    ) -> tuple[float, Array]:
         """See `unrolled.losses.cross_entropy`."""
 
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from .. import layers, losses, scan
 from ..cells import CELLS, Cell
+from ..checks import Array
 from ..errors import UnrolledError, Unsupported
 from . import _engine, cpu_layers, evaluator, program
 from .memory import DTYPES, bytes_of, matrix, of_dtype, padded_width, vector_width
 
-Array = scan.Array
 KERNELS = frozenset(_engine.cells())
 """Cells that the engine was built with kernels for, by name."""
 BY_PANELS_BATCH = 2

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
+from ..checks import Array
 from . import cpu
 from .memory import of_dtype
 
-Array = np.ndarray[Any, Any]
 PAYS = 8
 """A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
 

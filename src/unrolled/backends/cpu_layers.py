@@ -6,13 +6,11 @@ Each function has its reference in `layers`, `losses` or `optim`, and that one's
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
+from ..checks import Array
 from .memory import DTYPES, empty, matrix, of_dtype, padded_width
-
-Array = np.ndarray[Any, Any]
 
 
 def runs(*arrays: Array | None) -> bool:

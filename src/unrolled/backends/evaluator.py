@@ -14,10 +14,10 @@ import numpy as np
 
 from .. import scan
 from ..cells import Cell
+from ..checks import Array
 from .memory import bytes_of, empty, matrix, of_dtype, padded_width, vector_width, zeros
 from .program import NARROW, Options, Plan, StagePlan, plans
 
-Array = scan.Array
 Place = tuple[Array, int, int, int]
 """Where a field stands: an array, its first number in it, phase, period; step t has the slot (t + phase) % period."""
 

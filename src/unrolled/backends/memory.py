@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import Array
 from . import _engine
 
-Array = np.ndarray[Any, Any]
 DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
 """What the engine computes in, and how its functions' names end."""
 

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell, Stage
+from ..checks import Array
 from ..errors import Unsupported
 from . import _engine
 from .emit import LEAVES, MASKS, Graph, Symbol, instructions
 
-Array = np.ndarray[Any, Any]
 OPERATIONS = {name: number for number, name in enumerate(_engine.operations())}
 _COMPARISONS = {
     "<": "less",

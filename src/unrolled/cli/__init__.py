@@ -179,8 +179,8 @@ def train(
     Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
     standard library on this machine. Ctrl-C saves and stops, with exit status 130; --resume goes on.
     """
+    from ..checks import check_widths
     from ..language_model import LanguageModel, load
-    from ..recurrent import check_widths
     from ..run import holds_models
     from ..text import default_corpus, read
     from ..train import make_folder

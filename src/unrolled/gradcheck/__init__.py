@@ -19,8 +19,9 @@ from typing import cast
 import numpy as np
 
 from ..cells import Cell
+from ..checks import check_size
 from ..errors import UnrolledError
-from ..recurrent import Recurrent, check_size, find_cell
+from ..recurrent import Recurrent, find_cell
 from .contract import contract
 from .derivatives import away_from_zero, derivatives, kept_case, project, prove_recurrent, random_inputs, recurrent_case
 from .language import LossNetwork, prove_loss

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cells import Back, Cell, Stage
-from ..scan import Array
+from ..checks import Array
 from .report import Proof, proof
 from .sizes import B, H
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import scan
 from ..cells import Cell
+from ..checks import Array
 from ..recurrent import Recurrent
-from ..scan import Array
 from .contract import field_names
 from .report import Proof, proof, unsupported
 from .sizes import CENTRAL, DRAWS, EXACT, ROUNDINGS, STEP, STEP_CENTRAL, B, H, I, T

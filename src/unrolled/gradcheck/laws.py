@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import Array
 from ..recurrent import Masks, Recurrent, part_masks
-from ..scan import Array
 from .derivatives import draw, like_state, named_state, random_inputs, rounded
 from .report import Proof, proof, unsupported
 from .sizes import REORDERED, ROUNDINGS, B, T

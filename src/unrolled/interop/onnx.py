@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cells import CELLS, Cell
+from ..checks import Array, as_numbers
 from ..errors import UnrolledError
-from ..recurrent import Recurrent, as_numbers
-from ..scan import Array
+from ..recurrent import Recurrent
 
 
 class Node(NamedTuple):

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import Array
 from ..errors import UnrolledError
-from ..scan import Array
 from .layers import Grads, LSTMLayer, State, draw
 from .plain import check
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import Array
 from ..errors import UnrolledError
-from ..scan import Array
 
 Steps = Sequence[Array] | Array
 State = tuple[Array, ...]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..scan import Array
+from ..checks import Array
 
 STENCIL = {-2: 1, -1: -8, 1: 8, 2: -1}
 

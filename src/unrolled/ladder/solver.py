@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..batches import lanes
-from ..recurrent import check_size
-from ..scan import Array
+from ..checks import Array, check_size
 from .gates import pyplot
 from .layers import Grads, State, draw, sigmoid
 from .plain import check

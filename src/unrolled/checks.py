@@ -1,0 +1,145 @@
+"""Checks of what callers hand in, once for every room: sizes, fractions, numbers, arrays, indices, generators."""
+
+from __future__ import annotations
+
+import math
+import os
+from numbers import Integral, Real
+from typing import Any, cast
+
+import numpy as np
+
+from .errors import UnrolledError
+
+Array = np.ndarray[Any, Any]
+
+MOST_LAYERS = 10_000
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a real number that a float can hold: no bool, no NaN, no infinity.
+
+    Examples
+    --------
+    >>> is_number(np.float32(0.5)), is_number(float("nan")), is_number(10**400), is_number(True)
+    (True, False, False, False)
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(float(value))  # as a Python float: NumPy would cast a bound to float32, and overflow
+    except OverflowError:
+        return False
+
+
+def check_size(name: str, value: object, least: int = 1) -> int:
+    """Return `value` as an int, or say what is wrong with it."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or int(value) < least:
+        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+    return int(value)
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return `value` as a float in [0, 1), or say what is wrong with it."""
+    if not is_number(value) or not 0 <= float(cast(Real, value)) < 1:
+        raise UnrolledError(f"{name} is {value!r}; it must be at least 0 and below 1")
+    return float(cast(Real, value))
+
+
+def check_weight(name: str, value: object) -> float:
+    """Return `value` as a finite float, 0 or more, or say what is wrong with it."""
+    if not is_number(value) or float(cast(Real, value)) < 0:
+        raise UnrolledError(f"{name} is {value!r}; it must be a number, 0 or more")
+    return float(cast(Real, value))
+
+
+def check_number(name: str, value: object) -> float:
+    """Return `value` as a finite float, or say what is wrong with it."""
+    if not is_number(value):
+        raise UnrolledError(f"{name} is {value!r}; it must be a finite number")
+    return float(cast(Real, value))
+
+
+def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
+    """Return the width of every layer: one for all (one layer by default), or one a layer."""
+    several = isinstance(hidden_size, (tuple, list))
+    told = None if num_layers is None else check_size("num_layers", num_layers)
+    if several and (not hidden_size or told not in (None, len(hidden_size))):
+        raise UnrolledError(f"hidden_size has {len(hidden_size)} widths, num_layers is {num_layers}; leave one out")
+    count = len(hidden_size) if several else told or 1
+    if count > MOST_LAYERS:  # before a million widths are looked at
+        raise UnrolledError(f"num_layers is {count}; it must be at most {MOST_LAYERS:,}")
+    if several:
+        return tuple(check_size("hidden_size", width) for width in hidden_size)
+    return (check_size("hidden_size", hidden_size),) * count
+
+
+def check_memory(parameters: int, dtype: str) -> None:
+    """Refuse what can't fit into this machine's memory, before any of it is filled."""
+    needed = parameters * (8 if dtype == "float64" else 4)
+    if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise UnrolledError(
+            f"not enough memory: a network of {parameters:,} parameters takes {needed // 2**30:,} GiB, "
+            f"this machine has {there // 2**30:,}"
+        )
+
+
+def as_array(name: str, value: Any) -> Array:
+    """Return `value` as an array, or say that it is none.
+
+    Whatever an object's own conversion raises is a mistake of the caller's (a torch tensor that wants gradients has
+    none, nor has one on another device); so are masked entries, which NumPy would drop the mask of and compute with.
+
+    Examples
+    --------
+    >>> as_array("x", np.ma.masked_array([1.0, 2.0], [False, True]))
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: x has masked entries; fill them, or leave their steps out with lengths
+    """
+    if np.ma.is_masked(value):
+        raise UnrolledError(f"{name} has masked entries; fill them, or leave their steps out with lengths")
+    try:
+        return cast(Array, np.asarray(value))
+    except (ValueError, MemoryError) as error:
+        if isinstance(value, (list, tuple)) and isinstance(error, ValueError):
+            raise UnrolledError(f"{name} has rows of unequal length; expected an array of numbers") from None
+        raise _no_array(name, value, error) from None
+    except Exception as error:
+        raise _no_array(name, value, error) from None
+
+
+def _no_array(name: str, value: Any, error: Exception) -> UnrolledError:
+    """Return what to say where an object can't be made an array."""
+    said = " ".join(str(error).split())[:200] or type(error).__name__
+    return UnrolledError(f"{name} is a {type(value).__name__} that can't be made an array: {said}")
+
+
+def as_numbers(name: str, value: Any) -> Array:
+    """Return `value` as an array of numbers, or say that it is none."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "biufc":
+        got = f"has dtype {array.dtype}" if array.ndim else f"is {value!r}"
+        raise UnrolledError(f"{name} {got}; expected an array of numbers")
+    return array
+
+
+def are_indices(whole: Array, size: int) -> bool:
+    """Whether whole numbers are all 0 or more and below `size`; in one pass, since every training step asks.
+
+    Examples
+    --------
+    >>> are_indices(np.array([0, 4]), 5), are_indices(np.array([-1, 4]), 5), are_indices(np.array([-1], np.int8), 300)
+    (True, False, False)
+    """
+    if whole.dtype.kind == "i":  # as unsigned numbers, negative ones are above every positive one
+        size = min(size, 1 << (8 * whole.itemsize - 1))
+        whole = whole.view(whole.dtype.str.replace("i", "u"))
+    return not whole.size or bool(whole.max() < size)
+
+
+def check_rng(rng: Any) -> np.random.Generator:
+    """Return `rng`, or say that it is no Generator."""
+    if not isinstance(rng, np.random.Generator):
+        raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
+    return rng
