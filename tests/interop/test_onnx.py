@@ -1,12 +1,10 @@
 """Layers as ONNX's operators: by ONNX's equations written out here, by onnxruntime's numbers, and back again."""
 
-import re
-
 import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.interop.onnx import FORMS, Node, from_onnx, to_onnx
+from unrolled.interop.onnx import FORMS, Node, Reverse, from_onnx, to_onnx
 
 T, B, I, H = 7, 3, 4, 5
 EVERY_FORM = pytest.mark.parametrize("cell", FORMS)
@@ -150,7 +148,49 @@ def test_what_a_node_leaves_out_is_onnx_s_default():
 TENSORS = to_onnx(ur.LSTM(I, H)).tensors
 REFUSED = {
     r"^no layer here computes LSTM with input_forget = 1$": ("LSTM", {"input_forget": 1}, TENSORS),
-    r"^no layer here computes LSTM with direction = 'reverse'$": ("LSTM", {"direction": "reverse"}, TENSORS),
+    r"^no layer here computes LSTM with direction = 'backward'$": ("LSTM", {"direction": b"backward"}, TENSORS),
+    r"^no layer here computes LSTM with activation_alpha = \[0\.1\]$": (
+        "LSTM",
+        {"activation_alpha": np.array([0.1])},
+        TENSORS,
+    ),
+    r"^layout is 2; it must be 0, \(T, B, I\), or 1, \(B, T, I\)$": ("LSTM", {"layout": 2}, TENSORS),
+    r"^no cell here computes GRU with activations by default, linear_before_reset = 2; ": (
+        "GRU",
+        {"linear_before_reset": 2},
+        TENSORS,
+    ),
+    r"^no cell here computes LSTM with activations 3; there are": ("LSTM", {"activations": 3}, TENSORS),
+    r"^no cell here computes LSTM with activations \['Sigmoid', .*\]; there are": (
+        "LSTM",
+        {"activations": 2 * ["Sigmoid", "Tanh", "Tanh"]},  # of two directions
+        TENSORS,
+    ),
+    r"^sequence_lens are no weights; leave them out, and call the layer with them as lengths$": (
+        "LSTM",
+        {},
+        TENSORS | {"sequence_lens": [3, 7]},
+    ),
+    r"^initial_h differs from row to row; leave it out, and call the layer with it$": (
+        "LSTM",
+        {},
+        TENSORS | {"initial_h": np.arange(10.0).reshape(1, 2, 5)},
+    ),
+    r"^initial_c has shape \(1, 2, 4\); expected \(D, B, H\) with D, H = 1, 5$": (
+        "LSTM",
+        {},
+        TENSORS | {"initial_c": np.zeros((1, 2, 4))},
+    ),
+    r"^initial_h has shape \(1, 2, 5\); expected \(B, D, H\) with D, H = 1, 5$": (
+        "LSTM",
+        {"layout": 1},
+        TENSORS | {"initial_h": np.zeros((1, 2, 5))},
+    ),
+    r"^expected Node\(operator, attributes, tensors\), a str and two dictionaries; got Node\(str, NoneType, ": (
+        "LSTM",
+        None,
+        TENSORS,
+    ),
     r"^no layer here computes LSTM with clip = 3\.0$": ("LSTM", {"clip": 3.0}, TENSORS),
     r"^no cell here computes LSTM with activations \['Relu', 'Tanh', 'Tanh'\]; there are rnn_tanh, ": (
         "LSTM",
@@ -179,13 +219,178 @@ def test_a_node_that_no_cell_computes_is_refused(message):
         from_onnx(Node(*REFUSED[message]))
 
 
-def test_a_layer_that_onnx_has_not_is_refused():
-    with pytest.raises(ur.UnrolledError, match=re.escape("ONNX has no operator for the cell mgu; it has rnn_tanh, rn")):
-        to_onnx(ur.Recurrent("mgu", I, H))
-    with pytest.raises(ur.UnrolledError, match=r"^ONNX's LSTM has no projection; proj_size must be 0$"):
-        to_onnx(ur.LSTM(I, H, proj_size=3))
-    with pytest.raises(ur.UnrolledError, match=r"^layer is 2; this network has the layers 0 to 1$"):
-        to_onnx(ur.LSTM(I, H, 2), 2)
+NOT_IN_ONNX = {
+    r"^ONNX has no operator for the cell mgu; it has rnn_tanh, rn": lambda: to_onnx(ur.Recurrent("mgu", I, H)),
+    r"^ONNX's LSTM has no projection; proj_size must be 0$": lambda: to_onnx(ur.LSTM(I, H, proj_size=3)),
+    r"^ONNX has no zoneout, which mixes old and new at inference too; zoneout is 0\.5$": lambda: to_onnx(
+        ur.LSTM(I, H, zoneout=0.5)
+    ),
+    r"^ONNX has no zoneout, .*; zoneout_cell is 0\.25$": lambda: to_onnx(ur.LSTM(I, H, zoneout_cell=0.25)),
+    r"^ONNX's operators add no input to their output; residual layer 1 needs an Add$": lambda: to_onnx(
+        ur.LSTM(I, H, 2, residual=True), 1
+    ),
+    r"^ONNX wants the initial state, which is learned here, for each row: say batch=1$": lambda: to_onnx(
+        ur.GRU(I, H, learn_state=True)
+    ),
+    r"^batch is 3, but only a learned initial state needs it; leave it out$": lambda: to_onnx(ur.GRU(I, H), batch=3),
+    r"^batch is 0; it must be a whole number, 1 or more$": lambda: to_onnx(ur.GRU(I, H, learn_state=True), batch=0),
+    r"^layer is 2; this network has the layers 0 to 1$": lambda: to_onnx(ur.LSTM(I, H, 2), 2),
+    r"^layer is '0'; it must be a whole number, 0 or more$": lambda: to_onnx(ur.LSTM(I, H, 2), "0"),
+    r"^an operator of ONNX is made from a Recurrent, such as network\.recurrent; got a Network$": lambda: to_onnx(
+        ur.Network(ur.Spec(vocabulary_size=4, hidden_size=5, num_layers=1))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", NOT_IN_ONNX)
+def test_what_onnx_can_t_carry_is_refused_by_its_name(message):
+    with pytest.raises(ur.UnrolledError, match=message):
+        NOT_IN_ONNX[message]()
+
+
+def test_what_does_nothing_at_inference_is_left_out():
+    drops = {name: 0.5 for name in ("dropout", "locked_dropout", "recurrent_dropout", "weight_drop")}
+    net = ur.LSTM(I, H, 2, rng=np.random.default_rng(1), residual=True, dtype="float64", **drops)
+    x = numbers(net)[0]
+    first, second = (
+        from_onnx(to_onnx(net, 0), dtype="float64"),
+        ur.LSTM(H, H, rng=np.random.default_rng(1), dtype="float64"),
+    )
+    second.load_params({name: net.params[name.replace("l0", "l1")] for name in second.params})
+    y = first(x)[0]
+    np.testing.assert_array_equal(second(y)[0] + y, net(x)[0])  # layer 0 has no residual to lose
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_after"])
+def test_a_learned_initial_state_is_an_input_of_the_operator(cell, batch_first):
+    net = layer(cell, bidirectional=True, learn_state=True, dtype="float64", batch_first=batch_first)
+    rng = np.random.default_rng(2)
+    net.load_params({name: rng.normal(size=p.shape) for name, p in net.params.items()})
+    node = to_onnx(net, batch=B)
+    names = {"initial_h", "initial_c"} if cell == "lstm" else {"initial_h"}
+    assert node.tensors.keys() - {"W", "R", "B"} == names
+    states = [node.tensors.get(name, np.zeros((2, B, H))) for name in ("initial_h", "initial_c")]
+    assert states[0].shape == ((B, 2, H) if batch_first else (2, B, H))
+    h, c = (s.swapaxes(0, 1) if batch_first and s.shape[0] == B else s for s in states)
+    x = numbers(net)[0]
+    y = net(x.swapaxes(0, 1) if batch_first else x)[0]
+    want = merged(operator(node, x, h, c))
+    np.testing.assert_allclose(y.swapaxes(0, 1) if batch_first else y, want, rtol=0, atol=1e-14)  # dozens of roundings
+    again = from_onnx(node, dtype="float64")
+    assert (again.learn_state, again.batch_first) == (True, batch_first)
+    for name, p in net.params.items():
+        np.testing.assert_array_equal(again.params[name], p)
+
+
+def test_an_initial_state_with_one_field_left_out_is_zero_there():
+    net = from_onnx(Node("LSTM", {}, TENSORS | {"initial_h": np.full((1, B, H), 0.5)}))
+    assert (net.params["initial_h_l0"] == 0.5).all()
+    assert not net.params["initial_c_l0"].any()
+
+
+def onnx_s_cases():
+    """The node tests of RNN, LSTM and GRU that the package onnx makes; none where it is not installed."""
+    try:
+        from onnx.backend.test.case.node import _NodeTestCases, gru, lstm, rnn
+    except ImportError:
+        return []
+    own = {kind.export_defaults.__module__ for kind in (gru.GRU, lstm.LSTM, rnn.RNN)}
+    assert len(own) == 3
+    return [case for case in _NodeTestCases if case.model.graph.node[0].op_type in ("RNN", "LSTM", "GRU")]
+
+
+CASES = onnx_s_cases()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_onnx_s_own_node_tests(case):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    (node,), ((inputs, outputs),) = case.model.graph.node, case.data_sets
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    given = dict(zip([name for name in node.input if name], inputs, strict=True))
+    net = from_onnx(Node(node.op_type, attributes, {k: given[k] for k in ("W", "R", "B", "P") if k in given}))
+    layout = attributes.get("layout", 0)
+    state = [given[name] for name in ("initial_h", "initial_c") if name in given]
+    y, final = net(given["X"], state or None, given.get("sequence_lens"))
+    D = net.directions
+    Y = np.stack(np.split(y, D, axis=2), axis=2 if layout else 1)  # (B, T, D, H), or (T, D, B, H)
+    found = {"Y": Y} | dict(zip(("Y_h", "Y_c"), (f.swapaxes(0, 1) if layout else f for f in final), strict=False))
+    names = [name for name in node.output if name]
+    assert names
+    for name, want in zip(names, outputs, strict=True):
+        np.testing.assert_allclose(found[name], want, rtol=case.rtol, atol=case.atol)  # onnx's own tolerances
+
+
+def test_all_eighteen_of_onnx_s_node_tests_are_there():
+    pytest.importorskip("onnx", minversion="1.23", reason="an onnx is not installed, or one that has fewer")
+    kinds = [case.model.graph.node[0].op_type for case in CASES]
+    assert min(kinds.count(kind) for kind in ("GRU", "LSTM", "RNN")) == 6
+
+
+@EVERY_FORM
+def test_a_reverse_layer_is_the_reverse_half_of_one_that_goes_both_ways(cell):
+    """Outputs, states and every gradient, with rows of unequal lengths and padding that is no number."""
+    both, rng = layer(cell, bidirectional=True, dtype="float64"), np.random.default_rng(3)
+    node = to_onnx(both)
+    functions = node.attributes["activations"]
+    attributes = node.attributes | {"direction": b"reverse", "activations": functions[: len(functions) // 2]}
+    reverse = from_onnx(Node(node.operator, attributes, {k: a[1:] for k, a in node.tensors.items()}), dtype="float64")
+    assert isinstance(reverse, Reverse)
+    x, lengths = rng.normal(size=(T, B, I)), [7, 4, 0]
+    x[np.arange(T)[:, None] >= lengths] = np.nan
+    state = [rng.normal(size=(2, B, H)) for _ in both.cell.state._fields]
+    y, last, tape = reverse.forward(x, [s[1:] for s in state], lengths)
+    y2, last2, tape2 = both.forward(x, state, lengths)
+    np.testing.assert_array_equal(y, y2[:, :, H:])
+    np.testing.assert_array_equal(y, reverse(x, [s[1:] for s in state], lengths)[0])
+    dy, dlast = rng.normal(size=(T, B, H)), [rng.normal(size=(1, B, H)) for _ in state]
+    dx, dstate, grads = reverse.backward(tape, dy, dlast)
+    padded = np.concatenate([np.zeros_like(dy), dy], axis=2)
+    dx2, dstate2, grads2 = both.backward(tape2, padded, [np.concatenate([0 * d, d]) for d in dlast])
+    np.testing.assert_array_equal(dx, dx2)
+    for got, want in zip((*last, *dstate), (*last2, *dstate2), strict=True):
+        np.testing.assert_array_equal(got[0], want[1])
+    for name, g in grads.items():  # some dozen additions, in another order, since padding comes last here
+        np.testing.assert_allclose(g, grads2[name + "_reverse"], rtol=0, atol=1e-13)
+    for got, want in zip((*tape.gates[0], *tape.states[0]), (*tape2.gates[1], *tape2.states[1]), strict=True):
+        np.testing.assert_array_equal(got[:, 0], want[:, 0])  # the row that has every step
+
+
+def test_reverse_layers_on_layers_with_the_batch_first_come_back_as_they_were():
+    net = Reverse("lstm", I, (6, H), batch_first=True, dtype="float64", rng=np.random.default_rng(1))
+    x = np.random.default_rng(0).normal(size=(B, T, I))
+    nodes = [to_onnx(net, n) for n in range(2)]
+    assert [(n.attributes["direction"], n.attributes["layout"]) for n in nodes] == [("reverse", 1)] * 2
+    first, second = (from_onnx(node, dtype="float64") for node in nodes)
+    np.testing.assert_array_equal(second(first(x)[0])[0], net(x)[0])
+    y, _, tape = net.forward(x)
+    dx, _, grads = net.backward(tape, np.ones_like(y))
+    assert (dx.shape, grads.keys()) == (x.shape, net.params.keys())
+
+
+REVERSE_REFUSES = {
+    r"^bidirectional layers read both ways already; a reverse one has one direction$": lambda net: Reverse(
+        "lstm", I, H, bidirectional=True
+    ),
+    r"^a reverse layer has no step: it needs the whole sequence$": lambda net: net.step(np.ones((B, I))),
+    r"^starts are of layers that read forwards; give each document a row of its own$": lambda net: net(
+        np.ones((T, B, I)), starts=np.ones((T, B), bool)
+    ),
+    r"^the tape is a StackTape; expected the one that this layer's forward gave$": lambda net: net.backward(
+        ur.LSTM(I, H).forward(np.ones((T, B, I)))[2], np.ones((T, B, H))
+    ),
+    r"^layer 0: x has 3 features, weight_ih_l0 takes 4$": lambda net: net(np.ones((T, B, 3))),
+    r"^dy has shape \(7, 5\); expected \(T, B, D H\) = \(7, 3, 5\)$": lambda net: net.backward(
+        net.forward(np.ones((T, B, I)))[2], np.ones((T, H))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REVERSE_REFUSES)
+def test_a_reverse_layer_says_what_is_wrong(message):
+    with pytest.raises(ur.UnrolledError, match=message):
+        REVERSE_REFUSES[message](Reverse("lstm", I, H))
 
 
 def test_a_stack_is_no_operator():

@@ -2,7 +2,8 @@
 
 ONNX stacks both directions in one tensor, has its own orders of gates (i o f g; z r n) and peepholes (i o f), and puts
 the two biases side by side: with D directions and G gates, W is (D, G H, I), R (D, G H, H), B (D, 2 G H), P (D, 3 H).
-Its equations are those of our cells.
+Its equations are those of our cells. What is no tensor of an operator's weights is an attribute (`layout = 1` is
+`batch_first`; the direction `reverse` is a `Reverse`), an input (a learned initial state) or refused.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cells import CELLS, Cell
-from ..checks import Array, as_numbers
+from ..checks import Array, as_numbers, check_size
 from ..errors import UnrolledError
 from ..recurrent import Recurrent
+from .reverse import Reverse
 
 
 class Node(NamedTuple):
@@ -26,7 +28,7 @@ class Node(NamedTuple):
     """RNN, LSTM or GRU."""
     attributes: dict[str, Any]
     tensors: dict[str, Array]
-    """W and R; B unless there are no biases; P if there are peepholes."""
+    """W and R; B unless there are no biases; P if there are peepholes; initial_h and initial_c if they are learned."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class _Form:
 _LSTM, _GRU = ("Sigmoid", "Tanh", "Tanh"), ("Sigmoid", "Tanh")
 SUFFIXES = ("", "_reverse")
 """Of a layer's two directions, in PyTorch's names."""
+INITIAL = {"initial_h": "h", "initial_c": "c"}
+"""ONNX's inputs of initial states, and our fields."""
 FORMS = {
     "rnn_tanh": _Form("RNN", ("h",), ("Tanh",)),
     "rnn_relu": _Form("RNN", ("h",), ("Relu",)),
@@ -67,8 +71,11 @@ def _reorder(a: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
     return np.concatenate([blocks[name] for name in want])
 
 
-def to_onnx(net: Recurrent, layer: int | None = None) -> Node:
-    """Return one layer of a stack, all its directions, as an operator of ONNX.
+def to_onnx(net: Recurrent, layer: int | None = None, *, batch: int | None = None) -> Node:
+    """Return one layer of a stack, all its directions, as an operator of ONNX: what it computes at inference.
+
+    Dropout of every kind does nothing at inference, so it is left out. `batch_first` becomes `layout = 1`, which not
+    every runtime has (onnxruntime's CPU has not): without the attribute the same node reads x with time first.
 
     Parameters
     ----------
@@ -76,16 +83,20 @@ def to_onnx(net: Recurrent, layer: int | None = None) -> Node:
         Its cell must be one of `FORMS`.
     layer : int
         Which layer, counted from 0; may be left out where there is one.
+    batch : int
+        Rows of the batch, where the initial state is learned (`learn_state`): ONNX wants it for each row.
 
     Returns
     -------
     Node
-        `attributes` are those that ONNX needs; h and c are (D, B, H) in both, Y is (T, D, B, H) in ONNX.
+        `attributes` are those that ONNX needs; h and c are (D, B, H) in both, Y is (T, D, B, H) in ONNX. With
+        `layout = 1` they are (B, D, H) and (B, T, D, H) there.
 
     Raises
     ------
     UnrolledError
-        If ONNX has no such cell, no projection, or the stack no such layer.
+        If the stack has no such layer, or anything that ONNX can't carry: another cell, `proj_size`, `zoneout`,
+        `residual`, a learned state without `batch`.
 
     Examples
     --------
@@ -96,16 +107,9 @@ def to_onnx(net: Recurrent, layer: int | None = None) -> Node:
     >>> {name: a.shape for name, a in node.tensors.items()}
     {'W': (2, 20, 4), 'R': (2, 20, 5), 'B': (2, 40), 'P': (2, 15)}
     """
+    layer = _layer_of(net, layer)
+    _refuse(net, layer, batch)
     cell = net.cell
-    if cell is not CELLS.get(cell.name) or cell.name not in FORMS:
-        raise UnrolledError(f"ONNX has no operator for the cell {cell.name}; it has {', '.join(FORMS)}")
-    if net.proj_size:
-        raise UnrolledError("ONNX's LSTM has no projection; proj_size must be 0")
-    if layer is None and net.num_layers > 1:
-        raise UnrolledError(f"an operator of ONNX is one layer; name one of the {net.num_layers}: layer=0")
-    layer = layer or 0
-    if not 0 <= layer < net.num_layers:
-        raise UnrolledError(f"layer is {layer}; this network has the layers 0 to {net.num_layers - 1}")
     form, directions = FORMS[cell.name], [f"_l{layer}{suffix}" for suffix in SUFFIXES[: net.directions]]
 
     def stacked(*names: str) -> Array:
@@ -120,14 +124,55 @@ def to_onnx(net: Recurrent, layer: int | None = None) -> Node:
     if form.peepholes:
         rows = (net.params[cell.params_name + d] for d in directions)
         tensors["P"] = np.stack([_reorder(p, _peepholes(cell), form.peepholes).ravel() for p in rows])
+    if net.learn_state and batch is not None:
+        for name, field in INITIAL.items():
+            if field in cell.state._fields:  # type: ignore[attr-defined]
+                one = np.stack([net.params[f"initial_{field}{d}"] for d in directions])
+                tensors[name] = np.stack([one] * batch, axis=0 if net.batch_first else 1)
+    single = "reverse" if isinstance(net, Reverse) else "forward"
     attributes: dict[str, Any] = {
         "hidden_size": net.hidden_sizes[layer],
-        "direction": "bidirectional" if net.bidirectional else "forward",
+        "direction": "bidirectional" if net.bidirectional else single,
         "activations": list(form.activations) * net.directions,
     }
+    if net.batch_first:
+        attributes["layout"] = 1
     if form.linear_before_reset is not None:
         attributes["linear_before_reset"] = form.linear_before_reset
     return Node(form.operator, attributes, tensors)
+
+
+def _layer_of(net: Any, layer: Any) -> int:
+    """Return which layer of a stack is meant, or say what is none."""
+    if not isinstance(net, Recurrent):
+        got = type(net).__name__
+        raise UnrolledError(f"an operator of ONNX is made from a Recurrent, such as network.recurrent; got a {got}")
+    if layer is None and net.num_layers > 1:
+        raise UnrolledError(f"an operator of ONNX is one layer; name one of the {net.num_layers}: layer=0")
+    which = check_size("layer", 0 if layer is None else layer, least=0)
+    if which >= net.num_layers:
+        raise UnrolledError(f"layer is {layer}; this network has the layers 0 to {net.num_layers - 1}")
+    return which
+
+
+def _refuse(net: Recurrent, layer: int, batch: Any) -> None:
+    """Refuse, by its name, what changes a layer's numbers at inference and has no place in ONNX."""
+    cell = net.cell
+    if cell is not CELLS.get(cell.name) or cell.name not in FORMS:
+        raise UnrolledError(f"ONNX has no operator for the cell {cell.name}; it has {', '.join(FORMS)}")
+    if net.proj_size:
+        raise UnrolledError("ONNX's LSTM has no projection; proj_size must be 0")
+    for name in ("zoneout", "zoneout_cell"):
+        if rate := getattr(net, name):
+            raise UnrolledError(f"ONNX has no zoneout, which mixes old and new at inference too; {name} is {rate}")
+    if net.residual and layer:
+        raise UnrolledError(f"ONNX's operators add no input to their output; residual layer {layer} needs an Add")
+    if net.learn_state and batch is None:
+        raise UnrolledError("ONNX wants the initial state, which is learned here, for each row: say batch=1")
+    if batch is not None:
+        check_size("batch", batch)
+        if not net.learn_state:
+            raise UnrolledError(f"batch is {batch!r}, but only a learned initial state needs it; leave it out")
 
 
 def from_onnx(node: Node, *, dtype: str = "float32") -> Recurrent:
@@ -137,13 +182,16 @@ def from_onnx(node: Node, *, dtype: str = "float32") -> Recurrent:
     ----------
     node : Node
         Attributes may be left out as in ONNX; strings may be bytes, as `onnx.helper.get_attribute_value` gives them.
+        An input `sequence_lens` is what the layer is called with as `lengths`; so are initial states, but for those
+        among the tensors, which must be the same in all rows and become learned ones.
     dtype : str
         Of the layer.
 
     Returns
     -------
     Recurrent
-        One layer, of one or two directions.
+        One layer, of one or two directions; a `Reverse` for the direction `reverse`; `batch_first` for `layout = 1`,
+        where states stay (D, B, H).
 
     Raises
     ------
@@ -158,20 +206,27 @@ def from_onnx(node: Node, *, dtype: str = "float32") -> Recurrent:
     >>> again.cell.name, all((again.params[name] == p).all() for name, p in gru.params.items())
     ('gru_reset_after', True)
     """
-    operator, attributes = node.operator, {key: _text(value) for key, value in node.attributes.items()}
-    tensors = {name: as_numbers(name, a) for name, a in node.tensors.items()}
-    name = _cell_of(operator, attributes, tensors)
-    cell, form, directions = CELLS[name], FORMS[name], 2 if attributes.get("direction") == "bidirectional" else 1
+    operator, attributes, tensors = _read(node)
+    name, layout = _cell_of(operator, attributes, tensors), _layout(attributes)
+    direction = attributes.get("direction", "forward")
+    cell, form, directions = CELLS[name], FORMS[name], 2 if direction == "bidirectional" else 1
+    initial = {field: tensors.pop(key) for key, field in INITIAL.items() if key in tensors}
     inputs, hidden = _sizes(operator, form, directions, tensors)
     if attributes.get("hidden_size", hidden) != hidden:
         raise UnrolledError(f"hidden_size is {attributes['hidden_size']}, but R has {hidden} columns")
-    net = Recurrent(cell, inputs, hidden, bias="B" in tensors, bidirectional=directions == 2, dtype=dtype)
+    options: dict[str, Any] = {"bias": "B" in tensors, "batch_first": bool(layout), "learn_state": bool(initial)}
+    if direction == "reverse":
+        net: Recurrent = Reverse(cell, inputs, hidden, dtype=dtype, **options)
+    else:
+        net = Recurrent(cell, inputs, hidden, bidirectional=directions == 2, dtype=dtype, **options)
+    states = _initial(initial, cell, (directions, hidden), layout)
     params: dict[str, Array] = {}
     for d, suffix in enumerate(SUFFIXES[:directions]):
         local = {"weight_ih": tensors["W"][d], "weight_hh": tensors["R"][d]}
         if net.bias:
             local["bias_ih"], local["bias_hh"] = np.split(tensors["B"][d], 2)
         params |= {f"{key}_l0{suffix}": _reorder(a, form.rows, cell.rows) for key, a in local.items()}
+        params |= {f"initial_{field}_l0{suffix}": a[d] for field, a in states.items()}
         if form.peepholes:
             rows = tensors["P"][d].reshape(-1, hidden)
             params[f"{cell.params_name}_l0{suffix}"] = _reorder(rows, form.peepholes, _peepholes(cell))
@@ -185,31 +240,76 @@ def _peepholes(cell: Cell) -> tuple[str, ...]:
 
 
 def _text(value: Any) -> Any:
-    """Strings of an attribute, which `onnx.helper.get_attribute_value` gives as bytes."""
+    """Return an attribute's value with its strings, which `onnx.helper.get_attribute_value` gives as bytes."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [_text(v) for v in value]
     return value.decode() if isinstance(value, bytes) else value
 
 
+def _read(node: Any) -> tuple[str, dict[str, Any], dict[str, Array]]:
+    """Return a node's operator, attributes and tensors, or say what is none."""
+    operator, attributes, tensors = (getattr(node, name, None) for name in Node._fields)
+    if not isinstance(operator, str) or not isinstance(attributes, Mapping) or not isinstance(tensors, Mapping):
+        got = f"got {type(node).__name__}({type(operator).__name__}, {type(attributes).__name__}, "
+        raise UnrolledError(f"expected Node(operator, attributes, tensors), a str and two dictionaries; {got}...)")
+    return (
+        operator,
+        {str(key): _text(value) for key, value in attributes.items()},
+        {str(name): as_numbers(str(name), a) for name, a in tensors.items()},
+    )
+
+
+def _layout(attributes: Mapping[str, Any]) -> int:
+    """Return 0 where time comes first, 1 where the batch does."""
+    layout = attributes.get("layout", 0)
+    if layout not in (0, 1):
+        raise UnrolledError(f"layout is {layout!r}; it must be 0, (T, B, I), or 1, (B, T, I)")
+    return int(layout)
+
+
+def _initial(given: dict[str, Array], cell: Cell, sizes: tuple[int, int], layout: int) -> dict[str, Array]:
+    """Return initial states (D, H) of every field from those for each row, which must be alike; one left out is 0."""
+    found = {}
+    for field, a in given.items():
+        a = a.swapaxes(0, 1) if layout and a.ndim == 3 else a
+        order = "(B, D, H)" if layout else "(D, B, H)"
+        if field not in cell.state._fields:  # type: ignore[attr-defined]
+            raise UnrolledError(f"the node has initial_{field}; the state of {cell.name} is h alone")
+        if a.ndim != 3 or not a.shape[1] or (a.shape[0], a.shape[2]) != sizes:
+            raise UnrolledError(
+                f"initial_{field} has shape {given[field].shape}; expected {order} with D, H = {sizes[0]}, {sizes[1]}"
+            )
+        if (a != a[:, :1]).any():
+            raise UnrolledError(f"initial_{field} differs from row to row; leave it out, and call the layer with it")
+        found[field] = a[:, 0]
+    fields = cell.state._fields if given else ()  # type: ignore[attr-defined]
+    return {field: found.get(field, np.zeros(sizes)) for field in fields}
+
+
 def _cell_of(operator: str, attributes: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
     """Name the cell that computes what an operator does; refuse what none of ours does."""
-    known = {"hidden_size", "direction", "activations", "linear_before_reset"}
+    known = {"hidden_size", "direction", "activations", "linear_before_reset", "layout"}
     odd = {key: value for key, value in attributes.items() if key not in known and value}  # all other defaults are 0
-    if attributes.get("direction", "forward") not in ("forward", "bidirectional"):
+    if attributes.get("direction", "forward") not in ("forward", "reverse", "bidirectional"):
         odd["direction"] = attributes["direction"]
     if odd:
         said = ", ".join(f"{key} = {value!r}" for key, value in odd.items())
         raise UnrolledError(f"no layer here computes {operator} with {said}")
+    if "sequence_lens" in tensors:
+        raise UnrolledError("sequence_lens are no weights; leave them out, and call the layer with them as lengths")
+    directions = 2 if attributes.get("direction") == "bidirectional" else 1
+    given, before = attributes.get("activations"), attributes.get("linear_before_reset", 0)
     for name, form in FORMS.items():
-        given = attributes.get("activations") or (["Tanh"] if operator == "RNN" else list(form.activations))
-        if (
-            form.operator == operator
-            and form.linear_before_reset in (None, attributes.get("linear_before_reset", 0))
-            and bool(form.peepholes) == ("P" in tensors)
-            and given in (list(form.activations), 2 * list(form.activations))
-        ):
+        default = ("Tanh",) if operator == "RNN" else form.activations
+        wanted = [a.lower() for a in form.activations * directions]  # ONNX's names are in any case
+        got = [str(a).lower() for a in (given if isinstance(given, list) and given else default * directions)]
+        fits = form.linear_before_reset in (None, before) and bool(form.peepholes) == ("P" in tensors)
+        if form.operator == operator and fits and got == wanted and (isinstance(given, list) or not given):
             return name
-    said = f"activations {attributes.get('activations', 'by default')}{' and P' * ('P' in tensors)}"
+    said = f"activations {given or 'by default'}{' and P' * ('P' in tensors)}"
+    said += f", linear_before_reset = {before!r}" if before not in (0, 1) else ""
     raise UnrolledError(f"no cell here computes {operator} with {said}; there are {', '.join(FORMS)}")
 
 
