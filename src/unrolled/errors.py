@@ -27,6 +27,34 @@ class UnrolledWarning(UserWarning):
     """Something that is allowed and probably not meant: an option that changes nothing, a slower way that was taken."""
 
 
+def one_line(text: str, most: int = 400) -> str:
+    r"""Return a text as one line that can be printed, cut where it is long: a damaged file may name anything.
+
+    Examples
+    --------
+    >>> one_line("a\nlong name", 6)
+    'a long...'
+    """
+    line = "".join(c if c.isprintable() else " " for c in text[: most + 1])
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def brief(value: object, most: int = 80) -> str:
+    """Return a value's repr as a short line, whatever it is.
+
+    Examples
+    --------
+    >>> brief("abc"), brief(10**5000), brief("x" * 100, 9)
+    ("'abc'", 'a number of 16,610 bits', "'xxxxxxxx...")
+    """
+    try:
+        return one_line(repr(value), most)
+    except ValueError:  # Python writes no whole number of more than 4,300 digits
+        return f"a number of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+    except RecursionError:
+        return f"a {type(value).__name__}"
+
+
 def check_path(what: str, path: object) -> str:
     """Return a path as a str, or say what is wrong with it.
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoint
+from . import checkpoint, storage
 from .checks import Array
 from .errors import UnrolledError, suggest
 from .options import Options, check_kind
@@ -154,7 +154,7 @@ def begin(folder: Path, facts: Facts, text: Mapping[str, Any], version: str) -> 
     """Write what a new run is: its configuration, and what made it."""
     more = {"val_file": text["val"], "test_file": text["test"]} | text["how"]
     config = to_toml(facts.options, text["files"], more)
-    checkpoint.write_atomically(folder / CONFIG, config.encode())
+    storage.write_atomically(folder / CONFIG, config.encode())
     about = {
         "command": sys.argv,
         "text": dict(text),
@@ -163,8 +163,8 @@ def begin(folder: Path, facts: Facts, text: Mapping[str, Any], version: str) -> 
         "backend": facts.network.recurrent.backend,
         "network": facts.network.spec.to_json(),
     }
-    checkpoint.write_atomically(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
-    checkpoint.write_atomically(folder / METRICS, b"")
+    storage.write_atomically(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+    storage.write_atomically(folder / METRICS, b"")
 
 
 def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
@@ -178,7 +178,7 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
     path = folder / CHECKPOINT
     if folder.is_dir() and not path.exists():
         raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
-    arrays, content = checkpoint.load_run(path)
+    content, arrays = checkpoint.load_run(path, lambda content, layout: content)
     try:
         options = Options.of(content["options"])
         vocabulary = Vocabulary.from_json(content["vocabulary"])
@@ -192,9 +192,7 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process was writing."""
-    for name in (CHECKPOINT, MODEL, LAST, CONFIG, ABOUT, METRICS):
-        for part in folder.glob(f"{name}*.part"):
-            part.unlink(missing_ok=True)
+    storage.remove_leftovers(folder / name for name in (CHECKPOINT, MODEL, LAST, CONFIG, ABOUT, METRICS))
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
@@ -240,7 +238,7 @@ class Log(Listener):
         there = {entry["step"] for entry in kept if "val_loss" in entry}
         kept += [dict(entry) for entry in history if entry["step"] not in there]
         lines = [json.dumps(entry) + "\n" for entry in sorted(kept, key=lambda entry: int(entry["step"]))]
-        checkpoint.write_atomically(self.path, "".join(lines).encode())
+        storage.write_atomically(self.path, "".join(lines).encode())
 
     def _write(self, **entry: Any) -> None:
         try:

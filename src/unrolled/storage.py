@@ -1,0 +1,467 @@
+"""Files of ours: each replaced as a whole; arrays with a description and a checksum in the safetensors format.
+
+A file is what the safetensors library writes for the same arrays and metadata, to the byte: a header, then the arrays,
+C-contiguous and little-endian, those of wide numbers first and else by name. Its metadata has one entry: a JSON object
+that holds the format's version, what the file is about, and a SHA-256 of all that and of the arrays. We write it
+ourselves, a piece at a time, since the library first makes a copy of the whole file in memory, and ends the process
+where there is none left. It stays the reader.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+import re
+import secrets
+import stat
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+import numpy as np
+
+from .checks import Array
+from .errors import UnrolledError, brief, one_line
+
+T = TypeVar("T")
+
+FORMAT = 1
+"""Version of the file format; a file of a higher one is refused."""
+
+PIECE = 1 << 20
+"""Bytes that are read, written and hashed at a time."""
+
+LARGEST_HEADER = 100_000_000
+"""Bytes of a header, at most: the library reads no larger ones."""
+
+DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
+"""Numbers that arrays hold, in the order in which the library writes them."""
+
+Content = dict[str, Any]
+"""What a file says beside its arrays: what `json.dumps` takes."""
+
+
+class Place(NamedTuple):
+    """An array in a file: its numbers, its shape, and its first and last byte behind the header."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+Layout = dict[str, Place]
+"""Arrays of a file by their names, as they lie."""
+
+
+# --- replacing a file as a whole --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replaced(path: str | os.PathLike[str], hint: str = "") -> Iterator[BinaryIO]:
+    """Yield a new file, open for writing and reading, which takes an old one's place once it is whole.
+
+    The new one is written beside the old one, synced and renamed over it. What a link leads to is replaced, not the
+    link; an old file's mode and owner are kept. What only makes this safer (a synced folder, a lock that tells the
+    file apart from a leftover) is done where the system can do it.
+
+    Parameters
+    ----------
+    path : path
+    hint : str
+        What to do where it fails; follows the reason.
+
+    Raises
+    ------
+    UnrolledError
+        If it can't be written, or something that is no file is in its place. What was there is then as it was.
+    """
+    part = None
+    try:
+        old = _old(Path(path))
+        target = Path(os.path.realpath(path))
+        mode = 0o666 if old is None else stat.S_IMODE(old.st_mode) & 0o777
+        part = target.with_name(f"{_stem(target.name)}{secrets.token_hex(8)}.part")
+        # Made by `os.open` and not by `tempfile`, the file has the mode that the umask and the folder's lists give it.
+        with open(part, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            _lock(file.fileno())
+            if old is not None:
+                _keep(file.fileno(), old)
+            yield file
+            file.flush()
+            _sync(file.fileno())
+        os.replace(part, target)
+        part = None
+        _sync_folder(target.parent)
+    except OSError as error:
+        folder = os.path.dirname(path) or "."
+        where = path if os.path.isdir(folder) else f"in {folder}"
+        raise UnrolledError(f"can't write {where}: {reason(error)}{hint}") from None
+    finally:
+        if part is not None:
+            with suppress(OSError):
+                part.unlink()
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace a file's content as a whole, once it reads back as it was.
+
+    Raises
+    ------
+    UnrolledError
+        As `replaced`.
+    """
+    with replaced(path) as file:
+        file.write(data)
+        file.seek(0)
+        whole = all(file.read(PIECE) == data[k : k + PIECE] for k in range(0, len(data) + 1, PIECE))
+        if not whole:
+            raise UnrolledError(f"can't write {path}: the disk gave back other bytes than were written")
+
+
+def leftovers(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """Return what killed processes had begun to write in the place of these files; never what one writes now."""
+    found = []
+    for path in paths:
+        target = Path(os.path.realpath(path))
+        ours = re.compile(re.escape(_stem(target.name)) + r"[0-9a-f]{16}\.part")
+        with suppress(OSError), os.scandir(target.parent) as entries:
+            names = [entry.name for entry in entries if ours.fullmatch(entry.name) and entry.is_file()]
+            found += [part for name in sorted(names) if _is_left(part := target.with_name(name))]
+    return found
+
+
+def remove_leftovers(paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Remove the `leftovers` of these files, where that is allowed."""
+    for part in leftovers(paths):
+        with suppress(OSError):
+            part.unlink()
+
+
+def _stem(name: str) -> str:
+    """Return what the names begin with that a file has while it is written; names have at most 255 bytes."""
+    return f"{os.fsencode(name)[:200].decode(errors='ignore')}.unrolled-"
+
+
+def _old(path: Path) -> os.stat_result | None:
+    """Return what is known of the file that is in a place, None if there is none; refuse what is no file."""
+    try:
+        old = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(old.st_mode):
+        kind = "a folder" if stat.S_ISDIR(old.st_mode) else "a device or a pipe"
+        raise UnrolledError(f"can't write {path}: it is {kind}, not a file; choose another path")
+    return old
+
+
+def _keep(handle: int, old: os.stat_result) -> None:
+    """Give a new file the owner and the mode of an old one, as far as the system lets us."""
+    if not hasattr(os, "fchown"):  # Windows has neither
+        return
+    new = os.fstat(handle)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        with suppress(OSError):
+            os.fchown(handle, old.st_uid, old.st_gid)
+    with suppress(OSError):
+        os.fchmod(handle, stat.S_IMODE(old.st_mode) & 0o777)
+
+
+_REFUSED = {getattr(errno, f"E{name}", None) for name in ("INVAL", "NOSYS", "NOTSUP", "OPNOTSUPP", "NOTTY", "PERM")}
+"""What a system says that can't do something at all; anything else is a failure."""
+
+
+def _sync(handle: int) -> None:
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power loss, where the system lets folders be opened and synced."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    with suppress(OSError):  # the new file is in its place already
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Hold a file for as long as it is open, where there are locks: a killed process holds none."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_left(part: Path) -> bool:
+    """Whether no process is writing this file; where there are no locks, nobody knows."""
+    try:
+        import fcntl
+    except ImportError:  # Windows removes no file that is open
+        return True
+    try:
+        handle = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of a failure."""
+    return error.strerror or str(error)
+
+
+# --- arrays -----------------------------------------------------------------------------------------------------------
+
+
+def write_arrays(
+    path: str | os.PathLike[str], entry: str, arrays: Mapping[str, Array], content: Mapping[str, Any]
+) -> None:
+    """Write arrays and what is to be said of them; the memory that it takes does not depend on their size.
+
+    Parameters
+    ----------
+    path : path
+    entry : str
+        The kind of file: name of the metadata's entry.
+    arrays : dict of float32 and float64 arrays by name
+    content : dict that `json.dumps` takes
+
+    Raises
+    ------
+    UnrolledError
+        As `replaced`, or if the file doesn't read back as it was.
+    """
+    layout = _layout(arrays)
+    content = {"format": FORMAT} | dict(content)
+    digest = _digest(content, layout, lambda name: _pieces(arrays[name]))
+    header = _header(layout, {entry: json.dumps(content | {"sha256": digest}, sort_keys=True)})
+    if len(header) > LARGEST_HEADER:
+        raise UnrolledError(f"can't write {path}: its description, the vocabulary mainly, takes {len(header):,} bytes")
+    with replaced(path) as file:
+        file.write(header)
+        for name in layout:
+            for piece in _pieces(arrays[name]):
+                file.write(piece)
+        file.seek(0)
+        same = file.read(len(header)) == header
+        if not same or digest != _digest(content, layout, lambda name: _stored(file, len(header), layout[name])):
+            raise UnrolledError(f"can't write {path}: the disk gave back other bytes than were written")
+
+
+def read_arrays(
+    path: str | os.PathLike[str], entry: str, kind: str, check: Callable[[Content, Layout], T]
+) -> tuple[T, dict[str, Array]]:
+    """Read what `write_arrays` wrote; nothing of a size that the file claims is made before all of it was checked.
+
+    Parameters
+    ----------
+    path : path
+    entry : str
+        As in `write_arrays`.
+    kind : str
+        What to call the file in messages.
+    check : function
+        Takes the content and the arrays' layout, and returns what to make of them or raises an UnrolledError, to which
+        the path is then added. Only after it are the arrays read.
+
+    Returns
+    -------
+    tuple
+        What `check` returned, and the arrays by name.
+
+    Raises
+    ------
+    UnrolledError
+        With one line that says what is wrong: missing, cut off, a header that lies, another kind of file, from a newer
+        format, changed since it was written, or whatever `check` says.
+    """
+    with open_file(path, kind) as file:
+        try:
+            header, layout = _read_header(path, file, kind)
+            content = _content(path, header, entry, kind)
+            start = file.tell()
+            if content.pop("sha256", None) != _digest(content, layout, lambda name: _stored(file, start, layout[name])):
+                raise UnrolledError(f"{path} is damaged: its content doesn't match its checksum")
+            del content["format"]
+            try:
+                made = check(content, layout)
+            except UnrolledError as error:
+                raise UnrolledError(f"{path}: {one_line(str(error), 600)}") from None
+            return made, _read(path, file, layout)
+        except OSError as error:
+            raise UnrolledError(f"can't read the {kind} {path}: {reason(error)}") from None
+        except MemoryError:
+            raise UnrolledError(f"not enough memory to read {path}") from None
+
+
+def open_file(path: str | os.PathLike[str], kind: str) -> BinaryIO:
+    """Open a file for reading in pieces; what is no file (a pipe, a device) is refused, since it may never end.
+
+    Raises
+    ------
+    UnrolledError
+        With one line that names the kind of file, its path and the reason.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder gives its own reason
+            raise UnrolledError(f"can't read the {kind} {path}: it is a device or a pipe, not a file")
+        return open(path, "rb")
+    except OSError as error:
+        raise UnrolledError(f"can't read the {kind} {path}: {reason(error)}") from None
+
+
+def _layout(arrays: Mapping[str, Array]) -> Layout:
+    """Lay arrays out as the library does: wide numbers first, else by name."""
+    layout, at = Layout(), 0
+    for dtype in DTYPES.values():
+        for name, array in sorted(arrays.items()):
+            if array.dtype.newbyteorder("<") == dtype:
+                layout[name] = Place(dtype, array.shape, at, at + array.nbytes)
+                at += array.nbytes
+    for name in arrays:
+        if name not in layout:
+            raise UnrolledError(f"{name} is {arrays[name].dtype}; a file holds float32 and float64")
+    return layout
+
+
+def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
+    """Return the first bytes of a file: the length of what follows, and where everything is, as JSON."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    for name, place in layout.items():
+        entries[name] = {
+            "dtype": names[place.dtype],
+            "shape": list(place.shape),
+            "data_offsets": [place.begin, place.end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # so that arrays begin at a multiple of 8 bytes
+    return struct.pack("<Q", len(text)) + text
+
+
+def _pieces(array: Array) -> Iterator[bytes]:
+    """Yield an array's numbers, in the order of C whatever it lies like."""
+    flat: Any = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    step = PIECE // array.itemsize
+    for k in range(0, array.size, step):
+        yield flat[k : k + step].astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _stored(file: BinaryIO, start: int, place: Place) -> Iterator[bytes]:
+    """Yield an array's bytes from a file whose header ends at `start`."""
+    file.seek(start + place.begin)
+    left = place.end - place.begin
+    while left and (piece := file.read(min(PIECE, left))):
+        left -= len(piece)
+        yield piece
+
+
+def _digest(content: Mapping[str, Any], layout: Layout, pieces: Callable[[str], Iterator[bytes]]) -> str:
+    """Return the SHA-256 of everything a file says, so that a single flipped bit is found."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name, place in sorted(layout.items()):
+        digest.update(f"{name} {place.dtype.str} {place.shape}".encode())
+        for piece in pieces(name):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _read_header(path: str | os.PathLike[str], file: BinaryIO, kind: str) -> tuple[dict[str, Any], Layout]:
+    """Read a header, checked against the file's length -> its metadata and where the arrays are."""
+    length, no_file = os.fstat(file.fileno()).st_size, f"{path} is not an unrolled {kind}"
+    first = file.read(8)
+    if len(first) < 8:
+        raise UnrolledError(f"{no_file}: it has {length} bytes")
+    (size,) = struct.unpack("<Q", first)
+    if size > length - 8:
+        raise UnrolledError(f"{no_file}, or it is cut off: its header claims {size:,} bytes, the file has {length:,}")
+    if size > LARGEST_HEADER:
+        raise UnrolledError(f"{no_file}: its header claims {size:,} bytes")
+    try:
+        header = json.loads(file.read(size))
+    except (ValueError, RecursionError):
+        raise UnrolledError(f"{no_file}: its header is not JSON") from None
+    if not isinstance(header, dict):
+        raise UnrolledError(f"{no_file}: its header is not a JSON object")
+    metadata = header.pop("__metadata__", {})
+    layout = Layout()
+    for name, entry in header.items():
+        place = _place(entry)
+        if place is None:
+            raise UnrolledError(f"{no_file}: its header's entry for {brief(name)} makes no sense")
+        layout[name] = place
+    at = 0
+    for name, place in sorted(layout.items(), key=lambda item: item[1][2:]):
+        if place.begin != at:
+            raise UnrolledError(f"{path} is damaged: its header has {brief(name)} at {place.begin:,}, expected {at:,}")
+        at = place.end
+    if at != length - 8 - size:
+        raise UnrolledError(
+            f"{path} is damaged: its header describes {at:,} bytes of parameters, {length - 8 - size:,} are there"
+        )
+    return metadata if isinstance(metadata, dict) else {}, layout
+
+
+def _place(entry: Any) -> Place | None:
+    """Return where a header's entry says that an array is; None if that makes no sense."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        return None
+    dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if dtype is None or not _are_sizes(shape, least=1) or not _are_sizes(offsets) or len(offsets) != 2:
+        return None
+    begin, end = offsets
+    return Place(dtype, tuple(shape), begin, end) if end - begin == math.prod(shape) * dtype.itemsize else None
+
+
+def _are_sizes(value: Any, least: int = 0) -> bool:
+    return isinstance(value, list) and len(value) <= 8 and all(type(n) is int and least <= n < 2**63 for n in value)
+
+
+def _content(path: str | os.PathLike[str], metadata: Mapping[str, Any], entry: str, kind: str) -> Content:
+    """Return what a file says in the entry of its kind, once its format is one that we read."""
+    if entry not in metadata:
+        raise UnrolledError(f"{path} is a safetensors file, but not an unrolled {kind}: its metadata lacks our entry")
+    try:
+        content = json.loads(metadata[entry])
+        version = content["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UnrolledError(f"{path} is damaged: its metadata is not a description of ours") from None
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise UnrolledError(
+            f"{path} has format {brief(version)}, this version of unrolled reads up to {FORMAT}: update unrolled"
+        )
+    return dict(content)
+
+
+def _read(path: str | os.PathLike[str], file: BinaryIO, layout: Layout) -> dict[str, Array]:
+    """Read the arrays of a file whose header was checked."""
+    import safetensors.numpy
+
+    file.seek(0)
+    try:
+        arrays = safetensors.numpy.load(file.read())
+    except safetensors.SafetensorError as error:
+        raise UnrolledError(f"{path} is damaged: {one_line(str(error))}") from None
+    if {name: (a.dtype, a.shape) for name, a in arrays.items()} != {name: p[:2] for name, p in layout.items()}:
+        raise UnrolledError(f"{path} is damaged: it changed while it was read")
+    return arrays
