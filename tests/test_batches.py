@@ -160,7 +160,7 @@ def test_the_batch_size_said_to_fit_fits(B_fits):
         ("text", "tokens are str; expected integers in one dimension (N,)"),
         (7, "tokens are int; expected integers in one dimension (N,)"),
         (np.zeros((3, 4), int), "tokens are of shape (3, 4); expected integers in one dimension (N,)"),
-        ([[1, 2], [3]], "tokens have rows of unequal length; expected one dimension (N,)"),
+        ([[1, 2], [3]], "tokens has rows of unequal length; expected an array of numbers"),
     ],
 )
 def test_tokens_that_are_no_integers_in_a_row_are_refused(tokens, said):

@@ -146,3 +146,45 @@ def test_without_the_library_a_line_says_what_to_install_and_models_still_sample
     assert str(caught.value) == "--level bpe needs a package for text: pip install 'unrolled[bpe]'"
     with pytest.raises(ur.UnrolledError, match=r"pip install 'unrolled\[bpe\]'"):
         Vocabulary.of(TEXT, "bpe")
+
+
+def test_words_without_a_blank_are_cut_and_read_alike_whole_and_in_pieces():
+    rng = np.random.default_rng(5)
+    dna = "".join(rng.choice(list("ACGT"), 9001)) + " " * 5003 + "7" * 301 + ("!" * 131 + "x") * 40
+    vocabulary = Vocabulary.of(dna, "bpe", max_symbols=300)
+    assert max(map(len, vocabulary.token_bytes)) <= bpe.LONGEST + 1  # the blank before a word belongs to it
+    expected = vocabulary.encode(dna).tolist()
+    assert vocabulary.decode(expected) == dna
+    for size in (1, 997, 4096):
+        pieces = [dna[k : k + size] for k in range(0, len(dna), size)]
+        assert Vocabulary.of(iter(pieces), "bpe", max_symbols=300) == vocabulary
+        assert [k for piece in bpe.whole_words(pieces) for k in vocabulary.encode(piece)] == expected
+
+
+def test_an_interrupt_is_heard_while_pairs_are_learnt():
+    """The library is in its own code and looks at no signal; the wait for it ends within a second."""
+    import _thread
+    import threading
+    import time
+
+    library, began = threading.Event(), threading.Event()
+
+    def call(items):
+        next(items)
+        began.set()
+        library.wait(20)
+
+    threading.Thread(target=lambda: (began.wait(20), _thread.interrupt_main())).start()
+    tick = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        bpe._interruptible(call, iter([["a"]]))
+    assert time.monotonic() - tick < 10  # 0.1 s, on a machine that is not busy
+    library.set()
+
+
+def test_halves_of_characters_are_refused_before_pairs_are_learnt():
+    with pytest.raises(ur.UnrolledError) as caught:
+        Vocabulary.of("ab\ud800", "bpe")
+    assert str(caught.value) == (
+        "'\\ud800' (U+D800) at character 2 of the text is half a character, which has no UTF-8 bytes; leave it out"
+    )

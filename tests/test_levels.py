@@ -156,3 +156,45 @@ def test_files_to_validate_and_test_on(tmp_path):
     (tmp_path / "v").write_text("laVa " * 20)
     with pytest.raises(ur.UnrolledError, match="another content"):
         ur.LanguageModel.resume(tmp_path / "run")
+
+
+def test_words_of_any_length_are_the_same_whole_and_in_pieces():
+    from unrolled.text.pieces import RUN, whole_words
+
+    rng = np.random.default_rng(4)
+    runs = [rng.choice(["ab", "c", " ", "\t\n", "\u2028"]) * int(rng.integers(1, 9000)) for _ in range(40)]
+    text = "x" + "".join(runs) + "end"
+    vocabulary = Vocabulary.of(text, "word")
+    assert max(map(len, vocabulary.symbols)) == RUN
+    expected = vocabulary.encode(text).tolist()
+    for size in (100, RUN - 1, RUN, 3 * RUN + 1):
+        pieces = [text[k : k + size] for k in range(0, len(text), size)]
+        assert "".join(whole_words(pieces)) == text
+        assert Vocabulary.of(iter(pieces), "word") == vocabulary
+        assert [k for piece in whole_words(pieces) for k in vocabulary.encode(piece)] == expected
+
+
+def test_a_long_word_takes_time_that_grows_with_its_length_alone(monkeypatch):
+    from unrolled.text import pieces
+
+    seen, cut = [], pieces._bounded
+    monkeypatch.setattr(pieces, "_bounded", lambda text: seen.append(len(text)) or cut(text))
+    found = list(pieces.whole_words(["x" * 1000] * 400))
+    assert (sum(map(len, found)), max(map(len, found))) == (400_000, pieces.RUN)
+    assert max(seen) <= pieces.RUN + 1000  # what is looked at again is bounded
+
+
+def test_a_list_of_numbers_is_tokens_and_words_that_are_not_listed_are_named(tmp_path):
+    model = ur.LanguageModel.train(np.arange(300) % 7, level="tokens", **SMALL)
+    assert model.score([1, 2, 3]).nats == model.score(np.array([1, 2, 3])).nats
+    for given, said in (
+        ([0.5, 1.0], "tokens are float64; expected integers, which Vocabulary.encode makes of a text"),
+        ([[1], [1, 2]], "tokens has rows of unequal length; expected an array of numbers"),
+        (np.ma.masked_array([1, 2], [False, True]), "tokens has masked entries; fill them, or leave their steps out"),
+        (None, "tokens are NoneType; expected integers in one dimension (N,)"),
+    ):
+        with pytest.raises(ur.UnrolledError) as caught:
+            model.score(given)
+        assert str(caught.value).startswith(said)
+    assert Vocabulary.of("the cat", "word").unlisted("the dog and the cow\ncat dog") == ["dog", "and", "cow", "dog"]
+    assert Vocabulary.of("the cat", "char").unlisted("dog") == []

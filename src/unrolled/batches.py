@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import as_array
 from .errors import UnrolledError
 
 Tokens = NDArray[np.integer[Any]]
@@ -40,10 +41,7 @@ def as_tokens(tokens: Sequence[int] | NDArray[Any], name: str = "tokens") -> Tok
         ...
     unrolled.errors.UnrolledError: tokens are float64; expected integers, which Vocabulary.encode makes of a text
     """
-    try:
-        array = np.asarray(tokens)
-    except ValueError as error:
-        raise UnrolledError(f"{name} have rows of unequal length; expected one dimension (N,)") from error
+    array = as_array(name, tokens)
     if array.ndim != 1:
         kind = type(tokens).__name__ if array.ndim == 0 else f"of shape {array.shape}"
         raise UnrolledError(f"{name} are {kind}; expected integers in one dimension (N,)")

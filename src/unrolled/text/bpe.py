@@ -6,9 +6,10 @@ earlier ones. So any text can be written, and the list of pairs is all there is 
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import UnrolledError
@@ -16,7 +17,10 @@ from .pieces import whole_words
 
 Merges = tuple[tuple[int, int], ...]
 
-WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?(?:[^\w\s]|_)+|\s+(?!\S)|\s+")
+LONGEST = 128
+"""Characters after which a word is cut: learning takes time that grows with a word's square."""
+
+WORD = re.compile(r" ?[^\W\d_]{1,N}| ?\d{1,N}| ?(?:[^\w\s]|_){1,N}|\s{1,N}(?!\S)|\s{1,N}".replace("N", str(LONGEST)))
 """No pair joins two of these: letters, digits or marks, each with the blank before it; other blanks."""
 
 SIZE = 1024
@@ -54,13 +58,16 @@ def pieces_of(merges: Sequence[Sequence[int]]) -> list[bytes]:
 
 
 def learn(pieces: Iterable[str], size: int) -> Merges:
-    """Learn the pairs of a text's most frequent tokens, for a vocabulary of `size`; the same text gives the same."""
+    """Learn the pairs of a text's most frequent tokens, for a vocabulary of `size`; the same text gives the same.
+
+    The library learns in a thread of its own, so that Ctrl-C is heard meanwhile.
+    """
     library = _library()
     tokenizer = _tokenizer({}, [])
     trainer = library.trainers.BpeTrainer(
         vocab_size=size, show_progress=False, initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator(_words(_first(pieces, ENOUGH)), trainer)
+    _interruptible(lambda words: tokenizer.train_from_iterator(words, trainer), _words(_first(pieces, ENOUGH)))
     names = _names()
     tokens = {name: k for k, name in enumerate(names)}
     merges = []
@@ -68,6 +75,34 @@ def learn(pieces: Iterable[str], size: int) -> Merges:
         merges.append((tokens[left], tokens[right]))
         tokens.setdefault(left + right, len(tokens))
     return tuple(merges)
+
+
+def _interruptible(call: Callable[[Iterator[Any]], None], items: Iterator[Any]) -> None:
+    """Call with items, in a thread that is waited for; what it raises is raised here."""
+    raised: list[BaseException] = []
+    stopped = threading.Event()
+
+    def until_stopped() -> Iterator[Any]:
+        for item in items:
+            if stopped.is_set():
+                raise InterruptedError
+            yield item
+
+    def work() -> None:
+        try:
+            call(until_stopped())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)  # what can't be stopped must not keep the process either
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+    finally:
+        stopped.set()
+    if raised:
+        raise raised[0]
 
 
 def _first(pieces: Iterable[str], characters: int) -> Iterator[str]:
@@ -82,7 +117,7 @@ def _words(pieces: Iterable[str]) -> Iterator[list[str]]:
     """Words in groups, which the library takes faster than single ones."""
     for piece in whole_words(pieces):
         found = WORD.finditer(piece)
-        while group := [match[0] for match in islice(found, 4096)]:
+        while group := [match[0] for match in itertools.islice(found, 4096)]:
             yield group
 
 

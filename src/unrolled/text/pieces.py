@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 
 from ..errors import UnrolledError
@@ -203,13 +204,24 @@ def _lines(pieces: Iterable[str]) -> Iterator[str]:
     yield rest
 
 
+RUN = 4096
+"""Characters after which a run without a blank, or of blanks, is cut."""
+
+_BLANK, _RUNS = re.compile(r"\s"), re.compile(r"\s+|\S+")
+
+
 def whole_words(pieces: Iterable[str]) -> Iterator[str]:
     r"""Cut a text anew, so that no word or run of blanks is cut in two; a `MARK` stays apart.
+
+    A run of more than `RUN` characters is cut at every `RUN`-th, wherever the pieces came from: so what is held is
+    bounded, and the words are those of the whole text.
 
     Examples
     --------
     >>> list(whole_words(["one tw", "o  th", "ree", MARK, "four"]))
     ['one', ' two', '  three', '\n', 'four']
+    >>> [len(piece) for piece in whole_words(["a b" + "c" * 5000, "c" * 4000])]
+    [4098, 4096, 809]
     """
     held = ""
     for piece in pieces:
@@ -220,9 +232,29 @@ def whole_words(pieces: Iterable[str]) -> Iterator[str]:
             held = ""
             continue
         text = held + piece
-        cut = len(text[: max(text.rfind(" "), text.rfind("\n")) + 1].rstrip())
-        if cut:
-            yield text[:cut]
-        held = text[cut:]
+        *cut, text = _bounded(text) or [""]
+        yield from cut
+        held = text[len(_ended(text)) :]
+        if len(held) < len(text):
+            yield text[: len(text) - len(held)]
     if held:
         yield held
+
+
+def _ended(text: str) -> str:
+    """Return what of a text is whole words, whatever follows: all but the last run, and blanks before it."""
+    stripped = text.rstrip()
+    if len(stripped) < len(text) or not text:
+        return stripped
+    return text[: len(text) - len(text.rsplit(None, 1)[-1])].rstrip()
+
+
+def _bounded(text: str) -> list[str]:
+    """Cut a text that begins with a run behind every `RUN`-th character of a longer one."""
+    half = RUN // 2  # a longer run fills one of these windows
+    windows = (text[k : k + half] for k in range(0, len(text) - half + 1, half))
+    if not any(window.isspace() or not _BLANK.search(window) for window in windows):
+        return [text]
+    cuts = [k for run in _RUNS.finditer(text) for k in range(run.start() + RUN, run.end(), RUN)]
+    edges = [0, *cuts, len(text)]
+    return [text[begin:end] for begin, end in zip(edges, edges[1:], strict=False) if begin < end]

@@ -139,10 +139,10 @@ class Vocabulary:
                 raise UnrolledError(
                     f"max_symbols is {max_symbols}; byte pairs come after the 256 bytes, so 256 or more"
                 )
-            return cls(level, merges=bpe.learn(pieces, max_symbols or bpe.SIZE))
+            return cls(level, merges=bpe.learn(map(_no_halves, pieces), max_symbols or bpe.SIZE))
         empty = cls(level, (UNK, EOS), lower=lower, words=words)
         counts: Counter[str] = Counter()
-        for piece in pieces if isinstance(pieces, list) else whole_words(pieces):
+        for piece in whole_words(pieces):
             counts.update(word for line in piece.split("\n") for word in empty._cut(line))
         common = [word for word, n in counts.most_common() if n >= min_count and word not in (UNK, EOS)]
         return cls(level, (UNK, EOS, *common[: max(0, max_symbols - 2) if max_symbols else None]), 0, lower, words)
@@ -178,10 +178,7 @@ class Vocabulary:
         >>> Vocabulary("word", (UNK, EOS, "the")).spelling_bits("the cow")
         32.0
         """
-        if self.level != "word":
-            return 0.0
-        unlisted = (w for line in text.split("\n") for w in self._cut(line) if w not in self._ids)
-        return 8.0 * sum(len(word.encode("utf-8", "replace")) + 1 for word in unlisted)
+        return 8.0 * sum(len(word.encode("utf-8", "replace")) + 1 for word in self.unlisted(text))
 
     @cached_property
     def _points(self) -> NDArray[np.uint32]:
@@ -206,21 +203,18 @@ class Vocabulary:
         UnrolledError
             If the text holds symbols that the vocabulary doesn't: names up to ten of them, and how often they occur.
         """
-        if isinstance(text, np.ndarray):
-            check_range(as_tokens(text), len(self))
-            return text
+        if not isinstance(text, (str, bytes)):
+            tokens = as_tokens(text)
+            check_range(tokens, len(self))
+            return tokens
         if self.level == "tokens":
             return self._numbers(text)
         if self.level == "byte":
             return np.frombuffer(_utf8(text), dtype=np.uint8).astype(np.int32)
-        if self.level == "word":
-            lines = [[self._ids.get(word, 0) for word in self._cut(line)] for line in _str(text).split("\n")]
-            return np.array([k for line in lines for k in (*line, 1)][:-1], dtype=np.int32)
         characters = _str(text)
-        if self.level == "bpe":
-            _no_halves(characters)
+        if self.level in ("word", "bpe"):
             cut = (characters[k : k + _STEP] for k in range(0, len(characters), _STEP))
-            parts = [np.array(self._encoder.encode(piece), np.int32) for piece in whole_words(cut)]
+            parts = (self._of_words(piece) for piece in whole_words(cut))
             return np.concatenate([np.empty(0, np.int32), *parts])
         tokens, table, k = np.empty(len(characters), dtype=np.int32), self._table, 0
         for points in _code_points(characters):
@@ -229,6 +223,26 @@ class Vocabulary:
         if tokens.size and tokens.min() < 0:
             raise UnrolledError(self._unknown(characters))
         return tokens
+
+    def _of_words(self, text: str) -> Tokens:
+        """Tokens of a text that cuts no word in two."""
+        if self.level == "bpe":
+            return np.array(self._encoder.encode(_no_halves(text)), np.int32)
+        lines = [[self._ids.get(word, 0) for word in self._cut(line)] for line in text.split("\n")]
+        return np.array([k for line in lines for k in (*line, 1)][:-1], dtype=np.int32)
+
+    def unlisted(self, text: str) -> list[str]:
+        """Return the words of a text, in their order, that a vocabulary of words doesn't list: they are read as UNK.
+
+        Examples
+        --------
+        >>> Vocabulary("word", (UNK, EOS, "the")).unlisted("the cow the moon")
+        ['cow', 'moon']
+        """
+        if self.level != "word":
+            return []
+        words = (word for piece in whole_words([text]) for line in piece.split("\n") for word in self._cut(line))
+        return [word for word in words if word not in self._ids]
 
     def _numbers(self, text: str | bytes) -> Tokens:
         """Tokens written as numbers, as `decode` writes them."""
@@ -398,12 +412,13 @@ def _code_points(text: str) -> Iterator[NDArray[np.uint32]]:
         yield np.frombuffer(text[k : k + _STEP].encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
-def _no_halves(text: str) -> None:
-    """Refuse halves of characters, which have no UTF-8 bytes."""
+def _no_halves(text: str) -> str:
+    """Return a text, or refuse halves of characters, which have no UTF-8 bytes."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise UnrolledError(_half(text, error.start)) from None
+    return text
 
 
 def _half(text: str, at: int) -> str:
