@@ -14,6 +14,7 @@ ROOMS = [
     "cells",
     "checks",
     "storage",
+    "pictures",
     "scan",
     "layers",
     "losses",

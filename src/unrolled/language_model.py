@@ -19,6 +19,7 @@ from .errors import UnrolledError, check_path
 from .events import Events
 from .network import Network
 from .options import Options
+from .pictures import draw_losses
 from .score import Score, evaluate, score
 from .state import Snapshot
 from .text import (
@@ -342,6 +343,25 @@ class LanguageModel:
             return score(self.network, self.vocabulary.encode(text))
         encoded = encode(text, self.vocabulary)
         return score(self.network, encoded.tokens, encoded.documents)
+
+    def plot_loss(self) -> Any:
+        """Draw the losses of its training over the epochs; returns matplotlib's axes.
+
+        Raises
+        ------
+        UnrolledError
+            If the model was read from a file, which holds no losses, or matplotlib is not installed.
+        """
+        history = self.result.history if self.result else []
+        if not history:
+            raise UnrolledError(
+                "this model has no losses to draw; `train` leaves them, and `unrolled plot` draws a run's"
+            )
+        curves = {"training": ([e.epoch for e in history], [e.train_loss for e in history])}
+        validated = [(e.epoch, e.val_loss) for e in history if e.val_loss is not None]
+        if validated:
+            curves["validation"] = ([epoch for epoch, _ in validated], [loss for _, loss in validated])
+        return draw_losses(curves, "epochs", "nats a symbol")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file."""

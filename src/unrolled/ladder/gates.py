@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array
-from ..errors import UnrolledError
-from .layers import Grads, LSTMLayer, State, draw
-from .plain import check
+from ..checks import Array, check_size
+from ..pictures import pyplot
+from .given import check
+from .layers import Grads, LSTMLayer, State, dice, draw
 
 
 class UseGateLayer(LSTMLayer):
@@ -26,8 +26,8 @@ class UseGateLayer(LSTMLayer):
     i, f, g, o are those of `LSTMLayer`; Wu is (H, H), bu (H,). What a step learns is in h' one step later.
     """
 
-    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator) -> None:
-        super().__init__(in_dim, h_dim, rng)
+    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator | None = None) -> None:
+        super().__init__(in_dim, h_dim, rng := dice(rng))
         self.params |= {"Wu": draw(rng, h_dim, h_dim, h_dim), "bu": np.zeros(h_dim)}
 
     def step(self, a: Array, s: State) -> tuple[State, State]:
@@ -60,6 +60,8 @@ def gates_of(layer: LSTMLayer) -> dict[str, Array]:
     >>> np.allclose(found["learn i g"] + found["forget f c"], found["cell c"])
     True
     """
+    check(isinstance(layer, LSTMLayer), "the layer", layer, "an LSTMLayer, which has these gates")
+    check(len(layer.tape) > 0, "the number of steps", 0, "1 or more: call forward first")
     steps = []
     for _, (_, c_old), (h, c), (i, f, g, o, *_) in layer.tape:
         steps.append([i, f, c, o, i * g, f * c_old, f * c_old + i * g, h])
@@ -67,15 +69,6 @@ def gates_of(layer: LSTMLayer) -> dict[str, Array]:
     textbook = ["input i", "forget f", "cell c", "output o"]
     names = [*textbook, "learn i g", "forget f c", "remember f c + i g", use]
     return dict(zip(names, np.array(steps).swapaxes(0, 1), strict=True))
-
-
-def pyplot() -> Any:
-    """Return matplotlib's pyplot, or say how to get it."""
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise UnrolledError("pictures are drawn with matplotlib; install it: pip install 'unrolled[plot]'") from None
-    return pyplot
 
 
 def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) -> Any:
@@ -100,11 +93,12 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     ValueError
         If the text is not as long as the pass was, there is no such row, or matplotlib is not installed.
     """
-    T, B = len(layer.tape), len(layer.tape[0][0])
+    all_rows = gates_of(layer)
+    T, B = all_rows["cell c"].shape[:2]
     check(len(text) == T, "len(text)", len(text), f"the number of steps, {T}")
-    check(row in range(B), "row", row, f"from 0 to {B - 1}")
-    check(units > 0, "units", units, "1 or more")
-    found = {name: values[:, row].T for name, values in gates_of(layer).items()}  # (H, T)
+    check(check_size("row", row, least=0) < B, "row", row, f"from 0 to {B - 1}")
+    units = check_size("units", units)
+    found = {name: values[:, row].T for name, values in all_rows.items()}  # (H, T)
     c = found["cell c"]
     shown = np.argsort(-np.abs(np.diff(np.tanh(c), axis=1)).sum(axis=1))[:units]
     shown = shown[np.argsort(np.abs(c[shown]).argmax(axis=1))]

@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array
+from ..checks import Array, check_number, check_rng, check_size
 from ..errors import UnrolledError
+from ..pictures import draw_losses
+from .given import as_arrays, as_steps, as_symbols, check
 
 Steps = Sequence[Array] | Array
 State = tuple[Array, ...]
@@ -26,6 +28,11 @@ Grads = dict[str, Array]
 def sigmoid(a: Array) -> Any:
     """1 / (1 + exp(-a)), written so that nothing overflows."""
     return 0.5 * (1 + np.tanh(0.5 * a))
+
+
+def dice(rng: np.random.Generator | None) -> np.random.Generator:
+    """Return the given generator, or a new one, so that two layers made without one are not alike."""
+    return np.random.default_rng() if rng is None else check_rng(rng)
 
 
 def draw(rng: np.random.Generator, rows: int, columns: int, h_dim: int) -> Any:
@@ -38,9 +45,11 @@ class RNNLayer:
 
     blocks, fields = 1, 1  # row blocks of the weights; arrays in the state
 
-    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator) -> None:
-        self.h_dim, rows = h_dim, self.blocks * h_dim
+    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator | None = None) -> None:
+        self.in_dim, self.h_dim = check_size("in_dim", in_dim), check_size("h_dim", h_dim)
+        rng, rows = dice(rng), self.blocks * self.h_dim
         self.params = {"Wx": draw(rng, rows, in_dim, h_dim), "Wh": draw(rng, rows, h_dim, h_dim), "b": np.zeros(rows)}
+        self.tape: list[tuple[Array, State, State, State]] = []
 
     def step(self, a: Array, s: State) -> tuple[State, State]:
         """Pre-activations (B, rows) and the old state -> the new state, and the gates."""
@@ -52,8 +61,9 @@ class RNNLayer:
 
     def forward(self, xlist: Steps, state: State | None = None) -> tuple[list[Array], State]:
         """One loop over time: inputs -> outputs h (B, H), and the final state. The layer remembers the way."""
-        p, s = self.params, state or (np.zeros((len(xlist[0]), self.h_dim)),) * self.fields
-        self.tape: list[tuple[Array, State, State, State]] = []
+        xlist, p = as_steps("xlist", xlist, self.in_dim), self.params
+        s = as_arrays("state", state, (len(xlist[0]), self.h_dim), self.fields)
+        self.tape = []
         for x in xlist:
             ax = p["Wx"].T[x] if x.dtype.kind == "i" else x @ p["Wx"].T
             new, gates = self.step(ax + s[0] @ p["Wh"].T + p["b"], s)
@@ -63,8 +73,11 @@ class RNNLayer:
 
     def bptt(self, dslist: Steps, dstate: State | None = None) -> tuple[list[Array], State, Grads]:
         """One loop back: gradients of the outputs -> of the inputs, of the first state, and of the parameters."""
+        check(len(self.tape) > 0, "the number of steps", 0, "1 or more: call forward first")
         dxlist, grads = [], {name: np.zeros_like(w) for name, w in self.params.items()}
-        ds: State = dstate or tuple(np.zeros_like(field) for field in self.tape[-1][2])
+        shape = self.tape[-1][2][0].shape
+        dslist = as_arrays("dslist", dslist, shape, len(self.tape))
+        ds: State = as_arrays("dstate", dstate, shape, self.fields)
         for dh, (x, s, new, gates) in zip(reversed(dslist), reversed(self.tape), strict=True):
             da, passed = self.step_back((ds[0] + dh, *ds[1:]), s, new, gates, grads)
             if x.dtype.kind == "i":
@@ -83,8 +96,10 @@ class LSTMLayer(RNNLayer):
 
     blocks, fields = 4, 2
 
-    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator, *, peephole: bool = False) -> None:
-        super().__init__(in_dim, h_dim, rng)
+    def __init__(
+        self, in_dim: int, h_dim: int, rng: np.random.Generator | None = None, *, peephole: bool = False
+    ) -> None:
+        super().__init__(in_dim, h_dim, rng := dice(rng))
         self.params["b"][h_dim : 2 * h_dim] = 1  # an open forget gate
         self.params |= {"P": draw(rng, 3, h_dim, h_dim)} if peephole else {}
 
@@ -111,12 +126,14 @@ class LSTMLayer(RNNLayer):
 class OutputLayer:
     """p = softmax(Wy h + by)."""
 
-    def __init__(self, h_dim: int, out_dim: int, rng: np.random.Generator) -> None:
-        self.params = {"Wy": draw(rng, out_dim, h_dim, h_dim), "by": np.zeros(out_dim)}
+    def __init__(self, h_dim: int, out_dim: int, rng: np.random.Generator | None = None) -> None:
+        self.h_dim, self.out_dim = check_size("h_dim", h_dim), check_size("out_dim", out_dim)
+        self.params = {"Wy": draw(dice(rng), out_dim, h_dim, h_dim), "by": np.zeros(out_dim)}
+        self.p = np.zeros((0, 0, out_dim))
 
     def forward(self, hlist: Steps) -> list[Array]:
         """Probabilities (B, V) of every step."""
-        self.h = np.array(hlist)
+        self.h = np.array(as_steps("hlist", hlist, self.h_dim))
         a = self.h @ self.params["Wy"].T + self.params["by"]
         e = np.exp(a - a.real.max(axis=2, keepdims=True))
         self.p = e / e.sum(axis=2, keepdims=True)
@@ -124,7 +141,8 @@ class OutputLayer:
 
     def bptt(self, targets: Steps) -> tuple[Any, list[Array], Grads]:
         """Loss, the mean of -log p[target] in nats; its gradient by every h, and by the parameters."""
-        y = np.array(targets)
+        check(len(self.p) > 0, "the number of steps", 0, "1 or more: call forward first")
+        y = as_symbols("targets", targets, self.p.shape[:2], self.out_dim)
         loss = -np.log(np.take_along_axis(self.p, y[..., None], axis=2)).mean()
         da = (self.p - np.eye(self.p.shape[2])[y]) / y.size
         dWy, dby = np.einsum("tbv,tbh->vh", da, self.h), da.sum(axis=(0, 1))
@@ -140,6 +158,7 @@ class Stack:
 
     def forward(self, xlist: Steps, states: Sequence[State] = ()) -> tuple[list[Array], list[State]]:
         """Inputs -> probabilities of every step, and each layer's final state."""
+        check(len(states) in (0, len(self.layers)), "len(states)", len(states), f"one a layer, {len(self.layers)}")
         final = []
         for n, layer in enumerate(self.layers):
             xlist, state = layer.forward(xlist, states[n] if states else None)
@@ -158,6 +177,7 @@ class Stack:
 
     def update(self, grads: Sequence[Grads], lr: float) -> None:
         """W <- W - lr dW."""
+        lr = check_number("lr", lr)
         for params, own in zip(self.params, grads, strict=True):
             for name, w in params.items():
                 w -= lr * own[name]
@@ -167,32 +187,43 @@ class WordModel(Stack):
     """The next word of a sentence. Words 0, 1, 2 are unknown, start and end; then the `limit` most frequent ones."""
 
     def __init__(self, text: str, h_dims: Sequence[int] = (40,), *, layer: Any = LSTMLayer, limit: int = 1000) -> None:
+        check(isinstance(text, str), "text", type(text), "a str")
+        check(isinstance(h_dims, (tuple, list)), "h_dims", h_dims, "a list of one h_dim or more")
         found = [re.findall(r"[^\W_]+(?:['’-][^\W_]+)*|[.,;:!?]", s) for s in re.split(r"(?<=[.!?])\s+", text.lower())]
-        if not any(found) or not h_dims or limit < 1:
-            raise UnrolledError("a model of words needs a text with words, one h_dim or more, a limit of 1 or more")
-        counts = Counter(word for words in found for word in words).most_common(limit)
+        if not any(found) or not h_dims:
+            raise UnrolledError("a model of words needs a text with words, and one h_dim or more")
+        counts = Counter(word for words in found for word in words).most_common(check_size("limit", limit))
         self.words = ["<unknown>", "<start>", "<end>", *(word for word, _ in counts)]
         index = {word: n for n, word in enumerate(self.words)}
         self.sentences = [np.array([[1], *([index.get(w, 0)] for w in words), [2]]) for words in found if words]
+        self.loss_history = list[float]()
         dims, rng = [len(self.words), *h_dims], np.random.default_rng(0)
         super().__init__([layer(*d, rng) for d in zip(dims, h_dims, strict=False)], OutputLayer(dims[-1], dims[0], rng))
 
     def train(self, epochs: int, lr: float = 0.5) -> list[float]:
         """One update a sentence; lr is halved when an epoch's loss rises. Returns the epochs' losses, nats a word."""
         losses, count = [], sum(len(ids) - 1 for ids in self.sentences)
-        for _ in range(epochs):
+        lr = check_number("lr", lr)
+        for _ in range(check_size("epochs", epochs, least=0)):
             total = 0.0
             for ids in self.sentences:
                 loss, grads, _ = self.gradients(ids[:-1], ids[1:])
                 self.update(grads, lr)
                 total += float(loss) * (len(ids) - 1)
+            check(bool(np.isfinite(total)), "the loss of an epoch", total, f"finite: try an lr below {lr}")
             losses.append(total / count)
             lr /= 2 if losses[-1] > losses[-2:][0] else 1
+        self.loss_history += losses
         return losses
 
-    def generate(self, rng: np.random.Generator, longest: int = 30) -> str:
+    def plot_loss(self) -> Any:
+        """Draw the losses over the epochs; returns matplotlib's axes."""
+        epochs = range(1, len(self.loss_history) + 1)
+        return draw_losses({"loss": (epochs, self.loss_history)}, "epochs", "nats a word")
+
+    def generate(self, rng: np.random.Generator | None = None, longest: int = 30) -> str:
         """Draw a sentence, word by word, up to the end; unknown and start are never drawn."""
-        ids, states = [1], list[State]()
+        ids, states, rng, longest = [1], list[State](), dice(rng), check_size("longest", longest)
         while ids[-1] != 2 and len(ids) <= longest:
             (p,), states = self.forward([np.array(ids[-1:])], states)
             ids.append(2 + int(rng.choice(len(self.words) - 2, p=p[0, 2:] / p[0, 2:].sum())))

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array
+from ..checks import Array, as_numbers, check_number
+from .given import check
 
 STENCIL = {-2: 1, -1: -8, 1: 8, 2: -1}
 
@@ -31,7 +32,10 @@ def numerical_gradient(f: Callable[[Array], Any], x: Any, step: float = 1e-3) ->
     >>> numerical_gradient(lambda x: (x**3).sum(), [1.0, 2.0]).round(9)
     array([ 3., 12.])
     """
-    x = np.array(x, dtype=np.float64)
+    check((step := check_number("step", step)) > 0, "step", step, "above 0")
+    given = as_numbers("x", x)
+    check(given.dtype.kind != "c", "x", given.dtype, "real numbers")
+    x = given.astype(np.float64)
     d: Array = np.zeros_like(x)
     for at in np.ndindex(x.shape):
         was = x[at]

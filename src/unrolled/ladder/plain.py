@@ -19,7 +19,8 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from operator import mul
+from operator import index, mul
+from typing import Any
 
 Vector = list[float]
 Matrix = list[Vector]
@@ -46,7 +47,38 @@ def dot(u: Sequence[float], v: Sequence[float]) -> float:
 def check(fits: bool, name: str, value: object, words: str) -> None:
     """Say in one line what is wrong with a value that does not fit."""
     if not fits:
-        raise ValueError(f"{name} is {value!r}; it must be {words}")
+        said = " ".join(repr(value).split())
+        raise ValueError(f"{name} is {said if len(said) < 80 else said[:76] + ' ...'}; it must be {words}")
+
+
+def whole(name: str, value: Any, least: int = 0, most: float = math.inf) -> int:
+    """Return a whole number, NumPy's too, as Python's own; say what is none."""
+    try:
+        number = -1 if isinstance(value, bool) else index(value)
+    except TypeError:
+        number = -1
+    words = f"a whole number, {least} or more" if most == math.inf else f"a whole number from {least} to {most}"
+    check(least <= number <= most, name, value, words)
+    return number
+
+
+def above_0(name: str, value: Any) -> float:
+    """Return a number above 0, NumPy's too, as Python's own; say what is none."""
+    try:
+        number = 0.0 if isinstance(value, (bool, str)) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0.0
+    check(number > 0, name, value, "a number above 0")
+    return number
+
+
+def symbols(name: str, values: Any, size: int) -> list[int]:
+    """Return a list of whole numbers below `size` as Python's own; say which one is none."""
+    try:
+        values = list(values)
+    except TypeError:
+        check(False, name, values, "a list of whole numbers")
+    return [whole(f"{name}[{n}]", v, 0, size - 1) for n, v in enumerate(values)]
 
 
 def add_outer(dW: Matrix, da: Vector, v: Vector) -> None:
@@ -70,12 +102,11 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
     def __init__(
         self, lr: float, in_dim: int, h_dim: int, out_dim: int, *, window: int = 25, clip: float = 5.0, seed: int = 0
     ) -> None:
-        for name, value in {"in_dim": in_dim, "h_dim": h_dim, "out_dim": out_dim, "window": window}.items():
-            check(type(value) is int and value > 0, name, value, "a whole number, 1 or more")
-        check(0 < lr < math.inf and clip > 0, "(lr, clip)", (lr, clip), "above 0, and lr finite")
-        self.lr, self.window, self.clip = lr, window, clip
-        self.in_dim, self.h_dim, self.out_dim = in_dim, h_dim, out_dim
-        rng, bound = random.Random(seed), 1 / math.sqrt(h_dim)
+        self.lr, self.clip, self.window = above_0("lr", lr), above_0("clip", clip), whole("window", window, 1)
+        self.in_dim, self.out_dim = in_dim, out_dim = whole("in_dim", in_dim, 1), whole("out_dim", out_dim, 1)
+        self.h_dim = h_dim = whole("h_dim", h_dim, 1)
+        self.loss_history: list[float] = []
+        rng, bound = random.Random(whole("seed", seed)), 1 / math.sqrt(h_dim)
 
         def draw(rows: int, columns: int) -> Matrix:
             return [[rng.uniform(-bound, bound) for _ in range(columns)] for _ in range(rows)]
@@ -87,7 +118,9 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
 
     def step(self, x: int, h: Vector, c: Vector) -> tuple[Vector, Vector, tuple[Vector, ...]]:
         """One step: symbol x and the old h, c -> the new h, c, and the gates."""
-        H = self.h_dim  # and x stands for a vector with a single 1, at place x: Wx x is column x of Wx
+        H, x = self.h_dim, whole("x", x, 0, self.in_dim - 1)
+        check(len(h) == len(c) == H, "(len(h), len(c))", (len(h), len(c)), f"h_dim, {H}, each")
+        # x stands for a vector with a single 1, at place x: Wx x is column x of Wx
         a = [wx[x] + dot(wh, h) + b for wx, wh, b in zip(self.Wx, self.Wh, self.b[0], strict=True)]
         i = [sigmoid(v) for v in a[:H]]
         f = [sigmoid(v) for v in a[H : 2 * H]]
@@ -99,13 +132,16 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
 
     def predict(self, h: Vector) -> Vector:
         """Probability of every next symbol."""
+        check(len(h) == self.h_dim, "len(h)", len(h), f"h_dim, {self.h_dim}")
         return softmax([dot(w, h) + b for w, b in zip(self.Wy, self.by[0], strict=True)])
 
     def gradients(
         self, inputs: Sequence[int], targets: Sequence[int], h: Vector, c: Vector
     ) -> tuple[float, dict[str, Matrix], Vector, Vector]:
         """Mean loss in nats over a window, its gradient by every parameter, and the h, c to go on from."""
+        inputs, targets = symbols("inputs", inputs, self.in_dim), symbols("targets", targets, self.out_dim)
         H, T, loss = self.h_dim, len(inputs), 0.0
+        check(len(targets) == T > 0, "len(targets)", len(targets), f"len(inputs), {T}, and not 0")
         tape = []
         for x, y in zip(inputs, targets, strict=True):
             h_old, c_old = h, c
@@ -139,18 +175,17 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
 
     def update(self, d: dict[str, Matrix]) -> None:
         """W <- W - lr dW, each entry of dW cut to [-clip, clip]."""
+        check(d.keys() == self.params.keys(), "the gradients' names", sorted(d), f"{sorted(self.params)}")
         for name, W in self.params.items():
             for row, d_row in zip(W, d[name], strict=True):
                 row[:] = [w - self.lr * max(-self.clip, min(self.clip, v)) for w, v in zip(row, d_row, strict=True)]
 
     def train(self, iterations: int, inputs: Sequence[int], targets: Sequence[int]) -> list[float]:
         """Make `iterations` updates, window by window from the text's start, round and round; return their losses."""
-        check(type(iterations) is int and iterations >= 0, "iterations", iterations, "a whole number, 0 or more")
+        iterations = whole("iterations", iterations)
+        inputs, targets = symbols("inputs", inputs, self.in_dim), symbols("targets", targets, self.out_dim)
         check(len(inputs) == len(targets) > 0, "len(targets)", len(targets), f"len(inputs), {len(inputs)}, and not 0")
-        for name, values, size in (("inputs", inputs, self.in_dim), ("targets", targets, self.out_dim)):
-            for n, v in enumerate(values):
-                check(type(v) is int and 0 <= v < size, f"{name}[{n}]", v, f"a whole number from 0 to {size - 1}")
-        losses, start = [], len(inputs)
+        start = len(inputs)
         for n in range(iterations):
             if start >= len(inputs):
                 start, h, c = 0, [0.0] * self.h_dim, [0.0] * self.h_dim
@@ -158,19 +193,30 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
             loss, d, h, c = self.gradients(inputs[start:end], targets[start:end], h, c)
             check(math.isfinite(loss), f"the loss of update {n}", loss, f"finite: try an lr below {self.lr}")
             self.update(d)
-            losses.append(loss)
+            self.loss_history.append(loss)
             start = end
-        return losses
+        return self.loss_history[len(self.loss_history) - iterations :]
+
+    def plot_loss(self) -> Any:
+        """Draw the losses of all updates so far; returns matplotlib's axes. Only this needs a package."""
+        try:
+            from matplotlib import pyplot
+        except ImportError:
+            raise ValueError("pictures are drawn with matplotlib; install it: pip install matplotlib") from None
+        axes = pyplot.subplots()[1]
+        axes.plot(self.loss_history, linewidth=0.8)
+        axes.set(xlabel="updates", ylabel="loss, nats a symbol")
+        return axes
 
     def sample(self, start: int, length: int, *, temperature: float = 1.0, seed: int = 0) -> list[int]:
         """Draw `length` symbols, each from the model's probabilities after all before it; `start` is not repeated."""
         check(self.in_dim == self.out_dim, "out_dim", self.out_dim, f"in_dim, {self.in_dim}, to feed symbols back")
-        check(start in range(self.in_dim), "start", start, f"a whole number from 0 to {self.in_dim - 1}")
-        check(temperature > 0, "temperature", temperature, "above 0")
-        rng, x, h, c, drawn = random.Random(seed), start, [0.0] * self.h_dim, [0.0] * self.h_dim, []
+        x, length = whole("start", start, 0, self.in_dim - 1), whole("length", length)
+        rng, heat = random.Random(whole("seed", seed)), above_0("temperature", temperature)
+        h, c, drawn = [0.0] * self.h_dim, [0.0] * self.h_dim, []
         for _ in range(length):
             h, c, _ = self.step(x, h, c)
-            logs = [math.log(max(v, 5e-324)) / temperature for v in self.predict(h)]
+            logs = [math.log(max(v, 5e-324)) / heat for v in self.predict(h)]
             x = rng.choices(range(self.out_dim), softmax(logs))[0]
             drawn.append(x)
         return drawn
@@ -182,16 +228,20 @@ TEXT += "must be in want of a wife.\n"  # Jane Austen, Pride and Prejudice
 
 def main(text: str = TEXT) -> None:
     """Learn a text, and print the loss on the way."""
-    symbols = sorted(set(text))
-    tokens = [symbols.index(s) for s in text]
-    model = LSTM_RNN(lr=2.0, in_dim=len(symbols), h_dim=24, out_dim=len(symbols), clip=1.0)
-    print(f"{len(text)} characters, {len(symbols)} different ones; guessing has a loss of {math.log(len(symbols)):.3f}")
+    letters = sorted(set(text))
+    tokens = [letters.index(s) for s in text]
+    model = LSTM_RNN(lr=2.0, in_dim=len(letters), h_dim=24, out_dim=len(letters), clip=1.0)
+    print(f"{len(text)} characters, {len(letters)} different ones; guessing has a loss of {math.log(len(letters)):.3f}")
     for updates in range(50, 601, 50):
         losses = model.train(50, tokens[:-1], tokens[1:])
         print(f"{updates:4d} updates   loss {sum(losses) / 50:.3f} nats a character")
     drawn = model.sample(tokens[0], len(text) - 1, temperature=0.3)
-    print(symbols[tokens[0]] + "".join(symbols[k] for k in drawn))
+    print(letters[tokens[0]] + "".join(letters[k] for k in drawn))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    try:
+        main(*sys.argv[1:2])
+    except ValueError as error:
+        print(f"plain.py: {error}", file=sys.stderr)
+        sys.exit(2)

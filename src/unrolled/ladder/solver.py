@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from ..batches import lanes
-from ..checks import Array, check_size
-from .gates import pyplot
+from ..checks import Array, check_number, check_rng, check_size, check_weight
+from ..pictures import draw_losses
+from .given import as_arrays, as_symbols, check
 from .layers import Grads, State, draw, sigmoid
-from .plain import check
 
 
 def embed_forward(symbols: Array, E: Array) -> tuple[Array, Any]:
     """Symbols (T, B) -> rows of E, x (T, B, D)."""
+    symbols = as_symbols("symbols", symbols, None, len(E))
     return E[symbols], (symbols, E.shape)
 
 
@@ -85,6 +86,7 @@ def sequence_backward(dh: Array, ds: State, cache: Any) -> tuple[Array, State, A
 
 def softmax_loss(a: Array, targets: Array) -> tuple[float, Array]:
     """Mean of -log p[target] in nats, p = softmax(a); and the gradient of a, (p - one-hot(target)) / (T B)."""
+    targets = as_symbols("targets", targets, a.shape[:2], a.shape[2])
     a, one_hot = a - a.max(axis=2, keepdims=True), np.eye(a.shape[2])[targets]
     log_p = a - np.log(np.exp(a).sum(axis=2, keepdims=True))
     return -float(log_p[one_hot == 1].mean()), (np.exp(log_p) - one_hot) / targets.size
@@ -97,10 +99,11 @@ class RNN:
         self, vocab_dim: int, idx_to_char: Any, input_dim: int = 30, hidden_dim: int = 25, cell_type: str = "lstm"
     ) -> None:
         check(cell_type in ("lstm", "vanilla"), "cell_type", cell_type, "'lstm' or 'vanilla'")
-        check(len(idx_to_char) == vocab_dim, "len(idx_to_char)", len(idx_to_char), f"vocab_dim, {vocab_dim}")
-        self.vocab_dim, self.idx_to_char, self.cell_type = vocab_dim, idx_to_char, cell_type
         given = {"vocab_dim": vocab_dim, "input_dim": input_dim, "hidden_dim": hidden_dim}
         (V, D, H), rng = (check_size(name, value) for name, value in given.items()), np.random.default_rng(0)
+        check(hasattr(idx_to_char, "__len__"), "idx_to_char", idx_to_char, "a list of symbols, or a dict")
+        check(len(idx_to_char) == V, "len(idx_to_char)", len(idx_to_char), f"vocab_dim, {V}")
+        self.vocab_dim, self.idx_to_char, self.cell_type = V, idx_to_char, cell_type
         rows = 4 * H if cell_type == "lstm" else H
         self.params = {"E": rng.standard_normal((V, D)), "Wx": draw(rng, rows, D, H), "Wh": draw(rng, rows, H, H)}
         self.params |= {"b": np.zeros(rows), "Wy": draw(rng, V, H, H), "by": np.zeros(V)}
@@ -110,7 +113,7 @@ class RNN:
         """Symbols (T, B) and a state, or zeros -> scores of every next symbol (T, B, V), the final state, caches."""
         E, Wx, Wh, b, Wy, by = (self.params[name] for name in ("E", "Wx", "Wh", "b", "Wy", "by"))
         x, cache_x = embed_forward(symbols, E)
-        state = state or (np.zeros((symbols.shape[1], Wh.shape[1])),) * (2 if self.cell_type == "lstm" else 1)
+        state = as_arrays("state", state, (x.shape[1], Wh.shape[1]), 2 if self.cell_type == "lstm" else 1)
         (h, new), cache_h = sequence_forward(x, state, Wx, Wh, b)
         a, cache_y = affine_forward(h, Wy, by)
         return a, new, (cache_x, cache_h, cache_y)
@@ -127,9 +130,9 @@ class RNN:
     def sample(self, seed_idx: int, T: int, *, temperature: float = 1.0, rng: Any = None) -> str:
         """Text of symbol `seed_idx` and T more, each drawn from softmax(a / temperature) after all before it."""
         check(seed_idx in range(self.vocab_dim), "seed_idx", seed_idx, f"from 0 to {self.vocab_dim - 1}")
-        check(temperature > 0, "temperature", temperature, "above 0")
-        drawn, state, rng = [int(seed_idx)], State(), rng or np.random.default_rng(0)
-        for _ in range(T):
+        check((temperature := check_number("temperature", temperature)) > 0, "temperature", temperature, "above 0")
+        drawn, state, rng = [int(seed_idx)], State(), np.random.default_rng(0) if rng is None else check_rng(rng)
+        for _ in range(check_size("T", T, least=0)):
             a, state, _ = self.forward(np.array([drawn[-1:]]), state)
             drawn.append(int((a / temperature + rng.gumbel(size=a.shape)).argmax()))  # is such a draw: Gumbel 1954
         return "".join(self.idx_to_char[k] for k in drawn)
@@ -169,10 +172,13 @@ class Solver:
     decay_every: int = 500
 
     def __post_init__(self) -> None:
-        data, self.rule = np.ravel(self.data), self.update_rule.lower()
+        data, self.rule = np.ravel(self.data), str(self.update_rule).lower()
+        check(isinstance(self.model, RNN), "model", self.model, "an RNN")
         check(self.rule in RULES, "update_rule", self.update_rule, f"one of {', '.join(RULES)}")
         self.batches = lanes(data, self.batch_size, self.seq_length, name="data")  # B rows, read side by side
-        check_size("decay_every", self.decay_every)
+        for name, least in {"num_iters": 0, "print_every": 0, "decay_every": 1}.items():
+            setattr(self, name, check_size(name, getattr(self, name), least))
+        self.lr, self.lr_decay = check_weight("lr", self.lr), check_weight("lr_decay", self.lr_decay)
         check((top := int(data.max())) < (V := self.model.vocab_dim), "max(data)", top, f"below vocab_dim, {V}")
         self.moments: dict[str, list[Any]] = {name: [0, 0] for name in self.model.params}
         self.loss_history, self.state = list[float](), State()
@@ -192,7 +198,5 @@ class Solver:
 
     def plot_loss(self) -> Any:
         """Draw the losses over the updates; returns matplotlib's axes."""
-        axes = pyplot().subplots()[1]
-        axes.plot(self.loss_history, linewidth=0.8)
-        axes.set(xlabel="updates", ylabel="loss, nats a symbol")
-        return axes
+        updates = range(1, len(self.loss_history) + 1)
+        return draw_losses({"loss": (updates, self.loss_history)}, "updates", "nats a symbol")
