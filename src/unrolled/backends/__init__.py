@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol
@@ -167,7 +169,55 @@ def threads() -> int:
     return cpu.get_threads()
 
 
-def undisturbed(backend: str) -> AbstractContextManager[Any]:
+class _OneBlasThread:
+    """BLAS at one thread while anybody is in: the first notes what it had, the last gives it back.
+
+    Saved and restored by each alone, two that overlap would give back what the other one had set, for ever.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.before: list[tuple[Any, int]] = []
+
+    def enter(self) -> list[tuple[Any, int]]:
+        """Return what the calling thread itself has to give back: the numbers of libraries that keep one a thread."""
+        from threadpoolctl import ThreadpoolController
+
+        with self.lock:
+            found = [(lib, lib.num_threads) for lib in ThreadpoolController().select(user_api="blas").lib_controllers]
+            if not self.inside:
+                self.before = [(lib, n) for lib, n in found if not _per_thread(lib)]
+            self.inside += 1
+            _set((lib, 1) for lib, _ in found)
+        return [(lib, n) for lib, n in found if _per_thread(lib)]
+
+    def leave(self, own: list[tuple[Any, int]]) -> None:
+        with self.lock:
+            self.inside -= 1
+            _set(own if self.inside else [*own, *self.before])
+
+
+def _per_thread(lib: Any) -> bool:
+    return lib.internal_api == "openblas" and getattr(lib, "threading_layer", "") == "openmp"
+
+
+def _set(numbers: Iterable[tuple[Any, int]]) -> None:
+    for lib, n in numbers:
+        free = getattr(
+            lib, "clear_controlling_thread", None
+        )  # threadpoolctl lets one thread of the process set OpenBLAS:
+        if free is not None:  # the first that did; but who leaves last may be another one
+            free(force=True)
+        lib.set_num_threads(n)
+        if free is not None:
+            free(force=True)
+
+
+_one_blas_thread = _OneBlasThread()
+
+
+@contextmanager
+def undisturbed(backend: str) -> Iterator[None]:
     """Keep BLAS to one thread where the engine's threads do the work: two pools that spin slow each other down.
 
     Examples
@@ -176,10 +226,13 @@ def undisturbed(backend: str) -> AbstractContextManager[Any]:
     ...     pass
     """
     if backend == "reference":
-        return nullcontext()
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, user_api="blas")  # type: ignore[no-any-return]
+        yield
+        return
+    own = _one_blas_thread.enter()
+    try:
+        yield
+    finally:
+        _one_blas_thread.leave(own)
 
 
 def describe() -> str:
@@ -196,6 +249,24 @@ def describe() -> str:
 
     count = cpu.get_threads()
     return f"engine: native, {cpu.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
+
+
+def build_info() -> dict[str, Any]:
+    """Return how the native engine was built and what it picked; only `reason` where there is none.
+
+    Keys are `compiler`, `build_type`, `system`, `nanobind`, `flags` (the kernels' compiler flags by set; the
+    sets that were built, best first), `runs` (those that this processor has), `picked` and `threads`.
+
+    Examples
+    --------
+    >>> "reason" in build_info() or build_info()["picked"] in build_info()["flags"]
+    True
+    """
+    if _missing:
+        return {"reason": _missing}
+    from . import cpu
+
+    return cpu.build_info()
 
 
 def has_kernel(cell: Cell) -> bool:

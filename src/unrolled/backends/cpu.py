@@ -7,6 +7,7 @@ they are first read.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,7 +97,8 @@ def has_kernel(cell: Cell) -> bool:
     >>> has_kernel(CELLS["lstm"]), has_kernel(CELLS["lstm_use_gate"])
     (True, False)
     """
-    return cell.name in KERNELS and CELLS[cell.name] is cell
+    known = CELLS.get(cell.name)
+    return cell.name in KERNELS and (cell is known or cell == known)  # a copy of a cell is that cell
 
 
 def _pad(out: Array, field: Array, hidden: int) -> Array:
@@ -291,19 +293,55 @@ def get_threads() -> int:
     return _engine.get_threads()
 
 
-def physical_cores() -> int:
-    """Cores that this process may use, hyper-threads counted once.
+def usable_cores() -> int:
+    """Cores that this process may use: hyper-threads counted once, no more than its group's share of the processors.
 
     Examples
     --------
-    >>> physical_cores() >= 1
+    >>> usable_cores() >= 1
     True
     """
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    siblings = {_siblings(cpu) for cpu in allowed}
-    return max(1, len(siblings))
+    cores = len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
+    return max(1, int(min(cores, quota())))  # threads above the quota would spin it away and then wait, all of them
+
+
+def quota(root: Path = Path("/")) -> float:
+    """Return how many processors the control groups (version 1 or 2) of this process may keep busy; infinite without.
+
+    Containers are limited so: `docker run --cpus=1.5`. A group has no more than those above it.
+
+    Examples
+    --------
+    >>> quota() > 0
+    True
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return math.inf
+    found = [math.inf]
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        group = Path(path.lstrip("/"))
+        for mount in ("", "unified", "cpu", "cpu,cpuacct"):
+            found += [_share(root / "sys/fs/cgroup" / mount / above) for above in (group, *group.parents)]
+    return min(found)
+
+
+def _share(group: Path) -> float:
+    """Processors of one control group: `cpu.max` of version 2, `cpu.cfs_*_us` of version 1."""
+    try:
+        if (v2 := group / "cpu.max").exists():
+            limit, period = v2.read_text(encoding="ascii").split()
+        else:
+            limit, period = ((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        return int(limit) / int(period) if limit.strip() != "max" and int(limit) > 0 and int(period) > 0 else math.inf
+    except (OSError, ValueError):
+        return math.inf
 
 
 def _siblings(cpu: int) -> str:
@@ -322,14 +360,14 @@ def use_environment() -> None:
         raise UnrolledError(f"UNROLLED_THREADS is {ours!r}; it must be a whole number from 1 to 1024")
     first = others.split(",")[0]  # OpenMP takes a list, a number a level; what makes no sense there is not ours to say
     _engine.set_threads(
-        int(ours or 0) or (int(first) if first.isdecimal() and len(first) <= 3 else 0) or physical_cores()
+        int(ours or 0) or (int(first) if first.isdecimal() and len(first) <= 3 else 0) or usable_cores()
     )
-    wanted = os.environ.get("UNROLLED_ISA", "")
+    wanted = os.environ.get("UNROLLED_ISA", "").strip()
     if wanted:
         known = _engine.instruction_sets()
-        if wanted not in known:
+        if wanted.lower() not in known:
             raise UnrolledError(f"UNROLLED_ISA is {wanted!r}; this machine and this build have {', '.join(known)}")
-        _engine.select(wanted)
+        _engine.select(wanted.lower())
 
 
 class Cpu:
@@ -408,3 +446,9 @@ def instruction_set() -> str:
     True
     """
     return _engine.instruction_set()
+
+
+def build_info() -> dict[str, Any]:
+    """Return how the engine was built, as `backends.build_info` lists it."""
+    picked = {"runs": _engine.instruction_sets(), "picked": instruction_set(), "threads": get_threads()}
+    return _engine.build() | picked

@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 
+#include "build.h"
 #include "kernels.h"
 #include "pool.h"
 
@@ -73,6 +74,18 @@ std::vector<const Kernels*> sets() {
 std::vector<std::string> names() {
   std::vector<std::string> out;
   for (const Kernels* k : sets()) out.push_back(k->name);
+  return out;
+}
+
+// How this very module was built.
+nb::dict build() {
+  nb::dict out, flags;
+  for (const auto& set : BUILD_FLAGS) flags[set[0]] = set[1];
+  out["compiler"] = BUILD_COMPILER;
+  out["build_type"] = BUILD_TYPE;
+  out["system"] = BUILD_SYSTEM;
+  out["nanobind"] = std::to_string(NB_VERSION_MAJOR) + "." + std::to_string(NB_VERSION_MINOR) + "." + std::to_string(NB_VERSION_PATCH);
+  out["flags"] = flags;
   return out;
 }
 
@@ -273,6 +286,7 @@ NB_MODULE(_engine, m) {
   pthread_atfork(nullptr, nullptr, after_fork);
   m.def("instruction_sets", &names);
   m.def("instruction_set", [] { return std::string(state->kernels->name); });
+  m.def("build", &build);
   m.def("vector_bytes", [] { return state->kernels->bytes; });
   m.def("select", &use_set, nb::arg("name"));
   m.def("cells", [] {
