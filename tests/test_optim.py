@@ -1,9 +1,12 @@
 """Update rules against PyTorch's numbers, clipping, and schedules that really reach the optimiser."""
 
+import copy
 import json
 import math
+import pickle
 import sys
 import tracemalloc
+from fractions import Fraction
 from itertools import permutations
 from pathlib import Path
 
@@ -338,7 +341,7 @@ def test_a_wrong_rule_or_option_is_named(name, options, message):
 def test_parameters_are_floats():
     with pytest.raises(UnrolledError) as error:
         make_optimizer("adam", {"w": np.zeros(3, int)})
-    assert str(error.value) == "w has dtype int64; adam updates float32 or float64"
+    assert str(error.value) == "parameter w has dtype int64; expected float32 or float64"
 
 
 @pytest.mark.parametrize(
@@ -348,6 +351,16 @@ def test_parameters_are_floats():
         ({"w": np.ones(3), "b": np.ones(1)}, 1.0, "the gradient of b has shape (1,); expected (2,)"),
         ({"w": np.ones(3), "b": np.ones(2)}, math.nan, "learning rate is nan; it must be a number, 0 or more"),
         ({"w": np.ones(3), "b": np.ones(2)}, -0.1, "learning rate is -0.1; it must be a number, 0 or more"),
+        ({"w": np.ones(3), "b": np.ones(2)}, "0.1", "learning rate is '0.1'; it must be a number, 0 or more"),
+        ({"w": np.ones(3), "b": [1, 2]}, 1.0, "gradient b is a list; expected an array of float32 or float64"),
+        ({"w": np.ones(3) * 1j, "b": np.ones(2)}, 1.0, "gradient w has dtype complex128; expected float32 or float64"),
+        ({"w": np.ones(3, int), "b": np.ones(2)}, 1.0, "gradient w has dtype int64; expected float32 or float64"),
+        (
+            {"w": np.ma.masked_equal([0.0, 1.0, 2.0], 1.0), "b": np.ones(2)},
+            1.0,
+            "gradient w is a MaskedArray; expected an array of float32 or float64",
+        ),
+        ([np.ones(3), np.ones(2)], 1.0, "gradients are a list; expected a dictionary of arrays by their names"),
     ],
 )
 def test_an_update_that_cannot_be_right_changes_nothing(grads, rate, message):
@@ -358,6 +371,101 @@ def test_an_update_that_cannot_be_right_changes_nothing(grads, rate, message):
     assert str(error.value) == message
     assert rule.step == 0
     assert not any(a.any() for a in (*params.values(), *rule.slots["velocity"].values()))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ([np.zeros(3)], "parameters are a list; expected a dictionary of arrays by their names"),
+        ({"w": [0.0, 0.0]}, "parameter w is a list; expected an array of float32 or float64"),
+        (
+            {"w": np.broadcast_to(0.0, (3,))},
+            "parameter w is read-only, and updates are in place; copy it first",
+        ),
+    ],
+)
+def test_parameters_are_what_can_be_changed_in_place(params, message):
+    with pytest.raises(UnrolledError) as error:
+        make_optimizer("adam", params)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"m.w": [0.0, 0.0]}, "m.w is float64 (2,); expected float64 (3,)"),
+        ({"m.w": np.ma.masked_equal([0.0, 1, 1], 0.0)}, "m.w has masked entries; fill them"),
+        ({"m.w": object()}, "m.w is object (); expected float64 (3,)"),
+        ({"step": 2.5}, "step is 2.5; it must be a whole number, 0 or more"),
+        ({"step": "two"}, "step is 'two'; it must be a whole number, 0 or more"),
+        ({"step": -1}, "step is -1; it must be a whole number, 0 or more"),
+        ({7: np.zeros(3)}, "the state is not one of adam for these parameters: 7 is "),
+    ],
+)
+def test_a_state_of_wrong_kinds_changes_nothing(change, message):
+    rule = make_optimizer("adam", {"w": np.zeros(3)})
+    rule.update({"w": np.array([1.0, -2.0, 3.0])}, 0.1)
+    before = rule.state_dict()
+    with pytest.raises(UnrolledError) as error:
+        rule.load_state_dict(before | change)
+    assert str(error.value).startswith(message)
+    assert {name: a.tolist() for name, a in rule.state_dict().items()} == {n: a.tolist() for n, a in before.items()}
+    with pytest.raises(UnrolledError, match=r"^the state is a list; expected a dictionary, as state_dict gives it$"):
+        rule.load_state_dict([1])
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_pickled_and_a_copied_rule_go_on_to_the_same_bits(name, backend):
+    rng = np.random.default_rng(0)
+    draw = lambda: {"w": rng.normal(size=(3, 2)).astype("f4"), "b": rng.normal(size=5).astype("f4")}  # noqa: E731
+    rule = make_optimizer(name, draw(), backend=backend, weight_decay=0.1)
+    rule.update(draw(), 0.1)
+    copies = [pickle.loads(pickle.dumps(rule)), copy.deepcopy(rule)]
+    grads = draw()
+    for one in (rule, *copies):
+        one.update(grads, 0.1)
+        assert {p: a.tolist() for p, a in one.params.items()} == {p: a.tolist() for p, a in rule.params.items()}
+        assert {s: a.tolist() for s, a in one.state_dict().items()} == {
+            s: a.tolist() for s, a in rule.state_dict().items()
+        }
+        assert repr(one) == repr(rule)
+
+
+def test_rules_and_schedules_say_what_they_are():
+    rule = make_optimizer("adam", {"w": np.zeros((3, 500)), "b": np.zeros(7)})
+    rule.update({"w": np.ones((3, 500)), "b": np.ones(7)}, 0.1)
+    assert repr(rule) == "Adam(weight_decay=0, beta1=0.9, beta2=0.999, eps=1e-08, 1,507 parameters, step 1)"
+    assert repr(make_schedule("step", 0.1, every=3)) == "Step(base_rate=0.1, every=3, factor=0.5)"
+    assert repr(make_schedule("constant", 0.1)) == "Schedule(base_rate=0.1)"
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, Fraction])
+def test_options_and_rates_become_pythons_own_numbers(kind):
+    """NumPy's would raise the precision of a float32 update, and can't be written as JSON."""
+    rule = make_optimizer("adam", {"w": np.zeros(3, "f4")}, weight_decay=kind(0), eps=kind(1))
+    schedule = make_schedule("cosine", kind(1), total=kind(9), warmup=kind(2))
+    plateau = make_schedule("plateau", kind(1))
+    plateau.observe(kind(2))
+    numbers = [*rule.options.values(), schedule.base, *schedule.options.values(), schedule.rate(3, 0.1)]
+    numbers += plateau.state_dict().values()
+    assert {type(value) for value in numbers} <= {int, float}
+    rule.update({"w": np.ones(3, "f4")}, kind(1))
+    assert rule.params["w"].dtype == np.float32
+    grads = {"w": np.full(3, 2, "f4")}
+    assert (type(clip_by_norm(grads, kind(1))), type(clip_by_value(grads, kind(1)))) == (float, float)
+    assert grads["w"].dtype == np.float32
+
+
+def test_a_numpy_rate_gives_the_bits_of_pythons():
+    """A float32 rate of 0.1 is another number than 0.1, the same whatever updates with it."""
+    results = []
+    for rate in (np.float32(0.1), float(np.float32(0.1))):
+        for backend in ("auto", "reference"):
+            params = {"w": np.linspace(-1, 1, 7, dtype="f4")}
+            make_optimizer("adam", params, backend=backend).update({"w": np.linspace(2, 3, 7, dtype="f4")}, rate)
+            results.append(params["w"].tolist())
+    assert results == [results[0]] * 4
 
 
 # Clipping
@@ -422,11 +530,11 @@ def test_a_gradient_that_is_not_finite_can_be_named_after_clipping(clip, bad):
 
 
 @pytest.mark.parametrize("clip", [clip_by_norm, clip_by_value])
-@pytest.mark.parametrize("limit", [-1.0, math.nan])
+@pytest.mark.parametrize("limit", [-1.0, math.nan, "1", None, 1j, True, -math.inf])
 def test_a_limit_is_not_negative(clip, limit):
     with pytest.raises(UnrolledError) as error:
         clip(some_gradients(), limit)
-    assert str(error.value) == f"clipping limit is {limit}; it must be 0 or more (infinity: no limit)"
+    assert str(error.value) == f"clipping limit is {limit!r}; it must be 0 or more (infinity: no limit)"
 
 
 # Schedules
@@ -546,10 +654,16 @@ def test_a_schedule_resumes_from_strict_json(name, seen):
     [
         ("constant", {"best": 1.0}, "the state holds best; the constant schedule's holds nothing"),
         ("plateau", {}, "the state holds nothing; the plateau schedule's holds bad, best, scale"),
+        ("plateau", [], "the state is a list; expected a dictionary, as state_dict gives it"),
+        (
+            "plateau",
+            {"best": "low", "bad": 0, "scale": 1.0},
+            "best of the plateau schedule's state is 'low'; it must be a finite number",
+        ),
         (
             "plateau",
             {"best": 1.0, "bad": None, "scale": 1.0},
-            "the plateau schedule's state holds bad None and scale 1.0; both must be numbers",
+            "bad of the plateau schedule's state is None; it must be a whole number, 0 or more",
         ),
     ],
 )

@@ -8,16 +8,14 @@ Letters: p parameter, g gradient, a and b scratch; m, v, s, u the moments.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from numbers import Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
 from . import backends
-from .checks import Array
+from .checks import Array, as_array, check_number, check_size, check_weight, is_number
 from .errors import UnrolledError, suggest
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
@@ -31,11 +29,6 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
 """What an option may be, in words and as a test."""
 
 
-def _is_number(value: object) -> bool:
-    most = sys.float_info.max
-    return isinstance(value, Real) and not isinstance(value, bool) and -most <= cast(float, value) <= most
-
-
 def _checked(owner: str, defaults: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
     """Return the defaults with the given options in their places, once every one is known and in its range."""
     for option, value in given.items():
@@ -43,9 +36,21 @@ def _checked(owner: str, defaults: Mapping[str, float], given: Mapping[str, floa
             known = suggest(f"option of {owner}", option, list(defaults))
             raise UnrolledError(known if defaults else f"{owner} takes no options; got {option!r}")
         words, fits = _RANGES[option]
-        if not (_is_number(value) and fits(value)):
+        if not (is_number(value) and fits(float(value))):
             raise UnrolledError(f"{option} of {owner} is {value!r}; it must be {words}")
     return dict(defaults) | {option: float(value) for option, value in given.items()}
+
+
+def _arrays(what: str, arrays: object) -> Mapping[str, Array]:
+    """Return a dictionary of arrays of floats, or say what is wrong with it."""
+    if not isinstance(arrays, Mapping):
+        raise UnrolledError(f"{what}s are a {type(arrays).__name__}; expected a dictionary of arrays by their names")
+    for name, a in arrays.items():
+        if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray):
+            raise UnrolledError(f"{what} {name} is a {type(a).__name__}; expected an array of float32 or float64")
+        if a.dtype.kind != "f":
+            raise UnrolledError(f"{what} {name} has dtype {a.dtype}; expected float32 or float64")
+    return arrays
 
 
 class Optimizer:
@@ -92,14 +97,18 @@ class Optimizer:
 
     def __init__(self, params: dict[str, Array], *, backend: str = "auto", **options: float) -> None:
         self.options = _checked(self.name, {"weight_decay": 0.0} | self.defaults, options)
-        for name, p in params.items():
-            if p.dtype.kind != "f":
-                raise UnrolledError(f"{name} has dtype {p.dtype}; {self.name} updates float32 or float64")
-        self.params = params
+        for name, p in _arrays("parameter", params).items():
+            if not p.flags.writeable:
+                raise UnrolledError(f"parameter {name} is read-only, and updates are in place; copy it first")
+        backends.choose(backend)
+        self.params, self.backend = params, backend
         self.step = 0
         self.slots = {slot: {name: np.zeros_like(p) for name, p in params.items()} for slot in self.slot_names}
-        whole = all(p.flags.c_contiguous for p in params.values())
-        self._native = backends.kernels(backend, *params.values()) if whole else None
+
+    def __repr__(self) -> str:
+        options = "".join(f"{name}={value:g}, " for name, value in self.options.items())
+        size = sum(p.size for p in self.params.values())
+        return f"{type(self).__name__}({options}{size:,} parameters, step {self.step})"
 
     def update(self, grads: Mapping[str, Array], rate: float) -> None:
         """Change the parameters in place by one step.
@@ -114,23 +123,25 @@ class Optimizer:
         Raises
         ------
         UnrolledError
-            If a gradient is missing or misshapen, or the rate is negative or not finite; nothing has changed then.
+            If a gradient is missing, misshapen or no array of floats, or the rate is negative or not finite; nothing
+            has changed then.
         """
-        if not (_is_number(rate) and rate >= 0):
-            raise UnrolledError(f"learning rate is {rate!r}; it must be a number, 0 or more")
+        rate, grads = check_weight("learning rate", rate), _arrays("gradient", grads)
         for name, p in self.params.items():
             if name not in grads:
                 raise UnrolledError(f"{name} has no gradient; got those of {', '.join(sorted(grads)) or 'nothing'}")
             if grads[name].shape != p.shape:
                 raise UnrolledError(f"the gradient of {name} has shape {grads[name].shape}; expected {p.shape}")
         self.step += 1
-        if self._native and self._native.runs(*self.params.values(), *(grads[name] for name in self.params)):
-            self._native.update(
+        params, given = list(self.params.values()), [grads[name] for name in self.params]
+        native = backends.kernels(self.backend, *params, *given)
+        if native and all(p.flags.c_contiguous for p in params):
+            native.update(
                 self.kernel,
-                list(self.params.values()),
-                [grads[name] for name in self.params],
+                params,
+                given,
                 [list(moments.values()) for moments in self.slots.values()],
-                self._numbers(float(rate)),
+                self._numbers(rate),
                 0.0 if self.decoupled else self.options["weight_decay"],
             )
             return
@@ -154,8 +165,7 @@ class Optimizer:
             if self.options["weight_decay"] and not self.decoupled:
                 np.multiply(p, self.options["weight_decay"], out=decayed)
                 g = np.add(decayed, g, out=decayed)
-            # a NumPy float64 as the rate would turn float32 arithmetic into float64
-            self._apply(p, g, float(rate), [self.slots[slot][name] for slot in self.slot_names], a, b)
+            self._apply(p, g, rate, [self.slots[slot][name] for slot in self.slot_names], a, b)
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         """Change p and its moments by the rule's equation; a and b are scratch of p's shape, g only to be read."""
@@ -181,19 +191,21 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Restore `state_dict`'s arrays; a name, shape or dtype that does not fit is an error and changes nothing."""
         flat = self._flat()
-        if odd := sorted(state.keys() ^ (flat.keys() | {"step"})):
+        if not isinstance(state, Mapping):
+            raise UnrolledError(f"the state is a {type(state).__name__}; expected a dictionary, as state_dict gives it")
+        if odd := sorted(map(str, state.keys() ^ (flat.keys() | {"step"}))):
             said = ", ".join(f"{name} is {'unknown' if name in state else 'missing'}" for name in odd[:5])
             raise UnrolledError(f"the state is not one of {self.name} for these parameters: {said}")
+        arrays = {name: as_array(name, state[name]) for name in [*flat, "step"]}
         for name, m in flat.items():
-            got = state[name]
+            got = arrays[name]
             if (got.shape, got.dtype) != (m.shape, m.dtype):
                 raise UnrolledError(f"{name} is {got.dtype} {got.shape}; expected {m.dtype} {m.shape}")
-        step = np.asarray(state["step"])
-        if step.shape != () or step.dtype.kind not in "iu" or step < 0:
-            raise UnrolledError(f"step is {step}; it must be a whole number, 0 or more")
+        step = arrays["step"]
+        steps = check_size("step", step.item() if step.shape == () else step, least=0)
         for name, m in flat.items():
-            m[...] = state[name]
-        self.step = int(step)
+            m[...] = arrays[name]
+        self.step = steps
 
 
 class SGD(Optimizer):
@@ -390,8 +402,8 @@ def make_optimizer(name: str, params: dict[str, Array], *, backend: str = "auto"
     >>> params["w"]
     array([ 0.95, -2.05])
     """
-    if name not in OPTIMIZERS:
-        raise UnrolledError(suggest("optimizer", name, list(OPTIMIZERS)))
+    if not isinstance(name, str) or name not in OPTIMIZERS:
+        raise UnrolledError(suggest("optimizer", str(name), list(OPTIMIZERS)))
     return OPTIMIZERS[name](params, backend=backend, **options)
 
 
@@ -403,7 +415,7 @@ def global_norm(grads: Mapping[str, Array], backend: str = "auto") -> float:
     >>> global_norm({"a": np.array([3.0]), "b": np.array([4.0])})
     5.0
     """
-    native = backends.kernels(backend, *grads.values())
+    native = backends.kernels(backend, *_arrays("gradient", grads).values())
     if native:
         return math.sqrt(native.sum_of_squares(grads[name] for name in sorted(grads)))
     with np.errstate(over="ignore"):  # an infinite norm says it
@@ -421,7 +433,7 @@ def clip_by_norm(grads: dict[str, Array], limit: float, backend: str = "auto") -
     >>> clip_by_norm(grads, 1.0), grads["a"].round(3)
     (5.0, array([0.6]))
     """
-    _check_limit(limit)
+    limit = _check_limit(limit)
     norm = global_norm(grads, backend)
     scale = limit / (norm + 1e-6)  # PyTorch's guard
     if math.isfinite(norm) and scale < 1:
@@ -445,7 +457,7 @@ def clip_by_value(grads: dict[str, Array], limit: float, backend: str = "auto") 
     >>> clip_by_value(grads, 2.0) ** 2, grads["a"], grads["b"]
     (46.0, array([ 2., -1.]), array([-2.]))
     """
-    _check_limit(limit)
+    limit = _check_limit(limit)
     norm = global_norm(grads, backend)
     if math.isfinite(norm) and limit < norm:  # no entry is larger than the norm
         for g in grads.values():
@@ -453,9 +465,12 @@ def clip_by_value(grads: dict[str, Array], limit: float, backend: str = "auto") 
     return norm
 
 
-def _check_limit(limit: float) -> None:
-    if not limit >= 0:
+def _check_limit(limit: float) -> float:
+    """Return the largest norm or entry that stays as it is, as a float."""
+    unlimited = isinstance(limit, (float, np.floating)) and limit == math.inf
+    if not unlimited and not (is_number(limit) and limit >= 0):
         raise UnrolledError(f"clipping limit is {limit!r}; it must be 0 or more (infinity: no limit)")
+    return float(limit)
 
 
 def first_nonfinite(arrays: Mapping[str, Array]) -> str | None:
@@ -484,10 +499,12 @@ class Schedule:
     defaults: ClassVar[dict[str, float]] = {}
 
     def __init__(self, base_rate: float, **options: float) -> None:
-        if not (_is_number(base_rate) and base_rate >= 0):
-            raise UnrolledError(f"learning rate is {base_rate!r}; it must be a number, 0 or more")
-        self.base = float(base_rate)
+        self.base = check_weight("learning rate", base_rate)
         self.options = _checked(f"the {self.name} schedule", self.defaults, options)
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value:g}" for name, value in self.options.items())
+        return f"{type(self).__name__}(base_rate={self.base:g}{options})"
 
     def rate(self, step: int, epoch: float) -> float:
         """Learning rate of update `step` (the first is 0) when `epoch` epochs are done."""
@@ -502,9 +519,11 @@ class Schedule:
 
     def load_state_dict(self, state: Mapping[str, float | None]) -> None:
         """Restore `state_dict`'s numbers."""
+        if not isinstance(state, Mapping):
+            raise UnrolledError(f"the state is a {type(state).__name__}; expected a dictionary, as state_dict gives it")
         if state.keys() != self.state_dict().keys():
             raise UnrolledError(
-                f"the state holds {', '.join(sorted(state)) or 'nothing'}; "
+                f"the state holds {', '.join(sorted(map(str, state))) or 'nothing'}; "
                 f"the {self.name} schedule's holds {', '.join(sorted(self.state_dict())) or 'nothing'}"
             )
 
@@ -599,9 +618,9 @@ class Plateau(Schedule):
         """Restore `state_dict`'s numbers."""
         super().load_state_dict(state)
         best, bad, scale = state["best"], state["bad"], state["scale"]
-        if bad is None or scale is None:
-            raise UnrolledError(f"the plateau schedule's state holds bad {bad} and scale {scale}; both must be numbers")
-        self.best, self.bad, self.scale = math.inf if best is None else float(best), int(bad), float(scale)
+        of = "of the plateau schedule's state"
+        best = math.inf if best is None else check_number(f"best {of}", best)
+        self.best, self.bad, self.scale = best, check_size(f"bad {of}", bad, 0), check_weight(f"scale {of}", scale)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {s.name: s for s in (Schedule, Exponential, Step, Cosine, Plateau)}
@@ -616,6 +635,6 @@ def make_schedule(name: str, base_rate: float, **options: float) -> Schedule:
     >>> schedule.rate(0, 9.9), round(schedule.rate(0, 10), 6)
     (0.002, 0.00194)
     """
-    if name not in SCHEDULES:
-        raise UnrolledError(suggest("schedule", name, list(SCHEDULES)))
+    if not isinstance(name, str) or name not in SCHEDULES:
+        raise UnrolledError(suggest("schedule", str(name), list(SCHEDULES)))
     return SCHEDULES[name](base_rate, **options)

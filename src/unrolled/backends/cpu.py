@@ -381,11 +381,23 @@ class Cpu:
     embed_backward = staticmethod(cpu_layers.embed_backward)
     cross_entropy = staticmethod(cpu_layers.cross_entropy)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a name: where there is no engine, that is said."""
+        from . import choose
+
+        return choose, ("cpu",)
+
 
 class Auto:
     """The engine where it runs the cell and the dtype, else the reference; `reason` says which."""
 
     name = "cpu"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as a name, which means the reference where there is no engine."""
+        from . import choose
+
+        return choose, ("auto",)
 
     @staticmethod
     def forward(

@@ -9,10 +9,12 @@ scan. A cell whose second product needs a result of the first map (a GRU that re
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple, Self
 
 Value = Any
 """One unit's number: in practice an array (B, H), real or complex, or a symbol of the kernel emitter."""
@@ -90,6 +92,19 @@ class Cell:
     candidate: str = ""
     """The row that recurrent dropout acts on; "" where the cell has none."""
 
+    def __copy__(self) -> Self:
+        """Return the cell itself: nothing of it ever changes."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Return the cell itself."""
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Pickle a cell that a module holds as its name there, and any other one as its fields."""
+        home = _home(self)
+        return super().__reduce_ex__(protocol) if home is None else (_named, home)
+
     @cached_property
     def rows(self) -> tuple[str, ...]:
         """Every row block of `weight_hh` (or of the biases, without a product), in order."""
@@ -134,3 +149,30 @@ class Cell:
         own = [name for stage in self.stages if not stage.product for name in stage.operand or ()]
         kinds = ("gain", "bias") if bias else ("gain",)
         return shapes | {f"{kind}_{name}": (hidden,) for name in own for kind in kinds}
+
+
+def _home(cell: Cell) -> tuple[str, str] | None:
+    """Return the module that holds a cell, and the cell's name there; None where it can't be imported again.
+
+    What a script or a notebook holds (`__main__`) is another thing in another process.
+    """
+    modules = [name for name in sys.modules.copy() if name not in ("__main__", "__mp_main__")]
+    held = (
+        (module, name)
+        for module in modules
+        for name, value in [*getattr(sys.modules.get(module), "__dict__", {}).items()]
+        if value is cell
+    )
+    return (__package__, cell.name) if _catalogue().get(cell.name) is cell else next(held, None)
+
+
+def _named(module: str, name: str) -> Cell:
+    """Return the cell that a module holds; the catalogue's by its own name."""
+    found: Cell = _catalogue()[name] if module == __package__ else getattr(import_module(module), name)
+    return found
+
+
+def _catalogue() -> dict[str, Cell]:
+    """Return the cells that have names of their own, which are made of this file."""
+    cells: dict[str, Cell] = import_module(__package__).CELLS
+    return cells
