@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import unrolled as ur
 from unrolled.batches import Lanes, as_tokens, lanes, tokens_needed, windows
 from unrolled.errors import UnrolledError
 
@@ -13,6 +14,13 @@ def message(call, *args, **kwargs):
     text = str(caught.value)
     assert "\n" not in text
     return text
+
+
+class Stubborn:
+    """What has a conversion of its own that fails, as a tensor on another device has."""
+
+    def __array__(self, *_args, **_kw):
+        raise RuntimeError("on another device")
 
 
 def sizes(seed, count=40):
@@ -126,17 +134,42 @@ def test_the_fewest_tokens_give_one_full_chunk():
 
 def test_too_short_a_text_says_how_much_is_needed_and_what_fits():
     assert message(lanes, range(1200), 50, 50) == (
-        "the text has 1,200 characters; batch size 50 x sequence length 50 needs 2,501. "
+        "the text has 1,200 tokens; batch size 50 x sequence length 50 needs 2,501. "
         "Give more text, or smaller batches or sequences (a batch of 23 fits)"
     )
     assert message(lanes, range(24), 4, 24, name="the validation part") == (
-        "the validation part has 24 characters; batch size 4 x sequence length 24 needs 97. "
+        "the validation part has 24 tokens; batch size 4 x sequence length 24 needs 97. "
         "Give more text, or smaller batches or sequences"
     )
     assert message(lanes, [], 1, 1) == (
-        "the text has 0 characters; batch size 1 x sequence length 1 needs 2. "
+        "the text has 0 tokens; batch size 1 x sequence length 1 needs 2. "
         "Give more text, or smaller batches or sequences"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "said"), [(1, "word", "1 word; "), (0, "byte", "0 bytes; "), (2, "character", "2 characters; ")]
+)
+def test_a_text_too_short_is_counted_in_its_level_s_units(number, unit, said):
+    text = message(lanes, range(number), 2, 2, name="the training part", unit=unit)
+    assert text.startswith(f"the training part has {said}")
+
+
+@pytest.mark.parametrize(("level", "said"), [("char", "1 character; "), ("word", "1 word; "), ("byte", "1 byte; ")])
+def test_a_model_s_text_too_short_is_counted_in_its_units(level, said):
+    text = message(ur.LanguageModel.train, b"a" if level == "byte" else "a", level=level, val_fraction=0.0)
+    assert said in text
+
+
+def test_where_documents_begin_is_checked():
+    assert message(lanes, range(50), 2, 2, documents=[0.5]) == (
+        "documents are float64; expected integers, which Vocabulary.encode makes of a text"
+    )
+    assert message(lanes, range(50), 2, 2, documents=[4, 2]) == (
+        "documents must begin in rising order; sort where they begin"
+    )
+    data = lanes(range(12), 2, 3, documents=[1, 8])
+    assert data.starts(0).T.tolist() == [[False, True, False], [False, False, False]]
 
 
 @pytest.mark.parametrize("B_fits", [1, 5])
@@ -160,6 +193,11 @@ def test_the_batch_size_said_to_fit_fits(B_fits):
         ("text", "tokens are str; expected integers in one dimension (N,)"),
         (7, "tokens are int; expected integers in one dimension (N,)"),
         (np.zeros((3, 4), int), "tokens are of shape (3, 4); expected integers in one dimension (N,)"),
+        (
+            np.ma.masked_equal([1, 2, 3], 2),
+            "tokens has masked entries; fill them, or leave their steps out with lengths",
+        ),
+        (Stubborn(), "tokens is a Stubborn that can't be made an array: on another device"),
         ([[1, 2], [3]], "tokens has rows of unequal length; expected an array of numbers"),
     ],
 )
@@ -222,7 +260,7 @@ def test_one_window_fits_the_shortest_text():
 def test_windows_refuse_bad_input_before_the_first_draw():
     rng = np.random.default_rng(0)
     assert message(windows, range(5), 5, 1, rng, 1) == (
-        "the text has 5 characters; windows of sequence length 5 need 6. Give more text, or shorter sequences"
+        "the text has 5 tokens; windows of sequence length 5 need 6. Give more text, or shorter sequences"
     )
     assert message(windows, range(5), 2, 1, 42, 1) == (
         "rng is 42; expected a numpy Generator, such as numpy.random.default_rng(seed)"

@@ -149,9 +149,7 @@ def test_errors(model):
         model.sample("thé")
     with pytest.raises(ur.UnrolledError, match=r"^temperature is -1; it must be 0 \(greedy\) or a positive number$"):
         model.sample("the", temperature=-1)
-    with pytest.raises(
-        ur.UnrolledError, match=r"^a text of 1 symbols has nothing to predict; scoring needs 2 or more$"
-    ):
+    with pytest.raises(ur.UnrolledError, match=r"^a text of 1 symbol has nothing to predict; scoring needs 2 or more$"):
         model.score("t")
     with pytest.raises(ur.UnrolledError, match="the training part"):
         ur.LanguageModel.train("too short")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import as_array
-from .errors import UnrolledError
+from .checks import as_array, check_rng, check_size
+from .errors import UnrolledError, count
 
 Tokens = NDArray[np.integer[Any]]
 Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
@@ -52,22 +52,17 @@ def as_tokens(tokens: Sequence[int] | NDArray[Any], name: str = "tokens") -> Tok
     return array
 
 
-def _positive(value: int, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, 1 or more")
-    return number
-
-
 def _chunk(values: Tokens, name: str) -> NDArray[np.int32]:
     """(T, B) view or array of any integer type -> new C-contiguous int32 array, values proven to fit."""
     low, high = values.min(), values.max()
     if low < 0 or high > _LARGEST:
         raise UnrolledError(f"{name} holds the token {low if low < 0 else high}; tokens go from 0 to {_LARGEST}")
     return np.array(values, dtype=np.int32, order="C")
+
+
+def _too_short(name: str, tokens: Tokens, unit: str, asked: str) -> UnrolledError:
+    """Return what to say of too few tokens."""
+    return UnrolledError(f"{name} has {count(len(tokens), unit)}; {asked}")
 
 
 def tokens_needed(batch_size: int, seq_length: int) -> int:
@@ -78,7 +73,7 @@ def tokens_needed(batch_size: int, seq_length: int) -> int:
     >>> tokens_needed(batch_size=50, seq_length=50)
     2501
     """
-    return _positive(batch_size, "batch_size") * _positive(seq_length, "seq_length") + 1
+    return check_size("batch_size", batch_size) * check_size("seq_length", seq_length) + 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -159,6 +154,7 @@ def lanes(
     seq_length: int,
     *,
     name: str = "the text",
+    unit: str = "token",
     documents: Tokens | None = None,
 ) -> Lanes:
     """Cut tokens (N,) into B contiguous lanes, read side by side in chunks of T steps: x, y (T, B) int32.
@@ -174,7 +170,7 @@ def lanes(
     tokens : (N,) integers of any integer type; a list, an array, a memory-mapped array (never copied)
     batch_size : B, the number of lanes
     seq_length : T, the steps of a chunk
-    name : what the tokens are, for messages ("the validation part")
+    name, unit : what the tokens are, all and one of them, for messages ("the validation part", "character")
     documents : where documents begin, in rising order, if their states are to be kept apart (`Lanes.starts`)
 
     Raises
@@ -194,15 +190,17 @@ def lanes(
     [[3, 4], [8, 9]] [[4, 5], [9, 10]]
     """
     array = as_tokens(tokens)
-    B, T = _positive(batch_size, "batch_size"), _positive(seq_length, "seq_length")
+    B, T = check_size("batch_size", batch_size), check_size("seq_length", seq_length)
+    if documents is not None:
+        documents = as_tokens(documents, "documents")
+        if not (documents[:-1] <= documents[1:]).all():
+            raise UnrolledError("documents must begin in rising order; sort where they begin")
     need = tokens_needed(B, T)
     if len(array) < need:
         fits = (len(array) - 1) // T
         hint = f" (a batch of {fits} fits)" if fits > 0 else ""
-        raise UnrolledError(
-            f"{name} has {len(array):,} characters; batch size {B} x sequence length {T} needs {need:,}. "
-            f"Give more text, or smaller batches or sequences{hint}"
-        )
+        asked = f"batch size {B} x sequence length {T} needs {need:,}. Give more text, or smaller batches or sequences"
+        raise _too_short(name, array, unit, asked + hint)
     return Lanes(array, B, T, name, documents)
 
 
@@ -227,14 +225,11 @@ def windows(
     ([[45, 46, 47], [49, 50, 51]], [[46, 47, 48], [50, 51, 52]])
     """
     array = as_tokens(tokens)
-    T, B, batches = _positive(seq_length, "seq_length"), _positive(batch_size, "batch_size"), _positive(count, "count")
-    if not isinstance(rng, np.random.Generator):
-        raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
+    T, B = check_size("seq_length", seq_length), check_size("batch_size", batch_size)
+    batches, rng = check_size("count", count), check_rng(rng)
     if len(array) < T + 1:
-        raise UnrolledError(
-            f"the text has {len(array):,} characters; windows of sequence length {T} need {T + 1:,}. "
-            "Give more text, or shorter sequences"
-        )
+        asked = f"windows of sequence length {T} need {T + 1:,}. Give more text, or shorter sequences"
+        raise _too_short("the text", array, "token", asked)
     steps = np.arange(T)[:, None]
 
     def draw() -> Iterator[Batch]:

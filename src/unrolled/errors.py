@@ -72,6 +72,19 @@ def check_path(what: str, path: object) -> str:
     return plain
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number and its noun, one or several.
+
+    Examples
+    --------
+    >>> count(1, "file"), count(1200, "file"), count(2, "hidden file or folder")
+    ('1 file', '1,200 files', '2 hidden files or folders')
+    """
+    if number != 1:
+        noun = " or ".join(f"{word}s" for word in noun.split(" or "))
+    return f"{number:,} {noun}"
+
+
 def suggest(kind: str, got: str, known: list[str]) -> str:
     """Say that `got` is no `kind`, name the nearest one and list them all.
 

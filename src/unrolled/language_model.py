@@ -15,7 +15,7 @@ import numpy as np
 from . import checkpoint, run, sample
 from .backends import choose
 from .batches import Tokens, lanes
-from .errors import UnrolledError, check_path
+from .errors import UnrolledError, check_path, count
 from .events import Events
 from .network import Network
 from .options import Options
@@ -23,6 +23,7 @@ from .pictures import draw_losses
 from .score import Score, evaluate, score
 from .state import Snapshot
 from .text import (
+    UNITS,
     Corpus,
     Encoded,
     Vocabulary,
@@ -220,17 +221,16 @@ class LanguageModel:
             "symbols": len(tokens),
         }
         if resume is not None and text["sha256"] != resume[1]["text"]["sha256"]:
-            had = resume[1]["text"]["symbols"]
+            has, had = count(len(tokens), "symbol"), resume[1]["text"]["symbols"]
             raise UnrolledError(
-                f"{changed}: it has {len(tokens):,} symbols, {'another' if had == len(tokens) else f'it had {had:,}'}"
+                f"{changed}: it has {has}, {'another' if had == len(tokens) else f'it had {had:,}'}"
                 f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
             )
         fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
         train, val, test = _split(encoded, *fractions)
         val, test = parts.get("val", val), parts.get("test", test)
-        lanes(
-            train.tokens, options.batch_size, options.seq_length, name="the training part"
-        )  # says what a short text lacks
+        sizes = options.batch_size, options.seq_length
+        lanes(train.tokens, *sizes, name="the training part", unit=UNITS[corpus.level])  # says what a short text lacks
         rng = np.random.default_rng(options.seed)
         network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
         if init_from is not None:
@@ -371,7 +371,7 @@ class LanguageModel:
         spec = self.network.spec
         return (
             f"LanguageModel({spec.cell}, {spec.num_layers} x {spec.hidden_size}, "
-            f"{len(self.vocabulary)} {self.vocabulary.level}s, {self.network.parameter_count:,} parameters)"
+            f"{count(len(self.vocabulary), UNITS[self.vocabulary.level])}, {self.network.parameter_count:,} parameters)"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .batches import Lanes
 from .checks import Array
-from .errors import UnrolledError
+from .errors import UnrolledError, count
 from .losses import log_softmax
 from .network import Network
 
@@ -64,7 +64,7 @@ def score(network: Network, tokens: Array, documents: Array | None = None) -> Sc
     4.0
     """
     if len(tokens) < 2:
-        raise UnrolledError(f"a text of {len(tokens)} symbols has nothing to predict; scoring needs 2 or more")
+        raise UnrolledError(f"a text of {count(len(tokens), 'symbol')} has nothing to predict; scoring needs 2 or more")
     parts, state, chunks = [], None, Lanes(tokens, 1, CHUNK, documents=documents)
     for k, (x, y) in enumerate(chunks):
         logits, state = network(x, state, starts=chunks.starts(k))

@@ -25,7 +25,7 @@ from .options import Options
 from .recurrent import Masks, part_masks
 from .score import evaluate
 from .state import Evaluation, Snapshot, TrainingState, map_state
-from .text import Vocabulary
+from .text import UNITS, Vocabulary
 
 MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"
 """Files of a run: the model with the lowest validation loss, the one of the last checkpoint, and all it takes to go on
@@ -225,7 +225,7 @@ def fit(
     """
     listener = listener or Listener()
     sizes = options.batch_size, options.seq_length
-    batches = lanes(train, *sizes, name="the training part", documents=documents[0])
+    batches = lanes(train, *sizes, name="the training part", unit=UNITS[vocabulary.level], documents=documents[0])
     val_lanes = held_out_lanes(val, options, documents[1])
     steps = max(1, round(options.epochs * len(batches)))
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))

@@ -232,7 +232,7 @@ def test_samples_follow_the_probabilities():
         (lambda: RNN(3, "abc").sample(3, 5), "seed_idx is 3; it must be from 0 to 2"),
         (lambda: Solver([0, 1] * 200, RNN(2, "ab"), update_rule="adamx"), "update_rule is 'adamx'; it must be one of"),
         (lambda: Solver([0, 2] * 200, RNN(2, "ab")), r"max\(data\) is 2; it must be below vocab_dim, 2"),
-        (lambda: Solver([0, 1], RNN(2, "ab")), "data has 2 characters; batch size 8 x sequence length 25 needs 201"),
+        (lambda: Solver([0, 1], RNN(2, "ab")), "data has 2 tokens; batch size 8 x sequence length 25 needs 201"),
         (lambda: Solver([0.5] * 300, RNN(2, "ab")), "float64; expected integers"),
         (lambda: Solver([0, 1] * 200, RNN(2, "ab"), batch_size=0), "batch_size is 0"),
         (

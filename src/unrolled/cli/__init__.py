@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import __version__, backends
 from ..cells import CELLS
-from ..errors import UnrolledError
+from ..errors import UnrolledError, count
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..options import Options
@@ -335,7 +335,7 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, *
         return
     for symbol, p in pairs:
         click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
-    click.echo(f"{result.predicted:,} {unit}s: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
+    click.echo(f"{count(result.predicted, unit)}: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
     if bits is not None:
         charged = ", with words that the model doesn't list charged their spelling"
         click.echo(f"{bits:.4f} bits a character{charged if vocabulary.level == 'word' else ''}")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ..errors import count
 from ..state import Evaluation
 from ..text import UNITS
 from ..train import LAST, MODEL, Facts, Listener, Progress, Result
@@ -73,7 +74,9 @@ class Display(Listener):
             self._print("read", note)
         train, val, test = facts.split
         parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
-        self._print("text", f"{facts.symbols:,} {self.unit}s, {facts.vocabulary_size} symbols; {', '.join(parts)}")
+        self._print(
+            "text", f"{count(facts.symbols, self.unit)}, {count(facts.vocabulary_size, 'symbol')}; {', '.join(parts)}"
+        )
         self._print(
             "entropy",
             f"of single symbols {facts.unigram_entropy:.4f} nats, of bigrams {losses(facts.bigram_entropy, self.unit)}",

@@ -437,7 +437,7 @@ def _utf8(text: str | bytes) -> bytes:
 
 
 def _outside(token: int, size: int) -> str:
-    return f"token {token} is outside the vocabulary of {size:,} symbols; expected 0 to {size - 1}"
+    return f"token {token} is outside the vocabulary of {count(size, 'symbol')}; expected 0 to {size - 1}"
 
 
 def _extremes(tokens: Tokens) -> tuple[int, int]:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from ..errors import UnrolledError, suggest
+from ..errors import count as count
 
 LEVELS = ("char", "byte", "word", "bpe", "tokens")
 UNITS = {"char": "character", "byte": "byte", "word": "word", "bpe": "token", "tokens": "token"}
 """What a symbol of each level is called."""
-
-
-def count(number: int, noun: str) -> str:
-    """Number and noun: `1 file`, `1,200 files`, `2 hidden files or folders`."""
-    if number != 1:
-        noun = " or ".join(f"{word}s" for word in noun.split(" or "))
-    return f"{number:,} {noun}"
 
 
 def check_level(level: str) -> None:
