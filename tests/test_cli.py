@@ -159,7 +159,7 @@ ERRORS = {
     "rate": (["train", "book.txt", "--learning-rate", "-1"], "learning_rate is -1.0; it must be above 0"),
     "cell": (["train", "book.txt", "--cell", "lstn"], "no cell is called 'lstn'; did you mean 'lstm'?"),
     "optimizer": (["train", "book.txt", "--optimizer", "adm"], "no optimizer is called 'adm'; did you mean 'adam'?"),
-    "option": (["train", "--hiden-size", "3"], "Did you mean one of: '--batch-size', '--hidden-size'"),
+    "option": (["train", "--hiden-size", "3"], "there is no option --hiden-size; did you mean --hidden-size?"),
     "command": (["trian"], "trian"),
     "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory: a network of 120,000,0"),
     "one character": (["train", "one.txt"], "needs 2,501"),
@@ -230,7 +230,7 @@ def test_ctrl_c_while_python_imports_is_one_line(folder):
     command = [sys.executable, "-m", "unrolled", "info"]
     process = subprocess.Popen(
         command,
-        env=os.environ | {"PYTHONPATH": str(folder / "slow")},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(folder / "slow"), *sys.path])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

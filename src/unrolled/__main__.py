@@ -1,7 +1,8 @@
-"""The command `unrolled`, also as `python -m unrolled`; Ctrl-C while Python still imports ends it in a line."""
+"""The command `unrolled`, also as `python -m unrolled`; what stops it while Python still imports ends in a line too."""
 
 import os
 import signal
+import sys
 from types import FrameType
 
 
@@ -13,9 +14,22 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Run the command line."""
     signal.signal(signal.SIGINT, _leave)  # until the command has handlers of its own
-    from .cli import main as command
+    try:
+        from .cli import main as command
+    except Exception as error:  # half an installation, for one
+        from .errors import failure
 
-    command()
+        if os.environ.get("UNROLLED_TRACEBACK"):
+            raise
+        status, line = failure(error)
+        print(f"unrolled: {line}", file=sys.stderr)
+        sys.exit(status)
+    try:
+        command()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+        signal.signal(signal.SIGINT, lambda *_: os._exit(status))  # all is said; Python only has to end
+        raise
 
 
 if __name__ == "__main__":

@@ -85,6 +85,48 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}"
 
 
+def printable(text: str, keep: str = "") -> str:
+    r"""Return a text with escapes for what a terminal would obey or can't show, but for the characters in `keep`.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2Jb\n"), printable("a\tb\n", keep="\n"), end="")
+    a\x1b[2Jb\n a\tb
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+MOST = 1000
+"""Characters of a line about an error."""
+
+
+def failure(error: BaseException) -> tuple[int, str]:
+    r"""Return what a command ends with: its exit status, and a line that says why.
+
+    The status is 2 for what a user can put right, 130 (the shell's) for Ctrl-C, 70 (`EX_SOFTWARE`) for a fault of ours.
+
+    Examples
+    --------
+    >>> failure(UnrolledError("hidden_size is 0;\nit must be 1 or more"))
+    (2, 'hidden_size is 0; it must be 1 or more')
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    if isinstance(error, MemoryError):
+        status, said = 2, f"not enough memory: {str(error) or 'choose smaller sizes'}"
+    elif isinstance(error, UnrolledError):
+        status, said = 2, str(error)
+    elif isinstance(error, OSError) and error.strerror:  # the output is full, a name is too long, ...
+        status, said = 2, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        what = f"{type(error).__name__}: {error}"[: MOST // 2]
+        status, said = 70, f"internal error, please report it with what UNROLLED_TRACEBACK=1 prints: {what}"
+    line = printable(" ".join(said.split()))
+    return status, line if len(line) <= MOST else f"{line[:MOST]}..."
+
+
 def suggest(kind: str, got: str, known: list[str]) -> str:
     """Say that `got` is no `kind`, name the nearest one and list them all.
 

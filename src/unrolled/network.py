@@ -137,6 +137,8 @@ class Spec:
         return cls(**data)
 
     def __post_init__(self) -> None:
+        if isinstance(self.cell, str):  # by the name that the file keeps, whatever it was called
+            object.__setattr__(self, "cell", find_cell(self.cell).name)
         if isinstance(self.hidden_size, (tuple, list)):  # JSON has lists, and one width is a number
             object.__setattr__(self, "num_layers", len(self.hidden_size))
             object.__setattr__(self, "hidden_size", _plain(self.hidden_size))

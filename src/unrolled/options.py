@@ -196,8 +196,8 @@ class Options:
             raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
         if self.init not in INITS:
             raise UnrolledError(suggest("init", str(self.init), list(INITS)))
-        find_cell(self.cell)
-        self.make_optimizer({})
+        object.__setattr__(self, "cell", find_cell(self.cell).name)  # as the model file has it
+        self.make_optimizer({}, "reference")  # checks its options; no engine is chosen for that
         self.make_schedule(steps=1)
 
     @classmethod

@@ -125,13 +125,25 @@ def _teaching(tape: Any) -> Teaching:
     return Teaching(new.c - forget, forget, new.c, new.h)
 
 
+FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}
+"""What other programs call a cell -> its name here: PyTorch's GRU, and the recurrence with a tanh."""
+
+
 def find_cell(cell: str | Cell) -> Cell:
-    """Return the cell of that name, or the object itself."""
+    """Return the cell of that name, in any case, or of a familiar one; or the object itself.
+
+    Examples
+    --------
+    >>> find_cell("LSTM").name, find_cell("gru").name, find_cell("vanilla").name
+    ('lstm', 'gru_reset_after', 'rnn_tanh')
+    """
     if isinstance(cell, Cell):
         return cell
-    if not isinstance(cell, str) or cell not in CELLS:
-        raise UnrolledError(suggest("cell", str(cell), list(CELLS)))
-    return CELLS[cell]
+    lower = cell.lower() if isinstance(cell, str) else ""
+    for name in (cell, lower, FAMILIAR.get(lower)):
+        if isinstance(name, str) and name in CELLS:
+            return CELLS[name]
+    raise UnrolledError(suggest("cell", str(cell), [*CELLS, *FAMILIAR]))
 
 
 def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:

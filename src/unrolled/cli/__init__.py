@@ -10,24 +10,28 @@ import platform
 import shlex
 import signal
 import sys
+import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
 
 import click
 import numpy as np
 
 from .. import __version__, backends
 from ..cells import CELLS
-from ..errors import UnrolledError, count
+from ..errors import UnrolledError, UnrolledWarning, count, failure
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..options import Options
 from ..train import STOPS
-from .bench import bench
-from .help import GroupedCommand, GroupedOption, QuietGroup
+from .bench import TABLES, bench
+from .help import GroupedCommand, GroupedOption, OutputClosed, QuietGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULTS = Options()
@@ -35,10 +39,20 @@ DEFAULT_EPOCHS = 4.0
 """Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
 
 
-@click.group(cls=QuietGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "max_content_width": 110,
+    "token_normalize_func": lambda name: name if name in TABLES else name.replace("_", "-"),  # --hidden_size is taken
+}
+
+
+@click.group(cls=QuietGroup, invoke_without_command=True, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="unrolled")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Recurrent neural networks you can read, prove, and run fast."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 cli.add_command(bench)
@@ -46,7 +60,7 @@ cli.add_command(bench)
 
 def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F]:
     """An option in a group; its default is shown, and is that of `Options`."""
-    field = names[0].lstrip("-").replace("-", "_")
+    field = next(name for name in names if name.startswith("--"))[2:].replace("-", "_")
     if hasattr(DEFAULTS, field):
         kwargs.setdefault("default", getattr(DEFAULTS, field))
         kwargs.setdefault("type", None if kwargs["default"] is None else type(kwargs["default"]))
@@ -121,7 +135,7 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")
 @option("Learning", "--optimizer", help=f"{', '.join(OPTIMIZERS)}.")
-@option("Learning", "--learning-rate", type=float, help="Learning rate. [default: 0.002 for adam; see the docs]")
+@option("Learning", "--learning-rate", "--lr", type=float, help="Rate. [default: 0.002 for adam; see the docs]")
 @option("Learning", "--momentum", type=float, help="Of momentum and nesterov. [default: 0.9]")
 @option("Learning", "--decay-rate", type=float, help="Moving average of rmsprop (0.99) and adadelta (0.9).")
 @option("Learning", "--average", help="Weights to validate and keep: none (as they are), ema, asgd.")
@@ -272,7 +286,7 @@ def _given(ctx: click.Context) -> set[str]:
 @cli.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @option("Options", "--prompt", default="", help="Text to continue; it primes the state.")
-@option("Options", "--length", default=400, help="Symbols to draw.")
+@option("Options", "--length", "-n", default=400, help="Symbols to draw.")
 @option("Options", "--temperature", default=1.0, help="0 is greedy, 1 the model's own distribution.")
 @option("Options", "--seed", default=None, type=click.IntRange(min=0), help="Same seed, same text.")
 def sample(model: Path, prompt: str, length: int, temperature: float, seed: int | None) -> None:
@@ -355,6 +369,7 @@ def check(cell: str | None, quick: bool, seed: int) -> int:
     from .check import Tally
     from .display import Output
 
+    backends.choose("auto")  # says what the environment has wrong before anything is printed
     tally = Tally(Output(highlight=False, emoji=False, markup=False))
     try:
         for outcome in check_all(cell, quick=quick, seed=seed):
@@ -379,9 +394,10 @@ def info(model: Path | None, cells: bool) -> None:
                 click.echo(f"  {label:<11} {text}")
         return
     if model is None:
+        auto = backends.choose("auto").name  # before anything is printed: the environment may be wrong
         click.echo(f"unrolled {__version__}")
         click.echo(f"python {platform.python_version()}, numpy {version('numpy')}, {platform.machine()}")
-        click.echo(f"backends: {', '.join(backends.BACKENDS)}; auto is {backends.choose('auto').name}")
+        click.echo(f"backends: {', '.join(backends.BACKENDS)}; auto is {auto}")
         click.echo(backends.describe())
         click.echo(f"cells: {', '.join(CELLS)}")
         return
@@ -428,43 +444,94 @@ def compare(runs: tuple[Path, ...], as_json: bool) -> None:
     click.echo(json.dumps(rows) if as_json else plots.table(rows))
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command line; a user's mistake is one line on standard error and exit status 2."""
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit; whatever goes wrong is one line on standard error.
+
+    The exit status is 0, 1 where a proof fails, 2 for a mistake, 130 after Ctrl-C, 70 for a fault of this program. With
+    UNROLLED_TRACEBACK=1 what has led there is printed too.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
+    with _stops(), _notes():
+        try:
+            status, line = _outcome(argv)
+        except KeyboardInterrupt as error:
+            status, line = failure(error)
+        if line:
+            _say(line)
+    sys.exit(status)
+
+
+def _outcome(argv: list[str] | None) -> tuple[int, str]:
+    """Run a command; return its exit status and what to say on standard error."""
     try:
-        for number in STOPS:  # all end like Ctrl-C: nothing half written, and said
-            signal.signal(number, signal.default_int_handler)
         status = cli.main(args=argv, prog_name="unrolled", standalone_mode=False)
         if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        sys.exit(0)
-    except (UnrolledError, click.ClickException) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        _fail(message, 2)
-    except MemoryError as error:
-        _fail(f"not enough memory: {str(error) or 'choose smaller sizes'}", 2)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        _fail("interrupted", 130)
-    except BrokenPipeError:  # a reader such as `head` has gone: no fault
+        return status if isinstance(status, int) else 0, ""
+    except click.ClickException as error:
+        return failure(UnrolledError(error.format_message()))
+    except click.exceptions.Abort:
+        return failure(KeyboardInterrupt())
+    except (OutputClosed, BrokenPipeError):  # a reader such as `head` has gone: no fault
         _let_go_of_output()
-        sys.exit(0)
-    except OSError as error:  # the output is full, a name is too long, ...
-        _let_go_of_output()
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror), 2)
-    sys.exit(status if isinstance(status, int) else 0)
+        return 0, ""
+    except Exception as error:
+        if os.environ.get("UNROLLED_TRACEBACK"):
+            traceback.print_exc()
+        if isinstance(error, OSError):
+            _let_go_of_output()
+        return failure(error)
+
+
+@contextmanager
+def _stops() -> Iterator[None]:
+    """Let all of `STOPS` end a command like Ctrl-C, and a second one at once: nothing half said, no traceback."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os._exit(130)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in STOPS:
+            signal.signal(other, leave)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    old = {number: signal.signal(number, stop) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            if handler is not None:  # one that Python did not install can't be put back
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Show what the library warns of as a line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UnrolledWarning)
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, UnrolledWarning):
+                _say(f"note: {failure(UnrolledError(str(message)))[1]}")
+            else:
+                other(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # standard error is full or gone: the status still says it
+        click.echo(f"unrolled: {line}", err=True)
 
 
 def _let_go_of_output() -> None:
     """Nothing more can be written: let Python's own last flush go nowhere."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _fail(message: str, status: int) -> None:
-    with suppress(OSError):  # standard error is full or gone: the status still says it
-        click.echo(f"unrolled: {' '.join(message.split())}", err=True)
-    sys.exit(status)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from .. import backends
 from ..errors import UnrolledError
+from .display import Output, redrawn
 from .help import GroupedCommand
 
 TABLES = {
@@ -33,10 +35,11 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
 
     if not 0 < seconds <= 600:
         raise UnrolledError(f"--seconds is {seconds:g}; it must be above 0 and at most 600")
+    backends.choose("auto")  # says what the environment has wrong before anything is printed
     if threads is not None:
         backends.set_threads(threads)
     count = backends.threads()
-    console = Console(highlight=False, emoji=False)
+    console = Output(highlight=False, emoji=False)
     console.print(", ".join(f"{name} {value}" for name, value in measure.machine().items()))
     console.print(backends.describe())
     if not measure.has_torch():
@@ -55,7 +58,7 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
         for name in ("unrolled", "PyTorch", "ratio", "of sgemm"):
             table.add_column(name, justify="right", no_wrap=True)
         ratios = []
-        with console.status(f"{TABLES[what]} ..."):
+        with console.status(f"{TABLES[what]} ...") if redrawn(console) else nullcontext():
             for row in measure.rows(what, count, seconds):
                 size = row.size[2:] if what == "drawing" else row.size
                 table.add_row(

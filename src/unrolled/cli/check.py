@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ..gradcheck.suite import Outcome
+from .display import redrawn
 
 COLUMNS = ("passed", "failed", "unsupported")
 
@@ -21,7 +22,7 @@ class Tally:
         self.rows: dict[str, Counter[str]] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.reasons: dict[str, Counter[str]] = {}
-        self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self.live = Live(console=console, refresh_per_second=4) if redrawn(console) else None
         if self.live:
             self.live.start()
 

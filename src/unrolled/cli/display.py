@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import time
 from pathlib import Path
@@ -52,6 +53,15 @@ class Output(Console):
         raise BrokenPipeError
 
 
+def redrawn(console: Console) -> bool:
+    """Whether lines can be drawn anew: on a terminal that a person looks at, and that knows how to.
+
+    A dumb terminal (an editor's shell) does not; a log of continuous integration may come from a terminal that no one
+    looks at; and a variable such as FORCE_COLOR makes no terminal of a file.
+    """
+    return console.is_interactive and console.file.isatty() and not os.environ.get("CI")
+
+
 class Display(Listener):
     """Prints a run to a console."""
 
@@ -61,7 +71,7 @@ class Display(Listener):
         self.bigram = math.nan
         self.val_loss: float | None = None
         self.said = time.monotonic()
-        self.live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self.live = Live(console=console, refresh_per_second=8, transient=True) if redrawn(console) else None
 
     def _print(self, label: str, text: str) -> None:
         self.console.print(Text.assemble((f"{label:<11}", "bold"), text), soft_wrap=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
+
+from .familiar import COMMANDS, unknown
 
 
 class GroupedOption(click.Option):
@@ -18,6 +22,14 @@ class GroupedOption(click.Option):
 class GroupedCommand(click.Command):
     """A command whose help lists its options by group, in the order of their definition."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; what is no option is looked up by its meaning."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            known = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("--")]
+            raise click.UsageError(unknown(error.option_name, known), ctx) from None
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section a group."""
         sections: dict[str, list[tuple[str, str]]] = {}
@@ -30,12 +42,33 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
+class OutputClosed(Exception):
+    """A reader such as `head` has gone; click would make an exit status of 1 of the BrokenPipeError."""
+
+
 class QuietGroup(click.Group):
-    """A group whose commands end on Ctrl-C without the empty line that click prints."""
+    """A group that leaves Ctrl-C and a closed output to its caller, where click prints an empty line and exits."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name or by a familiar one."""
+        return super().get_command(ctx, COMMANDS.get(cmd_name, cmd_name))
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments, and print help or the version where they ask for it."""
+        with _left_to_the_caller():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        try:
+        with _left_to_the_caller():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise click.exceptions.Abort from None
+
+
+@contextmanager
+def _left_to_the_caller() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise click.exceptions.Abort from None
+    except BrokenPipeError:
+        raise OutputClosed from None

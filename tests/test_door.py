@@ -1,0 +1,244 @@
+"""How the command begins and ends: what the surroundings have wrong, signals, closed outputs, faults of its own."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+from rich.console import Console
+
+import unrolled as ur
+from unrolled import backends
+from unrolled.cli import _stops, main
+from unrolled.cli.display import redrawn
+from unrolled.cli.familiar import ABSENT, CALLED
+from unrolled.recurrent import find_cell
+
+
+@pytest.fixture
+def said(capfd):
+    """Run a command in this process: its exit status, what it printed, and what on standard error."""
+
+    def run(*args):
+        with pytest.raises(SystemExit) as end:
+            main([str(arg) for arg in args])
+        return end.value.code, *capfd.readouterr()
+
+    return run
+
+
+def python(code, **environment):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("name", "value"), [("UNROLLED_THREADS", "x"), ("UNROLLED_ISA", "sse")])
+def test_a_wrong_environment_is_one_line_and_hides_no_help(name, value):
+    """Nothing is printed before it is said, and what needs no engine runs."""
+    if backends.reason(find_cell("lstm")):
+        pytest.skip("the engine is not built, so that its settings are not read")
+    code = """
+import sys
+from unrolled.cli import main
+for args in ("--version", "train --help", "info --cells", "info", "bench", "check --quick", "train"):
+    try:
+        main(args.split())
+    except SystemExit as end:
+        print(args, end.code, file=sys.stderr)
+"""
+    status, out, err = python(code, **{name: value})
+    assert status == 0
+    lines = err.splitlines()
+    assert lines[:3] == ["--version 0", "train --help 0", "info --cells 0"]
+    assert [line for line in lines[3:] if not line.startswith("unrolled: ")] == [
+        "info 2",
+        "bench 2",
+        "check --quick 2",
+        "train 2",
+    ]
+    assert len({line for line in lines[3:] if line.startswith(f"unrolled: {name} is '{value}'; ")}) == 1
+    assert len(lines) == 11
+    assert not any(line.startswith(("python ", "processor ", "read ")) for line in out.splitlines())
+
+
+@pytest.mark.parametrize("args", [["info", "--cells"], ["--help"], [], ["train", "--help"], ["--version"], ["info"]])
+def test_a_reader_that_has_gone_is_no_fault(said, monkeypatch, args):
+    """As in `unrolled info --cells | head -1`: status 0, and not a word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert said(*args) == (0, "", "")
+
+
+def test_a_thread_may_run_a_command(capfd):
+    """Signals belong to the main thread; here they are left alone."""
+    before, ends = signal.getsignal(signal.SIGINT), []
+
+    def run():
+        try:
+            main(["info"])
+        except SystemExit as end:
+            ends.append(end.code)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert ends == [0]
+    assert capfd.readouterr().out.startswith(f"unrolled {ur.__version__}\n")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_command_gives_the_signals_back(said, monkeypatch):
+    """To whoever had them, but to nobody where C had them: that can't be put back."""
+    mine = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        handler = signal.getsignal(signal.SIGINT)
+        assert said("--version")[0] == 0
+        assert signal.getsignal(signal.SIGINT) is handler
+        monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+        assert said("--version")[0] == 0
+    finally:
+        monkeypatch.undo()
+        signal.signal(signal.SIGINT, mine)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_every_stop_is_an_interruption(number):
+    with pytest.raises(KeyboardInterrupt), _stops():
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("args", ["--version", "trian"])
+def test_a_signal_while_python_ends_changes_nothing(args):
+    """No traceback under the last line, and the status that the command had."""
+    code = f"""
+import atexit, os, signal, sys
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.argv = ["unrolled", {args!r}]
+from unrolled.__main__ import main
+main()
+"""
+    status, out, err = python(code)
+    assert (status, err) in [(0, ""), (2, "unrolled: No such command 'trian'. Did you mean 'train'?\n")]
+    assert (status == 0) == (args == "--version") == out.startswith("unrolled, version")
+
+
+def test_a_fault_of_its_own_is_one_line_and_another_status(said, monkeypatch):
+    def broken():
+        raise KeyError("no\n\x1b[2Jone")
+
+    monkeypatch.setattr(backends, "describe", broken)
+    monkeypatch.delenv("UNROLLED_TRACEBACK", raising=False)
+    status, _, err = said("info")
+    line = "unrolled: internal error, please report it with what UNROLLED_TRACEBACK=1 prints: "
+    line += r"KeyError: 'no\n\x1b[2Jone'" + "\n"
+    assert (status, err) == (70, line)
+    monkeypatch.setenv("UNROLLED_TRACEBACK", "1")
+    status, _, err = said("info")
+    assert status == 70
+    assert err.startswith("Traceback (most recent call last):")
+    assert err.endswith(line)
+
+
+def test_half_an_installation_is_one_line(tmp_path):
+    (tmp_path / "click.py").write_text("raise ImportError('no click here')")
+    code = "import sys; sys.argv = ['unrolled']; from unrolled.__main__ import main; main()"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    status, out, err = python(code, PYTHONPATH=path, UNROLLED_TRACEBACK="")
+    assert (status, out, err.count("\n")) == (70, "", 1)
+    assert err.endswith(": ImportError: no click here\n")
+
+
+def test_what_an_error_quotes_cannot_speak_to_the_terminal(said):
+    status, _, err = said("info", "a\x1b]0;title\x07\nb" + "c" * 5000)
+    assert status == 2
+    assert err.startswith(r"unrolled: a\x1b]0;title\x07 bccc")
+    assert len(err) < 1100
+
+
+def test_a_warning_of_the_library_is_a_note(said, monkeypatch):
+    def odd():
+        warnings.warn("that changes nothing", ur.UnrolledWarning, stacklevel=2)
+        return "engine: none"
+
+    monkeypatch.setattr(backends, "describe", odd)
+    for _ in range(2):  # each time
+        status, _, err = said("info")
+        assert (status, err) == (0, "unrolled: note: that changes nothing\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "--gpu"], "there is no option --gpu: everything runs on the CPU, so there is no GPU to choose"),
+        (["train", "--cuda"], "there is no option --cuda: everything runs on the CPU"),
+        (["train", "--emsize", "9"], "there is no option --emsize; here it is called --embedding-size"),
+        (["train", "--max_epochs", "9"], "there is no option --max-epochs; here it is called --epochs"),
+        (["sample", "x", "--temp", "1"], "there is no option --temp; here it is called --temperature"),
+        (["sample", "x", "--primetext=a"], "there is no option --primetext; here it is called --prompt"),
+        (["train", "--hiden-size", "3"], "there is no option --hiden-size; did you mean --hidden-size?"),
+        (["score", "x", "y", "--temp", "1"], "there is no option --temp; --help lists all"),
+        (["train", "nofile", "--hidden_size=5", "--rnn_size", "4", "--lr", "1", "--cell", "GRU"], "nofile: no such"),
+        (["generate", "nofile", "-n", "3"], "can't read the model nofile"),
+    ],
+)
+def test_familiar_names_are_taken_or_led_to_ours(said, args, message):
+    status, out, err = said(*args)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"unrolled: {message}")
+    assert err.count("\n") == 1
+
+
+def test_what_familiar_options_are_called_exists():
+    from unrolled.cli import cli
+
+    params = [param for command in cli.commands.values() for param in command.params]
+    ours = {name for param in params for name in param.opts if name.startswith("--")}
+    later = {"--count", "--window"}
+    assert set(CALLED.values()) <= ours | later
+    assert not set(ABSENT) & {name[2:] for name in ours}
+
+
+@pytest.mark.parametrize(
+    ("familiar", "name"),
+    [("LSTM", "lstm"), ("gru", "gru_reset_after"), ("GRU", "gru_reset_after"), ("Vanilla", "rnn_tanh")],
+)
+def test_a_cell_may_be_called_as_elsewhere(familiar, name):
+    """The model file has our name for it, whatever it was called."""
+    assert ur.Recurrent(familiar, 4, 5).cell.name == name
+    assert ur.Spec(vocabulary_size=7, cell=familiar).to_json()["cell"] == name
+    assert ur.Network(ur.Spec(7, familiar, 4, 5)).recurrent.cell.name == name
+    from unrolled.options import Options
+
+    assert Options(cell=familiar).cell == name
+    with pytest.raises(ur.UnrolledError, match=r"^no cell is called 'gruu'; did you mean 'gru'\?"):
+        find_cell("gruu")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_lines_are_redrawn_only_where_that_shows(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+
+    def console(file=None, **environment):
+        return Console(file=file or Terminal(), _environ={"TERM": "xterm"} | environment)
+
+    assert redrawn(console())
+    assert redrawn(console(NO_COLOR="1"))  # which is about colours
+    assert not redrawn(console(TERM="dumb"))
+    assert not redrawn(console(TERM="unknown"))
+    assert not redrawn(console(TTY_INTERACTIVE="0"))
+    assert not redrawn(console(io.StringIO()))
+    assert not redrawn(console(io.StringIO(), FORCE_COLOR="1"))
+    monkeypatch.setenv("CI", "true")
+    assert not redrawn(console())
