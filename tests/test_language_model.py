@@ -197,7 +197,9 @@ def test_an_interrupt_saves_and_the_model_is_whole(tmp_path):
             if progress.step == 5:
                 raise KeyboardInterrupt
 
-    model = ur.LanguageModel.train(TEXT, out=tmp_path, listener=Impatient(), **SMALL)
+    with pytest.raises(ur.Interrupted) as caught:
+        ur.LanguageModel.train(TEXT, out=tmp_path, listener=Impatient(), **SMALL)
+    model = caught.value.model
     assert model.result.interrupted
     assert model.result.steps == 5
     for name in ("model", "last"):

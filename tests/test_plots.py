@@ -1,6 +1,8 @@
 """Curves and tables of runs, through the commands."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -65,19 +67,57 @@ def test_plot_prints_lines_or_draws_a_picture(runs):
         (("plot", "wide", "--out", "x.gif"), "x.gif is no picture that can be drawn; end its name in .png or .svg"),
         (("plot", "wide", "--out", "no/x.svg"), "can't write no/x.svg: No such file"),
         (("plot", "empty"), "empty has no validation yet"),
-        (("plot", "torn"), "torn/metrics.jsonl, line 1 is no JSON object with a step"),
+        (("plot", "pipe"), "can't read the metrics pipe/metrics.jsonl: it is a device or a pipe, not a file"),
+        (("compare", "pipe"), "can't read the configuration pipe/config.toml: it is a device or a pipe, not a file"),
     ],
 )
 def test_what_is_no_run_is_one_line(runs, args, message):
     if "no/x.svg" in args:
         pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
-    for name, text in (("empty", '{"step": 3, "ep'), ("torn", "{}\n")):
-        (runs / name).mkdir(exist_ok=True)
-        (runs / name / "metrics.jsonl").write_text(text)
+    (runs / "empty").mkdir(exist_ok=True)
+    (runs / "empty" / "metrics.jsonl").write_text('{"step": 3, "ep')
+    if "pipe" in args:
+        shutil.rmtree(runs / "pipe", ignore_errors=True)
+        (runs / "pipe").mkdir()
+        for name in ("metrics.jsonl", "config.toml"):
+            os.mkfifo(runs / "pipe" / name)
     done = command(*args, cwd=runs)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+DAMAGED = [
+    b"{}",
+    b"\xff\x00",
+    b"[" * 100_000,
+    b'{"step": ' + b"9" * 5000 + b"}",
+    b'{"step": -1}',
+    b'{"step": 7.5}',
+    b'{"step": true}',
+    b'{"step": 7, "val_loss": 1.5}',
+    b'{"step": 7, "val_loss": "low", "epoch": 1, "train_loss": 2.0, "seconds": 1}',
+    b'{"step": 7, "val_loss": null, "epoch": 1, "train_loss": NaN, "seconds": 1}',
+    b'{"step": 7, "val_loss": 1.5, "epoch": {}, "train_loss": 2.0, "seconds": 1}',
+    b'{"step": 7, "val_loss": 1.5, "epoch": 1e999, "train_loss": 2.0, "seconds": 1}',
+    b'{"step": 7, "val_loss": 1.5, "epoch": 1, "train_loss": 2.0, "seconds": 1, "symbols_per_second": []}',
+]
+
+
+def test_damaged_lines_are_left_out_and_said(runs):
+    whole = (runs / "wide" / "metrics.jsonl").read_bytes()
+    folder = runs / "torn"
+    folder.mkdir()
+    (folder / "config.toml").write_bytes((runs / "wide" / "config.toml").read_bytes())
+    (folder / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in DAMAGED) + whole)
+    with pytest.warns(ur.UnrolledWarning, match=rf"torn/metrics.jsonl: {len(DAMAGED)} lines are damaged and left out$"):
+        assert plots.curve(folder) == plots.curve(runs / "wide")
+    with pytest.warns(ur.UnrolledWarning):
+        first, second = plots.comparison([runs / "wide", folder])
+    assert first["val_loss"] == second["val_loss"]
+    done = command("plot", "torn", cwd=runs)
+    assert done.returncode == 0
+    assert done.stderr == f"unrolled: note: torn/metrics.jsonl: {len(DAMAGED)} lines are damaged and left out\n"
 
 
 def test_long_runs_fit_the_terminal():

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import checkpoint, run
+from unrolled import checkpoint, language_model, run
 from unrolled.options import Options
-from unrolled.train import CHECKPOINT, LAST, MODEL, Listener
+from unrolled.train import CHECKPOINT, LAST, MODEL, Listener, make_folder
 
 TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 20
 SMALL = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 20, "epochs": 3}
@@ -39,6 +39,13 @@ class Stop(Listener):
             raise KeyboardInterrupt
 
 
+def stopped(*args, **options):
+    """Train until something interrupts; return the model so far."""
+    with pytest.raises(ur.Interrupted) as caught:
+        ur.LanguageModel.train(*args, **options)
+    return caught.value.model
+
+
 def contents(folder):
     return [(folder / name).read_bytes() for name in MODELS]
 
@@ -54,8 +61,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(("kind", "step"), [("step", 1), ("step", 13), ("step", 27), ("validation", 7)])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, kind, step):
     out = tmp_path / "run"
-    stopped = ur.LanguageModel.train(TEXT, out=out, listener=Stop(kind, step), **SMALL)
-    assert stopped.result.interrupted
+    assert stopped(TEXT, out=out, listener=Stop(kind, step), **SMALL).result.interrupted
     model = ur.LanguageModel.resume(out, TEXT)
     assert not model.result.interrupted
     assert contents(out) == contents(whole)
@@ -69,7 +75,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, kind, ste
 def test_every_rule_and_cell_resumes(tmp_path, optimizer, cell):
     options = SMALL | {"optimizer": optimizer, "cell": cell, "epochs": 1, "embedding_size": 0}
     ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options)
-    ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
+    stopped(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
     ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
@@ -101,7 +107,7 @@ EVERY_OPTION = {
 def test_every_option_resumes_to_the_same_bytes(tmp_path, name):
     options = SMALL | EVERY_OPTION[name]
     whole = ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options).result
-    ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Stop("step", 44), **options)
+    stopped(TEXT, out=tmp_path / "b", listener=Stop("step", 44), **options)
     arrays, content = run.reopen(tmp_path / "b")[0]
     assert content["now"]["step"] == 44 < whole.steps
     if "average" in options:  # it has begun
@@ -130,7 +136,7 @@ def test_looking_leaves_no_trace_and_a_checkpoint_exists_from_step_0(whole, tmp_
 def test_a_run_goes_on_with_its_own_backend(tmp_path):
     options = SMALL | {"backend": "reference", "epochs": 1}
     ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options)
-    ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
+    stopped(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
     model = ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert model.network.recurrent.backend == "reference"
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -176,11 +182,65 @@ def test_a_divergence_leads_back_and_resumes_alike(tmp_path):
     )
     assert (step, factor) == (10, 0.5)
     assert np.isfinite(model.network.params["decoder.bias"]).all()
-    ur.LanguageModel.train(TEXT, out=tmp_path / "b", listener=Poison(stop=15), **SMALL)
+    stopped(TEXT, out=tmp_path / "b", listener=Poison(stop=15), **SMALL)
     ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert next(e for e in run.metrics(tmp_path / "a") if "rolled_back" in e)["rate_factor"] == 0.5
     assert [e["step"] for e in run.metrics(tmp_path / "a")] == [e["step"] for e in run.metrics(tmp_path / "b")]
+
+
+BRIEF = SMALL | {"epochs": 0.7, "hidden_size": 5, "num_layers": 1, "checkpoint_every": 5, "eval_every": 3}
+BRIEF |= {"sample_length": 0, "schedule": "constant"}
+
+
+class Spoil(Listener):
+    """Breaks a parameter once after step 13, wherever the run began, and may stop at a call of one kind."""
+
+    def __init__(self, kind=None, at=0, spoilt=False):
+        self.kind, self.at, self.spoilt, self.back = kind, at, spoilt, []
+
+    def started(self, facts):
+        self.net = facts.network
+
+    def stepped(self, progress):
+        if self.kind == "before" and progress.step == self.at and not self.spoilt:
+            raise KeyboardInterrupt
+        if progress.step == 13 and not self.spoilt:
+            self.spoilt = True
+            self.net.params["decoder.bias"][1] = np.nan
+        elif self.kind == "after" and progress.step == self.at and self.back:
+            raise KeyboardInterrupt
+
+    def evaluated(self, evaluation, best):
+        if self.kind == "validation" and evaluation.step == self.at and not self.spoilt:
+            raise KeyboardInterrupt
+
+    def rolled_back(self, why, step, factor):
+        self.back.append(step)
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory):
+    """The folder of a run that diverged at step 14, and that nothing stopped."""
+    folder, listener = tmp_path_factory.mktemp("spoilt"), Spoil()
+    assert ur.LanguageModel.train(TEXT, out=folder, listener=listener, **BRIEF).result.steps == 19
+    assert listener.back == [10]
+    return folder
+
+
+SOME = [("before", 4), ("before", 5), ("before", 10), ("after", 11), ("after", 15), ("validation", 9)]
+EVERY = [("before", at) for at in range(1, 13)] + [("after", at) for at in range(11, 19)]
+EVERY += [("validation", at) for at in range(3, 13, 3)]
+
+
+@pytest.mark.parametrize(("kind", "at"), [*SOME, *(pytest.param(*e, marks=pytest.mark.slow) for e in EVERY)])
+def test_a_stop_at_any_step_does_not_change_what_a_divergence_leads_back_to(spoilt, tmp_path, kind, at):
+    stopped(TEXT, out=tmp_path, listener=Spoil(kind, at), **BRIEF)
+    again = Spoil(spoilt=kind == "after")
+    ur.LanguageModel.resume(tmp_path, TEXT, listener=again)
+    assert again.back == ([] if kind == "after" else [10])
+    assert contents(tmp_path) == contents(spoilt)
+    assert [e["step"] for e in run.metrics(tmp_path)] == [e["step"] for e in run.metrics(spoilt)]
 
 
 def test_patience_stops_after_so_many_worse_validations(tmp_path):
@@ -189,6 +249,178 @@ def test_patience_stops_after_so_many_worse_validations(tmp_path):
     losses = [e.val_loss for e in result.history]
     assert len(losses) == int(np.argmin(losses)) + 4
     assert result.epochs < 50
+
+
+# --- what is asked for anew -------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
+    class Rates(Listener):
+        def __init__(self):
+            self.seen = []
+
+        def stepped(self, progress):
+            self.seen.append(progress.rate)
+
+    out, rates = tmp_path / "run", Rates()
+    stopped(TEXT, out=out, listener=Stop("step", 12), **SMALL)
+    anew = {"learning_rate": 0.003, "schedule": "cosine", "epochs": 1.0, "patience": 9, "checkpoint_every": 4}
+    ur.LanguageModel.resume(out, TEXT, listener=rates, **anew)
+    total = 27
+    expected = [0.003 * (1 + np.cos(np.pi * n / total)) / 2 for n in range(12, total)]
+    np.testing.assert_allclose(rates.seen, expected, rtol=1e-12)
+    config = run.read_toml(out / run.CONFIG)
+    assert {name: config[name] for name in anew} == anew
+    assert Options.of({k: v for k, v in config.items() if k not in run.TEXT_KEYS}) == Options.of(SMALL | anew)
+    assert run.reopen(out)[1] == Options.of(SMALL | anew)
+    (entry,) = json.loads((out / run.ABOUT).read_text())["resumed"]
+    assert (entry["step"], entry["options"]) == (12, anew)
+    (line,) = [e for e in run.metrics(out) if "anew" in e]
+    assert line == {"step": 12, "anew": anew}
+
+
+def test_what_is_asked_for_anew_is_kept_from_the_first_moment(tmp_path):
+    out = tmp_path / "run"
+    stopped(TEXT, out=out, listener=Stop("step", 12), **SMALL)
+    with pytest.raises(ur.Interrupted):  # at its very first step
+        ur.LanguageModel.resume(out, TEXT, listener=Stop("step", 13), learning_rate=0.003)
+    assert run.reopen(out)[1].learning_rate == 0.003
+    rollbacks = run.reopen(out)[0][1]["now"]["rollbacks"]
+    assert (rollbacks, run.read_toml(out / run.CONFIG)["learning_rate"]) == (0, 0.003)
+    (out / run.CONFIG).unlink()  # as if it had been killed before it wrote this
+    ur.LanguageModel.resume(out, TEXT)
+    assert run.read_toml(out / run.CONFIG)["learning_rate"] == 0.003
+
+
+def test_another_machine_or_version_is_said(whole, tmp_path, monkeypatch):
+    class Notes(Listener):
+        def started(self, facts):
+            self.notes = facts.notes
+
+    shutil.copytree(whole, tmp_path / "run")
+    real = run.made_with
+    monkeypatch.setattr(run, "made_with", lambda *a: real(*a) | {"numpy": "9.9", "instruction set": "abacus"})
+    notes = Notes()
+    ur.LanguageModel.resume(tmp_path / "run", TEXT, listener=notes)
+    set_ = run.reopen(whole)[0][1]["made_with"]["instruction set"]
+    assert notes.notes[-1] == (
+        f"numpy {np.__version__} until now, 9.9 from here on; instruction set {set_} until now, abacus from here on: "
+        "the numbers may be rounded differently"
+    )
+    again = Notes()
+    monkeypatch.setattr(run, "made_with", real)
+    ur.LanguageModel.resume(whole, TEXT, listener=again)
+    assert not again.notes
+
+
+def test_no_program_called_uname_is_asked(tmp_path, monkeypatch):
+    (tmp_path / "uname").write_text(f"#!/bin/sh\ntouch {tmp_path}/asked\n")
+    (tmp_path / "uname").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ur.LanguageModel.train(TEXT, out=tmp_path / "run", **BRIEF)
+    assert not (tmp_path / "asked").exists()
+
+
+# --- the folder -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_writes_is_what_it_looks_for(whole, tmp_path):
+    assert {path.name for path in whole.iterdir()} == set(run.FILES)
+    for name in run.FILES:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        what = "a model" if name.endswith(".safetensors") else name
+        message = f"^{re.escape(str(folder))} holds {what} already; choose another --out, or --overwrite it$"
+        with pytest.raises(ur.UnrolledError, match=message):
+            ur.LanguageModel.train(TEXT, out=folder, **BRIEF)
+        assert [(path.name, path.read_text()) for path in folder.iterdir()] == [(name, "mine")]
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / run.CONFIG).symlink_to("nowhere")
+    with pytest.raises(ur.UnrolledError, match=r"holds config\.toml already"):
+        ur.LanguageModel.train(TEXT, out=tmp_path / "linked", **BRIEF)
+
+
+def test_the_folder_is_held_before_the_text_is_read(tmp_path, monkeypatch):
+    pytest.importorskip("fcntl", reason="Windows has no such locks")
+    looked = []
+
+    def other(*args, **how):
+        with pytest.raises(
+            ur.UnrolledError, match=r"^another process is training in .*; choose another --out, or wait$"
+        ):
+            ur.LanguageModel.train(TEXT, out=tmp_path / "run", **BRIEF)
+        looked.append(True)
+        return real(*args, **how)
+
+    real = language_model.vocabulary_of
+    monkeypatch.setattr(language_model, "vocabulary_of", other)
+    ur.LanguageModel.train(TEXT, out=tmp_path / "run", **BRIEF)
+    assert looked
+
+
+class Refuse(Listener):
+    """Is a listener whose first word fails."""
+
+    def started(self, facts):
+        raise ur.UnrolledError("no")
+
+
+@pytest.mark.parametrize(
+    ("options", "listener"),
+    [({}, Refuse()), ({"zoneout": 1.5}, None), ({"batch_size": 999}, None), ({"hidden_size": 10**12}, None)],
+)
+def test_a_run_that_cannot_start_leaves_nothing_behind(whole, tmp_path, options, listener):
+    out = tmp_path / "a" / "b"
+    with pytest.raises(ur.UnrolledError):
+        ur.LanguageModel.train(TEXT, out=out, listener=listener, **BRIEF | options)
+    assert list(tmp_path.iterdir()) == []
+    shutil.copytree(whole, tmp_path / "old")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
+    with pytest.raises(ur.UnrolledError):
+        ur.LanguageModel.train(TEXT, out=tmp_path / "old", overwrite=True, listener=listener, **BRIEF | options)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
+
+
+def test_a_link_to_nowhere_is_said(tmp_path):
+    (tmp_path / "book").symlink_to(tmp_path / "not mounted")
+    for new, message in ((False, "a link to nowhere of that name is in the way"), (True, "")):
+        if new:
+            assert make_folder(tmp_path / "book", new=True).name == "book-2"
+        else:
+            with pytest.raises(ur.UnrolledError, match=message):
+                make_folder(tmp_path / "book")
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are followed here")
+def test_metrics_that_became_a_link_are_not_written_through(tmp_path):
+    class Swap(Listener):
+        def stepped(self, progress):
+            if progress.step == 2:
+                (tmp_path / "run" / run.METRICS).unlink()
+                (tmp_path / "run" / run.METRICS).symlink_to(tmp_path / "precious")
+
+    (tmp_path / "precious").write_text("mine")
+    message = r"^can't write .*metrics\.jsonl: it is a link now; the run is saved$"
+    with pytest.raises(ur.UnrolledError, match=message):
+        ur.LanguageModel.train(TEXT, out=tmp_path / "run", listener=Swap(), **BRIEF)
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert run.reopen(tmp_path / "run")[0][1]["now"]["step"] == 3  # what had been learnt is not lost
+
+
+def test_a_damaged_line_of_metrics_is_set_aside_and_the_run_goes_on(whole, tmp_path):
+    class Notes(Listener):
+        def started(self, facts):
+            self.notes = facts.notes
+
+    folder, notes = tmp_path / "run", Notes()
+    shutil.copytree(whole, folder)
+    lines = (folder / run.METRICS).read_bytes().splitlines(keepends=True)
+    (folder / run.METRICS).write_bytes(b"".join([lines[0], b"\xff\n", *lines[1:], b'{"step": {}}\n']))
+    ur.LanguageModel.resume(folder, TEXT, listener=notes)
+    assert notes.notes == ("2 damaged lines of metrics.jsonl set aside in metrics.jsonl.damaged",)
+    assert (folder / run.METRICS).read_bytes().splitlines(keepends=True) == lines
+    assert (folder / run.DAMAGED).read_bytes() == b'\xff\n{"step": {}}\n'
 
 
 # --- what can't go on -------------------------------------------------------------------------------------------------
@@ -359,7 +591,7 @@ def test_a_configuration_comes_back_whole(whole, tmp_path):
     options = {k: v for k, v in values.items() if k not in run.TEXT_KEYS}
     assert Options.of(options) == Options.of(SMALL)
     about = json.loads((whole / "run.json").read_text())
-    assert about["versions"]["numpy"] == np.__version__
+    assert about["made_with"]["numpy"] == np.__version__
     assert about["text"]["symbols"] == len(TEXT)
 
 
@@ -372,6 +604,8 @@ def test_a_configuration_comes_back_whole(whole, tmp_path):
         ("cell = lstm", "the configuration is not TOML: Invalid value (at line 1, column 8)"),
         ("\n[network]\ncell = 'lstm'", "line 2: no option is called 'network'"),
         ("files = 'book.txt'", "line 1: files is 'book.txt'; it must be a list of names"),
+        (f"seed = {'9' * 5000}", "c.toml: the configuration has a number of too many digits"),
+        (f"{'a.' * 50}b = 1", "c.toml: the configuration has a key of many parts; options have plain names"),
     ],
 )
 def test_a_wrong_configuration_names_the_line(tmp_path, text, message):
@@ -453,7 +687,7 @@ class Told(Listener):
 
 def test_a_resumed_run_keeps_its_time_limit(tmp_path):
     """Minutes count from the first start; a run that has had them says so, and goes on with more."""
-    ur.LanguageModel.train(TEXT, out=tmp_path / "a", listener=Stop("step", 3), **SMALL | {"minutes": 1000.0})
+    stopped(TEXT, out=tmp_path / "a", listener=Stop("step", 3), **SMALL | {"minutes": 1000.0})
     told = Told()
     ur.LanguageModel.resume(tmp_path / "a", TEXT, listener=told)
     assert told.minutes == 1000.0

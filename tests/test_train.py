@@ -1,11 +1,15 @@
 """What the loop adds to the gradient: parts of a batch, averages; and options that make no sense."""
 
+import signal
+import threading
+
 import numpy as np
 import pytest
 
 import unrolled as ur
 from unrolled.options import Options
-from unrolled.train import Listener
+from unrolled.score import evaluate
+from unrolled.train import LANE_LENGTH, LANES, Listener, held_out_lanes, stops
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}
@@ -155,3 +159,179 @@ def test_a_model_is_tuned_on_another_text_and_learns_its_symbols(tmp_path):
     assert again.vocabulary == tuned.vocabulary
     with pytest.raises(ur.UnrolledError, match="hidden_size is 9, but the model to start from has 7"):
         ur.LanguageModel.train(other, init_from=first, hidden_size=9)
+
+
+# --- what is held out -------------------------------------------------------------------------------------------------
+
+
+def test_the_validation_loss_is_that_of_the_model_whatever_the_batch():
+    text = (TEXT * 3)[:2400]
+    model = ur.LanguageModel.train(text, **SMALL | {"val_fraction": 0.5})
+    val = model.vocabulary.encode(text)[-1200:]
+    scored = model.score(val).nats
+    shown = {}
+    for batch_size, seq_length in ((1, 50), (3, 7), (6, 13), (50, 20)):
+        options = Options(batch_size=batch_size, seq_length=seq_length)
+        shown[batch_size] = evaluate(model.network, held_out_lanes(val, options))
+    # one lane: the very figure of score, but for the order of float64 sums of 1,199 numbers
+    np.testing.assert_allclose(list(shown.values()), scored, rtol=1e-12)
+    assert model.result.best.val_loss == pytest.approx(scored, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "count"), [(2, 1), (1999, 1), (2001, 2), (64 * LANE_LENGTH, 63), (200 * LANE_LENGTH, LANES)]
+)
+def test_held_out_lanes_are_long_and_few(tokens, count):
+    for options in (Options(), Options(batch_size=1, seq_length=3), Options(batch_size=900, seq_length=900)):
+        lanes = held_out_lanes(np.zeros(tokens, int), options)
+        assert lanes.batch_size == count
+        assert lanes.batch_size * lanes.seq_length <= max(count, options.batch_size * options.seq_length)
+
+
+# --- signals ----------------------------------------------------------------------------------------------------------
+
+
+class Send(Listener):
+    """Sends a signal to this process at step 2, in the middle of what must not be torn or elsewhere."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def stepped(self, progress):
+        if progress.step == 2:
+            signal.raise_signal(self.number)
+
+
+@pytest.fixture
+def handler():
+    """Set a signal's handler for the time of a test."""
+    old = {}
+
+    def set_(number, handler):
+        old.setdefault(number, signal.signal(number, handler))
+
+    yield set_
+    for number, before in old.items():
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_a_loop_of_trainings_once_all_is_saved(tmp_path, handler, name):
+    if not hasattr(signal, name):
+        pytest.skip(f"there is no {name} here")
+    number, heard = getattr(signal, name), []
+    handler(number, signal.default_int_handler if name == "SIGINT" else lambda n, frame: heard.append(n))
+    before = signal.getsignal(number)
+
+    def several():
+        for n in range(3):
+            ur.LanguageModel.train(TEXT, out=tmp_path / str(n), listener=Send(number), **SMALL)
+
+    with pytest.raises(ur.Interrupted) as caught:
+        several()
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
+    assert (caught.value.model.result.steps, caught.value.model.result.signal) == (2, number)
+    assert heard == ([] if name == "SIGINT" else [number])  # sent again, to the handler that was there
+    assert signal.getsignal(number) == before
+    assert ur.LanguageModel.resume(tmp_path / "0", TEXT).result.steps > 2
+
+
+def test_a_handler_may_end_the_program_in_its_own_way(tmp_path, handler):
+    def leave(number, frame):
+        raise SystemExit(7)
+
+    handler(signal.SIGTERM, leave)
+    with pytest.raises(SystemExit, match="7"):
+        ur.LanguageModel.train(TEXT, out=tmp_path, listener=Send(signal.SIGTERM), **SMALL)
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_what_is_ignored_or_a_hosts_is_left_alone(monkeypatch, handler):
+    handler(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.SIGTERM not in stops()
+    assert ur.LanguageModel.train(TEXT, listener=Send(signal.SIGTERM), **SMALL).result.steps > 2
+    handler(signal.SIGTERM, signal.SIG_DFL)
+    real = signal.getsignal
+    monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else real(number))
+    assert signal.SIGTERM not in stops()  # installed in C: Python could not put it back
+    assert ur.LanguageModel.train(TEXT, **SMALL).result.steps > 2
+    monkeypatch.undo()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_training_in_a_thread_touches_no_handler():
+    before, found = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)], []
+
+    def work():
+        found.append(stops())
+        found.append(ur.LanguageModel.train(TEXT, **SMALL).result.interrupted)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [[], False]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_an_interrupted_run_has_its_best_model_and_its_test_loss(tmp_path, handler):
+    handler(signal.SIGINT, signal.default_int_handler)
+
+    class Late(Listener):
+        def stepped(self, progress):
+            if progress.step == 6:
+                signal.raise_signal(signal.SIGINT)
+
+        def finished(self, result, out):
+            self.result = result
+
+    late = Late()
+    with pytest.raises(ur.Interrupted) as caught:
+        ur.LanguageModel.train(TEXT, out=tmp_path, listener=late, **SMALL | {"test_fraction": 0.2})
+    model = caught.value.model
+    saved = ur.load(tmp_path / "model.safetensors")  # that of the validation at step 4
+    for name, p in saved.network.params.items():
+        np.testing.assert_array_equal(model.network.params[name], p)
+    assert late.result is model.result
+    test = model.vocabulary.encode(TEXT)[-180:]
+    assert model.result.test_loss == pytest.approx(model.score(test).nats, rel=1e-12)
+
+
+def test_a_listener_that_fails_loses_nothing(tmp_path):
+    class Fail(Listener):
+        def stepped(self, progress):
+            if progress.step == 5:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ur.LanguageModel.train(TEXT, out=tmp_path, listener=Fail(), **SMALL)
+    whole = ur.LanguageModel.train(TEXT, **SMALL)
+    again = ur.LanguageModel.resume(tmp_path, TEXT)
+    assert again.result.steps == whole.result.steps
+    for name, p in whole.network.params.items():
+        np.testing.assert_array_equal(again.network.params[name], p)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_text_is_used_twice(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    book, other = folder / "book.txt", tmp_path / "other.txt"
+    for path in (book, other):
+        path.write_text(TEXT)
+    (tmp_path / "link.txt").symlink_to(other)
+    train = ur.LanguageModel.train
+    cases = {
+        "other.txt is given to validate on and again to validate on; give each file once": {"val": [other, other]},
+        "link.txt is given to validate on and again to test on": {"val": other, "test": tmp_path / "link.txt"},
+        "book.txt is given to train on and again to test on": {"test": [book]},
+    }
+    for message, held in cases.items():
+        with pytest.raises(ur.UnrolledError, match=message):
+            train(book, **held, **SMALL)
+    with pytest.raises(
+        ur.UnrolledError, match=r"book\.txt, to validate on, is in .*texts, which is there to train on;"
+    ):
+        train(folder, val=book, **SMALL)
+    assert train(book, val=other, **SMALL).result.best.val_loss > 0

@@ -10,7 +10,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import UnrolledError, UnrolledWarning, Unsupported
+from .errors import Interrupted, UnrolledError, UnrolledWarning, Unsupported
 
 if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
@@ -24,6 +24,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Interrupted",
     "LanguageModel",
     "Network",
     "Recurrent",

@@ -23,6 +23,22 @@ class Unsupported(UnrolledError):
     """A combination that does not exist on a backend, with the reason."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C or another signal, after everything had been saved.
+
+    It ends a program as Ctrl-C does, so that a loop over several trainings ends too.
+
+    Attributes
+    ----------
+    model : LanguageModel
+        What had been learnt, with the parameters of the lowest validation loss.
+    """
+
+    def __init__(self, model: object) -> None:
+        super().__init__("training was interrupted; the exception's `model` is the best one so far")
+        self.model = model
+
+
 class UnrolledWarning(UserWarning):
     """Something that is allowed and probably not meant: an option that changes nothing, a slower way that was taken."""
 

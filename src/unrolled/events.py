@@ -9,13 +9,13 @@ from typing import Any
 
 from .errors import UnrolledError
 from .state import Evaluation
-from .train import Facts, Listener, Progress, Result
+from .train import Chained, Facts, Listener, Progress
 
 EVERY = 10
 """Steps between two training figures."""
 
 
-class Events(Listener):
+class Events(Chained):
     """Writes event files into a folder, and passes everything on to another listener.
 
     Every `EVERY` steps: `loss/training` (nats a symbol, its moving average over about 20 steps), `learning_rate`,
@@ -35,13 +35,13 @@ class Events(Listener):
             from tensorboardX.proto import event_pb2, summary_pb2
         except ImportError:
             raise UnrolledError("event files need tensorboardX: pip install 'unrolled[tensorboard]'") from None
-        self.folder, self.listener = folder, listener
+        super().__init__(listener)
+        self.folder, self.first = folder, 0
         self.writer_of, self.event, self.summary = EventsWriter, event_pb2, summary_pb2
         self.writer: Any = None
 
     def _begin(self, step: int) -> None:
         """Begin a file, after which what is known of this step and later ones no longer counts."""
-        self.close()
         count = len(list(self.folder.glob("events.out.tfevents.*")))
         log = self.event.SessionLog(status=self.event.SessionLog.START)
         try:
@@ -56,6 +56,8 @@ class Events(Listener):
         return UnrolledError(f"can't write event files in {self.folder}: {error.strerror}; the last checkpoint is kept")
 
     def _write(self, step: int, **figures: float) -> None:
+        if self.writer is None:
+            self._begin(self.first)
         values = [self.summary.Summary.Value(tag=tag.replace("__", "/"), simple_value=v) for tag, v in figures.items()]
         summary = self.summary.Summary(value=values)
         try:
@@ -71,9 +73,9 @@ class Events(Listener):
             writer.close()
 
     def started(self, facts: Facts) -> None:
-        """Begin a file."""
-        self._begin(facts.step + 1 if facts.step else 0)
-        self.listener.started(facts)
+        """Note where the next file begins; there is none before there is a figure."""
+        self.first = facts.step + 1 if facts.step else 0
+        super().started(facts)
 
     def stepped(self, progress: Progress) -> None:
         """Write what there is of a step, now and then."""
@@ -85,23 +87,16 @@ class Events(Listener):
                 gradient_norm=progress.gradient_norm,
                 symbols_per_second=progress.symbols_per_second,
             )
-        self.listener.stepped(progress)
+        super().stepped(progress)
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Write the validation loss."""
         if (loss := evaluation.val_loss) is not None:
             self._write(evaluation.step, loss__validation=loss, bits__validation=loss / math.log(2))
-        self.listener.evaluated(evaluation, best)
+        super().evaluated(evaluation, best)
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
-        """Begin another file."""
-        self._begin(step + 1)
-        self.listener.rolled_back(why, step, factor)
-
-    def sampled(self, text: str) -> None:
-        """Pass it on."""
-        self.listener.sampled(text)
-
-    def finished(self, result: Result, out: Path | None) -> None:
-        """Pass it on."""
-        self.listener.finished(result, out)
+        """Let the next figure begin another file."""
+        self.close()
+        self.first = step + 1
+        super().rolled_back(why, step, factor)

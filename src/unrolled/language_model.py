@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -15,10 +16,10 @@ import numpy as np
 from . import checkpoint, run, sample
 from .backends import choose
 from .batches import Tokens, lanes
-from .errors import UnrolledError, check_path, count
+from .errors import Interrupted, UnrolledError, check_path, count
 from .events import Events
 from .network import Network
-from .options import Options
+from .options import ANEW, Options
 from .pictures import draw_losses
 from .score import Score, evaluate, score
 from .state import Snapshot
@@ -36,7 +37,7 @@ from .text import (
     vocabulary_of,
 )
 from .text.figures import MOST_DENSE
-from .train import MODEL, Facts, Listener, Result, first_token, fit, held_out_lanes, make_folder
+from .train import MODEL, Facts, Listener, Result, first_token, fit, held_out_lanes, send_again
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -111,7 +112,10 @@ class LanguageModel:
         Raises
         ------
         UnrolledError
-            For a text or an option that won't do, a folder that holds a model, or a loss that keeps diverging.
+            For a text or an option that won't do, a folder that holds files of a run, or a loss that keeps diverging.
+        Interrupted
+            After Ctrl-C, once everything is saved; it is a KeyboardInterrupt, and has the `model` so far. Any other
+            signal that ends programs is sent again then.
         """
         out = None if out is None else Path(check_path("the folder of a run", out))
         if init_from is not None:
@@ -119,12 +123,11 @@ class LanguageModel:
         chosen = Options.of(options)
         if chosen.tensorboard and out is None:
             raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
-        corpus = _corpus(source, chosen.level)
-        held = _held(val, test, chosen.level, corpus.how)
-        if out is not None and not overwrite and run.holds_models(out):
-            raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
-        vocabulary = _vocabulary(corpus, list(held.values()), chosen, init_from)
-        return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
+        with nullcontext() if out is None else run.claimed(out, overwrite=overwrite):
+            corpus = _corpus(source, chosen.level)
+            held = _held(corpus, val, test, chosen.level)
+            vocabulary = _vocabulary(corpus, list(held.values()), chosen, init_from)
+            return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
 
     @classmethod
     def resume(
@@ -149,37 +152,45 @@ class LanguageModel:
         backend : str, optional
             None is the run's own; another one rounds differently, so that the bytes are then not the same.
         **options
-            `epochs` and `minutes` may be set anew; minutes count from the run's first start.
+            What is asked for anew: names of `unrolled.options.ANEW`. Minutes count from the run's first start; a new
+            learning rate also takes back what divergences have made of the old one.
 
         Raises
         ------
         UnrolledError
             If the folder holds no run, its checkpoint is damaged, or the text is another one.
+        Interrupted
+            As in `train`.
         """
         folder = Path(check_path("the folder of a run", folder))
-        snapshot, chosen, vocabulary = run.reopen(folder)
         for name in options:
-            if name not in ("epochs", "minutes"):
-                raise UnrolledError(f"{name} can't change when a run goes on; only epochs and minutes can")
-        chosen = Options.of(asdict(chosen) | options)
-        if chosen.minutes is not None and float(snapshot[1]["now"]["seconds"]) >= 60 * chosen.minutes:
-            raise UnrolledError(
-                f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
-            )
-        text = snapshot[1]["text"]
-        if source is None and text["files"]:
-            if "-" in text["files"]:
-                raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
-            corpus = read(text["files"], chosen.level, stream=True, **text["how"])
-        elif source is None and text["name"] != "stdlib":
-            raise UnrolledError(f"the text of {folder} was no file; give it again")
-        else:
-            corpus = _corpus(source, chosen.level, **text["how"])
-        if backend is None:
-            backend = str(snapshot[1]["backend"])
-            choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
-        held = _held(text["val"], text["test"], chosen.level, text["how"])
-        return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held)
+            if name not in ANEW:
+                raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(ANEW)}")
+        with run.held(folder) if folder.is_dir() else nullcontext():
+            snapshot, before, vocabulary = run.reopen(folder)
+            chosen = Options.of(asdict(before) | options)
+            content = snapshot[1]
+            if chosen.minutes is not None and float(content["now"]["seconds"]) >= 60 * chosen.minutes:
+                raise UnrolledError(
+                    f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
+                )
+            _begin_anew(content, before, chosen, options)
+            text = content["text"]
+            if source is None and text["files"]:
+                if "-" in text["files"]:
+                    raise UnrolledError(
+                        f"the text of {folder} came from standard input; give it again: name the file or -"
+                    )
+                corpus = read(text["files"], chosen.level, stream=True, **text["how"])
+            elif source is None and text["name"] != "stdlib":
+                raise UnrolledError(f"the text of {folder} was no file; give it again")
+            else:
+                corpus = _corpus(source, chosen.level, **text["how"])
+            if backend is None:
+                backend = str(content["backend"])
+                choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
+            held = _held(corpus, text["val"], text["test"], chosen.level)
+            return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held, before=before)
 
     @classmethod
     def _fit(
@@ -193,6 +204,7 @@ class LanguageModel:
         resume: Snapshot | None = None,
         init_from: LanguageModel | None = None,
         held: Mapping[str, Corpus] = MappingProxyType({}),
+        before: Options | None = None,
     ) -> LanguageModel:
         """Train on a corpus from the start, or from a snapshot on."""
         from . import __version__
@@ -237,6 +249,9 @@ class LanguageModel:
             for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
                 network.params[name][tuple(slice(size) for size in p.shape)] = p
         known, said = _for_bigrams(tokens, len(vocabulary))
+        made = run.made_with(__version__, network.recurrent.backend)
+        if resume is not None:
+            said += _made_elsewhere(resume[1].get("made_with"), made) + _set_aside(folder)
         facts = Facts(
             name=corpus.name,
             notes=tuple(note for part in texts for note in part.notes) + said,
@@ -251,20 +266,24 @@ class LanguageModel:
             out=folder,
             step=0 if resume is None else int(resume[1]["now"]["step"]),
         )
+
+        def begin(log: run.Log) -> None:
+            """Write what the run is; called when its first checkpoint is there."""
+            if resume is None:
+                run.begin(log.path.parent, facts, text, made)
+            else:
+                had = asdict(before or options)
+                anew = {name: value for name, value in asdict(options).items() if value != had[name]}
+                run.go_on(log.path.parent, facts, text, made, anew)
+                log.forget_after(facts.step, resume[1]["now"]["history"])
+                if anew:
+                    log.write(step=facts.step, anew=anew)
+
         with ExitStack() as stack:
             if folder is not None:
                 if options.tensorboard:
                     listener = stack.enter_context(closing(Events(folder, listener)))
-                if resume is None:
-                    make_folder(folder)
-                stack.enter_context(run.held(folder))
-                log = run.Log(folder, listener)
-                if resume is None:
-                    run.begin(folder, facts, text, __version__)
-                else:
-                    run.remove_leftovers(folder)
-                    log.forget_after(facts.step, resume[1]["now"]["history"])
-                listener = log
+                listener = run.Log(folder, listener, begin)
             listener.started(facts)
             result = fit(
                 network,
@@ -275,15 +294,27 @@ class LanguageModel:
                 out=folder,
                 listener=listener,
                 rng=rng,
-                about={"text": text, "backend": backend if choose(backend).name == "cpu" else "reference"},
+                about={
+                    "text": text,
+                    "backend": backend if choose(backend).name == "cpu" else "reference",
+                    "made_with": made,
+                },
                 resume=resume,
                 documents=(train.documents, val.documents),
             )
             test_lanes = held_out_lanes(test.tokens, options, test.documents)
-            if test_lanes is not None and not result.interrupted:
-                result.test_loss = evaluate(network, test_lanes)
+            if test_lanes is not None and result.signal in (None, signal.SIGINT):  # others leave no time for it
+                try:
+                    result.test_loss = evaluate(network, test_lanes)
+                except KeyboardInterrupt:
+                    result.interrupted = True
             listener.finished(result, folder)
-        return cls(network, vocabulary, result)
+        model = cls(network, vocabulary, result)
+        if result.interrupted:
+            with suppress(KeyboardInterrupt):
+                send_again(result.signal)
+            raise Interrupted(model)
+        return model
 
     def stream(
         self,
@@ -407,10 +438,56 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
     return {name: spec[name] for name in free} | options | fixed
 
 
-def _held(val: Paths, test: Paths, level: str, how: Mapping[str, Any]) -> dict[str, Corpus]:
-    """Read the files to validate and to test on, where some are named."""
-    named = {"val": val, "test": test}
-    return {name: read(paths, level, stream=True, **how) for name, paths in named.items() if paths}
+def _begin_anew(content: dict[str, Any], before: Options, chosen: Options, anew: Mapping[str, Any]) -> None:
+    """Let go of what a checkpoint holds of options that are asked for anew."""
+    for state in (content["now"], content.get("good", content["now"])):
+        if chosen.schedule != before.schedule:
+            state["schedule"] = chosen.make_schedule(1).state_dict()
+        if "learning_rate" in anew:
+            state["rate_scale"], state["rollbacks"] = 1.0, 0
+
+
+def _made_elsewhere(before: Any, now: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a note where a run goes on with something that rounds otherwise than what it was made with until now."""
+    had = before if isinstance(before, dict) else {}
+    changed = [
+        f"{name} {had[name]} until now, {value} from here on"
+        for name, value in now.items()
+        if had.get(name, value) != value
+    ]
+    return (f"{'; '.join(changed)}: the numbers may be rounded differently",) if changed else ()
+
+
+def _set_aside(folder: Path | None) -> tuple[str, ...]:
+    """Return a note where a run's metrics have lines that are damaged."""
+    if folder is None or not os.path.lexists(folder / run.METRICS):
+        return ()
+    damaged = len(run.read_metrics(folder)[1])
+    lines = "a damaged line" if damaged == 1 else f"{damaged} damaged lines"
+    return (f"{lines} of {run.METRICS} set aside in {run.DAMAGED}",) if damaged else ()
+
+
+def _held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, Corpus]:
+    """Read the files to validate and to test on, where some are named; nothing may be read twice."""
+    named = {"val": _several(val), "test": _several(test)}
+    use = {"train on": corpus.paths, "validate on": named["val"], "test on": named["test"]}
+    whose: dict[str, str] = {}
+    for what, paths in use.items():
+        for path in paths:
+            place = os.path.realpath(path)
+            if place in whose:
+                raise UnrolledError(f"{path} is given to {whose[place]} and again to {what}; give each file once")
+            whose[place] = what
+    for place, what in whose.items():
+        if folder := next((str(above) for above in Path(place).parents if str(above) in whose), None):
+            raise UnrolledError(f"{place}, to {what}, is in {folder}, which is there to {whose[folder]}; move it out")
+    return {name: read(paths, level, stream=True, **corpus.how) for name, paths in named.items() if paths}
+
+
+def _several(paths: Paths) -> list[str]:
+    """Return one path or several as a list."""
+    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    return [check_path("a file to read", path) for path in several if path != ""]
 
 
 def _vocabulary(corpus: Corpus, held: Sequence[Corpus], options: Options, model: LanguageModel | None) -> Vocabulary:

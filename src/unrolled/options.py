@@ -16,6 +16,25 @@ from .optim import OPTIMIZERS, Optimizer, Schedule, make_optimizer, make_schedul
 from .recurrent import DTYPES, find_cell
 from .text import LEVELS, WORDS
 
+ANEW = (
+    "epochs",
+    "minutes",
+    "patience",
+    "learning_rate",
+    "schedule",
+    "lr_decay",
+    "lr_decay_after",
+    "lr_decay_every",
+    "warmup",
+    "grad_clip",
+    "clip",
+    "checkpoint_every",
+    "eval_every",
+    "sample_length",
+    "tensorboard",
+)
+"""Options that a run which goes on may be asked for anew: all that its state does not depend on."""
+
 AVERAGES = ("none", "ema", "asgd")
 
 KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}

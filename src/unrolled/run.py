@@ -12,38 +12,70 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
+import stat
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import checkpoint, storage
-from .checks import Array
-from .errors import UnrolledError, suggest
+from . import backends, checkpoint, storage
+from .checks import Array, is_number
+from .errors import UnrolledError, UnrolledWarning, suggest
 from .options import Options, check_kind
 from .state import Evaluation, Snapshot
 from .text import Vocabulary
-from .train import CHECKPOINT, LAST, MODEL, Facts, Listener, Progress, Result
+from .train import CHECKPOINT, LAST, MODEL, Chained, Facts, Listener, Progress, make_folder
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
+DAMAGED = "metrics.jsonl.damaged"
+"""Lines that were no metrics when the run went on."""
 TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list"}
 TEXT_KEYS |= {"strip_gutenberg": "bool", "json_field": "str", "documents": "bool"}
 """What a configuration says beside the fields of `Options`."""
 
 
-def holds_models(folder: Path) -> bool:
-    """Say whether a folder holds something that a new run would overwrite."""
-    return any((folder / name).exists() for name in (MODEL, LAST, CHECKPOINT))
+FILES = (CONFIG, ABOUT, METRICS, MODEL, LAST, CHECKPOINT)
+"""What a run writes, and so what a new one may not find in its folder."""
+
+
+def holds(folder: Path) -> list[str]:
+    """Return the names of what a new run in this folder would overwrite."""
+    return [name for name in FILES if os.path.lexists(folder / name)]
+
+
+@contextmanager
+def claimed(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
+    """Make a folder for a new run and keep others off it; take it away again where no run came of it.
+
+    Raises
+    ------
+    UnrolledError
+        If it can't be made, another process trains in it, or it holds what the run would overwrite.
+    """
+    made = [path for path in (folder, *folder.absolute().parents) if not os.path.lexists(path)]
+    make_folder(folder)
+    try:
+        with held(folder):
+            if not overwrite and (there := holds(folder)):
+                what = "a model" if {MODEL, LAST, CHECKPOINT} & set(there) else " and ".join(there)
+                raise UnrolledError(f"{folder} holds {what} already; choose another --out, or --overwrite it")
+            yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # one that something is in stays
+                path.rmdir()
 
 
 @contextmanager
@@ -60,7 +92,10 @@ def held(folder: Path) -> Iterator[None]:
     except ImportError:  # Windows lets nobody replace a file that another process has open
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    except OSError as error:
+        raise UnrolledError(f"{folder} can't be read as a run's folder: {error.strerror}") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -106,14 +141,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         If the file can't be read, is no TOML, or has a key that is unknown or of another kind; names the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, "configuration").decode()
+        if _DEEP.search(text):  # the time that such a key takes to read is the square of its length
+            raise UnrolledError(f"{path}: the configuration has a key of many parts; options have plain names")
         values = tomllib.loads(text)
-    except OSError as error:
-        raise UnrolledError(f"can't read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UnrolledError(f"{path}: the configuration is not UTF-8 text") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UnrolledError(f"{path}: the configuration is not TOML: {error}") from None
+    except UnrolledError:
+        raise
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        raise UnrolledError(f"{path}: the configuration has a number of too many digits") from None
     kinds = {f.name: str(f.type) for f in fields(Options)} | TEXT_KEYS
     for name, value in values.items():
         where = f"{path}, line {_line_of(name, text)}"
@@ -128,6 +167,22 @@ def read_toml(path: Path) -> dict[str, Any]:
         except UnrolledError as error:
             raise UnrolledError(f"{where}: {error}") from None
     return values
+
+
+_DEEP = re.compile(r"""(?:[\w"'-]+[ \t]*\.[ \t]*){50}""")
+"""A key of fifty parts and more."""
+
+
+def read_plain(path: Path, what: str) -> bytes:
+    """Return a file's content; a pipe or a device, which might never end, is refused.
+
+    Raises
+    ------
+    UnrolledError
+        If it can't be read.
+    """
+    with storage.open_file(path, what) as file:
+        return file.read()
 
 
 def _line_of(name: str, text: str) -> int:
@@ -150,21 +205,60 @@ def fingerprint(vocabulary: Vocabulary, *parts: Array) -> str:
     return digest.hexdigest()
 
 
-def begin(folder: Path, facts: Facts, text: Mapping[str, Any], version: str) -> None:
-    """Write what a new run is: its configuration, and what made it."""
+def made_with(version: str, backend: str) -> dict[str, str]:
+    """Return what decides how a run's numbers are rounded: versions, and where they are computed."""
+    return {
+        "unrolled": version,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "backend": backend,
+        "instruction set": "any" if backend == "reference" else backends.instruction_set(),
+    }
+
+
+def begin(folder: Path, facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> None:
+    """Write what a new run is: its configuration, what made it, and no metrics yet."""
+    write_config(folder, facts.options, text)
+    _write_about(folder, _about(facts, text, made))
+    storage.write_atomically(folder / METRICS, b"")
+
+
+def go_on(
+    folder: Path, facts: Facts, text: Mapping[str, Any], made: Mapping[str, str], anew: Mapping[str, Any]
+) -> None:
+    """Write what a run that goes on has from here: its configuration as it is now, and what makes the rest of it."""
+    remove_leftovers(folder)
+    write_config(folder, facts.options, text)
+    try:
+        about = dict(json.loads(read_plain(folder / ABOUT, "record")))
+        before = list(about.get("resumed", []))
+    except (UnrolledError, ValueError, TypeError, RecursionError):  # it only tells of the run, which goes on without it
+        about, before = _about(facts, text, made), []
+    entry = {"step": facts.step, "command": sys.argv, "made_with": dict(made), "options": dict(anew)}
+    _write_about(folder, about | {"resumed": [*before, entry]})
+
+
+def write_config(folder: Path, options: Options, text: Mapping[str, Any]) -> None:
+    """Write a run's configuration, unless it stands there already."""
     more = {"val_file": text["val"], "test_file": text["test"]} | text["how"]
-    config = to_toml(facts.options, text["files"], more)
-    storage.write_atomically(folder / CONFIG, config.encode())
-    about = {
+    config, path = to_toml(options, text["files"], more).encode(), folder / CONFIG
+    if not path.is_file() or path.read_bytes() != config:
+        storage.write_atomically(path, config)
+
+
+def _about(facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:
+    return {
         "command": sys.argv,
         "text": dict(text),
-        "versions": {"unrolled": version, "python": platform.python_version(), "numpy": np.__version__},
-        "machine": platform.platform(),
-        "backend": facts.network.recurrent.backend,
+        "made_with": dict(made),
+        # not platform.platform(), which asks whatever program is called uname
+        "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "network": facts.network.spec.to_json(),
     }
+
+
+def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
     storage.write_atomically(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
-    storage.write_atomically(folder / METRICS, b"")
 
 
 def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
@@ -192,88 +286,129 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process was writing."""
-    storage.remove_leftovers(folder / name for name in (CHECKPOINT, MODEL, LAST, CONFIG, ABOUT, METRICS))
+    storage.remove_leftovers(folder / name for name in FILES)
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's metrics; a last line that was cut off is left out.
+    """Return a run's metrics; a damaged line is left out, with a warning, and a last one that was cut off without.
 
     Raises
     ------
     UnrolledError
-        If there are none, or a line is no JSON object.
+        If they can't be read.
     """
-    path = folder / METRICS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise UnrolledError(f"can't read the metrics {path}: {reason}; is this a run's folder?") from None
-    found = []
-    for n, line in enumerate(lines, 1):
-        try:
-            entry = json.loads(line)
-            int(entry["step"])
-        except (ValueError, TypeError, KeyError):
-            if n == len(lines) and not line.endswith("\n"):
-                break
-            raise UnrolledError(f"{path}, line {n} is no JSON object with a step") from None
-        found.append(entry)
+    found, damaged = read_metrics(folder)
+    if damaged:
+        lines = "a line is" if len(damaged) == 1 else f"{len(damaged)} lines are"
+        warnings.warn(f"{folder / METRICS}: {lines} damaged and left out", UnrolledWarning, stacklevel=2)
     return found
 
 
-class Log(Listener):
-    """Writes `metrics.jsonl`, and passes everything on to another listener."""
+def read_metrics(folder: Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """Return a run's metrics, and the lines that are none.
 
-    def __init__(self, folder: Path, listener: Listener) -> None:
-        self.path, self.listener = folder / METRICS, listener
+    Raises
+    ------
+    UnrolledError
+        If they can't be read.
+    """
+    try:
+        lines = read_plain(folder / METRICS, "metrics").splitlines(keepends=True)
+    except UnrolledError as error:
+        raise UnrolledError(f"{error}; is this a run's folder?") from None
+    found, damaged = [], []
+    for line in lines:
+        try:
+            entry = json.loads(line.decode())
+        except (ValueError, RecursionError):
+            entry = None
+        if _is_entry(entry):
+            found.append(entry)
+        elif line.endswith(b"\n"):
+            damaged.append(line)
+    return found, damaged
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether this is what `Log` writes: a validation's figures, or what else happened at a step."""
+    if not isinstance(entry, dict) or type(entry.get("step")) is not int or not 0 <= entry["step"] < 1 << 53:
+        return False
+    numbers = {"epoch", "train_loss", "seconds"} if "val_loss" in entry else set[str]()
+    if entry.get("val_loss") is not None:
+        numbers.add("val_loss")
+    given = entry.keys() & {"rate", "symbols_per_second", "rate_factor"}
+    return all(is_number(entry.get(name)) for name in numbers | given)
+
+
+class Log(Chained):
+    """Writes `metrics.jsonl`, and passes everything on to another listener.
+
+    Parameters
+    ----------
+    folder : Path
+    listener : Listener
+    begin : function of this log, optional
+        Called once the first checkpoint is there, or has been gone on from: nothing is written before.
+    """
+
+    def __init__(self, folder: Path, listener: Listener, begin: Callable[[Log], None] | None = None) -> None:
+        super().__init__(listener)
+        self.path, self.begin = folder / METRICS, begin
         self.rate = self.speed = 0.0
 
     def forget_after(self, step: int, history: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Leave out what a run that goes on from a step will write again; put in what `history` has more."""
-        kept = [e for e in metrics(self.path.parent) if e["step"] <= step] if self.path.exists() else []
+        """Leave out what a run that goes on from a step will write again; put in what `history` has more.
+
+        Damaged lines are kept in a file beside.
+        """
+        found, damaged = read_metrics(self.path.parent) if self.path.exists() else ([], [])
+        kept = [entry for entry in found if entry["step"] <= step]
         there = {entry["step"] for entry in kept if "val_loss" in entry}
         kept += [dict(entry) for entry in history if entry["step"] not in there]
         lines = [json.dumps(entry) + "\n" for entry in sorted(kept, key=lambda entry: int(entry["step"]))]
+        if damaged:
+            beside = self.path.with_name(DAMAGED)
+            old = read_plain(beside, "damaged metrics") if beside.exists() else b""
+            storage.write_atomically(beside, old + b"".join(damaged))
         storage.write_atomically(self.path, "".join(lines).encode())
 
-    def _write(self, **entry: Any) -> None:
+    def write(self, **entry: Any) -> None:
+        """Add a line; only to a file, never through a link or into a pipe that has taken its place."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with open(os.open(self.path, flags, 0o666), "a", encoding="utf-8") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise UnrolledError(f"can't write {self.path}: it is no file any more; the run is saved")
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
-            raise UnrolledError(f"can't write {self.path}: {error.strerror}; the last checkpoint is kept") from None
+            said = "it is a link now" if error.errno == errno.ELOOP else error.strerror
+            raise UnrolledError(f"can't write {self.path}: {said}; the run is saved") from None
 
-    def started(self, facts: Facts) -> None:
-        """Pass it on."""
-        self.listener.started(facts)
+    def saved(self, step: int) -> None:
+        """Write what the run is, if it has just begun or goes on."""
+        begin, self.begin = self.begin, None
+        if begin is not None:
+            begin(self)
+        super().saved(step)
 
     def stepped(self, progress: Progress) -> None:
         """Remember the rate and the speed for the next line."""
         self.rate, self.speed = progress.rate, progress.symbols_per_second
-        self.listener.stepped(progress)
+        super().stepped(progress)
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Write a line."""
-        self._write(**asdict(evaluation), best=best, rate=self.rate, symbols_per_second=round(self.speed, 1))
-        self.listener.evaluated(evaluation, best)
+        self.write(**asdict(evaluation), best=best, rate=self.rate, symbols_per_second=round(self.speed, 1))
+        super().evaluated(evaluation, best)
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
         """Leave out what came after the step, and write why."""
         self.forget_after(step)
-        self._write(step=step, rolled_back=why, rate_factor=factor)
-        self.listener.rolled_back(why, step, factor)
-
-    def sampled(self, text: str) -> None:
-        """Pass it on."""
-        self.listener.sampled(text)
-
-    def finished(self, result: Result, out: Path | None) -> None:
-        """Pass it on."""
-        self.listener.finished(result, out)
+        self.write(step=step, rolled_back=why, rate_factor=factor)
+        super().rolled_back(why, step, factor)
 
 
 def absolute(paths: Sequence[str]) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -31,10 +33,12 @@ MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.s
 """Files of a run: the model with the lowest validation loss, the one of the last checkpoint, and all it takes to go on
 from there."""
 
-STOPS = [signal.SIGINT, signal.SIGTERM]
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a run, with everything saved."""
-if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is ignored
-    STOPS.append(signal.SIGHUP)
+
+LANES, LANE_LENGTH = 64, 1000
+"""Lanes that a held-out part is read in, at most, and the steps that each has at least: few enough starts from an empty
+state that they hardly show."""
 
 ROLLBACKS = 3
 """Divergences of a run that lead back to the last good step, each halving the learning rate; one more ends it."""
@@ -67,6 +71,8 @@ class Result:
     seconds: float = 0.0
     symbols_per_second: float = 0.0
     interrupted: bool = False
+    signal: int | None = None
+    """What interrupted it, if it was a signal."""
     history: list[Evaluation] = field(default_factory=list)
     best: Evaluation | None = None
     test_loss: float | None = None
@@ -90,8 +96,46 @@ class Listener:
     def sampled(self, text: str) -> None:
         """Called with a line from the model, after a validation."""
 
+    def saved(self, step: int) -> None:
+        """Called after every checkpoint: first before the first step, or where a run goes on."""
+
     def finished(self, result: Result, out: Path | None) -> None:
         """Called once, when the run is over or interrupted and all is saved."""
+
+
+class Chained(Listener):
+    """Passes everything on to another listener."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+
+    def started(self, facts: Facts) -> None:
+        """Pass it on."""
+        self.listener.started(facts)
+
+    def stepped(self, progress: Progress) -> None:
+        """Pass it on."""
+        self.listener.stepped(progress)
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        """Pass it on."""
+        self.listener.evaluated(evaluation, best)
+
+    def rolled_back(self, why: str, step: int, factor: float) -> None:
+        """Pass it on."""
+        self.listener.rolled_back(why, step, factor)
+
+    def sampled(self, text: str) -> None:
+        """Pass it on."""
+        self.listener.sampled(text)
+
+    def saved(self, step: int) -> None:
+        """Pass it on."""
+        self.listener.saved(step)
+
+    def finished(self, result: Result, out: Path | None) -> None:
+        """Pass it on."""
+        self.listener.finished(result, out)
 
 
 @dataclass(frozen=True)
@@ -113,42 +157,62 @@ class Facts:
     """Above 0 where a run goes on."""
 
 
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], Any]]:
-    """Turn `STOPS` into KeyboardInterrupt, but never in the middle of a block that changes something.
+def stops() -> list[int]:
+    """Return the signals that Python hears here: those of `STOPS` that are not ignored and have no handler of a host's.
 
-    Yields a context manager for such blocks.
+    Only the main thread hears any. One that is ignored (SIGHUP under nohup, SIGINT in the background of a shell) stays
+    ignored; a handler that a host installed in C, such as R or uwsgi, could not be put back, so it stays as well.
     """
-    blocked, pending = False, False
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in STOPS if signal.getsignal(number) not in (None, signal.SIG_IGN)]
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal pending
-        if blocked:
-            pending = True
-        else:
+
+class Interrupts:
+    """Turns the signals of `stops` into KeyboardInterrupt, but never in the middle of a block that changes something.
+
+    Attributes
+    ----------
+    number : int or None
+        The signal that came first.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._blocked = self._pending = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._old = {number: signal.signal(number, self._handle) for number in stops()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.number = self.number or number
+        if not self._blocked:
             raise KeyboardInterrupt
+        self._pending = True
 
     @contextmanager
-    def whole() -> Iterator[None]:
-        nonlocal blocked, pending
-        blocked = True
+    def whole(self) -> Iterator[None]:
+        """Hold signals back until the end of the block."""
+        self._blocked = True
         try:
             yield
         finally:
-            blocked = False
-        if pending:
-            pending = False
+            self._blocked = False
+        if self._pending:
+            self._pending = False
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
-        yield whole
-        return
-    old = {number: signal.signal(number, handle) for number in STOPS}
-    try:
-        yield whole
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+
+def send_again(number: int | None) -> None:
+    """Let a signal that ended a run do what it does without us: it came to end the program, not this run alone."""
+    if number is not None:
+        signal.raise_signal(number)
 
 
 def make_folder(path: Path, *, new: bool = False) -> Path:
@@ -156,26 +220,32 @@ def make_folder(path: Path, *, new: bool = False) -> Path:
     n, base = 1, path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        while new and path.exists():
+        while new and os.path.lexists(path):  # a link to nowhere is there too
             n += 1
             path = base.with_name(f"{base.name}-{n}")
         path.mkdir(exist_ok=not new)
     except FileExistsError:
         if new and base.parent.is_dir():  # another run took the name just now
             return make_folder(base, new=True)
-        raise UnrolledError(f"can't make the folder {path}: a file of that name is in the way") from None
+        what = "a link to nowhere" if path.is_symlink() else "a file"
+        raise UnrolledError(f"can't make the folder {path}: {what} of that name is in the way") from None
     except OSError as error:
         raise UnrolledError(f"can't make the folder {path}: {error.strerror}") from None
     return path
 
 
 def held_out_lanes(part: Array, options: Options, documents: Tokens | None = None) -> Lanes | None:
-    """Cut a held-out part into as many lanes as the batch has, or fewer where it is short; None if it is empty."""
+    """Cut a held-out part into lanes; None if it is empty.
+
+    How many there are is up to the part alone, so that its loss is the same whatever the batch: every lane starts from
+    an empty state, and many short ones would be a harder text. Chunks hold about as many symbols as a batch does, which
+    bounds the memory and changes no result.
+    """
     if len(part) < 2:
         return None
-    seq_length = min(options.seq_length, len(part) - 1)
-    batch_size = max(1, min(options.batch_size, (len(part) - 1) // seq_length))
-    return lanes(part, batch_size, seq_length, documents=documents)
+    count = max(1, min(LANES, (len(part) - 1) // LANE_LENGTH))
+    steps = max(1, min(options.batch_size * options.seq_length // count, (len(part) - 1) // count))
+    return lanes(part, count, steps, documents=documents)
 
 
 def fit(
@@ -237,11 +307,16 @@ def fit(
         state.restore((_part(arrays, "now."), content["now"]), options.batch_size)
         good = (_part(arrays, "good."), content["good"]) if "good" in content else state.snapshot()
     began, seconds_before, kept = time.perf_counter(), state.seconds, state.step if resume else -1
+    torn = False  # whether a step has begun that did not end
 
     def seconds() -> float:
         return seconds_before + time.perf_counter() - began
 
-    def save(*, scheduled: bool = True) -> None:
+    def due() -> bool:
+        """Whether a scheduled checkpoint is due; what was saved at a stop, before its time, does not count."""
+        return kept < 0 or (state.step % options.checkpoint_every == 0 and _step_of(good) < state.step)
+
+    def save(*, scheduled: bool) -> None:
         """Keep all of the run; between the scheduled steps also what a divergence leads back to."""
         nonlocal good, kept
         if bad := first_nonfinite(network.params):
@@ -357,28 +432,40 @@ def fit(
         epoch = state.step / len(batches)
         return Progress(state.step, steps, epoch, state.smooth, rate, norm, speed, now, min(left, limit))
 
-    interrupted = False
+    interrupts, interrupted = Interrupts(), False
+    whole = interrupts.whole
     # Overflow is looked for above, and reported by step and tensor instead of by a warning.
-    with _interrupts() as whole, np.errstate(all="ignore"), backends.undisturbed(network.recurrent.backend):
+    with interrupts, np.errstate(all="ignore"), backends.undisturbed(network.recurrent.backend):
         try:
             if resume is not None:
                 with whole():
-                    save_models()  # a run may have been killed after its checkpoint and before its models
+                    if resume[1].get("options") == json.loads(json.dumps(asdict(options))):
+                        save_models()  # a run may have been killed after its checkpoint and before its models
+                    else:
+                        save(scheduled=False)
+                    listener.saved(state.step)
             while True:
                 try:
                     done = over()
                     if state.evaluated < state.step and (state.step % eval_every == 0 or done):
                         validate()
                         done = done or out_of_patience()
-                    if kept < state.step and (kept < 0 or state.step % options.checkpoint_every == 0 or done):
+                    if due() or (done and kept < state.step):
                         with whole():
-                            save()  # the first finds out now, not after an hour, that the folder can't be written
+                            save(
+                                scheduled=due()
+                            )  # the first finds out now, not after an hour, that the folder can't be written
+                        listener.saved(state.step)
                     if done:
                         break
                     with whole():
+                        torn = True
                         made = step()
+                        torn = False
                 except _Diverged as why:
+                    torn = True
                     roll_back(why)
+                    torn = False
                 else:
                     listener.stepped(progress(*made))
         except KeyboardInterrupt:
@@ -386,11 +473,13 @@ def fit(
             # Another signal must not tear what the first one saves; what has diverged is not saved.
             with suppress(KeyboardInterrupt, _Diverged), whole():
                 save(scheduled=False)
-        except OSError:  # the listener's output is gone or full: that is no reason to lose the run
-            with suppress(_Diverged), whole():
-                save(scheduled=False)
+                listener.saved(state.step)
+        except Exception:  # a listener's, whose output is full, say: that is no reason to lose the run
+            if kept >= 0 and not torn:
+                with suppress(_Diverged, UnrolledError), whole():
+                    save(scheduled=False)
             raise
-    if not interrupted and state.best_params:
+    if state.best_params:
         for name, p in network.params.items():
             p[...] = state.best_params[name]
     return Result(
@@ -399,6 +488,7 @@ def fit(
         seconds=seconds(),
         symbols_per_second=batches.tokens_per_epoch * state.step / len(batches) / max(state.busy, 1e-9),
         interrupted=interrupted,
+        signal=interrupts.number if interrupted else None,
         history=state.history,
         best=state.best,
     )
@@ -406,6 +496,10 @@ def fit(
 
 class _Diverged(Exception):
     """The numbers went wrong; the message says where."""
+
+
+def _step_of(snapshot: Snapshot | None) -> int:
+    return -1 if snapshot is None else int(snapshot[1]["step"])
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

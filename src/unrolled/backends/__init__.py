@@ -235,6 +235,21 @@ def undisturbed(backend: str) -> Iterator[None]:
         _one_blas_thread.leave(own)
 
 
+def instruction_set() -> str:
+    """Return the instruction set that the native engine runs on here, which its roundings depend on; "none" without it.
+
+    Examples
+    --------
+    >>> instruction_set() == "none" or instruction_set() in describe()
+    True
+    """
+    if _missing:
+        return "none"
+    from . import cpu
+
+    return cpu.instruction_set()
+
+
 def describe() -> str:
     """Say in a line what runs the recurrence here.
 

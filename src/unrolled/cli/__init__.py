@@ -10,7 +10,6 @@ import platform
 import shlex
 import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,8 +27,8 @@ from ..cells import CELLS
 from ..errors import UnrolledError, UnrolledWarning, count, failure
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
-from ..options import Options
-from ..train import STOPS
+from ..options import ANEW, Options
+from ..train import stops
 from .bench import TABLES, bench
 from .help import GroupedCommand, GroupedOption, OutputClosed, QuietGroup
 
@@ -187,7 +186,7 @@ def train(
     overwrite: bool,
     minutes: float | None,
     **options: Any,
-) -> int:
+) -> None:
     """Train a language model on text.
 
     Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
@@ -195,7 +194,6 @@ def train(
     """
     from ..checks import check_widths
     from ..language_model import LanguageModel, load
-    from ..run import holds_models
     from ..text import default_corpus, read
     from ..train import make_folder
     from .display import Display, Output
@@ -205,14 +203,14 @@ def train(
     display = Display(Output(highlight=False, emoji=False))
     if resume is not None:
         given = _given(ctx)
-        if odd := sorted(given - {"files", "resume", "epochs", "minutes", "backend", "threads"}):
+        if odd := sorted(given - {"files", "resume", "backend", "threads", *ANEW}):
             raise UnrolledError(f"--resume goes on with the options of the run; leave out --{odd[0].replace('_', '-')}")
-        anew = {name: ctx.params[name] for name in ("epochs", "minutes") if name in given}
+        anew = {name: ctx.params[name] for name in ANEW if name in given}
         source = [Path(file) for file in files] or None
         with closing(display), _output_closed(Path(resume)):
             chosen = backend if "backend" in given else None
-            model = LanguageModel.resume(resume, source, listener=display, backend=chosen, **anew)
-        return _status(model)
+            LanguageModel.resume(resume, source, listener=display, backend=chosen, **anew)
+        return
     if "num_layers" in _given(ctx) | set(ctx.default_map or ()):
         check_widths(options["hidden_size"], options["num_layers"])
     if not files and minutes is None and not _given(ctx) & {"epochs"} and config is None:
@@ -231,14 +229,12 @@ def train(
     corpus = read(files, level, stream=True, **how) if files else default_corpus(level=level)
     if out == "":
         raise UnrolledError("--out is empty; name a folder")
-    if out is not None and holds_models(Path(out)) and not overwrite:
-        raise UnrolledError(f"{out} holds a model already; choose another --out, or --overwrite it")
-    wanted = Path("runs") / corpus.name if out is None else Path(out)
-    missing = [path for path in (wanted, *wanted.parents) if not path.exists()]
-    folder = make_folder(wanted, new=out is None)
+    wanted = Path("runs") / corpus.name
+    missing = [path for path in (wanted, *wanted.parents) if out is None and not os.path.lexists(path)]
+    folder = make_folder(wanted, new=True) if out is None else Path(out)
     try:
         with closing(display), _output_closed(folder):
-            model = LanguageModel.train(
+            LanguageModel.train(
                 corpus,
                 val=val_file,
                 test=test_file,
@@ -253,12 +249,6 @@ def train(
         for path in missing if out is not None else [folder, *missing]:
             with suppress(OSError):  # a folder that something is in stays
                 path.rmdir()
-    return _status(model)
-
-
-def _status(model: Any) -> int:
-    """Exit status of a run that ended: 130, the shell's for Ctrl-C, where it was interrupted."""
-    return 130 if model.result.interrupted else 0
 
 
 @contextmanager
@@ -487,26 +477,24 @@ def _outcome(argv: list[str] | None) -> tuple[int, str]:
 
 @contextmanager
 def _stops() -> Iterator[None]:
-    """Let all of `STOPS` end a command like Ctrl-C, and a second one at once: nothing half said, no traceback."""
+    """Let the signals of `stops` end a command like Ctrl-C, a second one at once: nothing half said, no traceback."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         os._exit(130)
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for other in STOPS:
+        for other in old:
             signal.signal(other, leave)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
-        yield
-        return
-    old = {number: signal.signal(number, stop) for number in STOPS}
+    old = {number: signal.getsignal(number) for number in stops()}
     try:
+        for number in old:
+            signal.signal(number, stop)
         yield
     finally:
         for number, handler in old.items():
-            if handler is not None:  # one that Python did not install can't be put back
-                signal.signal(number, handler)
+            signal.signal(number, handler)
 
 
 @contextmanager

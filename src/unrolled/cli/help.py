@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..errors import Interrupted
 from .familiar import COMMANDS, unknown
 
 
@@ -59,9 +60,12 @@ class QuietGroup(click.Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
+        """Run the command; return its exit status."""
         with _left_to_the_caller():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except Interrupted:  # all is saved, and said
+                return 130
 
 
 @contextmanager
