@@ -5,34 +5,49 @@ python docs/make_tasks.py     needs the extra `plot`
 
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-TITLES = {"adding": "adding problem, T = {}", "copy": "copy memory, T = {}"}
-UNITS = {"adding": "squared error", "copy": "cross-entropy, nats"}
+TITLES = {"adding": "adding, T = {}", "copy": "copy, T = {}"}
+SOLVED, LOW, HIGH = 0.1, 0.0018, 4.0
+"""Of the loss without memory: where a task counts as solved, and what is shown."""
+
+
+def ended(row: dict[str, Any]) -> str:
+    """Return how a run ended, in words."""
+    if row["solved_at"]:
+        return f"solved: {row['solved_at']:,} updates"
+    return f"{'diverged' if row['diverged'] else 'not solved'}: {row['updates']:,} updates"
 
 
 def main() -> None:
-    """Draw a panel a task and a line a cell; dashed: what a network without memory reaches; dotted: a tenth of it."""
+    """Draw a row a task and a panel a cell, all on the same axes: a loss as a share of the one without memory."""
     rows = json.loads((ROOT / "benchmarks" / "results" / "tasks.json").read_text())["rows"]
-    tasks = list(dict.fromkeys(r["task"] for r in rows))
-    colours = {cell: f"C{n}" for n, cell in enumerate(dict.fromkeys(r["cell"] for r in rows))}
-    figure, panels = plt.subplots(2, -(-len(tasks) // 2), figsize=(10, 6.4), layout="constrained")
-    for panel, task in zip(panels.flat, tasks, strict=False):
+    tasks, cells = (list(dict.fromkeys(r[key] for r in rows)) for key in ("task", "cell"))
+    size = {"figsize": (11, 8.5), "layout": "constrained"}
+    figure, panels = plt.subplots(len(tasks), len(cells), sharex=True, sharey=True, **size)
+    for r in rows:
+        panel = panels[tasks.index(r["task"]), cells.index(r["cell"])]
+        colour, shares = f"C{cells.index(r['cell'])}", np.array(r["curve"]) / r["baseline"]
+        updates = r["every"] * np.arange(1, len(shares) + 1)
+        panel.axhline(1, color="0.5", linestyle="--", linewidth=0.9)
+        panel.axhline(SOLVED, color="0.5", linestyle=":", linewidth=0.9)
+        panel.plot(updates, shares, color=colour, linewidth=1.4)
+        panel.plot(updates[-1], shares[-1], "o" if r["solved_at"] else "x", color=colour, markersize=6)
+        panel.text(0.04, 0.06, ended(r), transform=panel.transAxes, fontsize=9, color=colour)
+    panels[0, 0].set(xscale="log", yscale="log", ylim=(LOW, HIGH))
+    panels[0, 0].text(5e4, 1.4, "without memory", fontsize=8, color="0.35", ha="right")
+    panels[0, 0].text(5e4, SOLVED * 1.12, "solved", fontsize=8, color="0.35", ha="right")
+    for panel, cell in zip(panels[0], cells, strict=True):
+        panel.set_title(cell, family="monospace", fontsize=11)
+    for panel, task in zip(panels[:, 0], tasks, strict=True):
         kind, steps = task.split("-")
-        for r in (r for r in rows if r["task"] == task):
-            updates = r["every"] * np.arange(1, len(r["curve"]) + 1)
-            panel.plot(updates, r["curve"], color=colours[r["cell"]], label=r["cell"], linewidth=1.2)
-            if r["solved_at"]:
-                panel.plot(updates[-1], r["curve"][-1], "o", color=colours[r["cell"]])
-            baseline = r["baseline"]
-        panel.axhline(baseline, color="0.4", linestyle="--", linewidth=1)
-        panel.axhline(baseline / 10, color="0.7", linestyle=":", linewidth=1)
-        panel.set(xscale="log", yscale="log", ylim=(baseline / 200, 3 * baseline), title=TITLES[kind].format(steps))
-        panel.set(xlabel="updates", ylabel=UNITS[kind])
-    panels.flat[0].legend(frameon=False, fontsize="small", loc="lower right")
+        panel.set_ylabel(TITLES[kind].format(steps))
+    figure.supxlabel("updates")
+    figure.supylabel("loss, as a share of the loss without memory")
     figure.savefig(ROOT / "docs" / "tasks.png", dpi=80)
 
 

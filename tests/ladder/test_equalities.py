@@ -10,7 +10,7 @@ import unrolled as ur
 from unrolled.errors import UnrolledError
 from unrolled.ladder import convert, gates, layers, plain, solver
 from unrolled.ladder.convert import library_names, network_of, rnn_of, stack_of
-from unrolled.ladder.gates import UseGateLayer, draw_gates, gates_of
+from unrolled.ladder.gates import UseGateLayer, draw_gates, gates_of, story_of
 from unrolled.ladder.layers import LSTMLayer, OutputLayer, RNNLayer, Stack, WordModel
 from unrolled.ladder.numerical import numerical_gradient
 from unrolled.ladder.solver import RNN
@@ -222,19 +222,46 @@ def test_gates_are_drawn_over_a_sentence():
     layer = UseGateLayer(V, H, np.random.default_rng(0))
     layer.forward(symbols(V, T, B))
     figure = draw_gates(layer, "a truth", row=1, units=H2)
-    panels = {panel.get_title(): panel for panel in figure.axes if panel.get_title()}
-    assert panels.keys() == gates_of(layer).keys()
+    panels = {panel.get_title("left"): panel for panel in figure.axes if panel.get_title("left")}
+    found = {name: values[:, 1].T for name, values in gates_of(layer).items()}
+    both = "cell c = remember f c + i g"
+    found[both] = found.pop("cell c")
+    np.testing.assert_array_equal(found[both], found.pop("remember f c + i g"))  # one panel for both
+    assert panels.keys() == found.keys()
+    unit, story = story_of({name: values[:, 1].T for name, values in gates_of(layer).items()})
     for name, panel in panels.items():
         drawn = panel.get_images()[0].get_array()
         assert drawn.shape == (H2, T)
-        rows = {tuple(values) for values in gates_of(layer)[name][:, 1].T}
-        assert all(tuple(values) in rows for values in drawn)
+        assert drawn[0].tolist() == found[name][unit].tolist()
+        assert len({tuple(values) for values in drawn} & {tuple(values) for values in found[name]}) == H2
+        arrows = {note.get_text(): note.xy[0] for note in panel.texts}
+        events = {
+            "i": ["learned"],
+            "f": ["forgotten"],
+            "o": ["used"],
+            "u": ["used"],
+            "g": ["learned"],
+            "c": ["forgotten"],
+        }
+        assert arrows == (story if name == both else {event: story[event] for event in events[name[-1]]})
         assert [label.get_text() for label in panel.get_xticklabels()] == list("a truth")
     matplotlib.pyplot.close(figure)
     with pytest.raises(ValueError, match=r"len\(text\) is 5; it must be the number of steps, 7"):
         draw_gates(layer, "a tru")
     with pytest.raises(ValueError, match="row is 3; it must be from 0 to 2"):
         draw_gates(layer, "a truth", row=3)
+
+
+def test_the_unit_that_is_followed_held_something_and_let_it_go():
+    """Unit 1 learns at step 1, keeps it, shows it at step 3, forgets at step 5; unit 0 never lets go."""
+    f = np.array([[0.9] * 7, [0.2, 0.9, 0.9, 0.9, 0.9, 0.1, 0.1]])
+    learned = np.array([[0.5] * 7, [0.0, 0.8, 0.1, 0.1, 0.1, 0.0, 0.0]])
+    c = np.array([[5.0] * 7, [0.0, 0.8, 0.9, 1.0, 1.1, 0.1, 0.0]])
+    use = np.array([[0.9] * 7, [0.0, 0.1, 0.1, 0.7, 0.1, 0.9, 0.0]])
+    found = {"cell c": c, "forget f": f, "learn i g": learned, "use o u": use}
+    assert story_of(found) == (1, {"learned": 1, "used": 3, "forgotten": 5})
+    one = {name: values[:, :1] for name, values in found.items()}
+    assert story_of(one) == (0, {"learned": 0, "used": 0, "forgotten": 0})
 
 
 def test_plain_runs_as_a_file_without_numpy_and_learns_its_sentence():

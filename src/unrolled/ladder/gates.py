@@ -71,11 +71,44 @@ def gates_of(layer: LSTMLayer) -> dict[str, Array]:
     return dict(zip(names, np.array(steps).swapaxes(0, 1), strict=True))
 
 
+def story_of(found: dict[str, Array]) -> tuple[int, dict[str, int]]:
+    """Return a unit to follow through its gates (H, T), and the steps where it learns, uses and forgets.
+
+    Followed is what is held long, with a forget gate above a half, grows large, and is then let go.
+    """
+    c, f, learned = found["cell c"], found["forget f"], np.abs(found["learn i g"])
+    shown = np.abs(next(values for name, values in found.items() if name.startswith("use")))
+    most, best = -1.0, (0, 0, 0, 0)
+    for unit, t in np.ndindex(len(c), c.shape[1] - 1):  # held up to t, forgotten at t + 1
+        begin = t
+        while begin and f[unit, begin] > 0.5:
+            begin -= 1
+        learn = begin + int(learned[unit, begin : t + 1].argmax())
+        worth = abs(c[unit, t]) * max(0.0, 0.5 - f[unit, t + 1]) * (t - learn)
+        if worth > most:
+            most, best = worth, (unit, learn, learn + int(shown[unit, learn : t + 1].argmax()), t + 1)
+    unit, learn, use, forget = best
+    return unit, {"learned": learn, "used": use, "forgotten": forget}
+
+
+PANELS = {  # where each stands: row, columns; which step of the story it shows
+    "input i": (0, slice(0, 1), "learned"),
+    "learn i g": (0, slice(1, 2), "learned"),
+    "forget f": (1, slice(0, 1), "forgotten"),
+    "forget f c": (1, slice(1, 2), "forgotten"),
+    "cell c": (2, slice(0, 2), ""),
+    "output o": (3, slice(0, 1), "used"),
+    "use": (3, slice(1, 2), "used"),
+}
+
+
 def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) -> Any:
     """Draw the gates of the layer's last forward pass over its text; returns matplotlib's figure.
 
-    One panel a gate, the textbook's on the left, the four-gate view on the right; a column is a symbol of the text, a
-    line of a panel one unit. Gates from 0 to 1 are grey, everything that has a sign is red (above 0) or blue.
+    A column is a symbol of the text, a line of a panel one unit. Gates from 0 to 1 are grey, black is open; everything
+    that has a sign is red (above 0) or blue. The textbook's gates are on the left, what they let through on the right;
+    the cell, which is what the four-gate view calls remember, is one panel for both. The unit at the top is followed:
+    arrows show where it learns, uses and forgets what it held longest.
 
     Parameters
     ----------
@@ -86,11 +119,12 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     row : int
         Which row of the batch.
     units : int
-        How many units are shown: those whose tanh(c) moves most from step to step, in the order of when it is largest.
+        How many units are shown: under the one that is followed, those whose tanh(c) moves most from step to step, in
+        the order of when it is largest.
 
     Raises
     ------
-    ValueError
+    UnrolledError
         If the text is not as long as the pass was, there is no such row, or matplotlib is not installed.
     """
     all_rows = gates_of(layer)
@@ -99,18 +133,30 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     check(check_size("row", row, least=0) < B, "row", row, f"from 0 to {B - 1}")
     units = check_size("units", units)
     found = {name: values[:, row].T for name, values in all_rows.items()}  # (H, T)
+    first, story = story_of(found)
     c = found["cell c"]
-    shown = np.argsort(-np.abs(np.diff(np.tanh(c), axis=1)).sum(axis=1))[:units]
-    shown = shown[np.argsort(np.abs(c[shown]).argmax(axis=1))]
-    figure, axes = pyplot().subplots(4, 2, figsize=(4 + 0.2 * len(text), 8), layout="constrained", sharex=True)
-    for n, (name, values) in enumerate(found.items()):
-        panel, v = axes[n % 4, n // 4], values[shown]
+    moving = [u for u in np.argsort(-np.abs(np.diff(np.tanh(c), axis=1)).sum(axis=1)) if u != first][: units - 1]
+    shown = [first, *sorted(moving, key=lambda u: np.abs(c[u]).argmax())]
+    figure = pyplot().figure(figsize=(4 + 0.2 * T, 10), layout="constrained")
+    grid = figure.add_gridspec(4, 2)
+    for name, values in found.items():
+        if name.startswith("remember"):  # the cell by another name
+            continue
+        line, columns, event = PANELS[name.split(" o ")[0] if name.startswith("use") else name]
+        panel, v = figure.add_subplot(grid[line, columns]), values[shown]
         signed = name not in ("input i", "forget f", "output o")
         limit = max(1e-12, np.abs(v).max()) if signed else 1
-        colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "Greys", "vmin": 0}
-        image = panel.imshow(v, aspect="auto", interpolation="nearest", **colours | {"vmax": limit})
+        colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit} if signed else {"cmap": "Greys", "vmin": 0}
+        image = panel.imshow(v, aspect="auto", interpolation="nearest", vmax=limit, **colours)
         figure.colorbar(image, ax=panel, pad=0.01, aspect=12)
-        panel.set(title=name, yticks=[], xticks=range(len(text)), xticklabels=[s.replace("\n", "⏎") for s in text])
+        panel.set_title("cell c = remember f c + i g" if name == "cell c" else name, loc="left", pad=22)  # over arrows
+        panel.set(yticks=[0], yticklabels=["▸"], xticks=range(T), xticklabels=[s.replace("\n", "⏎") for s in text])
         panel.tick_params(length=0, labelbottom=True)
+        for what, t in story.items():
+            if what == event or not event:
+                arrow = {"arrowstyle": "->", "color": "tab:green", "linewidth": 1.6}
+                panel.annotate(
+                    what, (t, -0.4), (t, -2.3), arrowprops=arrow, ha="center", va="bottom", color="tab:green"
+                )
     figure.supylabel(f"{len(shown)} units")
     return figure
