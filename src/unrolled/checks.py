@@ -124,6 +124,47 @@ def as_numbers(name: str, value: Any) -> Array:
     return array
 
 
+def as_floats(name: str, value: Any, least: int = 0) -> Array:
+    """Return `value` as an array of floats (complex ones in proofs) with `least` axes or more, or say what is wrong.
+
+    Examples
+    --------
+    >>> as_floats("x", [1, 2])
+    array([1., 2.])
+    """
+    array = as_numbers(name, value)
+    if array.dtype.kind in "fc" and array.ndim >= least:
+        return array
+    if array.dtype.kind == "b" or array.ndim < least:
+        got = f"has dtype {array.dtype}" if array.dtype.kind == "b" else f"has shape {array.shape}"
+        raise UnrolledError(f"{name} {got}; expected an array of floats with {least} axes or more")
+    return array.astype(np.float64)
+
+
+def check_shape(name: str, array: Array, shape: tuple[int, ...], why: str) -> None:
+    """Refuse an array of another shape, which NumPy might broadcast; `why` says what it has to fit."""
+    if array.shape != shape:
+        raise UnrolledError(f"{name} has shape {array.shape}; expected {shape}, to fit {why}")
+
+
+def check_indices(name: str, value: Any, size: int) -> Array:
+    """Return `value` as an array of whole numbers that are all 0 or more and below `size`, or say what is wrong.
+
+    Examples
+    --------
+    >>> check_indices("targets", [3, -1], 5)
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: targets run from -1 to 3; they must be at least 0 and below 5
+    """
+    whole = as_array(name, value)
+    if whole.dtype.kind not in "iu":
+        raise UnrolledError(f"{name} are {whole.dtype}; expected whole numbers below {size}")
+    if not are_indices(whole, size):
+        raise UnrolledError(f"{name} run from {whole.min()} to {whole.max()}; they must be at least 0 and below {size}")
+    return whole
+
+
 def are_indices(whole: Array, size: int) -> bool:
     """Whether whole numbers are all 0 or more and below `size`; in one pass, since every training step asks.
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Array
+from .checks import Array, as_array, as_floats, check_fraction, check_indices, check_shape
+from .errors import UnrolledError
 
 
 def log_softmax(logits: Array) -> Array:
@@ -17,8 +18,34 @@ def log_softmax(logits: Array) -> Array:
     >>> log_softmax(np.array([0.0, 0.0])).round(4)
     array([-0.6931, -0.6931])
     """
+    logits = as_floats("logits", logits, 1)
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def check_targets(logits: Any, targets: Any) -> tuple[Array, Array]:
+    """Return logits (..., V) and targets (...) as arrays, or say what is wrong with them.
+
+    There is no target that means "ignore": NumPy would take -1 as the last symbol.
+
+    Raises
+    ------
+    UnrolledError
+        If targets are no whole numbers, there are none, one is not below V, or shapes do not fit.
+
+    Examples
+    --------
+    >>> check_targets(np.zeros((1, 2, 4)), [[0, -100]])
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: targets run from -100 to 0; they must be at least 0 and below 4
+    """
+    logits = as_floats("logits", logits, 1)
+    targets = check_indices("targets", targets, logits.shape[-1])
+    check_shape("targets", targets, logits.shape[:-1], f"logits of shape {logits.shape}")
+    if not targets.size:
+        raise UnrolledError(f"targets have shape {targets.shape}; a mean needs 1 or more")
+    return logits, targets
 
 
 def cross_entropy(
@@ -46,13 +73,19 @@ def cross_entropy(
         Mean over the N = T B targets, summed in float64.
     dlogits : (T, B, V)
 
+    Raises
+    ------
+    UnrolledError
+        As `check_targets`, or if `smoothing` is not in [0, 1).
+
     Examples
     --------
     >>> loss, dlogits = cross_entropy(np.zeros((1, 2, 4)), np.array([[0, 3]]))
     >>> round(loss, 4), dlogits[0, 0]
     (1.3863, array([-0.375,  0.125,  0.125,  0.125]))
     """
-    count = targets.size
+    logits, targets = check_targets(logits, targets)
+    smoothing, count = check_fraction("smoothing", smoothing), targets.size
     d = np.exp(logits - logits.max(axis=-1, keepdims=True))
     picked = np.take_along_axis(logits, targets[..., None], axis=-1)
     total = d.sum(axis=-1, keepdims=True)
@@ -77,6 +110,7 @@ def confidence(logits: Array, targets: Array) -> Any:
     >>> float(confidence(np.array([[[4.0, 0.0]]]), np.array([[0]])))
     2.0
     """
+    logits, targets = check_targets(logits, targets)
     picked = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return (picked - logits.mean(axis=-1)).mean()
 
@@ -90,7 +124,8 @@ def activation_penalty(y: Array) -> tuple[Any, Array]:
     >>> float(value), dy.tolist()
     (5.0, [[[3.0, -1.0]]])
     """
-    return (y * y).mean(), y * (2 / y.size)
+    y = as_floats("y", y, 3)
+    return (y * y).sum() / max(1, y.size), y * (2 / max(1, y.size))
 
 
 def temporal_penalty(y: Array, starts: Array | None = None) -> tuple[Any, Array]:
@@ -104,8 +139,11 @@ def temporal_penalty(y: Array, starts: Array | None = None) -> tuple[Any, Array]
     >>> float(value), dy.ravel().tolist()
     (2.0, [-2.0, 2.0, 0.0])
     """
+    y = as_floats("y", y, 3)
     change, size = np.diff(y, axis=0), y[1:].size
     if starts is not None:
+        starts = as_array("starts", starts)
+        check_shape("starts", starts, y.shape[:2], f"y of shape {y.shape}")
         size -= int(starts[1:].sum()) * y.shape[-1]
         change = np.where(starts[1:, :, None], y.dtype.type(0), change)
     slope, dy = change * (2 / max(1, size)), np.zeros_like(y)

@@ -9,14 +9,24 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..checks import Array
+from ..checks import Array, check_fraction
+from ..errors import Unsupported
+from ..layers import check_gradient, check_linear, check_tokens
+from ..losses import check_targets
 from .memory import DTYPES, empty, matrix, of_dtype, padded_width
 
 
 def runs(*arrays: Array | None) -> bool:
     """Whether all these arrays (None aside) have one and the same dtype, and the engine has kernels for it."""
-    dtypes = {a.dtype for a in arrays if a is not None}
+    dtypes = {getattr(a, "dtype", None) for a in arrays if a is not None}  # a list has none
     return len(dtypes) == 1 and dtypes <= DTYPES.keys()
+
+
+def _refuse(*arrays: Array | None) -> None:
+    """Say what the engine does not work on."""
+    if not runs(*arrays):
+        dtypes = ", ".join(dict.fromkeys(str(a.dtype) for a in arrays if a is not None))
+        raise Unsupported(f"cpu works on arrays of one dtype, float32 or float64; got {dtypes}. Use backend='auto'.")
 
 
 def linear(weight: Array, bias: Array | None, x: Array) -> Array:
@@ -27,6 +37,8 @@ def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     >>> linear(np.ones((3, 2)), np.zeros(3), np.array([[1.0, 2.0]]))
     array([[3., 3., 3.]])
     """
+    weight, bias, x = check_linear(weight, bias, x)
+    _refuse(weight, bias, x)
     flat = matrix(x, x.dtype)
     y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
     size = [len(flat), x.shape[-1], len(weight)]
@@ -45,6 +57,9 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
     >>> dx, dweight.tolist(), dbias
     (array([[3., 3.]]), [[1.0, 2.0], [0.0, 0.0], [2.0, 4.0]], array([1., 0., 2.]))
     """
+    weight, _, x = check_linear(weight, None, x)
+    dy = check_gradient(dy, weight, x)
+    _refuse(weight, x, dy)
     rows, inputs, outputs = x.size // x.shape[-1], x.shape[-1], len(weight)
     dx = empty((rows, padded_width(inputs, x.dtype)), x.dtype)
     dweight, dbias = empty(weight.shape, x.dtype), empty((outputs,), x.dtype)
@@ -68,6 +83,8 @@ def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
     >>> embed_backward(np.array([[2], [0], [2]]), np.array([[[1.0]], [[2.0]], [[3.0]]]), 3).T
     array([[2., 0., 4.]])
     """
+    tokens, dx = check_tokens(tokens, dx, size)
+    _refuse(dx)
     table = empty((size, dx.shape[-1]), dx.dtype)
     index = np.ascontiguousarray(tokens.reshape(-1), np.int64)
     of_dtype("embed_backward", dx.dtype)(index, matrix(dx, dx.dtype), table)
@@ -85,6 +102,9 @@ def cross_entropy(
     >>> round(loss, 4), dlogits[0, 0]
     (1.3863, array([-0.375,  0.125,  0.125,  0.125]))
     """
+    logits, targets = check_targets(logits, targets)
+    _refuse(logits)
+    smoothing = check_fraction("smoothing", smoothing)
     flat = matrix(logits, logits.dtype)
     wanted = np.ascontiguousarray(targets.reshape(-1), np.int64)
     nats = np.empty(len(flat))
