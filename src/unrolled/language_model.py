@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from . import checkpoint, run, sample
+from . import checkpoint, run
 from .backends import choose
 from .batches import Tokens, lanes
-from .errors import Interrupted, UnrolledError, check_path, count
+from .checks import check_rng, check_size
+from .errors import Interrupted, UnrolledError, UnrolledWarning, check_path, count
 from .events import Events
 from .network import Network
 from .options import ANEW, Options
 from .pictures import draw_losses
+from .sample import Sampler
 from .score import Score, evaluate, score
 from .state import Snapshot
 from .text import (
     UNITS,
+    UNK,
     Corpus,
     Encoded,
     Vocabulary,
@@ -213,6 +217,7 @@ class LanguageModel:
         if not isinstance(listener, Listener):
             raise UnrolledError(f"listener is {listener!r}; expected a Listener")
         changed = f"the text is not the one that {folder} was trained on"
+        vocabulary = replace(vocabulary, documents=False)  # what tokens are is not about documents
         try:
             encoded = encode(corpus, vocabulary)
             parts = {name: encode(part, vocabulary) for name, part in held.items()}
@@ -238,6 +243,7 @@ class LanguageModel:
                 f"{changed}: it has {has}, {'another' if had == len(tokens) else f'it had {had:,}'}"
                 f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
             )
+        vocabulary = vocabulary.with_documents(tokens, encoded.documents)
         fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
         train, val, test = _split(encoded, *fractions)
         val, test = parts.get("val", val), parts.get("test", test)
@@ -322,17 +328,13 @@ class LanguageModel:
         length: int = 400,
         *,
         temperature: float = 1.0,
+        seed: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> Iterator[str]:
-        """Yield the continuation of a prompt as it is drawn, a symbol at a time."""
-        rng = np.random.default_rng() if rng is None else rng
-        if not isinstance(rng, np.random.Generator):
-            raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
-        start = self.vocabulary.encode(prompt) if prompt else np.array([first_token(self.vocabulary, rng)])
-        decoder = self.vocabulary.decoder()
-        for token in sample.tokens(self.network, start, length, temperature, rng):
-            yield decoder.feed(token)
-        yield decoder.finish()
+        """Yield the continuation of a prompt as it is drawn, a symbol at a time; arguments as in `sample`."""
+        length = check_size("length", length, least=0)
+        sampler = self._sampler(prompt, length, temperature, seed, rng)
+        return self._decoded(sampler.texts(length))
 
     def sample(
         self,
@@ -340,9 +342,13 @@ class LanguageModel:
         length: int = 400,
         *,
         temperature: float = 1.0,
+        seed: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> str:
         """Return `length` symbols that continue a prompt.
+
+        A model of documents of one line each, trained apart from each other, begins each line anew, in the initial
+        state, as it learnt them.
 
         Parameters
         ----------
@@ -352,15 +358,72 @@ class LanguageModel:
             Symbols to draw.
         temperature : float
             0 always takes the likeliest symbol; 1 draws from the model's own probabilities.
+        seed : int, optional
+            The same seed draws the same text.
         rng : numpy.random.Generator, optional
-            Default: a fresh one.
+            Where random numbers come from, instead of a seed. Default: a fresh one.
 
         Raises
         ------
         UnrolledError
             If the prompt has a symbol that the model doesn't know, or a number makes no sense.
         """
-        return "".join(self.stream(prompt, length, temperature=temperature, rng=rng))
+        return "".join(self.stream(prompt, length, temperature=temperature, seed=seed, rng=rng))
+
+    def samples(
+        self,
+        count: int,
+        prompt: str = "",
+        length: int = 400,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Iterator[str]:
+        r"""Yield `count` continuations of a prompt, one after another, each from the same state.
+
+        Each has `length` symbols; of a model of documents of one line each, as in `sample`, it is the rest of one
+        document, without the newline that ends it, and has at most `length` symbols.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> model = ur.LanguageModel.train("the cat sat. " * 40, hidden_size=8, num_layers=1, batch_size=2,
+        ...                                seq_length=12, epochs=1)
+        >>> [len(text) for text in model.samples(3, "the ", length=5, seed=1)]
+        [5, 5, 5]
+        """
+        count, length = check_size("count", count, least=0), check_size("length", length, least=0)
+        sampler = self._sampler(prompt, length * count, temperature, seed, rng)
+        end = self.vocabulary.end
+        for _ in range(count):
+            yield "".join(self._decoded(token for token in sampler.text(length) if token != end))
+
+    def _sampler(
+        self, prompt: str, length: int, temperature: float, seed: int | None, rng: np.random.Generator | None
+    ) -> Sampler:
+        """Return what continues a prompt; a model of words is warned of words that it reads as unknown."""
+        if seed is not None and rng is not None:
+            raise UnrolledError("both seed and rng are given; give one, or neither for another text each time")
+        if seed is not None:
+            seed = check_size("seed", seed, least=0)
+        rng = np.random.default_rng(seed) if rng is None else check_rng(rng)
+        if not isinstance(prompt, str):
+            raise UnrolledError(f"prompt is {prompt!r}; expected a text")
+        if unlisted := list(dict.fromkeys(self.vocabulary.unlisted(prompt))):
+            names = ", ".join(map(repr, unlisted[:5])) + (f" and {len(unlisted) - 5:,} more" if unlisted[5:] else "")
+            warnings.warn(
+                f"the model doesn't list {names} of the prompt; it reads {UNK} instead", UnrolledWarning, stacklevel=4
+            )
+        start = self.vocabulary.encode(prompt) if prompt else np.array([first_token(self.vocabulary, rng)])
+        return Sampler(self.network, start, length, temperature, rng, self.vocabulary.end)
+
+    def _decoded(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Yield what tokens stand for, as they come."""
+        decoder = self.vocabulary.decoder()
+        for token in tokens:
+            yield decoder.feed(token)
+        yield decoder.finish()
 
     def score(self, text: str | bytes | Tokens | Corpus) -> Score:
         """Say how well the model predicts a text; the documents of a corpus each by itself, if it has them.

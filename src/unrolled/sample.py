@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from .checks import Array, check_size
+from .checks import Array, as_array, check_size, is_number
 from .errors import UnrolledError
 from .network import Network
 
 CHUNK = 32
 """Tokens drawn a call: an interruption, or a stream that is shown as it is drawn, waits for no more than these."""
+
+AT_ONCE = 8
+"""Tokens drawn a call where a document may end at any of them, and what comes after it is drawn in vain."""
 
 
 def draw(logits: Array, temperature: float, u: float) -> int:
@@ -29,49 +31,114 @@ def draw(logits: Array, temperature: float, u: float) -> int:
     >>> draw(np.log([0.25, 0.75]), temperature=1.0, u=0.2)
     0
     """
+    peak = logits.max()
+    if not np.isfinite(peak):  # infinite, or not a number
+        raise UnrolledError(f"nothing can be drawn: the network's largest output is {peak}; its weights are too large")
     if temperature == 0:
         return int(logits.argmax())
     with np.errstate(over="ignore"):  # at the smallest temperatures: exp(-inf) is 0, as it should be
-        shifted = (logits - logits.max()).astype(np.float64) / temperature
+        shifted = (logits - peak).astype(np.float64) / temperature
     cumulated = np.exp(shifted).cumsum()
     return min(int(np.searchsorted(cumulated, u * cumulated[-1], side="right")), len(logits) - 1)
 
 
-def tokens(network: Network, prompt: Array, length: int, temperature: float, rng: np.random.Generator) -> Iterator[int]:
-    """Prime the state with the prompt (N,), N >= 1, then draw `length` tokens, each fed back.
+def check_temperature(value: Any) -> float:
+    """Return a temperature as a float, or say what is wrong with it."""
+    if not is_number(value) or not 0 <= float(value) <= sys.float_info.max:
+        raise UnrolledError(f"temperature is {value}; it must be 0 (greedy) or a positive number")
+    return float(value)
+
+
+class Sampler:
+    """Draws texts that continue a prompt, one after another; the network's weights are packed once.
 
     Parameters
     ----------
-    prompt : (N,) integers
+    network : Network
+    prompt : (N,) integers, N >= 1
+        Primes the state.
     length : int
-        Tokens to draw.
+        How many tokens are likely to be drawn.
     temperature : float
         0 is greedy; 1 the model's own distribution; higher is more varied.
     rng : numpy.random.Generator
         One uniform number is drawn a token.
+    end : int, optional
+        The token that ends a document, where the network learnt documents apart from each other: the next one begins
+        with it, in the initial state.
 
-    Yields
-    ------
-    int
+    Examples
+    --------
+    >>> from unrolled.network import Network, Spec
+    >>> sampler = Sampler(Network(Spec(vocabulary_size=4)), np.array([0]), 9, 1.0, np.random.default_rng(1), end=0)
+    >>> first, second = list(sampler.text(9)), list(sampler.text(9))
     """
-    if not isinstance(temperature, Real) or not 0 <= temperature <= sys.float_info.max:
-        raise UnrolledError(f"temperature is {temperature}; it must be 0 (greedy) or a positive number")
-    check_size("length", length, least=0)
-    if not len(prompt):
-        raise UnrolledError("the prompt has no token; a network needs at least one to start from")
-    start = np.asarray(prompt)
-    state = network(start[:-1, None])[1] if len(start) > 1 else network.initial_state(1)
-    token, drawn_by = int(start[-1]), drawer(network, state, length)
-    for first in range(0, length, CHUNK):
-        for drawn in drawn_by.draw(token, rng.random(min(CHUNK, length - first)), temperature):
-            yield drawn
-            token = drawn
+
+    def __init__(
+        self,
+        network: Network,
+        prompt: Array,
+        length: int,
+        temperature: float,
+        rng: np.random.Generator,
+        end: int | None = None,
+    ) -> None:
+        if not len(prompt):
+            raise UnrolledError("the prompt has no token; a network needs at least one to start from")
+        self.network, self.temperature, self.rng, self.end = network, check_temperature(temperature), rng, end
+        tokens = np.asarray(prompt)
+        self.token, before = int(tokens[-1]), tokens[:-1, None]
+        starts = None if end is None else before == end
+        fresh = len(tokens) == 1 or self.token == end
+        self.state = network.initial_state(1) if fresh else network(before, starts=starts)[1]
+        self.drawer = drawer(network, self.state, length)
+        self.numbers = np.empty(0)
+
+    def text(self, length: int) -> Iterator[int]:
+        """Yield at most `length` tokens that continue the prompt, to a document's end."""
+        return self._to_the_end(self.state, self.token, length)
+
+    def texts(self, length: int) -> Iterator[int]:
+        """Yield `length` tokens that continue the prompt, and another document where one ends."""
+        state, token = self.state, self.token
+        while length:
+            for drawn in self._to_the_end(state, token, length):
+                length -= 1
+                yield drawn
+                token = drawn
+            state = self.network.initial_state(1)
+
+    def _to_the_end(self, state: Any, token: int, length: int) -> Iterator[int]:
+        """Yield at most `length` tokens, to a document's end, from a state and the token that it is fed."""
+        self.drawer.start(state)
+        while length:
+            if not len(self.numbers):
+                self.numbers = self.rng.random(min(CHUNK, length))
+            now = self.numbers[: length if self.end is None else min(AT_ONCE, length)]
+            for drawn in self.drawer.draw(token, now, self.temperature):
+                self.numbers, length = self.numbers[1:], length - 1
+                yield drawn
+                if drawn == self.end:
+                    return
+                token = drawn
 
 
-def drawer(network: Network, state: Any, length: int) -> Any:
+def tokens(
+    network: Network,
+    prompt: Array,
+    length: int,
+    temperature: float,
+    rng: np.random.Generator,
+    *,
+    end: int | None = None,
+) -> Iterator[int]:
+    """Prime the state with the prompt (N,), N >= 1, then yield `length` tokens, each fed back; as `Sampler` has it."""
+    length = check_size("length", length, least=0)
+    yield from Sampler(network, prompt, length, temperature, rng, end).texts(length)
+
+
+def drawer(network: Network, state: Any, length: int) -> Drawer:
     """Return what draws about `length` tokens from a state (L, 1, H), with the network's weights as they are now.
-
-    Its `draw(token, u, temperature)` feeds a token and draws one for each number in u; `start(state)` begins again.
 
     Examples
     --------
@@ -84,20 +151,51 @@ def drawer(network: Network, state: Any, length: int) -> Any:
     >>> list(greedy.draw(1, np.zeros(3), 0)) == drawn
     True
     """
-    return network.drawer(state, length) or _Steps(network, state)
+    return Drawer(network, state, length)
 
 
-class _Steps:
-    """Draws as the engine's `Drawer`, a step of the network at a time."""
+class Drawer:
+    """Feeds a network its own tokens: the engine many a call, where it has the kernels; else a step at a time."""
 
-    def __init__(self, network: Network, state: Any) -> None:
-        self.network, self.state = network, state
+    def __init__(self, network: Network, state: Any, length: int) -> None:
+        if not isinstance(network, Network):
+            raise UnrolledError(f"network is {network!r}; expected a Network")
+        self.network, length = network, check_size("length", length, least=0)
+        self._state = _checked(network, state)
+        self._engine = network.drawer(self._state, length)
 
     def start(self, state: Any) -> None:
-        self.state = state
+        """Draw from this state (L, 1, H) from now on."""
+        self._state = _checked(self.network, state)
+        if self._engine is not None:
+            self._engine.start(self._state)
 
-    def draw(self, token: int, u: Array, temperature: float) -> Iterator[int]:
+    def draw(self, token: int, u: Any, temperature: float) -> Iterator[int]:
+        """Feed a token, and draw one for each number in u (N,), each of them fed; where to go on from is kept.
+
+        Parameters
+        ----------
+        token : int
+        u : (N,) numbers from 0 to below 1
+        temperature : float
+        """
+        numbers, temperature = as_array("u", u), check_temperature(temperature)
+        if numbers.ndim != 1 or numbers.dtype.kind not in "iuf" or not ((numbers >= 0) & (numbers < 1)).all():
+            raise UnrolledError("u must be an array (N,) of numbers from 0 to below 1, such as rng.random(N)")
+        token, size = check_size("token", token, least=0), self.network.spec.vocabulary_size
+        if token >= size:
+            raise UnrolledError(f"token is {token}; this network knows 0 to {size - 1}")
+        if self._engine is not None:
+            return iter(self._engine.draw(token, np.ascontiguousarray(numbers, np.float64), temperature))
+        return self._steps(token, numbers, temperature)
+
+    def _steps(self, token: int, u: Array, temperature: float) -> Iterator[int]:
         for number in u:
-            logits, self.state = self.network.step(np.array([token]), self.state)
+            logits, self._state = self.network.step(np.array([token]), self._state)
             token = draw(logits[0], temperature, number)
             yield token
+
+
+def _checked(network: Network, state: Any) -> Any:
+    """Return a state (L, 1, H) as the network passes it on after no step at all, or say what is wrong with it."""
+    return network(np.empty((0, 1), int), state)[1]

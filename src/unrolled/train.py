@@ -544,7 +544,7 @@ def _line(network: Network, vocabulary: Vocabulary, options: Options, step: int)
     """Sample one line; its random numbers are its own, so that looking does not change the run."""
     rng = np.random.default_rng([options.seed, step])
     start = np.array([first_token(vocabulary, rng)])
-    drawn = list(sample.tokens(network, start, options.sample_length, 0.7, rng))
+    drawn = list(sample.tokens(network, start, options.sample_length, 0.7, rng, end=vocabulary.end))
     return vocabulary.decode(drawn)
 
 

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -40,6 +40,7 @@ class Vocabulary:
     lower : whether words are made lower-case
     words : how a line is cut into words: at "whitespace", or into words and "punctuation" marks
     merges : pairs of tokens that are joined, in the order that they were learnt in, at the level bpe
+    documents : whether the model learnt documents of one line each, apart from each other, so that a newline ends one
 
     Raises
     ------
@@ -68,6 +69,7 @@ class Vocabulary:
     lower: bool = False
     words: str = "whitespace"
     merges: bpe.Merges = ()
+    documents: bool = False
 
     def __post_init__(self) -> None:
         check_level(self.level)
@@ -303,6 +305,31 @@ class Vocabulary:
         symbols = tuple(dict.fromkeys(self.symbols + other.symbols))
         return Vocabulary(self.level, symbols, max(self.size, other.size), self.lower, self.words, self.merges)
 
+    @property
+    def end(self) -> int | None:
+        r"""The token that ends a document, a newline's; None where documents don't end with one.
+
+        Examples
+        --------
+        >>> Vocabulary("char", ("\n", "a"), documents=True).end, Vocabulary("char", ("\n", "a")).end
+        (0, None)
+        """
+        if not self.documents:
+            return None
+        return ord("\n") if self.level == "bpe" else int(self.encode("\n")[0])
+
+    def with_documents(self, tokens: Tokens, documents: Tokens | None) -> Vocabulary:
+        """Return this vocabulary, which knows whether documents of a text (N,), beginning at (D - 1,), are lines.
+
+        They are if every newline lies between two; else nothing that is drawn tells where a document ends.
+        """
+        if documents is None or not len(documents):
+            return replace(self, documents=False)
+        ends = [token for token in range(len(self)) if "\n" in self.piece(token)]
+        found = sum(int(np.isin(tokens[k : k + _STEP], ends).sum()) for k in range(0, len(tokens), _STEP))
+        last = int(tokens[-1]) in ends and documents[-1] != len(tokens) - 1  # which ends the last line
+        return replace(self, documents=found - last == len(documents))
+
     def decoder(self) -> Decoder:
         """Start decoding token by token, for text that is shown as it is drawn."""
         return Decoder(self)
@@ -316,7 +343,7 @@ class Vocabulary:
             "bpe": {"merges": [list(pair) for pair in self.merges]},
             "tokens": {"size": self.size},
         }
-        return {"level": self.level} | more[self.level]
+        return {"level": self.level} | more[self.level] | ({"documents": True} if self.documents else {})
 
     @classmethod
     def from_json(cls, data: object) -> Vocabulary:
@@ -347,20 +374,21 @@ class Vocabulary:
             "tokens": {"size"},
         }
         expected = {"level"} | more[level]
-        if set(data) != expected:
+        if set(data) - {"documents"} != expected:
             got, wanted = (", ".join(sorted(map(str, keys))) for keys in (data, expected))
             raise UnrolledError(f"the {level} vocabulary has the keys {got}; expected {wanted}")
         symbols = data.get("symbols", [])
         if not isinstance(symbols, list):
             raise UnrolledError(f"the vocabulary's symbols are a {type(symbols).__name__}; expected a list")
-        if not isinstance(data.get("lower", False), bool):
-            raise UnrolledError(f"the vocabulary's lower is {data['lower']!r}; expected true or false")
+        for name in ("lower", "documents"):
+            if not isinstance(data.get(name, False), bool):
+                raise UnrolledError(f"the vocabulary's {name} is {data[name]!r}; expected true or false")
         merges = data.get("merges", [])
         if not isinstance(merges, list):
             raise UnrolledError(f"the vocabulary's merges are a {type(merges).__name__}; expected a list")
         merges = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in merges)
         lower, words = data.get("lower", False), data.get("words", WORDS[0])
-        return cls(level, tuple(symbols), data.get("size", 0), lower, words, merges)
+        return cls(level, tuple(symbols), data.get("size", 0), lower, words, merges, data.get("documents", False))
 
 
 class Decoder:

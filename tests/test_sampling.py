@@ -1,0 +1,229 @@
+"""Drawing texts: documents begin anew, seeds, what is refused, and how the command writes them."""
+
+import io
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled import sample
+from unrolled.cli import main
+from unrolled.text import Vocabulary, encode, read
+
+NAMES = ["anna", "bob", "eve", "dan", "hannah", "otto"] * 20
+SMALL = {"hidden_size": 9, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 7, "epochs": 3}
+
+
+def documents(path, texts, level="char"):
+    path.write_text("".join(json.dumps({"t": text}) + "\n" for text in texts))
+    return read(path, level, json_field="t", documents=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("names")
+    corpus = documents(folder / "names.jsonl", NAMES)
+    options = SMALL | {"learning_rate": 0.02, "learn_state": True}
+    return ur.LanguageModel.train(corpus, out=folder / "run", **options)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "mgu"])
+@pytest.mark.parametrize("prompt", [[3], [2, 0], [4, 0, 1, 2], [0]])
+def test_a_document_begins_in_the_initial_state(cell, backend, prompt):
+    """As if the network were run step by step by hand; 0 ends a document, and the next begins with it."""
+    spec = ur.Spec(vocabulary_size=5, cell=cell, embedding_size=4, hidden_size=6, num_layers=2, learn_state=True)
+    net = ur.Network(spec, backend=backend, rng=np.random.default_rng(1))
+    for name, p in net.params.items():  # so that the state counts
+        p[...] = 0.7 if "initial" in name else 3 * p
+    drawn = list(sample.tokens(net, np.array(prompt), 100, 1.0, np.random.default_rng(3), end=0))
+    rng, state, expected = np.random.default_rng(3), net.initial_state(1), []
+    for token in prompt[:-1]:
+        state = net.step([token], net.initial_state(1) if token == 0 else state)[1]
+    token = prompt[-1]
+    for u in rng.random(100):
+        logits, state = net.step([token], net.initial_state(1) if token == 0 else state)
+        token = sample.draw(logits[0], 1.0, u)
+        expected.append(token)
+    assert drawn == expected
+    assert 1 < drawn.count(0) < 50  # so that there were documents
+    without = list(sample.tokens(net, np.array(prompt), 100, 1.0, np.random.default_rng(3)))
+    first = drawn.index(0) + 1
+    assert 0 in prompt[:-1] or without[:first] == drawn[:first]
+    assert without != drawn
+
+
+def test_texts_of_one_sampler_start_from_the_same_prompt():
+    net = ur.Network(ur.Spec(5, "lstm", 4, 6, 1))
+    sampler = sample.Sampler(net, np.array([1, 2]), 9, 0, np.random.default_rng(0))
+    assert list(sampler.text(9)) == list(sampler.text(9))  # greedy
+    numbers = np.random.default_rng(4)
+    sampler = sample.Sampler(net, np.array([1, 2]), 9, 1.0, numbers, end=0)
+    texts = [list(sampler.text(20)) for _ in range(30)]
+    assert all(0 not in text[:-1] for text in texts)
+    assert all(text[-1] == 0 or len(text) == 20 for text in texts)
+    rng = np.random.default_rng(4)
+    for text in texts:  # one number a token: none is lost where a document ends
+        state, token = net(np.array([[1]]))[1], 2
+        for drawn in text:
+            logits, state = net.step([token], state)
+            token = sample.draw(logits[0], 1.0, rng.random())
+            assert token == drawn
+
+
+def test_a_model_knows_whether_its_documents_are_lines(model, tmp_path):
+    assert model.vocabulary.end == model.vocabulary.encode("\n")[0]
+    model.save(tmp_path / "m")
+    assert ur.load(tmp_path / "m").vocabulary == model.vocabulary
+    assert Vocabulary.from_json(model.vocabulary.to_json()).documents
+    plain = replace(model.vocabulary, documents=False)
+    assert plain.to_json() == {
+        "level": "char",
+        "symbols": sorted({*"\n".join(NAMES)}),
+    }  # as before there was such a thing
+    assert not Vocabulary.from_json(plain.to_json()).documents
+    with pytest.raises(ur.UnrolledError, match="documents"):
+        Vocabulary.from_json(plain.to_json() | {"documents": 1})
+
+
+@pytest.mark.parametrize("level", ["char", "word", "bpe"])
+@pytest.mark.parametrize(
+    ("texts", "lines"),
+    [
+        (["a b", "c", "d a b"], True),
+        (["a b", "c", ""], True),
+        (["a b", "c\n"], True),
+        (["a\nb", "c"], False),
+        (["\na b", "c"], False),
+        (["a b c"], False),
+        (["a b\n\n", "c"], False),
+    ],
+)
+def test_a_newline_ends_a_document_only_where_each_is_a_line(tmp_path, texts, lines, level):
+    if level == "bpe":
+        pytest.importorskip("tokenizers", reason="the extra bpe is not installed")
+    corpus = documents(tmp_path / "a.jsonl", texts, level)
+    vocabulary = Vocabulary.of(corpus.text, level, max_symbols=260 if level == "bpe" else 0)
+    encoded = encode(corpus, vocabulary)
+    known = vocabulary.with_documents(encoded.tokens, encoded.documents)
+    assert (known.end is not None) == lines
+    assert vocabulary.with_documents(encoded.tokens, None).end is None
+    if lines:
+        assert known.decode([known.end]) == "\n"
+
+
+def test_a_run_of_documents_goes_on_to_the_same_bytes(tmp_path):
+    corpus = documents(tmp_path / "names.jsonl", NAMES)
+    ur.LanguageModel.train(corpus, out=tmp_path / "whole", **SMALL)
+    ur.LanguageModel.train(corpus, out=tmp_path / "run", **(SMALL | {"epochs": 1}))
+    ur.LanguageModel.resume(tmp_path / "run", epochs=3)
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_samples_are_whole_documents(model):
+    names = list(model.samples(50, seed=1))
+    assert len(names) == 50
+    assert not any("\n" in name for name in names)
+    assert names == model.sample("", sum(len(name) + 1 for name in names), seed=1).split("\n")[:-1]
+    assert all(len(rest) <= 2 for rest in model.samples(9, "ha", length=2, seed=1))
+    model = ur.LanguageModel(model.network, replace(model.vocabulary, documents=False))
+    assert [len(text) for text in model.samples(3, "ha", length=70, seed=1)] == [70] * 3
+
+
+def test_a_seed_or_a_generator(model):
+    given = model.sample("an", 30, rng=np.random.default_rng(7))
+    assert model.sample("an", 30, seed=7) == given == "".join(model.stream("an", 30, seed=np.int64(7)))
+    assert model.sample("an", 30, seed=8) != given
+    with pytest.raises(ur.UnrolledError, match=r"^both seed and rng are given; give one, or neither for another text"):
+        model.sample("an", seed=7, rng=np.random.default_rng(7))
+    with pytest.raises(ur.UnrolledError, match=r"^seed is 1\.5; it must be a whole number, 0 or more$"):
+        model.sample("an", seed=1.5)
+    with pytest.raises(ur.UnrolledError, match=r"^prompt is None; expected a text$"):
+        model.sample(None)
+    with pytest.raises(ur.UnrolledError, match=r"^length is -1; "):
+        model.sample("an", -1)
+    with pytest.raises(ur.UnrolledError, match=r"^count is 1\.5; "):
+        next(model.samples(1.5))
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_a_drawer_says_in_a_line_what_does_not_fit(backend):
+    net = ur.Network(ur.Spec(5, "lstm", 4, 6, 2), backend=backend)
+    wrong = [[1, 2], "x", [[1], [2, 3]], (np.zeros((2, 1, 5)),) * 2, np.zeros((2, 1, 6)), (np.zeros((2, 2, 6)),) * 2, 3]
+    for state in wrong:
+        with pytest.raises(ur.UnrolledError, match=r"^state"):
+            sample.drawer(net, state, 3)
+    drawer = sample.drawer(net, None, 3)
+    with pytest.raises(ur.UnrolledError, match=r"^state"):
+        drawer.start((np.zeros((1, 1, 6)),) * 2)
+    for token in (1.5, "a", True, -1, None):
+        with pytest.raises(ur.UnrolledError, match=r"^token is .*; it must be a whole number, 0 or more$"):
+            drawer.draw(token, [0.5], 1)
+    with pytest.raises(ur.UnrolledError, match=r"^token is 5; this network knows 0 to 4$"):
+        drawer.draw(5, [0.5], 1)
+    for u in ([1.0], [-0.1], [np.nan], "x", None, 0.5, [[0.5]], [[0.1], [0.1, 0.2]], [True], [0.5j]):
+        with pytest.raises(ur.UnrolledError, match=r"^u "):
+            drawer.draw(1, u, 1)
+    with pytest.raises(ur.UnrolledError, match=r"^temperature is hot; "):
+        drawer.draw(1, [0.5], "hot")
+    with pytest.raises(ur.UnrolledError, match=r"^network is 3; expected a Network$"):
+        sample.drawer(3, None, 3)
+    assert list(drawer.draw(np.int32(1), [], np.float32(0.5))) == []
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("logits", [[0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf, -np.inf, -np.inf]])
+def test_nothing_is_drawn_from_outputs_that_are_no_numbers(logits, temperature):
+    with pytest.raises(ur.UnrolledError, match=r"^nothing can be drawn: the network's largest output is "):
+        sample.draw(np.array(logits), temperature, 0.5)
+
+
+def test_words_that_a_model_reads_as_unknown_are_said(capsys):
+    model = ur.LanguageModel.train("the cat sat on the mat .\n" * 30, level="word", **SMALL)
+    with pytest.warns(
+        ur.UnrolledWarning, match=r"^the model doesn't list 'dog', 'dug' of the prompt; it reads <unk> ins"
+    ):
+        model.sample("the dog dug dog", 3, seed=1)
+    many = " ".join(f"w{n}" for n in range(9))
+    with pytest.warns(ur.UnrolledWarning, match=r"'w4' and 4 more of the prompt"):
+        model.sample(many, 3, seed=1)
+
+
+def command(*args):
+    with pytest.raises(SystemExit) as end:
+        main([str(arg) for arg in args])
+    return end.value.code
+
+
+def test_the_command_draws_documents_a_line_each(model, tmp_path, capsys):
+    model.save(tmp_path / "m")
+    assert command("sample", tmp_path / "m", "--count", 6, "--seed", 1, "--prompt", "h") == 0
+    assert capsys.readouterr() == ("".join(f"h{rest}\n" for rest in model.samples(6, "h", seed=1)), "")
+    other = ur.LanguageModel(model.network, replace(model.vocabulary, documents=False))
+    other.save(tmp_path / "m")
+    assert command("sample", tmp_path / "m", "--count", 3, "-n", 8, "--seed", 1) == 0
+    assert capsys.readouterr().out == "\n\n".join(other.samples(3, "", 8, seed=1)) + "\n"
+    assert command("sample", tmp_path / "m", "--count", 0) == 2
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_model_cannot_speak_to_the_terminal(tmp_path, monkeypatch, terminal):
+    """What it writes is escaped there, and left as it is in a file."""
+    text = "\x1b[2Ja\u202eb\tc\n" * 40
+    model = ur.LanguageModel.train(text, **SMALL)
+    model.save(tmp_path / "m")
+
+    class Output(io.StringIO):
+        def isatty(self):
+            return terminal
+
+    monkeypatch.setattr(sys, "stdout", Output())
+    assert command("sample", tmp_path / "m", "--prompt", "\x1b[2", "-n", 200, "--seed", 1) == 0
+    written = sys.stdout.getvalue()
+    raw = "\x1b[2" + model.sample("\x1b[2", 200, seed=1) + "\n"
+    assert "\n" in raw
+    assert written == (raw.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e") if terminal else raw)
