@@ -21,8 +21,10 @@ def test_every_cell_is_proven(cell):
     arrays = {  # parameters, x and the fields of the state
         bias: len(CELLS[cell].shapes(4, 5, bias=bias)) + 1 + len(CELLS[cell].state._fields) for bias in (True, False)
     }
-    # The contract; two derivatives of one step; of seven, whole and with lengths; of kept units; twelve laws.
-    derivatives = arrays[True] + 2 * (arrays[True] + arrays[False]) + arrays[False]
+    # The contract; two derivatives of one step; of seven, whole and with lengths; of kept units, and of
+    # dropped candidates; twelve laws.
+    masked = 1 + bool(CELLS[cell].candidate)
+    derivatives = arrays[True] + 2 * (arrays[True] + arrays[False]) + masked * arrays[False]
     assert len(report) == 1 + 2 * derivatives + 2 * 12
 
 
@@ -190,6 +192,14 @@ class Wrong(NamedTuple):
     c: object
 
 
+MIXES = "mixes units or rows of the batch; it must be elementwise: no product, sum or if"
+
+
+def dropped(forward, backward):
+    """The same cell with a candidate that can be dropped."""
+    return replace(MINE, stages=(Stage(("n",), forward, backward),), candidate="n")
+
+
 BROKEN = {
     "stage 0 (rows n): backward changed one of its arguments; write `dc = dc + ...`, not `dc += ...`": one_stage(
         mine_forward, in_place
@@ -218,18 +228,31 @@ BROKEN = {
     "stage 0 (rows n): forward's gates.n has shape (5,); expected an array (B, H) = (3, 5)": one_stage(
         lambda ax, ah, s: (State(ax[0]), Gates(ax[0][0])), mine_backward
     ),
-    "state is (c); it must be a named tuple that begins with h, the output": replace(MINE, state=Wrong),
-    "stage 0 (rows n): operand m is unknown; it can be one of h": replace(
-        MINE, stages=(replace(MINE.stages[0], operand=("m",)),)
+    "stage 1 (rows n): operand n is unknown; it can be one of h, r, z, rh": replace(
+        CELLS["gru_reset_before"],
+        stages=(CELLS["gru_reset_before"].stages[0], replace(CELLS["gru_reset_before"].stages[1], operand=("n",))),
     ),
-    "stage 1 (rows n): operand rh must be a field of the gates, for the tape to keep it": replace(
-        CELLS["gru_reset_before"], gates=Gates
+    f"stage 0 (rows n): forward {MIXES}": one_stage(
+        lambda ax, ah, s: (State(tanh(ax[0] @ np.ones((5, 5)))), Gates(ax[0])), mine_backward
+    ),
+    f"stage 0 (rows n): backward {MIXES}": one_stage(
+        mine_forward, lambda d, k, s, new: Back((d.h - d.h.mean(axis=0),), (d.h,), State(0))
+    ),
+    "stage 0 (rows n): forward raised ValueError: The truth value of an array with more than one element is "
+    "ambiguous. Use a.any() or a.all()": one_stage(
+        lambda ax, ah, s: (State(ax[0] if ax[0] > 0 else 0 * ax[0]), Gates(ax[0])), mine_backward
+    ),
+    "stage 0 (rows n): forward makes nothing of m, which multiplies the candidate n": dropped(
+        lambda ax, ah, s, m=1: mine_forward(ax, ah, s), lambda d, k, s, new, m=1: mine_backward(d, k, s, new)
+    ),
+    "stage 0 (rows n): forward without m is not that with m = 1; write m=1 as its default": dropped(
+        lambda ax, ah, s, m=2: (State(m * ax[0]), Gates(ax[0])), lambda d, k, s, new, m=1: mine_backward(d, k, s, new)
     ),
     "stage 1 (rows n): backward's values is None; expected (r, z, rh)": with_backward(
-        CELLS["gru_reset_before"], lambda right: lambda *args: right(*args)._replace(values=None)
+        CELLS["gru_reset_before"], lambda right: lambda *args, **kw: right(*args, **kw)._replace(values=None)
     ),
     "stage 0 (rows i, f, g, o): backward's params is 2 values; expected (i, f, o)": with_backward(
-        CELLS["lstm_peephole"], lambda right: lambda *args, p: right(*args, p=p)._replace(params=(0, 0))
+        CELLS["lstm_peephole"], lambda right: lambda *args, **kw: right(*args, **kw)._replace(params=(0, 0))
     ),
 }
 
@@ -239,6 +262,23 @@ def test_a_cell_that_breaks_the_contract_is_told_where(message):
     report = ur.check_cell(BROKEN[message])
     assert [p.detail for p in report.failed] == [message]
     assert str(report).splitlines()[-1] == "0 passed, 1 failed, 0 unsupported"
+
+
+IFS = {
+    "any": lambda a: a if (a > 5).any() else tanh(a),
+    "the largest": lambda a: tanh(a) if a.max() < 5 else a,
+    "one unit": lambda a: tanh(a) if a[0, 0] > 0 else a,
+    "a sum": lambda a: np.where(a.sum() > 0, a, tanh(a)),
+    "an order": lambda a: np.sort(a, axis=-1),
+    "a neighbour": lambda a: tanh(np.roll(a, 1, axis=-1)),
+    "a running sum": lambda a: tanh(np.cumsum(a, axis=0)),
+}
+
+
+@pytest.mark.parametrize("function", IFS.values(), ids=IFS)
+def test_a_decision_for_all_units_at_once_is_not_elementwise(function):
+    report = ur.check_cell(one_stage(lambda ax, ah, s: (State(function(ax[0])), Gates(ax[0])), mine_backward))
+    assert [p.detail for p in report.failed] == [f"stage 0 (rows n): forward {MIXES}"]
 
 
 # Planted errors
@@ -280,7 +320,7 @@ def test_tanh_of_the_cell_in_place_of_the_candidate_is_caught():
     """The classical mistake of the input gate's gradient."""
 
     def wrong(right):
-        return lambda d, k, s, new: right(d, k._replace(g=np.tanh(new.c)), s, new)
+        return lambda d, k, s, new, **kw: right(d, k._replace(g=np.tanh(new.c)), s, new, **kw)
 
     assert "weight_ih_l0" in names_of(ur.check_cell(with_backward(CELLS["lstm"], wrong)))
 
@@ -289,8 +329,8 @@ def test_the_forgotten_reset_gate_of_the_recurrent_half_is_caught():
     """In `gru_reset_after` only weight_hh and bias_hh are wrong then, at the last step: x stays right there."""
 
     def wrong(right):
-        def backward(*args):
-            b = right(*args)
+        def backward(*args, **kw):
+            b = right(*args, **kw)
             return b._replace(ah=b.ax)
 
         return backward
@@ -502,8 +542,8 @@ def test_a_report_is_a_frozen_list_that_reads_well():
 
 def test_an_error_that_is_not_a_number_fails():
     def nothing(right):
-        def backward(*args):
-            b = right(*args)
+        def backward(*args, **kw):
+            b = right(*args, **kw)
             return scale_ax(b, np.nan)
 
         return backward

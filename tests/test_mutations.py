@@ -8,6 +8,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cells import CELLS
+from unrolled.gradcheck.derivatives import derivatives, dropped_case
 
 I, H = 4, 5
 EVERY_CELL = pytest.mark.parametrize("name", CELLS)
@@ -205,6 +206,33 @@ def test_swapped_h_and_c_are_caught(name):
     assert carries
     for n in carries:
         assert_caught(proven(with_backward(cell, n, exchanged)), "state.")
+
+
+DROPPED = [name for name, cell in CELLS.items() if cell.candidate]
+
+
+def without_m(right):
+    """A backward that forgets that recurrent dropout has multiplied the candidate."""
+    return lambda *args, **kw: right(*args, **{name: a for name, a in kw.items() if name != "m"})
+
+
+def taking_m(cell, wrong):
+    """The cell with a planted error in the backward function of the stage that holds the candidate."""
+    n = next(n for n, stage in enumerate(cell.stages) if cell.candidate in stage.rows)
+    return with_backward(cell, n, wrong)
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_a_forgotten_mask_of_the_candidate_is_caught(name):
+    net = ur.Recurrent(taking_m(CELLS[name], without_m), I, H, bias=True, dtype="float64", backend="reference")
+    case = dropped_case(net, np.random.default_rng(0))
+    failed = [p for p in derivatives(case, name, np.random.default_rng(0), full=False) if p.verdict == "failed"]
+    assert_caught(failed, "weight_ih, rows of ")
+
+
+def test_a_forgotten_mask_is_caught_by_check_cell_alone_where_candidates_are_dropped():
+    failed = ur.check_cell(taking_m(CELLS["lstm"], without_m)).failed
+    assert {p.subject.split(", ", 1)[1] for p in failed} == {"lstm, dropped candidates"}
 
 
 def test_what_is_right_is_not_caught():

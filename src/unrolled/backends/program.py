@@ -183,13 +183,6 @@ class _Writer:
             self.rows += len(stage.rows)
             self.inputs += len(stage.rows) * stage.inputs
             self.blocks += stage.blocks * (stage.operand is not None)
-        for stage in cell.stages:
-            if not stage.product and (stage.operand is None or len(stage.operand) != 1 or stage.norm != (1,)):
-                raise Unsupported("a stage without a product normalises one operand, norm=(1,); this one does not")
-            if stage.norm and sum(stage.norm) != stage.blocks:
-                raise Unsupported(f"norm={stage.norm} names {sum(stage.norm)} blocks of {stage.blocks}")
-        if self.input_norm() and sum(self.input_norm()) != self.inputs:
-            raise Unsupported("some of its stages that see x are normalised, others are not")
         self.units = tuple(self._units())
         self.earlier = [f"values[{n}.{i}]" for n, kind in enumerate(self.values) for i in range(len(kind._fields))]
 

@@ -1,6 +1,7 @@
-"""The maths: one file a family, elementwise. No product, no time loop, no files; imports nothing of ours."""
+"""The maths: one file a family, elementwise. No product, no time loop, no files; imports nothing of ours but errors."""
 
 from .cell import Back, Cell, Stage, Value
+from .contract import check_contract
 from .coupled import LSTM_COUPLED, MGU
 from .greff import ABLATIONS
 from .gru import GRU_RESET_AFTER, GRU_RESET_BEFORE
@@ -29,4 +30,4 @@ CELLS: dict[str, Cell] = {
     )
 }
 
-__all__ = ["CELLS", "Back", "Cell", "Stage", "Value"]
+__all__ = ["CELLS", "Back", "Cell", "Stage", "Value", "check_contract"]

@@ -70,6 +70,11 @@ class Stage:
 class Cell:
     """A recurrent cell as plain data.
 
+    Raises
+    ------
+    UnrolledError
+        If it is none that could run (`check_contract`).
+
     Examples
     --------
     >>> from unrolled.cells import CELLS
@@ -91,6 +96,11 @@ class Cell:
     params_name: str = ""
     candidate: str = ""
     """The row that recurrent dropout acts on; "" where the cell has none."""
+
+    def __post_init__(self) -> None:
+        from .contract import check_contract  # which needs this file
+
+        check_contract(self)
 
     def __copy__(self) -> Self:
         """Return the cell itself: nothing of it ever changes."""

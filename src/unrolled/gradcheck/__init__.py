@@ -23,7 +23,16 @@ from ..checks import check_size
 from ..errors import UnrolledError
 from ..recurrent import Recurrent, find_cell
 from .contract import contract
-from .derivatives import away_from_zero, derivatives, kept_case, project, prove_recurrent, random_inputs, recurrent_case
+from .derivatives import (
+    away_from_zero,
+    derivatives,
+    dropped_case,
+    kept_case,
+    project,
+    prove_recurrent,
+    random_inputs,
+    recurrent_case,
+)
 from .language import LossNetwork, prove_loss
 from .laws import laws
 from .report import Proof, Report
@@ -36,7 +45,8 @@ def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
     """Prove a cell: its contract, every derivative at one layer, with and without bias, and the laws.
 
     One step comes first: what is wrong at a gate is wrong there alone, and named. Then seven steps, entry by entry.
-    Rows of different lengths and kept units (zoneout) are tried along random directions, two for each gate's rows.
+    Rows of different lengths, kept units (zoneout) and dropped candidates (recurrent dropout) are tried along random
+    directions, two for each gate's rows.
 
     Parameters
     ----------
@@ -76,8 +86,10 @@ def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
             rng, label = np.random.default_rng(seed), f"{cell.name}, bias={bias}"
             proofs += prove_recurrent(net, rng, label, full=True)
             proofs += laws(net, rng, label)
-        case = kept_case(net, np.random.default_rng(seed))
-        proofs += derivatives(case, f"{cell.name}, kept units", np.random.default_rng(seed), full=False)
+        masked = {"kept units": kept_case} | ({"dropped candidates": dropped_case} if cell.candidate else {})
+        for label, case in masked.items():
+            made = case(net, np.random.default_rng(seed))
+            proofs += derivatives(made, f"{cell.name}, {label}", np.random.default_rng(seed), full=False)
     return Report(tuple(proofs))
 
 

@@ -1,4 +1,8 @@
-"""What a cell's functions take and give, tried by calling every stage once by hand."""
+"""What a cell's functions take and give, tried by calling every stage by hand.
+
+What a cell is made of is checked when it is made (`cells.check_contract`). Here its functions run: they must give what
+the scan expects, change no argument, and be elementwise, so that what runs on arrays runs on the engine's symbols too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..cells import Back, Cell, Stage
+from ..cells import Back, Cell
+from ..cells.contract import field_names, stage_name
 from ..checks import Array
 from .report import Proof, proof
 from .sizes import B, H
@@ -18,7 +23,7 @@ class _BrokenError(Exception):
 
 
 def contract(cell: Cell, rng: np.random.Generator) -> Proof:
-    """Call every stage once by hand, on arrays (B, H), as the scan does."""
+    """Call every stage by hand, on arrays (B, H), as the scan does."""
     subject = f"stages of {cell.name}"
     try:
         _call_stages(cell, rng)
@@ -27,23 +32,55 @@ def contract(cell: Cell, rng: np.random.Generator) -> Proof:
     return proof("contract", subject, 0.0, 0.0)
 
 
-def field_names(kind: type | None) -> tuple[str, ...]:
-    """Fields of a named tuple's type; none of another."""
-    return getattr(kind, "_fields", ())
-
-
 def _call(function: Callable[..., Any], what: str, *args: Any, **kw: Any) -> Any:
-    """Call a stage's function; it must neither raise nor change an argument."""
+    """Call a stage's function; it must neither raise nor change an argument, and be elementwise."""
     arrays = _arrays((args, tuple(kw.values())))
     before = [a.copy() for a in arrays]
-    try:
-        with np.errstate(over="ignore"):
-            result = function(*args, **kw)
-    except Exception as error:
-        raise _BrokenError(f"{what} raised {type(error).__name__}: {error}") from error
+    result = _run(function, what, *args, **kw)
     if any(not np.array_equal(a, b) for a, b in zip(arrays, before, strict=True)):
         raise _BrokenError(f"{what} changed one of its arguments; write `dc = dc + ...`, not `dc += ...`")
+    for apart in (_first_row, _first_unit):
+        for sign in (FAR, -FAR):
+            moved_args, moved_kw = apart((args, kw), sign)
+            moved = _run(function, what, *moved_args, **moved_kw)
+            if not _same(_untouched(result), _untouched(moved)):
+                raise _BrokenError(
+                    f"{what} mixes units or rows of the batch; it must be elementwise: no product, sum or if"
+                )
     return result
+
+
+FAR = 40
+"""How far the numbers of one row or unit are moved: any sum, largest number or comparison of many notices."""
+
+
+def _run(function: Callable[..., Any], what: str, *args: Any, **kw: Any) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*args, **kw)
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise _BrokenError(f"{what} raised {type(error).__name__}: {said}") from error
+
+
+def _first_row(tree: Any, factor: float) -> Any:
+    """Change the first row of every (B, H) array in nested tuples and dictionaries."""
+    return _mapped(tree, lambda a: np.concatenate([factor * np.abs(a[:1]), a[1:]]) if a.shape == (B, H) else a)
+
+
+def _first_unit(tree: Any, factor: float) -> Any:
+    """Change the first unit's numbers in every array."""
+    return _mapped(tree, lambda a: np.concatenate([factor * np.abs(a[..., :1]), a[..., 1:]], axis=-1))
+
+
+def _mapped(tree: Any, change: Callable[[Array], Array]) -> Any:
+    """Return nested tuples and dictionaries with every array changed."""
+    if isinstance(tree, dict):
+        return {name: _mapped(branch, change) for name, branch in tree.items()}
+    if isinstance(tree, tuple):
+        branches = [_mapped(branch, change) for branch in tree]
+        return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
+    return change(tree) if isinstance(tree, np.ndarray) else tree
 
 
 def _arrays(tree: Any) -> list[Array]:
@@ -51,6 +88,19 @@ def _arrays(tree: Any) -> list[Array]:
     if isinstance(tree, tuple):
         return [a for branch in tree for a in _arrays(branch)]
     return [tree] if isinstance(tree, np.ndarray) else []
+
+
+def _untouched(tree: Any) -> tuple[Array, ...]:
+    """Every (B, H) array without its first row and unit, where arguments were changed."""
+    return tuple(a[1:, 1:] for a in _arrays(tree) if a.shape == (B, H))
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two results agree, but for how a vector of the processor's may round what stands beside what."""
+    ours, theirs = _arrays(a), _arrays(b)
+    return [x.shape for x in ours] == [y.shape for y in theirs] and all(
+        np.allclose(x, y, rtol=1e-9, atol=1e-9, equal_nan=True) for x, y in zip(ours, theirs, strict=True)
+    )
 
 
 def _expect(what: str, got: Any, fields: Sequence[str], *, zero: bool = False) -> None:
@@ -70,21 +120,28 @@ def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
     def draw(count: int) -> list[Array]:
         return [rng.standard_normal((B, H)) for _ in range(count)]
 
-    state = field_names(cell.state)
-    if not state or state[0] != "h":
-        raise _BrokenError(f"state is ({', '.join(state)}); it must be a named tuple that begins with h, the output")
-    extra = {} if cell.params is None else {"p": cell.params(*rng.standard_normal((len(field_names(cell.params)), H)))}
+    state, gates, params = (field_names(kind) or () for kind in (cell.state, cell.gates, cell.params))
+    extra = {} if cell.params is None else {"p": cell.params(*rng.standard_normal((len(params), H)))}
+    drops = [extra | ({"m": draw(1)[0]} if cell.candidate and cell.candidate in s.rows else {}) for s in cell.stages]
     s, values, kinds = cell.state(*draw(len(state))), None, []
-    for n, stage in enumerate(cell.stages):
-        what = _stage_name(stage, n)
+    for n, (stage, drop) in enumerate(zip(cell.stages, drops, strict=True)):
+        what = stage_name(stage, n)
         for name in stage.operand or ():
-            known = (*state, *(field_names(type(values)) if n else ()))
+            known = (*state, *(field_names(type(values)) or () if n else ()))
             if name not in known:
                 raise _BrokenError(f"{what}: operand {name} is unknown; it can be one of {', '.join(known)}")
-            if stage.product and name not in state and name not in field_names(cell.gates):
-                raise _BrokenError(f"{what}: operand {name} must be a field of the gates, for the tape to keep it")
         ax, ah = tuple(draw(len(stage.rows) * stage.inputs)), tuple(draw(stage.blocks))
-        values = _call(stage.forward, f"{what}: forward", ax, ah, s, **({"k": values} if n else {}), **extra)
+        before = {"k": values} if n else {}
+        plain = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **extra)
+        values = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **drop)
+        if "m" in drop:
+            ones = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **(drop | {"m": np.ones((B, H))}))
+            if _same(plain, values):
+                raise _BrokenError(
+                    f"{what}: forward makes nothing of m, which multiplies the candidate {cell.candidate}"
+                )
+            if not _same(plain, ones):
+                raise _BrokenError(f"{what}: forward without m is not that with m = 1; write m=1 as its default")
         if stage is not cell.stages[-1]:
             _expect(f"{what}: forward's result", values, field_names(type(values)) or ("a named tuple",))
             kinds.append(type(values))
@@ -92,23 +149,20 @@ def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
         raise _BrokenError(f"{what}: forward gave {type(values).__name__}; the last stage gives (State, Gates)")
     new, k = values
     _expect(f"{what}: forward's state", new, state)
-    _expect(f"{what}: forward's gates", k, field_names(cell.gates))
+    _expect(f"{what}: forward's gates", k, gates)
     d: Any = cell.state(*draw(len(state)))
     for n in reversed(range(len(cell.stages))):
         stage = cell.stages[n]
-        what = f"{_stage_name(stage, n)}: backward"
-        b = _call(stage.backward, what, d, k, s, new, **extra)
+        what = f"{stage_name(stage, n)}: backward"
+        _call(stage.backward, what, d, k, s, new, **extra)
+        b = _call(stage.backward, what, d, k, s, new, **drops[n])
         if not isinstance(b, Back):
             raise _BrokenError(f"{what} gave {type(b).__name__}; expected Back(ax, ah, state, values, params)")
         _expect(f"{what}'s ax", b.ax, stage.rows if stage.inputs else ())
         _expect(f"{what}'s ah", b.ah, stage.rows if stage.product else stage.operand or ())
         _expect(f"{what}'s state", b.state, state, zero=True)
         if n:
-            _expect(f"{what}'s values", b.values, field_names(kinds[n - 1]), zero=True)
+            _expect(f"{what}'s values", b.values, field_names(kinds[n - 1]) or (), zero=True)
             d = kinds[n - 1](*draw(len(b.values)))
         if cell.params is not None and b.params is not None:
-            _expect(f"{what}'s params", b.params, field_names(cell.params))
-
-
-def _stage_name(stage: Stage, n: int) -> str:
-    return f"stage {n} (rows {', '.join(stage.rows)})"
+            _expect(f"{what}'s params", b.params, params)

@@ -11,9 +11,9 @@ import numpy as np
 
 from .. import scan
 from ..cells import Cell
+from ..cells.contract import field_names
 from ..checks import Array
 from ..recurrent import Recurrent
-from .contract import field_names
 from .report import Proof, proof, unsupported
 from .sizes import CENTRAL, DRAWS, EXACT, ROUNDINGS, STEP, STEP_CENTRAL, B, H, I, T
 
@@ -35,7 +35,7 @@ class Case:
         if local.startswith("state.") and self.inputs[name].ndim == 3:
             labels = [f", layer {n // self.directions}{', reverse' * (n % self.directions)}" for n in range(count)]
         elif self.cell is not None and self.cell.params is not None and local.startswith(self.cell.params_name):
-            labels = [f", the weight of {field}" for field in field_names(self.cell.params)]
+            labels = [f", the weight of {field}" for field in field_names(self.cell.params) or ()]
         elif self.cell is not None and local.startswith(("weight_ih", "bias_ih", "gain_ih")):
             labels = [f", rows of {row}" for row in self.cell.input_rows]
         elif self.cell is not None and local.startswith(("weight_hh", "bias_hh", "gain_hh")):
@@ -105,18 +105,28 @@ def recurrent_case(net: Recurrent, x: Array, state: Any, lengths: Array | None, 
 def kept_case(net: Recurrent, rng: np.random.Generator) -> Case:
     """One layer in which units keep their old values at random (zoneout) and rows end at different times."""
     cell = net.cell
+    kept = cell.state(*(rng.random((T, B, H)) < 0.3 for _ in field_names(cell.state) or ()))
+    return _masked_case(net, rng, live=np.arange(T)[:, None] < np.array([5, 0, 7]), keep=kept)
+
+
+def dropped_case(net: Recurrent, rng: np.random.Generator) -> Case:
+    """One layer in which candidates are dropped at random (recurrent dropout), the others scaled up."""
+    return _masked_case(net, rng, drop=np.where(rng.random((T, B, H)) < 0.3, 0, 1 / 0.7))
+
+
+def _masked_case(net: Recurrent, rng: np.random.Generator, **masks: Any) -> Case:
+    """One layer with the scan's own masks."""
+    cell = net.cell
     w = {name.removesuffix("_l0"): p for name, p in net.params.items()}
-    x, s = draw(rng, (T, B, I)), cell.state(*(draw(rng, (B, H)) for _ in field_names(cell.state)))
-    kept = cell.state(*(rng.random((T, B, H)) < 0.3 for _ in s))
-    live = np.arange(T)[:, None] < np.array([5, 0, 7])
-    y, new, tape = scan.forward(cell, w, x, s, live=live, keep=kept)
+    x, s = draw(rng, (T, B, I)), cell.state(*(draw(rng, (B, H)) for _ in field_names(cell.state) or ()))
+    y, new, tape = scan.forward(cell, w, x, s, **masks)
     cy, *cs = (draw(rng, a.shape) for a in (y, *new))
     dx, ds, grads = scan.backward(cast(scan.Tape, tape), cy, cell.state(*cs))
 
     def value(inputs: Mapping[str, Array]) -> Any:
         moved = {name: inputs[name] for name in w}
         state = like_state(s, [inputs[name] for name in named_state(s)])
-        y, new, _ = scan.forward(cell, moved, inputs["x"], state, live=live, keep=kept)
+        y, new, _ = scan.forward(cell, moved, inputs["x"], state, **masks)
         return _weigh((cy, *cs), (y, *new))
 
     return Case(w | {"x": x} | named_state(s), value, grads | {"x": cast(Array, dx)} | named_state(ds), cell)
