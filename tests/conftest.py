@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("-m") or any(arg in ("-m", "-m=") for arg in sys.argv) or any("::" in a for a in config.args):
@@ -10,3 +12,11 @@ def pytest_collection_modifyitems(config, items):
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@pytest.fixture(autouse=True)
+def _the_same_networks_in_every_run():
+    """Networks that are made without an `rng` are drawn anew from the same seed in each test."""
+    from unrolled import manual_seed
+
+    manual_seed(0)

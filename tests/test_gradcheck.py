@@ -419,12 +419,12 @@ class Careless(ur.Recurrent):
 
     fault = ""
 
-    def _run(self, x, state, lengths, masks, starts, *, record):
+    def _run(self, x, state=None, lengths=None, *rest, record, **options):
         if self.fault == "padding" and lengths is not None:
             lengths = [max(n, 1) for n in lengths]
         if self.fault == "rows" and not np.issubdtype(np.asarray(x).dtype, np.integer):
             x = x + 0.01 * np.mean(x, axis=0 if self.batch_first else 1, keepdims=True).real
-        y, new, tape = super()._run(x, state, lengths, masks, starts, record=record)
+        y, new, tape = super()._run(x, state, lengths, *rest, record=record, **options)
         if self.fault == "inference" and not record:
             y = 1.001 * y
         if self.fault == "state":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .language_model import LanguageModel, load
     from .network import Network, Spec
     from .recurrent import GRU, LSTM, RNN, Recurrent
+    from .seeding import manual_seed
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ __all__ = [
     "check_cell",
     "check_network",
     "load",
+    "manual_seed",
 ]
 
 _LATER = {
@@ -43,6 +45,7 @@ _LATER = {
     **dict.fromkeys(("Network", "Spec"), "network"),
     "LanguageModel": "language_model",
     "load": "language_model",
+    "manual_seed": "seeding",
     "check_cell": "gradcheck",
     "check_network": "gradcheck",
 }

@@ -211,7 +211,7 @@ def stack_row(cell: str, size: tuple[int, ...], threads: int, seconds: float) ->
     batch, steps, inputs, hidden, layers = size
     _use_threads(threads)
     rng = np.random.default_rng(0)
-    ours = Recurrent(cell, inputs, hidden, layers)
+    ours = Recurrent(cell, inputs, hidden, layers, rng=0)
     x = rng.standard_normal((steps, batch, inputs), dtype=np.float32)
     dy = rng.standard_normal((steps, batch, hidden), dtype=np.float32)
 
@@ -260,7 +260,7 @@ def _use_threads(threads: int) -> None:
 def _model(size: tuple[int, ...], threads: int) -> Network:
     _use_threads(threads)
     _, _, vocabulary, embedding, hidden, layers = size
-    return Network(Spec(vocabulary, "lstm", embedding, hidden, layers))
+    return Network(Spec(vocabulary, "lstm", embedding, hidden, layers), rng=0)
 
 
 def _tokens(size: tuple[int, ...]) -> Any:

@@ -54,12 +54,12 @@ def build(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Recurre
     UnrolledError
         If the cell refuses an option; the message says why.
     """
-    return Recurrent(cell, I, **({"hidden_size": H} | options), backend=backend)
+    return Recurrent(cell, I, **({"hidden_size": H} | options), backend=backend, rng=0)
 
 
 def build_language(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Network:
     """Return a small language network with these options."""
-    return Network(Spec(11, cell.name, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend)
+    return Network(Spec(11, cell.name, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend, rng=0)
 
 
 def refused(cell: Cell) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from .errors import UnrolledError
+from .errors import UnrolledError, suggest
 
 Array = np.ndarray[Any, Any]
 
@@ -180,7 +180,44 @@ def are_indices(whole: Array, size: int) -> bool:
 
 
 def check_rng(rng: Any) -> np.random.Generator:
-    """Return `rng`, or say that it is no Generator."""
-    if not isinstance(rng, np.random.Generator):
-        raise UnrolledError(f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed)")
-    return rng
+    """Return `rng`, or the Generator of a seed, or say that it is neither."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, Integral) and not isinstance(rng, (bool, np.bool_)) and int(rng) >= 0:
+        return np.random.default_rng(int(rng))
+    raise UnrolledError(
+        f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed"
+    )
+
+
+def read_only(a: Array) -> Array:
+    """Return a view that can't be written to.
+
+    Examples
+    --------
+    >>> read_only(np.zeros(2))[0] = 1
+    Traceback (most recent call last):
+        ...
+    ValueError: assignment destination is read-only
+    """
+    view = a.view()
+    view.flags.writeable = False
+    return view
+
+
+def as_dtype(dtype: Any, known: tuple[str, ...]) -> str:
+    """Return the name of a dtype as NumPy has it, of whatever names one: "f4", float, numpy.float32, torch.float32.
+
+    Examples
+    --------
+    >>> [as_dtype(d, ("float32", "float64")) for d in ("single", float, np.dtype("f4"), "torch.float64")]
+    ['float32', 'float64', 'float32', 'float64']
+    """
+    said = str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
+    try:
+        name = np.dtype(said if said in known or type(dtype).__module__ == "torch" else dtype).name
+    except TypeError:
+        name = said.removeprefix("torch.")
+    if dtype is None or name not in known:  # to NumPy, None is float64
+        raise UnrolledError(suggest("dtype", said if dtype is None or isinstance(dtype, str) else name, list(known)))
+    return name

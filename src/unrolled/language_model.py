@@ -17,7 +17,7 @@ import numpy as np
 from . import checkpoint, run
 from .backends import choose
 from .batches import Tokens, lanes
-from .checks import check_rng, check_size
+from .checks import check_size
 from .errors import Interrupted, UnrolledError, UnrolledWarning, check_path, count
 from .events import Events
 from .network import Network
@@ -25,6 +25,7 @@ from .options import ANEW, Options
 from .pictures import draw_losses
 from .sample import Sampler
 from .score import Score, evaluate, score
+from .seeding import generator
 from .state import Snapshot
 from .text import (
     UNITS,
@@ -407,7 +408,7 @@ class LanguageModel:
             raise UnrolledError("both seed and rng are given; give one, or neither for another text each time")
         if seed is not None:
             seed = check_size("seed", seed, least=0)
-        rng = np.random.default_rng(seed) if rng is None else check_rng(rng)
+        rng = generator(seed if rng is None else rng)
         if not isinstance(prompt, str):
             raise UnrolledError(f"prompt is {prompt!r}; expected a text")
         if unlisted := list(dict.fromkeys(self.vocabulary.unlisted(prompt))):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Array
+from .checks import Array, as_array
 from .errors import UnrolledError
 
 
@@ -90,7 +90,7 @@ def pack(starts: Any, steps: int, batch: int, lengths: Array | None = None) -> P
     >>> p.there(x).tolist(), (p.back(p.there(x)) == x).all()
     ([[0, 1, 2, 6, 10], [3, 4, 5, 9, 10], [6, 7, 8, 9, 10], [9, 10, 11, 9, 10]], np.True_)
     """
-    begins = np.asarray(starts)
+    begins = as_array("starts", starts)
     if begins.shape != (steps, batch) or begins.dtype != bool:
         raise UnrolledError(
             f"starts are {begins.dtype} of shape {begins.shape}; expected bool (T, B) = {(steps, batch)}: "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -15,23 +16,26 @@ from .checks import (
     Array,
     are_indices,
     as_array,
+    as_dtype,
     as_numbers,
     check_fraction,
     check_memory,
     check_rng,
     check_size,
     check_widths,
+    read_only,
 )
-from .errors import UnrolledError, Unsupported, suggest
+from .errors import UnrolledError, UnrolledWarning, Unsupported, suggest
 from .initial import INITS, check_init, initialise
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
+from .params import Params, usable
 from .scan import Tape
+from .seeding import generator
+from .states import States
+from .tape import Masks, StackTape, check_tape
 
 DTYPES = ("float32", "float64")
-
-Masks = dict[str, Array]
-"""Masks by name, as `Recurrent.draw_masks` draws them; True is kept (in zoneout: keeps its old value)."""
 
 
 def part_masks(masks: Masks | None, steps: slice = slice(None), rows: Any = slice(None)) -> Masks | None:
@@ -53,78 +57,6 @@ def part_masks(masks: Masks | None, steps: slice = slice(None), rows: Any = slic
     }
 
 
-class Teaching(NamedTuple):
-    """The teaching view of an LSTM's step: not the gates, but what they let through; each (T, B, H)."""
-
-    learn: Array
-    """i g: what is added to the cell."""
-    forget: Array
-    """f c: what is left of the old cell."""
-    remember: Array
-    """Their sum, the new cell."""
-    use: Array
-    """What is shown of it: the cell's output."""
-
-
-@dataclass(frozen=True)
-class StackTape:
-    """What a stack remembers of a forward pass: one scan tape a layer and direction, as plain data.
-
-    Attributes
-    ----------
-    scans : tuple of `unrolled.scan.Tape`, entry `layer * D + direction`; a reverse direction's runs backwards in time
-    masks : dict of the masks that were used, or None
-    from_start : bool, whether the initial state was the network's own
-    packing : how the scans' rows, one a document, come from the rows of the batch; None where no document began
-    """
-
-    scans: tuple[Any, ...]
-    directions: int
-    masks: Masks | None
-    batch_first: bool
-    from_start: bool = False
-    packing: Packing | None = None
-
-    @property
-    def gates(self) -> tuple[Any, ...]:
-        """The gates of every layer and direction: `tape.gates[layer * D + direction].f` is (T, B, H)."""
-        return tuple(self._in_time(n, tape.gates) for n, tape in enumerate(self.scans))
-
-    @property
-    def states(self) -> tuple[Any, ...]:
-        """The states after every step, by layer and direction: `tape.states[n].c` is (T, B, H)."""
-        return tuple(
-            self._in_time(n, type(tape.states)(*(f[1:] for f in tape.states))) for n, tape in enumerate(self.scans)
-        )
-
-    @property
-    def teaching(self) -> tuple[Teaching, ...]:
-        """The same steps in the teaching view's words, by layer and direction, for cells with a memory c.
-
-        Examples
-        --------
-        >>> import unrolled as ur
-        >>> _, _, tape = ur.LSTM(4, 5).forward(np.ones((7, 3, 4)))
-        >>> k, view = tape.gates[0], tape.teaching[0]
-        >>> np.allclose(view.learn, k.i * k.g), np.allclose(view.use, k.o * np.tanh(view.remember))
-        (True, True)
-        """
-        return tuple(self._in_time(n, _teaching(tape)) for n, tape in enumerate(self.scans))
-
-    def _in_time(self, n: int, fields: Any) -> Any:
-        if n % self.directions:
-            fields = type(fields)(*(f[::-1] for f in fields))
-        return fields if self.packing is None else type(fields)(*(self.packing.back(f) for f in fields))
-
-
-def _teaching(tape: Any) -> Teaching:
-    if "c" not in tape.states._fields:
-        raise UnrolledError(f"{tape.cell.name} has no memory c; the teaching view is one of LSTMs")
-    before, new = tape.states.c[:-1], tape.proposed
-    forget = before * getattr(tape.gates, "f", 1)
-    return Teaching(new.c - forget, forget, new.c, new.h)
-
-
 FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}
 """What other programs call a cell -> its name here: PyTorch's GRU, and the recurrence with a tanh."""
 
@@ -144,23 +76,6 @@ def find_cell(cell: str | Cell) -> Cell:
         if isinstance(name, str) and name in CELLS:
             return CELLS[name]
     raise UnrolledError(suggest("cell", str(cell), [*CELLS, *FAMILIAR]))
-
-
-def load_params(params: dict[str, Array], new: Mapping[str, Any]) -> None:
-    """Replace the arrays in `params`, after checking that names and shapes agree; nothing changes on an error."""
-    if not isinstance(new, Mapping):
-        raise UnrolledError(f"the parameters are {new!r}; expected a dictionary of arrays by their names")
-    missing, extra = sorted(params.keys() - new.keys()), sorted(new.keys() - params.keys())
-    if missing or extra:
-        said = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
-        raise UnrolledError(f"the parameters do not fit this network; {'; '.join(said)}")
-    arrays = {name: as_numbers(name, new[name]) for name in params}
-    for name, array in params.items():
-        if arrays[name].shape != array.shape:
-            raise UnrolledError(f"{name} has shape {arrays[name].shape}; this network takes {array.shape}")
-        if arrays[name].dtype.kind == "c":
-            raise UnrolledError(f"{name} holds complex numbers; this network takes {array.dtype}")
-    params |= {name: np.array(arrays[name], dtype=array.dtype, order="C") for name, array in params.items()}
 
 
 class Recurrent:
@@ -201,11 +116,12 @@ class Recurrent:
     forget_bias : float, optional
         What the forget gate's two biases add up to at first.
     dtype : str
-        "float32" or "float64".
+        "float32" or "float64", or what NumPy or PyTorch call these.
     backend : str
         "auto", "cpu" or "reference".
-    rng : numpy.random.Generator, optional
-        Where the initial weights come from. Default: seed 0.
+    rng : numpy.random.Generator or int, optional
+        Where the initial weights come from, or its seed. Default: the process's own (`unrolled.manual_seed`), so that
+        no two networks are alike.
 
     Raises
     ------
@@ -248,8 +164,11 @@ class Recurrent:
         forget_bias: float | None = None,
         dtype: str = "float32",
         backend: str = "auto",
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            raise UnrolledError(suggest("option", name, OPTIONS))
         self.cell = find_cell(cell)
         self.input_size = check_size("input_size", input_size)
         self.hidden_sizes = widths = check_widths(hidden_size, num_layers)
@@ -267,9 +186,7 @@ class Recurrent:
             check_fraction("zoneout", zoneout),
             check_fraction("zoneout_cell", zoneout_cell),
         )
-        self.dtype = str(getattr(dtype, "__name__", dtype))  # np.float32 will do
-        if self.dtype not in DTYPES:
-            raise UnrolledError(suggest("dtype", self.dtype, list(DTYPES)))
+        self.dtype = as_dtype(dtype, DTYPES)
         if init not in INITS:
             raise UnrolledError(suggest("init", str(init), list(INITS)))
         check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
@@ -277,18 +194,32 @@ class Recurrent:
         self._backend = backends.choose(backend)
         if backend == "cpu" and (why := backends.reason(self.cell, self.dtype)):
             raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
-        rng = np.random.default_rng(0) if rng is None else check_rng(rng)
+        rng = generator(rng)
         shapes = [self._local_shapes(layer) for layer in range(self.num_layers)]
         check_memory(self.directions * sum(math.prod(shape) for s in shapes for shape in s.values()), self.dtype)
-        self._local_names = [[name for name in s if not name.startswith("initial_")] for s in shapes]
-        self.params: dict[str, Array] = {
+        self._scanned = [{name: shape for name, shape in s.items() if not name.startswith("initial_")} for s in shapes]
+        """Of every layer: the parameters that the scan reads, with their shapes."""
+        self._states = States(
+            self.cell, tuple(self._state_widths(layer) for layer in range(self.num_layers)), self.directions
+        )
+        self._params = Params({
             name + self._suffix(layer, d): p
             for layer, d in self._passes()
             for name, p in initialise(
                 init, self.cell, shapes[layer], widths[layer], rng, self.dtype, forget_bias
             ).items()
-        }
-        """Parameters by PyTorch's names."""
+        })  # fmt: skip
+        self._complex = False
+        self._warned = False
+
+    @property
+    def params(self) -> Params:
+        """Parameters by PyTorch's names; what is assigned to them is copied in."""
+        return self._params
+
+    @params.setter
+    def params(self, new: Mapping[str, Any]) -> None:
+        self._params.load(new)
 
     def _check_options(self) -> None:
         """Refuse what makes no sense with this cell or with these widths."""
@@ -301,7 +232,7 @@ class Recurrent:
             )
         if self.proj_size and self.proj_size >= min(self.hidden_sizes):
             raise UnrolledError(f"proj_size is {self.proj_size}; it must be below hidden_size = {self.hidden_size}")
-        if self.residual and len(set(self._widths())) > 1:
+        if self.residual and len(set(self.hidden_sizes)) > 1:
             raise UnrolledError(f"residual layers must be of one width; hidden_size is {self.hidden_size}")
         if self.recurrent_dropout and not cell.candidate:
             raise UnrolledError(
@@ -315,11 +246,11 @@ class Recurrent:
     @property
     def output_size(self) -> int:
         """Width of y: D H of the last layer, or D P."""
-        return self._widths()[-1]
+        return self._width(-1)
 
-    def _widths(self) -> list[int]:
-        """Width of every layer's output, both directions together."""
-        return [self.directions * (self.proj_size or hidden) for hidden in self.hidden_sizes]
+    def _width(self, layer: int) -> int:
+        """Width of a layer's output, both directions together."""
+        return self.directions * (self.proj_size or self.hidden_sizes[layer])
 
     @property
     def directions(self) -> int:
@@ -337,7 +268,7 @@ class Recurrent:
 
     def _local_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Shapes of one layer's parameters, by local names, in PyTorch's order."""
-        inputs = self._widths()[layer - 1] if layer else self.input_size
+        inputs = self._width(layer - 1) if layer else self.input_size
         shapes = self.cell.shapes(inputs, self.hidden_sizes[layer], bias=self.bias, proj=self.proj_size)
         return shapes | (
             {f"initial_{name}": (width,) for name, width in self._state_widths(layer).items()}
@@ -348,8 +279,7 @@ class Recurrent:
     def _state_widths(self, layer: int) -> dict[str, int]:
         """Width of each field of a layer's state."""
         hidden = self.hidden_sizes[layer]
-        fields = self.cell.state._fields  # type: ignore[attr-defined]
-        return {name: self.proj_size or hidden if name == "h" else hidden for name in fields}
+        return {name: self.proj_size or hidden if name == "h" else hidden for name in self._fields}
 
     @staticmethod
     def _suffix(layer: int, direction: int) -> str:
@@ -365,7 +295,10 @@ class Recurrent:
 
     def _weights(self, layer: int, direction: int, masks: Masks) -> dict[str, Array]:
         suffix = self._suffix(layer, direction)
-        w = {name: self.params[name + suffix] for name in self._local_names[layer]}
+        w = {name: self._params[name + suffix] for name in self._scanned[layer]}
+        for name, shape in self._scanned[layer].items():  # an array's shape can be changed in place
+            if w[name].shape != shape and (layer or name != "weight_ih"):  # a folded embedding's has other columns
+                raise UnrolledError(f"{name}{suffix} has shape {w[name].shape}; this network takes {shape}")
         if "weight_hh" + suffix in masks:
             w["weight_hh"] = dropout(w["weight_hh"], masks["weight_hh" + suffix], self.weight_drop)
         return w
@@ -380,15 +313,21 @@ class Recurrent:
         Raises
         ------
         UnrolledError
-            If a name is missing or unknown or a shape differs; nothing is changed then.
+            If a name is missing or unknown, a shape differs, or a number is not finite; nothing is changed then.
         """
-        load_params(self.params, params)
+        self._params.load(params)
 
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
         """Return the same network on other arrays, used as they are, in their precision (proofs pass complex ones)."""
+        other = self._on(usable(params, self._params), backend)
+        other._complex = True
+        return other
+
+    def _on(self, params: Params, backend: str | None = None) -> Self:
+        """Return the same network on these very arrays; the first layer may take another number of inputs."""
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
-        other.params = dict(params)
+        other._params = params
         other.input_size = params["weight_ih_l0"].shape[1]
         other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
         if backend is not None:
@@ -397,61 +336,14 @@ class Recurrent:
 
     def zero_state(self, batch: int) -> Any:
         """State of zeros: each field (L D, B, H); a tuple of one such State a layer where widths differ."""
-        uniform = isinstance(self.hidden_size, int)
-        layers, passes = (1, self.num_layers * self.directions) if uniform else (self.num_layers, self.directions)
-        states = [
-            self.cell.state(
-                *[np.zeros((passes, batch, width), self.dtype) for width in self._state_widths(layer).values()]
-            )
-            for layer in range(layers)
-        ]
-        return states[0] if uniform else tuple(states)
-
-    def _join(self, states: Sequence[Any]) -> Any:
-        """Join States of (B, H) arrays, one of each pass in order, to what users see as state."""
-        if isinstance(self.hidden_size, int):
-            return _stacked(states)
-        step = self.directions
-        return tuple(_stacked(states[n : n + step]) for n in range(0, len(states), step))
-
-    def _part(self, state: Any) -> list[Any]:
-        """Part a state into one State of (B, H) arrays for each pass: the inverse of `_join`."""
-        states = [state] if isinstance(self.hidden_size, int) else state
-        return [type(s)(*[f[n] for f in s]) for s in states for n in range(len(s[0]))]
-
-    def _state(self, state: Any, batch: int, what: str = "state") -> Any:
-        """Accept a State, a tuple in its order, a bare array (one field) or None for zeros; a tuple of them a layer."""
-        if state is None:
-            return self.zero_state(batch)
-        passes = self.num_layers * self.directions
-        if isinstance(self.hidden_size, int):
-            return self._one_state(state, self._state_widths(0), passes, batch, what)
-        if not isinstance(state, (tuple, list)) or len(state) != self.num_layers:
-            raise UnrolledError(f"{what} must be a tuple of {self.num_layers} states, one a layer, since widths differ")
-        return tuple(
-            self._one_state(s, self._state_widths(layer), self.directions, batch, f"{what}[{layer}]")
-            for layer, s in enumerate(state)
-        )
-
-    def _one_state(self, state: Any, widths: dict[str, int], passes: int, batch: int, what: str) -> Any:
-        fields: Sequence[Any] = [state] if isinstance(state, np.ndarray) else state
-        if not isinstance(fields, (tuple, list)) or len(fields) != len(widths):
-            raise UnrolledError(f"{what} must be ({', '.join(widths)}), as {self.cell.name} has it")
-        for (name, width), field in zip(widths.items(), fields, strict=True):
-            if np.shape(field) != (passes, batch, width):
-                raise UnrolledError(
-                    f"{what}.{name} has shape {np.shape(field)}; expected (L*D, B, H) = {(passes, batch, width)}"
-                )
-        return self.cell.state(
-            *(self._cast(field, f"{what}.{name}") for name, field in zip(widths, fields, strict=True))
-        )
+        return self._states.zero(check_size("batch", batch, least=0), self.dtype)
 
     def initial_state(self, batch: int) -> Any:
         """Return the state that None stands for: zeros, or the parameters."""
         if not self.learn_state:
             return self.zero_state(batch)
         rows = [[self.params[f"initial_{name}{self._suffix(*at)}"] for name in self._fields] for at in self._passes()]
-        return self._join([self.cell.state(*[np.broadcast_to(a, (batch, len(a))) for a in row]) for row in rows])
+        return self._states.join([self.cell.state(*[np.broadcast_to(a, (batch, len(a))) for a in row]) for row in rows])
 
     @property
     def _fields(self) -> tuple[str, ...]:
@@ -460,34 +352,53 @@ class Recurrent:
 
     def _cast(self, x: Any, name: str) -> Array:
         array = as_numbers(name, x)
-        return array if array.dtype.kind == "c" else array.astype(self.dtype, copy=False)
+        if array.dtype.kind != "c":
+            return array.astype(self.dtype, copy=False)
+        if not self._complex:
+            raise UnrolledError(f"{name} holds complex numbers; this network takes {self.dtype}")
+        return array
 
-    def _input(self, x: Any) -> Array:
-        """Check x, but not yet its indices, and put time first."""
+    def _input(self, x: Any, *, own: bool) -> tuple[Array, bool]:
+        """Check x, but not yet its indices; return it with time first and a batch, a copy to `own`; whether it had one.
+
+        Indices are always copied: what is checked must be what is used, whatever the caller's other threads do.
+        """
         x = as_numbers("x", x)
-        if x.dtype.kind in "iu":
-            if x.ndim != 2:
-                order = "(B, T)" if self.batch_first else "(T, B)"
-                raise UnrolledError(f"integer x has shape {x.shape}; expected {order} indices of one-hot inputs")
-        else:
-            order = "(B, T, I)" if self.batch_first else "(T, B, I)"
-            if x.ndim != 3:
-                raise UnrolledError(f"x has shape {x.shape}; expected {order}")
-            if x.shape[2] != self.input_size:
-                raise UnrolledError(f"layer 0: x has {x.shape[2]} features, weight_ih_l0 takes {self.input_size}")
+        is_index = x.dtype.kind in "iu"
+        rank = 2 if is_index else 3
+        if x.ndim not in (rank, rank - 1):
+            order = "B, T" if self.batch_first else "T, B"
+            if is_index:
+                raise UnrolledError(f"integer x has shape {x.shape}; expected ({order}) indices of one-hot inputs")
+            raise UnrolledError(f"x has shape {x.shape}; expected ({order}, I), or (T, I) without a batch")
+        if not is_index:
+            if x.shape[-1] != self.input_size:
+                raise UnrolledError(f"layer 0: x has {x.shape[-1]} features, weight_ih_l0 takes {self.input_size}")
             x = self._cast(x, "x")
-        return np.swapaxes(x, 0, 1) if self.batch_first else x
+        x = x.copy() if own or is_index else x
+        if x.ndim == rank:
+            return np.swapaxes(x, 0, 1) if self.batch_first else x, True
+        return x[:, None], False
 
-    def _live(self, lengths: Any, steps: int, batch: int) -> Array | None:
-        if lengths is None:
-            return None
-        lengths = as_array("lengths", lengths)
-        if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
-            raise UnrolledError(f"lengths must be {batch} whole numbers, one a row of the batch; got {lengths!r}")
-        if lengths.size and not (lengths.min() >= 0 and lengths.max() <= steps):
-            raise UnrolledError(f"lengths must lie between 0 and T = {steps}; got {lengths.min()} to {lengths.max()}")
-        live: Array = np.arange(steps)[:, None] < lengths
-        return live
+    def _in_time(self, a: Array, *, batched: bool) -> Array:
+        """What comes with x, (T, B), or (B, T), or (T,) without a batch -> (T, B)."""
+        if not batched:
+            return a[:, None] if a.ndim == 1 else a
+        return np.swapaxes(a, 0, 1) if self.batch_first and a.ndim > 1 else a
+
+    def _live(self, lengths: Any, live: Any, shape: tuple[int, int], *, batched: bool) -> Array | None:
+        """Return which steps (T, B) there are."""
+        if live is None:
+            return None if lengths is None else _steps_within(_lengths(lengths, *shape), shape[0])
+        if lengths is not None:
+            raise UnrolledError("lengths and live both say which steps there are; leave one out")
+        array = as_array("live", live)
+        there = self._in_time(array, batched=batched)
+        if there.shape != shape or there.dtype != bool:
+            raise UnrolledError(
+                f"live is {array.dtype} of shape {array.shape}; expected bool (T, B) = {shape}: whether a step is there"
+            )
+        return there.copy()
 
     def _indices(self, x: Array, live: Array | None) -> Array:
         """Check indices (T, B) of one-hot inputs; what stands behind a row's length is none, and becomes 0."""
@@ -502,7 +413,8 @@ class Recurrent:
     def _rates(self, steps: int, batch: int) -> dict[str, tuple[tuple[int, ...], float]]:
         """Name, shape and rate of every mask of a pass."""
         found: dict[str, tuple[tuple[int, ...], float]] = {}
-        for layer, width in enumerate(self._widths()[:-1]):
+        for layer in range(self.num_layers - 1):
+            width = self._width(layer)
             found[f"dropout_l{layer}"] = (steps, batch, width), self.dropout
             found[f"locked_l{layer}"] = (1, batch, width), self.locked_dropout
         for layer, d in self._passes():
@@ -515,14 +427,21 @@ class Recurrent:
                 found[f"zoneout_{name}{suffix}"] = (steps, batch, width), rate
         return {name: (shape, rate) for name, (shape, rate) in found.items() if rate}
 
-    def _masks(self, masks: Any, steps: int, batch: int) -> None:
-        """Check the masks of a pass."""
+    def _masks(self, masks: Any, steps: int, batch: int, *, own: bool) -> Masks | None:
+        """Check the masks of a pass, and copy them to `own`; an empty dictionary says that nothing is to be dropped."""
         expected = {name: shape for name, (shape, _) in self._rates(steps, batch).items()}
-        got = {name: np.shape(m) for name, m in masks.items()} if isinstance(masks, dict) else type(masks).__name__
-        if got != expected:
+        if isinstance(masks, dict) and not masks:
+            return None
+        given = {name: as_array(f"mask {name}", m) for name, m in masks.items()} if isinstance(masks, dict) else None
+        got = type(masks).__name__ if given is None else {name: m.shape for name, m in given.items()}
+        if given is None or got != expected:
             raise UnrolledError(f"masks are {got}; expected {expected}, as draw_masks gives them")
+        for name, m in given.items():
+            if m.dtype != bool:
+                raise UnrolledError(f"mask {name} is {m.dtype}; expected bool, as draw_masks gives it")
+        return {name: read_only(m.copy()) for name, m in given.items()} if own else given
 
-    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator) -> Masks | None:
+    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator | int) -> Masks | None:
         """Draw the masks of one forward pass, by name; None if there is nothing to draw.
 
         `dropout_l0` (T, B, D H) and `locked_l0` (1, B, D H) are True where the layer's output is kept, `recurrent_l0`
@@ -536,17 +455,17 @@ class Recurrent:
         >>> {name: mask.shape for name, mask in masks.items()}
         {'dropout_l0': (7, 3, 5), 'zoneout_h_l0': (7, 3, 5), 'zoneout_h_l1': (7, 3, 5)}
         """
-        masks = {}
+        masks, rng = {}, check_rng(rng)
         for name, (shape, rate) in self._rates(steps, batch).items():
             kept = draw_mask(rng, shape, rate)
             masks[name] = ~kept if name.startswith("zoneout") else kept
         return masks or None
 
     def __call__(
-        self, x: Any, state: Any = None, lengths: Any = None, *, starts: Array | None = None
+        self, x: Any, state: Any = None, lengths: Any = None, *, starts: Any = None, live: Any = None
     ) -> tuple[Array, Any]:
         """Inference: as `forward`, without dropout and without a tape."""
-        y, new, _ = self._run(x, state, lengths, None, starts, record=False)
+        y, new, _ = self._run(x, state, lengths, starts=starts, live=live, record=False)
         return y, new
 
     def forward(
@@ -555,27 +474,34 @@ class Recurrent:
         state: Any = None,
         lengths: Any = None,
         *,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         masks: Masks | None = None,
-        starts: Array | None = None,
+        starts: Any = None,
+        live: Any = None,
     ) -> tuple[Array, Any, StackTape]:
         """Run the stack and record what the gradient needs.
+
+        The tape is its own: whatever happens to x, y, masks or parameters afterwards, `backward` gives the gradients of
+        this pass.
 
         Parameters
         ----------
         x : (T, B, I) array, or (T, B) integers that stand for one-hot inputs
-            With `batch_first`, (B, T, I) or (B, T).
+            With `batch_first`, (B, T, I) or (B, T). One sequence may come without a batch, (T, I) or (T,): then no B is
+            in y, states and gradients either.
         state : State, tuple, array or None
             Initial state, each field (L D, B, H); None is zeros.
         lengths : (B,) integers, optional
             Steps of each row, in any order, 0 allowed. Later steps change neither state nor gradient; their y is 0.
-        rng : numpy.random.Generator, optional
+        rng : numpy.random.Generator or int, optional
             Draws masks, for dropout and zoneout.
         masks : dict of arrays, optional
-            Masks from `draw_masks`, instead of `rng`.
+            Masks from `draw_masks`, instead of `rng`; {} where nothing is to be dropped on purpose.
         starts : (T, B) bool, optional
             Steps at which a document begins, (B, T) with `batch_first`: there the state is the initial one again, that
             of the row's last document is the final one, and no gradient flows from one document into another.
+        live : (T, B) bool, optional
+            Steps that are there, instead of `lengths`: any others, within a row too, change neither state nor gradient.
 
         Returns
         -------
@@ -588,6 +514,11 @@ class Recurrent:
         UnrolledError
             If a shape or an index does not fit.
 
+        Warns
+        -----
+        UnrolledWarning
+            Once a network, if a rate of dropout is set and nothing is dropped.
+
         Examples
         --------
         >>> import unrolled as ur
@@ -596,26 +527,56 @@ class Recurrent:
         >>> tape.gates[0].f.shape
         (7, 3, 5)
         """
-        if masks is None and rng is not None:
-            steps, batch = self._input(x).shape[:2]
-            masks = self.draw_masks(steps, batch, check_rng(rng))
-        return self._run(x, state, lengths, masks, starts, record=True)
+        self._warn_if_idle(masks, rng)
+        own = self._on(Params({name: p.copy() for name, p in self._params.items()}))
+        return own._run(x, state, lengths, masks, rng, starts=starts, live=live, record=True, own=True)
+
+    def _warn_if_idle(self, masks: Any, rng: Any) -> None:
+        """Say once that a rate of dropout changes nothing."""
+        if self._warned or masks is not None:
+            return
+        rates = [name for name in DROPPING if getattr(self, name)]
+        between = [name for name in rates if name in ("dropout", "locked_dropout") and self.num_layers == 1]
+        if between:
+            why = "it acts between layers, and this network has one"
+        elif rates and rng is None:
+            why = "forward was given neither rng nor masks (masks={} says that this is meant)"
+        else:
+            return
+        self._warned = True
+        name = (between or rates)[0]
+        warnings.warn(f"{name} is {getattr(self, name)}, and nothing is dropped: {why}", UnrolledWarning, stacklevel=3)
 
     def _run(
-        self, x: Any, state: Any, lengths: Any, masks: Masks | None, starts: Array | None, *, record: bool
+        self,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        masks: Masks | None = None,
+        rng: Any = None,
+        *,
+        starts: Any = None,
+        live: Any = None,
+        record: bool,
+        own: bool = False,
     ) -> tuple[Array, Any, StackTape]:
-        x = self._input(x)
+        """Run the stack; to `own` is to share no memory with what the caller holds."""
+        x, batched = self._input(x, own=own)
         steps, batch = x.shape[:2]
-        begin = self._part(self.initial_state(batch) if state is None else self._state(state, batch))
-        live = self._live(lengths, steps, batch)
+        taken = None if state is None else self._states.take(state, batch if batched else None, self._cast)
+        begin = self._states.part(self.initial_state(batch) if taken is None else taken)
+        there = self._live(lengths, live, (steps, batch), batched=batched)
         if x.dtype.kind in "iu":
-            x = self._indices(x, live)
+            x = self._indices(x, there)
         if masks is not None:
-            self._masks(masks, steps, batch)
-        packing = self._packing(starts, steps, batch, lengths)
+            masks = self._masks(masks, steps, batch, own=own)
+        elif rng is not None:
+            masks = self.draw_masks(steps, batch, rng)
+        packing = self._packing(starts, (steps, batch), None if live is not None else lengths, batched=batched)
         if packing is not None:
             x, masks = packing.there(x), masks and packing.masks(masks)
-            live = self._live(packing.lengths, packing.steps, len(packing.lane))
+            within = _steps_within(packing.lengths, packing.steps)
+            there = within if live is None or there is None else within & packing.there(there)
             begin = self._packed_states(packing, begin)
         tapes: list[Any] = []
         finals: list[Any] = []
@@ -624,7 +585,7 @@ class Recurrent:
             for d in range(self.directions):
                 flip = slice(None, None, -1 if d else 1)
                 y, final, tape = self._scan(
-                    layer, d, x[flip], begin[len(tapes)], None if live is None else live[flip], masks, record=record
+                    layer, d, x[flip], begin[len(tapes)], None if there is None else there[flip], masks, record=record
                 )
                 outputs.append(y[flip])
                 tapes.append(tape)
@@ -633,21 +594,33 @@ class Recurrent:
             if self.residual and layer:
                 x = x + given
             x = self._drop(x, layer, masks)
-        tape = StackTape(tuple(tapes), self.directions, masks, self.batch_first, state is None, packing)
-        x = x if packing is None else packing.back(x)
-        return x.swapaxes(0, 1) if self.batch_first else x, self._join(finals), tape
+        made_by = self._signature() if record else {}
+        tape = StackTape(
+            tuple(tapes), self.directions, masks, self.batch_first, state is None, packing, batched, made_by
+        )
+        if packing is not None:
+            x = packing.back(x)
+        elif own and x is outputs[0]:
+            x = x.copy()  # else it would be the tape's own states
+        final = self._states.join(finals)
+        if not batched:
+            return x[:, 0], self._states.without_batch(final), tape
+        return x.swapaxes(0, 1) if self.batch_first else x, final, tape
 
-    def _packing(self, starts: Any, steps: int, batch: int, lengths: Any) -> Packing | None:
+    def _signature(self) -> dict[str, Any]:
+        """Return what a tape's network and the one that it is handed back to must have in common."""
+        return {name: getattr(self, name) for name in SIGNATURE}
+
+    def _packing(self, starts: Any, shape: tuple[int, int], lengths: Any, *, batched: bool) -> Packing | None:
         """How documents that begin within rows become rows of their own."""
         if starts is None:
             return None
-        if self.batch_first:
-            starts = np.swapaxes(np.asarray(starts), 0, 1)
-        return pack(starts, steps, batch, None if lengths is None else np.asarray(lengths))
+        starts = self._in_time(as_array("starts", starts), batched=batched)
+        return pack(starts, *shape, None if lengths is None else np.atleast_1d(as_array("lengths", lengths)))
 
     def _packed_states(self, packing: Packing, given: Sequence[Any]) -> list[Any]:
         """States (R, H) of every pass that documents begin with, from those (B, H) of the batch's rows."""
-        own = self._part(self.initial_state(len(packing.lane)))
+        own = self._states.part(self.initial_state(len(packing.lane)))
         packed = []
         for (_, d), initial, state in zip(self._passes(), own, given, strict=True):
             fresh = packing.begins(d)[:, None]
@@ -684,15 +657,17 @@ class Recurrent:
             x = x if mask is None else dropout(x, mask, rate)
         return x
 
-    def backward(self, tape: StackTape, dy: Any, dstate: Any = None) -> tuple[Array | None, Any, dict[str, Array]]:
+    def backward(
+        self, tape: StackTape, dy: Any = None, dstate: Any = None
+    ) -> tuple[Array | None, Any, dict[str, Array]]:
         """Gradients of everything that `forward` read; nothing is accumulated anywhere.
 
         Parameters
         ----------
         tape : StackTape
-            From `forward`.
-        dy : (T, B, D H) array
-            Gradient of the outputs, (B, T, D H) with `batch_first`.
+            From `forward` of this network, or of one with the same cell, sizes and options.
+        dy : (T, B, D H) array or None
+            Gradient of the outputs, (B, T, D H) with `batch_first`; None is zeros.
         dstate : State, tuple, array or None
             Gradient of the final state; None is zeros.
 
@@ -713,19 +688,29 @@ class Recurrent:
         >>> sorted(grads) == sorted(rnn.params)
         True
         """
-        dy = self._cast(dy, "dy")
-        passes = self.num_layers * self.directions
-        if len(tape.scans) != passes:
-            raise UnrolledError(f"the tape has {len(tape.scans)} layers and directions, this network {passes}")
-        packing = tape.packing
+        check_tape(tape, StackTape, self._signature())
+        if dy is None and dstate is None:
+            raise UnrolledError(
+                "dy and dstate are None; expected the gradient of the outputs, of the state, or of both"
+            )
+        return self._backward(tape, dy, dstate)
+
+    def _backward(self, tape: StackTape, dy: Any, dstate: Any) -> tuple[Array | None, Any, dict[str, Array]]:
+        """As `backward`, of a tape of this network's."""
+        packing, passes = tape.packing, self.num_layers * self.directions
         steps, batch = tape.scans[0].x.shape[:2] if packing is None else packing.row.shape
-        order, first = ("(B, T, D H)", (batch, steps)) if self.batch_first else ("(T, B, D H)", (steps, batch))
+        order, first = ("B, T", [batch, steps]) if self.batch_first else ("T, B", [steps, batch])
+        if not tape.batched:
+            order, first = "T", [steps]
         expected = (*first, self.output_size)
+        dy = np.zeros(expected, self.dtype) if dy is None else self._cast(dy, "dy")
         if dy.shape != expected:
-            raise UnrolledError(f"dy has shape {dy.shape}; expected {order} = {expected}")
-        if self.batch_first:
-            dy = dy.swapaxes(0, 1)
-        ends = self._part(self._state(dstate, dy.shape[1], "dstate"))
+            raise UnrolledError(f"dy has shape {dy.shape}; expected ({order}, D H) = {expected}")
+        dy = self._in_time(dy, batched=tape.batched) if tape.batched else dy[:, None]
+        rows = batch if tape.batched else None
+        ends = self._states.part(
+            self.zero_state(batch) if dstate is None else self._states.take(dstate, rows, self._cast, "dstate")
+        )
         if packing is not None:
             dy = packing.there(dy)
             ends = [
@@ -755,9 +740,10 @@ class Recurrent:
                 went_on = packing.goes_on(d)
                 fresh = packing.begins(d)[went_on, None]
                 before[n] = type(before[n])(*(np.where(fresh, f.dtype.type(0), f[went_on]) for f in before[n]))
-        if dx is not None and self.batch_first:
-            dx = dx.swapaxes(0, 1)
-        return dx, self._join(before), {name: grads[name] for name in self.params}
+        dbefore, grads = self._states.join(before), {name: grads[name] for name in self._params}
+        if not tape.batched:
+            return None if dx is None else dx[:, 0], self._states.without_batch(dbefore), grads
+        return dx.swapaxes(0, 1) if dx is not None and self.batch_first else dx, dbefore, grads
 
     def _named(self, layer: int, direction: int, local: Mapping[str, Array], ds: Any, tape: StackTape) -> Masks:
         """Gradients of a layer's parameters under their full names."""
@@ -775,7 +761,7 @@ class Recurrent:
         return grads
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
-        """One step of inference: x (B, I), or (B,) integers -> y (B, H) and the new state.
+        """One step of inference: x (B, I), or (B,) integers -> y (B, H) and the new state; B may be left out.
 
         Examples
         --------
@@ -786,8 +772,9 @@ class Recurrent:
         """
         if self.bidirectional:
             raise UnrolledError("a bidirectional network has no step: the reverse direction needs the whole sequence")
-        x = np.asarray(x)
-        axis = 1 if self.batch_first else 0
+        x = as_numbers("x", x)
+        alone = x.ndim < (1 if x.dtype.kind in "iu" else 2)
+        axis = 1 if self.batch_first and not alone else 0
         y, new = self(np.expand_dims(x, axis), state)
         return y.squeeze(axis), new
 
@@ -847,11 +834,21 @@ class GRU(Recurrent):
         super().__init__(_family("GRU", "gru", options), input_size, hidden_size, num_layers, **options)
 
 
-def _stacked(states: Sequence[Any]) -> Any:
-    """One State of (N, B, H) arrays from N of (B, H); copies, which keep no tape's memory alive."""
-    if len(states) == 1:
-        return type(states[0])(*[f[None].copy() for f in states[0]])
-    return type(states[0])(*[np.array(fields) for fields in zip(*states, strict=True)])
+def _lengths(lengths: Any, steps: int, batch: int) -> Array:
+    """Check the lengths of rows."""
+    array = as_array("lengths", lengths)
+    array = array.reshape(1) if not array.ndim and batch == 1 else array
+    if array.shape != (batch,) or array.dtype.kind not in "iu":
+        raise UnrolledError(f"lengths must be {batch} whole numbers, one a row of the batch; got {array!r}")
+    if array.size and not (array.min() >= 0 and array.max() <= steps):
+        raise UnrolledError(f"lengths must lie between 0 and T = {steps}; got {array.min()} to {array.max()}")
+    return array
+
+
+def _steps_within(lengths: Array, steps: int) -> Array:
+    """(T, B) bool: whether a step is within its row's length."""
+    live: Array = np.arange(steps)[:, None] < lengths
+    return live
 
 
 def _placed(rows: Array, where: Array, size: int) -> Array:
@@ -868,3 +865,18 @@ def _family(kind: str, prefix: str, options: dict[str, Any]) -> Cell:
     if cell.name in CELLS and cell.name not in family:
         raise UnrolledError(f"ur.{kind} takes the cells {', '.join(family)}; for {cell.name} use ur.Recurrent")
     return cell
+
+
+OPTIONS = [
+    name
+    for name, p in inspect.signature(Recurrent.__init__).parameters.items()
+    if p.kind is inspect.Parameter.KEYWORD_ONLY
+]
+"""Keywords of `Recurrent`."""
+DROPPING = ("dropout", "locked_dropout", "recurrent_dropout", "weight_drop")
+"""Rates that do nothing without masks; zoneout mixes old and new instead."""
+SIGNATURE = (
+    *("cell", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size"),
+    *("residual", "learn_state", *DROPPING, "zoneout", "zoneout_cell", "dtype", "backend"),
+)
+"""What a tape and the network that reads it must agree in."""

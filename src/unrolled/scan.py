@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .cells import Cell, Stage
-from .checks import Array
+from .checks import Array, read_only
 
 Params = Mapping[str, Array]
 
@@ -294,7 +294,11 @@ def forward(
     new_fields = proposed if apart else [f[1:] for f in fields]
     for name, pairs in products.items():
         norms[name] = np.stack([hat for hat, _ in pairs]), np.stack([inverse for _, inverse in pairs])
-    tape = Tape(cell, w, x, type(s)(*fields), cell.gates(*gates), live, keep, type(s)(*new_fields), drop, norms)
+    states, seen, new_states = (
+        kind(*map(read_only, arrays))
+        for kind, arrays in ((type(s), fields), (cell.gates, gates), (type(s), new_fields))
+    )
+    tape = Tape(cell, w, read_only(x), states, seen, live, keep, new_states, drop, norms)
     return tape.y, tape.state, tape
 
 

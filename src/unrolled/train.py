@@ -24,9 +24,10 @@ from .errors import UnrolledError
 from .network import Network
 from .optim import clip_by_norm, clip_by_value, first_nonfinite
 from .options import Options
-from .recurrent import Masks, part_masks
+from .recurrent import part_masks
 from .score import evaluate
 from .state import Evaluation, Snapshot, TrainingState, map_state
+from .tape import Masks
 from .text import UNITS, Vocabulary
 
 MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import layers, losses, scan
 from ..cells import CELLS, Cell
-from ..checks import Array
+from ..checks import Array, read_only
 from ..errors import UnrolledError, Unsupported
 from . import _engine, cpu_layers, evaluator, program
 from .memory import DTYPES, bytes_of, matrix, of_dtype, padded_width, vector_width
@@ -59,7 +59,7 @@ class EngineTape:
         steps, panels, batch, gates, width = self.packed.shape
         hidden = self.proposed.h.shape[-1]
         ordered = self.packed.transpose(3, 0, 2, 1, 4).reshape(gates, steps, batch, panels * width)
-        return self.cell.gates(*ordered[..., :hidden])
+        return self.cell.gates(*map(read_only, ordered[..., :hidden]))
 
     @property
     def y(self) -> Array:
@@ -210,9 +210,9 @@ def _forward(
     final = type(s)(*[f[steps % len(f), :, :hidden] for f in states])  # the last slot, or the one whose turn it was
     if not record:
         return y, final, None
-    kept = type(s)(*[f[..., :hidden] for f in states])
-    unmixed = type(s)(*[f[..., :hidden] for f in proposed] or [f[1:] for f in kept])
-    return y, final, EngineTape(cell, w, x, kept, live, keep, unmixed, gates, (states, proposed), y)
+    kept = type(s)(*[read_only(f[..., :hidden]) for f in states])
+    unmixed = type(s)(*[read_only(f[..., :hidden]) for f in proposed] or [f[1:] for f in kept])
+    return y, final, EngineTape(cell, w, read_only(x), kept, live, keep, unmixed, gates, (states, proposed), y)
 
 
 def backward(
@@ -249,7 +249,7 @@ def backward(
     of_dtype("backward", dtype)(
         cell.name,
         dims,
-        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
+        np.array(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
         packed,
         bytes_of(tape.live, (steps, batch)),
         masks,

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import scan
 from ..cells import Cell
-from ..checks import Array
+from ..checks import Array, read_only
 from .memory import bytes_of, empty, matrix, of_dtype, padded_width, vector_width, zeros
 from .program import NARROW, Options, Plan, StagePlan, plans
 
@@ -271,13 +271,14 @@ def forward(
         return y, final, None
 
     def view(name: str) -> Array:
-        return _view(memory.places[name], steps, batch, hidden)
+        return read_only(_view(memory.places[name], steps, batch, hidden))
 
     gates = cell.gates(*(view(f"gates[{n}]") for n in range(len(cell.gates._fields))))  # type: ignore[attr-defined]
-    proposed = type(s)(*(view(f"proposed[{n}]") if options.apart else f[1:] for n, f in enumerate(all_states)))
+    kept = type(s)(*map(read_only, all_states))
+    proposed = type(s)(*(view(f"proposed[{n}]") if options.apart else f[1:] for n, f in enumerate(kept)))
     needed = ("s[", "new[", "gates[", "proposed[")
     places = {name: p for name, p in memory.places.items() if name in plan.hats or name.startswith(needed)}
-    tape = ProgramTape(cell, w, x, all_states, gates, live, keep, proposed, drop, options, places, inverses, y)
+    tape = ProgramTape(cell, w, read_only(x), kept, gates, live, keep, proposed, drop, options, places, inverses, y)
     return y, final, tape
 
 

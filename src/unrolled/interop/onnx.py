@@ -216,9 +216,9 @@ def from_onnx(node: Node, *, dtype: str = "float32") -> Recurrent:
         raise UnrolledError(f"hidden_size is {attributes['hidden_size']}, but R has {hidden} columns")
     options: dict[str, Any] = {"bias": "B" in tensors, "batch_first": bool(layout), "learn_state": bool(initial)}
     if direction == "reverse":
-        net: Recurrent = Reverse(cell, inputs, hidden, dtype=dtype, **options)
+        net: Recurrent = Reverse(cell, inputs, hidden, dtype=dtype, rng=0, **options)
     else:
-        net = Recurrent(cell, inputs, hidden, bidirectional=directions == 2, dtype=dtype, **options)
+        net = Recurrent(cell, inputs, hidden, bidirectional=directions == 2, dtype=dtype, rng=0, **options)
     states = _initial(initial, cell, (directions, hidden), layout)
     params: dict[str, Array] = {}
     for d, suffix in enumerate(SUFFIXES[:directions]):

@@ -10,7 +10,8 @@ import numpy as np
 from ..cells import Cell
 from ..checks import Array, as_numbers
 from ..errors import UnrolledError
-from ..recurrent import Masks, Recurrent, StackTape
+from ..recurrent import Recurrent
+from ..tape import Masks, StackTape
 
 
 def turned(a: Array, order: Array) -> Array:
@@ -72,10 +73,10 @@ class Reverse(Recurrent):
         super().__init__(cell, input_size, hidden_size, num_layers, **options)
 
     def __call__(
-        self, x: Any, state: Any = None, lengths: Any = None, *, starts: Array | None = None
+        self, x: Any, state: Any = None, lengths: Any = None, *, starts: Any = None, live: Any = None
     ) -> tuple[Array, Any]:
         """Inference: as `forward`, without dropout and without a tape."""
-        x, order = self._turn(x, lengths, starts)
+        x, order = self._turn(x, lengths, starts, live)
         y, new = super().__call__(x, state, lengths)
         return self._back(y, order), new
 
@@ -85,36 +86,44 @@ class Reverse(Recurrent):
         state: Any = None,
         lengths: Any = None,
         *,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         masks: Masks | None = None,
-        starts: Array | None = None,
+        starts: Any = None,
+        live: Any = None,
     ) -> tuple[Array, Any, ReverseTape]:
-        """As `Recurrent.forward`, from the end to the start; `starts`, documents within rows, are refused."""
-        x, order = self._turn(x, lengths, starts)
+        """As `Recurrent.forward`, from the end to the start; `starts` and `live` are refused."""
+        x, order = self._turn(x, lengths, starts, live)
         y, new, tape = super().forward(x, state, lengths, rng=rng, masks=masks)
         return self._back(y, order), new, ReverseTape(tape, order)
 
     def backward(  # type: ignore[override]
-        self, tape: ReverseTape, dy: Any, dstate: Any = None
+        self, tape: ReverseTape, dy: Any = None, dstate: Any = None
     ) -> tuple[Array | None, Any, dict[str, Array]]:
         """As `Recurrent.backward`."""
         if not isinstance(tape, ReverseTape):
             raise UnrolledError(f"the tape is a {type(tape).__name__}; expected the one that this layer's forward gave")
-        dx, before, grads = super().backward(tape.stack, self._back(as_numbers("dy", dy), tape.order), dstate)
+        dy = None if dy is None else self._back(as_numbers("dy", dy), tape.order)
+        dx, before, grads = super().backward(tape.stack, dy, dstate)
         return None if dx is None else self._back(dx, tape.order), before, grads
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """Refuse: the first step that is read is the last one."""
         raise UnrolledError("a reverse layer has no step: it needs the whole sequence")
 
-    def _turn(self, x: Any, lengths: Any, starts: Any) -> tuple[Array, Array]:
+    def _turn(self, x: Any, lengths: Any, starts: Any, live: Any) -> tuple[Array, Array]:
         """Return x with each row's steps turned round within its length, and the order (T, B) that turns them back."""
         if starts is not None:
             raise UnrolledError("starts are of layers that read forwards; give each document a row of its own")
-        checked = self._input(x)  # time first
+        if live is not None:
+            raise UnrolledError("live is of layers that read forwards; give each row its steps with lengths")
+        checked, batched = self._input(x, own=False)  # time first
+        if not batched:
+            raise UnrolledError(
+                f"x has shape {np.shape(x)}; a reverse layer takes a batch, of one row for one sequence"
+            )
         steps, batch = checked.shape[:2]
-        live = self._live(lengths, steps, batch)
-        t, n = np.arange(steps)[:, None], np.full(batch, steps) if live is None else live.sum(axis=0)
+        there = self._live(lengths, None, (steps, batch), batched=True)
+        t, n = np.arange(steps)[:, None], np.full(batch, steps) if there is None else there.sum(axis=0)
         order = np.where(t < n, n - 1 - t, t)
         return self._back(as_numbers("x", x), order), order
 

@@ -82,6 +82,6 @@ def network_of(model: Stack | RNN, backend: str = "auto", dtype: str = "float64"
         cell = "lstm_peephole"
     width = given["embedding.weight"].shape[1] if "embedding.weight" in given else 0
     hidden = widths[0] if len(set(widths)) == 1 else tuple(widths)
-    net = Network(Spec(V, cell, width, hidden, len(widths), dtype=dtype), backend=backend)
+    net = Network(Spec(V, cell, width, hidden, len(widths), dtype=dtype), backend=backend, rng=0)
     net.load_params({name: given.get(name, np.zeros_like(p)) for name, p in net.params.items()})
     return net
