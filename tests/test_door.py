@@ -201,8 +201,7 @@ def test_what_familiar_options_are_called_exists():
 
     params = [param for command in cli.commands.values() for param in command.params]
     ours = {name for param in params for name in param.opts if name.startswith("--")}
-    later = {"--window"}
-    assert set(CALLED.values()) <= ours | later
+    assert set(CALLED.values()) <= ours
     assert not set(ABSENT) & {name[2:] for name in ours}
 
 

@@ -426,8 +426,14 @@ class LanguageModel:
             yield decoder.feed(token)
         yield decoder.finish()
 
-    def score(self, text: str | bytes | Tokens | Corpus) -> Score:
-        """Say how well the model predicts a text; the documents of a corpus each by itself, if it has them.
+    def score(self, text: str | bytes | Tokens | Corpus, *, window: int = 0) -> Score:
+        """Return how well the model predicts a text; the documents of a corpus each by itself, if it has them.
+
+        Parameters
+        ----------
+        text : str, bytes, array (N,) of tokens or Corpus
+        window : int
+            Begin anew, in the initial state, every so many symbols; 0 carries the state through all of the text.
 
         Raises
         ------
@@ -435,9 +441,9 @@ class LanguageModel:
             If the text is shorter than two symbols or has one that the model doesn't know.
         """
         if not isinstance(text, Corpus):
-            return score(self.network, self.vocabulary.encode(text))
+            return score(self.network, self.vocabulary.encode(text), window=window)
         encoded = encode(text, self.vocabulary)
-        return score(self.network, encoded.tokens, encoded.documents)
+        return score(self.network, encoded.tokens, encoded.documents, window=window)
 
     def plot_loss(self) -> Any:
         """Draw the losses of its training over the epochs; returns matplotlib's axes.

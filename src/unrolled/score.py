@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .batches import Lanes
-from .checks import Array
+from .checks import Array, check_size
 from .errors import UnrolledError, count
-from .losses import log_softmax
 from .network import Network
 
 CHUNK = 256
-"""Steps a call; bounds the memory of the logits, changes no result."""
+"""Steps a call; bounds the memory of the logits, changes no result. (Fewer pack a decoder's weights more often.)"""
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,13 @@ class Score:
         Mean negative log-likelihood of a predicted symbol.
     log_probs : (N - 1,) array
         Natural logarithm of each predicted symbol's probability; the first of N symbols is not predicted.
+    documents : (D - 1,) array, optional
+        Where documents begin, if they were kept apart.
     """
 
     nats: float
     log_probs: Array
+    documents: Array | None = None
 
     @property
     def predicted(self) -> int:
@@ -47,12 +49,25 @@ class Score:
         """exp(nats): the number of equally likely symbols that would be as hard to predict."""
         return math.exp(self.nats) if self.nats < 700 else math.inf
 
+    def by_document(self) -> list[Score | None]:
+        """Return the score of each document, the newline that ends it included; None where nothing is predicted.
+
+        Examples
+        --------
+        >>> parts = Score(2.0, np.array([-1.0, -3.0, -2.0]), np.array([1, 3])).by_document()
+        >>> [part and (part.nats, part.predicted) for part in parts]
+        [(1.0, 1), (2.5, 2), None]
+        """
+        parts = np.split(self.log_probs, [] if self.documents is None else self.documents)
+        return [Score(-float(part.mean()), part) if len(part) else None for part in parts]
+
 
 @np.errstate(over="ignore", invalid="ignore")  # said in a line, below
-def score(network: Network, tokens: Array, documents: Array | None = None) -> Score:
+def score(network: Network, tokens: Array, documents: Array | None = None, *, window: int = 0) -> Score:
     """Probability of every token after the first, given all the tokens before it (from the initial state).
 
-    With `documents`, the places that documents begin at, given the tokens of its document before it.
+    With `documents`, the places that documents begin at, given the tokens of its document before it; with a `window`,
+    given at most so many: the state is the initial one at every window's first token, as where windows are trained on.
 
     Examples
     --------
@@ -65,15 +80,35 @@ def score(network: Network, tokens: Array, documents: Array | None = None) -> Sc
     """
     if len(tokens) < 2:
         raise UnrolledError(f"a text of {count(len(tokens), 'symbol')} has nothing to predict; scoring needs 2 or more")
-    parts, state, chunks = [], None, Lanes(tokens, 1, CHUNK, documents=documents)
+    begins = documents
+    if check_size("window", window, least=0):
+        places = np.arange(window, len(tokens), window)
+        begins = places if documents is None else np.union1d(places, documents)
+    parts, state, chunks = [], None, Lanes(tokens, 1, CHUNK, documents=begins)
     for k, (x, y) in enumerate(chunks):
         logits, state = network(x, state, starts=chunks.starts(k))
-        parts.append(np.take_along_axis(log_softmax(logits[:, 0].astype(np.float64)), y, axis=-1)[:, 0])
+        parts.append(log_probabilities(logits[:, 0], y[:, 0]))
     log_probs = np.concatenate(parts)
     if not np.isfinite(log_probs).all():
         name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
         raise UnrolledError(f"the network's outputs are not finite: its weights are too large, {name} up to {peak:.3g}")
-    return Score(-float(log_probs.mean()), log_probs)
+    return Score(-float(log_probs.mean()), log_probs, documents)
+
+
+def log_probabilities(logits: Array, targets: Array) -> Array:
+    """Natural logarithm of the probability of each target (N,) under its logits (N, V), which are overwritten.
+
+    Exponentials are those of the logits' own type, sums and the result are float64.
+
+    Examples
+    --------
+    >>> log_probabilities(np.zeros((1, 4), np.float32), np.array([3])).round(4)
+    array([-1.3863])
+    """
+    peak = logits.max(axis=-1, keepdims=True)
+    picked = np.take_along_axis(logits, targets[:, None], axis=-1).astype(np.float64) - peak
+    np.exp(np.subtract(logits, peak, out=logits), out=logits)
+    return np.asarray(picked[:, 0] - np.log(logits.sum(axis=-1, dtype=np.float64)))
 
 
 def evaluate(network: Network, lanes: Lanes) -> float:

@@ -27,6 +27,7 @@ from ..errors import UnrolledError, UnrolledWarning, count, failure, printable
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..options import ANEW, Options
+from ..score import Score
 from ..train import stops
 from .bench import TABLES, bench
 from .help import GroupedCommand, GroupedOption, OutputClosed, QuietGroup
@@ -319,10 +320,12 @@ def _write(text: str) -> None:
 @option("Options", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
 @option("Options", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
 @option("Options", "--documents", is_flag=True, help="Start each file or JSON line from the initial state.")
-def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, **how: Any) -> None:
+@option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
+def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, window: int, **how: Any) -> None:
     """Say how well a model predicts a text.
 
-    The state starts at zero and is carried through the whole text; the first symbol is not predicted.
+    The state starts at zero and is carried through the whole text; the first symbol is not predicted. With --documents,
+    JSON has the figures of each too, and null for one in which nothing is predicted.
     """
     from ..language_model import load
     from ..text import UNITS, encode, read
@@ -332,18 +335,16 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, *
     vocabulary = language_model.vocabulary
     corpus = read(files, vocabulary.level, **how)
     text, unit = corpus.text, UNITS[vocabulary.level]
-    encoded, result = encode(corpus, vocabulary).tokens, language_model.score(corpus)
-    figures = {
-        "predicted": result.predicted,
-        "nats": result.nats,
-        "bits": result.bits,
-        "perplexity": result.perplexity if math.isfinite(result.perplexity) else None,
-    }
+    encoded, result = encode(corpus, vocabulary).tokens, language_model.score(corpus, window=window)
+    figures = _figures(result)
     bits = None
     if vocabulary.level in ("word", "bpe") and isinstance(text, str):
-        unseen = len(vocabulary.decode(encoded[:1])) if vocabulary.level == "bpe" else 0  # the first is not predicted
-        bits = (result.bits * result.predicted + vocabulary.spelling_bits(text)) / max(1, len(text) - unseen)
+        unseen = vocabulary.unpredicted(text, int(encoded[0]))
+        spelled = vocabulary.spelling_bits(text[unseen:])
+        bits = (result.bits * result.predicted + spelled) / max(1, len(text) - unseen)
         figures["bits_per_character"] = bits
+    if result.documents is not None:
+        figures["documents"] = [part and _figures(part) for part in result.by_document()]
     symbols: list[str] = []
     if per_token and vocabulary.level in ("word", "bpe", "tokens"):
         symbols = [vocabulary.piece(token).rstrip(" ") for token in encoded.tolist()[1:]]
@@ -360,6 +361,12 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, *
     if bits is not None:
         charged = ", with words that the model doesn't list charged their spelling"
         click.echo(f"{bits:.4f} bits a character{charged if vocabulary.level == 'word' else ''}")
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    """What JSON says of a score; it has no infinity."""
+    perplexity = score.perplexity if math.isfinite(score.perplexity) else None
+    return {"predicted": score.predicted, "nats": score.nats, "bits": score.bits, "perplexity": perplexity}
 
 
 @cli.command(cls=GroupedCommand)

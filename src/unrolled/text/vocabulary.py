@@ -170,6 +170,23 @@ class Vocabulary:
     def _ids(self) -> dict[str, int]:
         return {word: k for k, word in enumerate(self.symbols)}
 
+    def unpredicted(self, text: str, first: int) -> int:
+        r"""Return how many characters a text has to the end of its first token, which nothing predicts.
+
+        Examples
+        --------
+        >>> words = Vocabulary("word", (UNK, EOS, "the"))
+        >>> words.unpredicted("  the cow", 2), words.unpredicted("\nthe cow", 1)
+        (5, 1)
+        """
+        if self.level == "bpe":
+            return len(self.token_bytes[first].decode("utf-8", "ignore"))
+        if self.level != "word":
+            return 1
+        line = text.split("\n", 1)[0]
+        found = re.search(r"\S+" if self.words == "whitespace" else WORD, line)
+        return found.end() if found else min(len(line) + 1, len(text))
+
     def spelling_bits(self, text: str) -> float:
         """Bits that spell the words of a text that the vocabulary doesn't list: 8 a UTF-8 byte, and an end mark.
 

@@ -1,0 +1,118 @@
+"""Scores: bits a character, windows, documents, and the same figure however it is worked out."""
+
+import json
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled.cli import main
+from unrolled.losses import log_softmax
+from unrolled.score import Score, log_probabilities, score
+from unrolled.text import EOS, UNK, Vocabulary, read
+
+SMALL = {"hidden_size": 9, "num_layers": 1, "embedding_size": 5, "batch_size": 2, "seq_length": 7, "epochs": 1}
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 30])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_exponentials_of_the_logits_own_type_and_float64_sums_give_the_same_figure(scale, dtype):
+    logits = (scale * np.random.default_rng(1).standard_normal((7, 5003))).astype(dtype)
+    targets = np.arange(7) * 701
+    exact = log_softmax(logits.astype(np.float64))[np.arange(7), targets]
+    # float32: each term exp(z - peak) is wrong by half a unit of z - peak and by some of its own, and the sum averages
+    tolerance = 4 * np.finfo(dtype).eps * max(1, 5 * scale)
+    np.testing.assert_allclose(log_probabilities(logits, targets), exact, rtol=1e-15, atol=tolerance)
+
+
+@pytest.mark.parametrize("documents", [None, [3, 8, 20]])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
+def test_a_window_begins_in_the_initial_state(cell, documents):
+    """Each piece is scored as a text of its own, learnt initial state and all."""
+    spec = ur.Spec(11, cell, 4, 6, 2, learn_state=True, dtype="float64")
+    net = ur.Network(spec, rng=np.random.default_rng(2))
+    tokens = np.random.default_rng(1).integers(0, 11, 700)
+    got = score(net, tokens, None if documents is None else np.array(documents), window=9)
+    edges = sorted({*range(0, 699, 9), *(documents or []), 699})
+    alone = [score(net, tokens[a : b + 1]).log_probs for a, b in zip(edges, edges[1:], strict=False)]
+    # the same products and exponentials in another order of rows
+    np.testing.assert_allclose(got.log_probs, np.concatenate(alone), rtol=0, atol=1e-13)
+    assert got.nats != score(net, tokens).nats
+    assert score(net, tokens, window=700).nats == score(net, tokens).nats
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ur.UnrolledError, match=r"^window is "):
+            score(net, tokens, window=wrong)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "text", "first", "unseen"),
+    [
+        (Vocabulary("char", ("a", "b")), "abab", 0, 1),
+        (Vocabulary("word", (UNK, EOS, "number", "a")), "number a", 2, 6),
+        (Vocabulary("word", (UNK, EOS, "number", "a")), "  number\ta", 2, 8),
+        (Vocabulary("word", (UNK, EOS, "number", "a")), "\nnumber a", 1, 1),
+        (Vocabulary("word", (UNK, EOS, "number", "a")), "  \nnumber a", 1, 3),
+        (Vocabulary("word", (UNK, EOS, "number", "a"), words="punctuation"), "number, a", 2, 6),
+        (Vocabulary("word", (UNK, EOS, "number", "a"), words="punctuation"), '"number a', 0, 1),
+        (Vocabulary("bpe", merges=((97, 98),)), "abab", 256, 2),
+        (Vocabulary("bpe"), "éa", 0xC3, 0),
+    ],
+)
+def test_what_nothing_predicts_is_the_first_token(vocabulary, text, first, unseen):
+    assert vocabulary.unpredicted(text, first) == unseen
+
+
+def command(*args):
+    with pytest.raises(SystemExit) as end:
+        main([str(arg) for arg in args])
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("level", ["word", "bpe"])
+def test_bits_a_character_count_what_is_predicted(tmp_path, capsys, level):
+    """The first token is neither predicted nor counted, nor is its spelling charged."""
+    if level == "bpe":
+        pytest.importorskip("tokenizers", reason="the extra bpe is not installed")
+    (tmp_path / "book.txt").write_text("number a letter b\n" * 40)
+    options = SMALL | ({"max_symbols": 270} if level == "bpe" else {})
+    model = ur.LanguageModel.train(tmp_path / "book.txt", level=level, **options)
+    model.save(tmp_path / "m")
+    for text, characters, spelled in (("number a", 2, 0), ("zebra a", 2, 0), ("number zebra", 6, 48)):
+        (tmp_path / "t.txt").write_text(text)
+        command("score", tmp_path / "m", tmp_path / "t.txt", "--json")
+        said = json.loads(capsys.readouterr().out)
+        if level == "bpe":
+            first = model.vocabulary.decode(model.vocabulary.encode(text)[:1])
+            characters, spelled = len(text) - len(first), 0
+        bits = said["bits"] * said["predicted"]
+        assert said["bits_per_character"] == pytest.approx((bits + spelled) / characters, rel=1e-12)
+    assert said["bits"] > 1
+
+
+def test_each_document_has_its_figures(tmp_path, capsys):
+    names = ["anna", "bob", "", "eve", "dan", ""]
+    path = tmp_path / "names.jsonl"
+    path.write_text("".join(json.dumps({"t": name}) + "\n" for name in names))
+    corpus = read(path, json_field="t", documents=True)
+    model = ur.LanguageModel.train(read(path, json_field="t"), **SMALL)
+    model.save(tmp_path / "m")
+    command("score", tmp_path / "m", path, "--json-field", "t", "--documents", "--json")
+    said = json.loads(capsys.readouterr().out)
+    parts = said["documents"]
+    # the newline that ends a document is its own to predict; the last has none, and so nothing
+    assert [part and part["predicted"] for part in parts] == [4, 4, 1, 4, 4, None]
+    assert sum(part["nats"] * part["predicted"] for part in parts[:-1]) == pytest.approx(
+        said["nats"] * said["predicted"], rel=1e-12
+    )
+    alone = model.score("\nbob\n")
+    assert parts[1]["nats"] == pytest.approx(alone.nats, rel=1e-6)  # float32, another number of rows
+    assert [part and part.predicted for part in model.score(corpus).by_document()] == [4, 4, 1, 4, 4, None]
+    command("score", tmp_path / "m", path, "--json-field", "t", "--json", "--window", 3)
+    windowed = json.loads(capsys.readouterr().out)
+    assert "documents" not in windowed
+    assert windowed["nats"] == model.score(corpus.text, window=3).nats != said["nats"]
+
+
+def test_a_score_without_documents_is_one():
+    part = Score(1.5, np.array([-1.0, -2.0]))
+    assert [(p.nats, p.predicted) for p in part.by_document()] == [(1.5, 2)]
