@@ -83,16 +83,33 @@ def test_two_pairs_that_join_to_the_same_are_one_token():
     ("merges", "message"),
     [
         ([[104, 256]], "pair 0 of the vocabulary is (104, 256); expected two of the 256 before"),
-        ([[104, 101], [1, 2, 3]], "pair 1 of the vocabulary is (1, 2, 3); expected two of the 257 before"),
-        ([[104, True]], "pair 0 of the vocabulary is (104, True); expected two of the 256 before"),
-        ([7], "pair 0 of the vocabulary is 7; expected two of the 256 before"),
-        ({}, "the vocabulary's merges are a dict; expected a list"),
+        ([[104, 101], [1, 2, 3]], "vocabulary.merges[1] is [1, 2, 3]; expected a list of 2"),
+        ([[104, True]], "vocabulary.merges[0][1] is True; expected a whole number from 0 to 9,007,199,254,740,992"),
+        ([7], "vocabulary.merges[0] is 7; expected a list of 2"),
+        ({}, "vocabulary.merges is {}; expected a list"),
     ],
 )
 def test_pairs_that_make_no_sense_are_refused(merges, message):
     with pytest.raises(ur.UnrolledError) as caught:
         Vocabulary.from_json({"level": "bpe", "merges": merges})
     assert str(caught.value) == message
+
+
+def test_pairs_that_double_are_refused_before_they_are_made():
+    doubling = [[97, 97], *([k, k] for k in range(256, 330))]  # the last one would have 2^75 bytes
+    with pytest.raises(
+        ur.UnrolledError, match=r"^the pairs of the vocabulary join more than 67,108,864 bytes, at pair 25"
+    ):
+        Vocabulary.from_json({"level": "bpe", "merges": doubling})
+    same = [[97, 97], *([k, k] for k in range(256, 270)), *[[270, 270]] * 5000]  # joined again and again
+    with pytest.raises(ur.UnrolledError, match=r"join more than 67,108,864 bytes, at pair \d+$"):
+        Vocabulary.from_json({"level": "bpe", "merges": same})
+
+
+def test_pairs_of_numpy_s_numbers_are_taken_as_pairs_of_python_s():
+    vocabulary = Vocabulary("bpe", merges=np.array([[104, 101], [256, 256]]))
+    assert vocabulary == Vocabulary("bpe", merges=((104, 101), (256, 256)))
+    assert Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json()))) == vocabulary
 
 
 def test_too_few_tokens_are_refused():

@@ -5,12 +5,13 @@ import json
 import os
 import re
 import struct
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
-from unrolled import checkpoint, storage
+from unrolled import LanguageModel, checkpoint, storage
 from unrolled.errors import UnrolledError
 from unrolled.network import Network, Spec
 from unrolled.text import Vocabulary
@@ -125,8 +126,8 @@ CHANGES = {
     "no metadata": (lambda m, a: m.clear(), "is a safetensors file, but not an unrolled model"),
     "newer": (lambda m, a: m.update(format=2), "has format 2, this version of unrolled reads up to 1"),
     "format": (lambda m, a: m.update(format="x"), "has format 'x', this version"),
-    "spec": (lambda m, a: m.update(spec=[]), "a network's description must have exactly the entries"),
-    "vocabulary": (lambda m, a: m.pop("vocabulary"), "vocabulary"),
+    "spec": (lambda m, a: m.update(spec=[]), "spec is []; expected an object with entries"),
+    "vocabulary": (lambda m, a: m.pop("vocabulary"), "the description has no entry vocabulary"),
     "missing": (lambda m, a: a.pop("decoder.bias"), "missing: decoder.bias"),
     "extra": (lambda m, a: a.update(more=np.zeros(2, np.float32)), "unknown: more"),
     "shape": (
@@ -144,11 +145,11 @@ CHANGES = {
     "cell": (lambda m, a: m["spec"].update(cell="lstn"), "no cell is called 'lstn'"),
     "size": (
         lambda m, a: m["spec"].update(hidden_size=4000000),
-        "its description claims 192,000,132,000,020 parameters, it holds",
+        "recurrent.weight_ih_l0 has shape (16, 3); this network takes (16000000, 3)",
     ),
     "negative": (
         lambda m, a: m["spec"].update(hidden_size=-4),
-        "hidden_size is -4; it must be a whole number, 1 or more",
+        "spec.hidden_size is -4; expected a whole number from 1 to 9,007,199,254,740,992",
     ),
 }
 
@@ -179,3 +180,74 @@ def test_what_is_no_file(tmp_path):
         checkpoint.load(tmp_path / "none")
     with pytest.raises(UnrolledError, match=r"^can't read the model .*: Is a directory$"):
         checkpoint.load(tmp_path)
+
+
+# --- what reaches a file is Python's own ------------------------------------------------------------------------------
+
+TEXT = "the cat sat on the mat. " * 40
+PLAIN = {
+    "hidden_size": (8, 6),
+    "num_layers": 2,
+    "batch_size": 2,
+    "seq_length": 12,
+    "epochs": 0.5,
+    "learning_rate": 0.25,
+    "zoneout": 0.125,
+    "learn_state": True,
+    "cell": "lstm",
+    "forget_bias": 1.0,
+    "momentum": 0.5,
+    "optimizer": "momentum",
+    "lr_decay_after": 3.0,
+    "seed": 3,
+}
+
+
+@pytest.mark.parametrize(("whole", "real"), [(np.int64, np.float32), (np.uint8, np.float16), (np.int16, Fraction)])
+def test_options_of_numpy_s_kinds_give_the_same_files(tmp_path, real, whole):
+    kinds = {int: whole, float: real, bool: np.bool_, str: np.str_, tuple: lambda v: [whole(n) for n in v]}
+    given = {name: kinds[type(value)](value) for name, value in PLAIN.items()}
+    for folder, options in (("plain", PLAIN), ("numpy", given)):
+        model = LanguageModel.train(TEXT, out=tmp_path / folder, **options)
+        model.save(tmp_path / folder / "saved")
+    for name in ("model.safetensors", "saved", "config.toml"):
+        assert (tmp_path / "numpy" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    assert LanguageModel.resume(tmp_path / "numpy", TEXT, epochs=real(1.0)).result.epochs == 1
+
+
+def test_a_description_of_numpy_s_kinds_is_one_of_python_s():
+    plain = Spec(vocabulary_size=5, hidden_size=(4, 3), dropout=0.5, tied=False, forget_bias=1.0, ar=0.0)
+    given = Spec(
+        np.int64(5), hidden_size=[np.int16(4), 3], dropout=np.float32(0.5), tied=np.bool_(False), forget_bias=1
+    )
+    assert given == plain
+    assert json.dumps(given.to_json()) == json.dumps(plain.to_json())
+    assert type(Spec(5, dropout=Fraction(1, 3)).dropout) is float
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("vocabulary_size", "5", "vocabulary_size is '5'; it must be a whole number"),
+        ("vocabulary_size", 5.0, "vocabulary_size is 5.0; it must be a whole number"),
+        ("hidden_size", [4, 5.0], "hidden_size is 5.0; it must be a whole number"),
+        ("dropout", "x" * 1000, f"dropout is '{'x' * 79}...; it must be a number"),
+        ("dropout", Fraction(10**400), "dropout is too large a number; not even a float would hold it"),
+        ("hidden_size", 10**400, "hidden_size is too large a number; not even a float would hold it"),
+        ("tied", 1, "tied is 1; it must be true or false"),
+        ("dtype", np.float32, "dtype is <class 'numpy.float32'>; it must be a text"),
+    ],
+)
+def test_a_description_of_another_kind_is_refused(name, value, message):
+    with pytest.raises(UnrolledError) as caught:
+        Spec(**{"vocabulary_size": 5} | {name: value})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), 1e308, -1e39])
+def test_a_forget_bias_that_no_weight_can_hold_is_refused_before_anything_is_made(tmp_path, bias):
+    with pytest.raises(
+        UnrolledError, match=r"^forget_bias is (nan; it must be|inf; it must be|-?1e\+\d+; float32 holds)"
+    ):
+        LanguageModel.train(TEXT, out=tmp_path / "run", hidden_size=4, batch_size=2, seq_length=9, forget_bias=bias)
+    assert not (tmp_path / "run").exists()

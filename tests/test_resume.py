@@ -457,10 +457,10 @@ DAMAGES = {
     "missing": "holds no run to go on with: checkpoint.safetensors is missing",
     "empty": "is not an unrolled checkpoint of a run: it has 0 bytes",
     "a model": "is a safetensors file, but not an unrolled checkpoint of a run",
-    "another network": r"network.decoder.bias is float32 \(\d+,\); expected float32 .* another network",
-    "another optimiser": "the state is not one of adam for these parameters",
+    "another network": r"now.network.decoder.bias has shape \(\d+,\); this network takes \(\d+,\)",
+    "another optimiser": r"the arrays do not fit this network; missing: (now|good)\.optimizer\.v\.",
     "newer": "has format 9, this version of unrolled reads up to 1: update unrolled",
-    "no schedule": "the training state makes no sense: KeyError 'schedule'",
+    "no schedule": "checkpoint.safetensors: now has no entry schedule",
     "odd option": "no option is called 'hiden_size'; did you mean 'hidden_size'",
 }
 

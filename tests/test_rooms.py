@@ -13,6 +13,7 @@ ROOMS = [
     "errors",
     "cells",
     "checks",
+    "schema",
     "storage",
     "pictures",
     "seeding",

@@ -623,17 +623,22 @@ def test_a_vocabulary_is_the_same_after_json():
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ("ab", "the vocabulary is a str; expected an object with a level and symbols"),
-        (None, "the vocabulary is a NoneType; expected an object with a level and symbols"),
-        ({}, "the vocabulary's level is None; expected one of char, byte, word, bpe, tokens"),
-        ({"level": ["char"]}, "the vocabulary's level is ['char']; expected one of char, byte, word, bpe, tokens"),
-        ({"level": "char"}, "the char vocabulary has the keys level; expected level, symbols"),
-        ({"level": "byte", "symbols": []}, "the byte vocabulary has the keys level, symbols; expected level"),
+        ("ab", "vocabulary is 'ab'; expected an object with entries"),
+        (None, "vocabulary is None; expected an object with entries"),
+        ({}, "vocabulary has no entry level"),
         (
-            {"level": "char", "symbols": ["a"], "merges": []},
-            "the char vocabulary has the keys level, merges, symbols; expected level, symbols",
+            {"level": ["char"]},
+            "vocabulary.level is ['char']; expected one of 'char', 'byte', 'word', 'bpe', 'tokens'",
         ),
-        ({"level": "char", "symbols": "ab"}, "the vocabulary's symbols are a str; expected a list"),
+        ({"level": "char"}, "vocabulary has no entry symbols"),
+        ({"level": "byte", "symbols": []}, "vocabulary has an unknown entry, 'symbols'"),
+        ({"level": "char", "symbols": ["a"], "merges": []}, "vocabulary has an unknown entry, 'merges'"),
+        ({"level": "char", "symbols": "ab"}, "vocabulary.symbols is 'ab'; expected a list"),
+        (
+            {"level": "tokens", "size": 2**31 + 1},
+            "vocabulary.size is 2147483649; expected a whole number from 1 to 2,147,483,648",
+        ),
+        ({"level": "word", "symbols": [], "lower": 1, "words": ""}, "vocabulary.lower is 1; expected true or false"),
         (
             {"level": "char", "symbols": []},
             "the vocabulary has no symbols; it is made of a text of at least one character",
@@ -643,8 +648,8 @@ def test_a_vocabulary_is_the_same_after_json():
             "symbol 1 of the vocabulary is 'bc'; expected a single character",
         ),
         ({"level": "char", "symbols": ["a", ""]}, "symbol 1 of the vocabulary is ''; expected a single character"),
-        ({"level": "char", "symbols": [["a"]]}, "symbol 0 of the vocabulary is ['a']; expected a single character"),
-        ({"level": "char", "symbols": [7]}, "symbol 0 of the vocabulary is 7; expected a single character"),
+        ({"level": "char", "symbols": [["a"]]}, "vocabulary.symbols[0] is ['a']; expected a text"),
+        ({"level": "char", "symbols": [7]}, "vocabulary.symbols[0] is 7; expected a text"),
         (
             {"level": "char", "symbols": ["a", "b", "c", "b"]},
             "the vocabulary lists 'b' (U+0062) 2 times; expected distinct symbols",

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from . import storage
 from .checks import Array
 from .errors import UnrolledError, one_line
 from .network import Network, Spec
+from .schema import entries
 from .storage import Content, Layout
 from .text import Vocabulary
 
@@ -66,15 +65,15 @@ def load_run(path: Path, check: Callable[[Content, Layout], T]) -> tuple[T, dict
 
 def _check(content: Content, layout: Layout) -> tuple[Spec, Vocabulary]:
     """Take a model's description, if its arrays are those that it describes."""
-    spec, vocabulary = Spec.from_json(content.get("spec")), Vocabulary.from_json(content.get("vocabulary"))
+    said = _MODEL("", content)
+    spec, vocabulary = said["spec"], said["vocabulary"]
     if len(vocabulary) != spec.vocabulary_size:
         raise UnrolledError(
             f"its vocabulary has {len(vocabulary)} symbols, its description says {spec.vocabulary_size}"
         )
-    for name, place in sorted(layout.items()):
-        if place.dtype != spec.dtype:
-            raise UnrolledError(f"{name} is {place.dtype}; its description says {spec.dtype}")
-    held = sum(place.end - place.begin for place in layout.values()) // np.dtype(spec.dtype).itemsize
-    if spec.parameter_count > 2 * held + 1000:  # a smaller difference is said by name, when the network is there
-        raise UnrolledError(f"its description claims {spec.parameter_count:,} parameters, it holds {held:,}")
+    spec.check()
+    storage.check_layout(layout, spec.shapes(), spec.dtype)
     return spec, vocabulary
+
+
+_MODEL = entries({"spec": lambda _, value: Spec.from_json(value), "vocabulary": lambda _, v: Vocabulary.from_json(v)})

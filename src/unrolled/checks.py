@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from .errors import UnrolledError, suggest
+from .errors import UnrolledError, brief, suggest
 
 Array = np.ndarray[Any, Any]
 
@@ -58,6 +58,47 @@ def check_number(name: str, value: object) -> float:
     if not is_number(value):
         raise UnrolledError(f"{name} is {value!r}; it must be a finite number")
     return float(cast(Real, value))
+
+
+_KINDS: dict[str, tuple[Any, type, str]] = {
+    "int": (Integral, int, "a whole number"),
+    "float": (Real, float, "a number"),
+    "str": (str, str, "a text"),
+    "bool": ((bool, np.bool_), bool, "true or false"),
+}
+
+
+def as_kind(name: str, value: object, kind: str) -> Any:
+    """Return an option's value as Python's own kind of number, text or tuple, or say what is wrong with it.
+
+    Options are written to files, which hold nothing of NumPy's.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    kind : str
+        The option's type as its dataclass has it, such as "float | None".
+
+    Examples
+    --------
+    >>> as_kind("epochs", np.float32(0.5), "float"), as_kind("hidden_size", [np.int64(8), 4], "int | tuple[int, ...]")
+    (0.5, (8, 4))
+    """
+    plain = kind.removesuffix(" | None")
+    if value is None and plain != kind:
+        return None
+    if isinstance(value, (tuple, list)) and plain == "int | tuple[int, ...]":  # of each layer
+        return tuple(as_kind(name, part, "int") for part in value)
+    wanted, make, words = _KINDS[plain.split(" | ")[0]]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and make is not bool):
+        raise UnrolledError(f"{name} is {brief(value)}; it must be {words}")
+    try:
+        if isinstance(value, Integral):
+            float(value)
+        return make(value)
+    except OverflowError:
+        raise UnrolledError(f"{name} is too large a number; not even a float would hold it") from None
 
 
 def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:

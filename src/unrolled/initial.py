@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .cells import Cell
-from .checks import Array
+from .checks import Array, check_number
 from .errors import UnrolledError
 from .layers import uniform
 
@@ -16,10 +16,13 @@ INITS = {
     "identity": "recurrent weight the identity, input weights N(0, 0.001), biases 0 (Le et al. 2015; simple cells)",
 }
 CHAR_RNN = 0.08
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def check_init(init: str, cell: Cell, *, forget_bias: float | None, bias: bool, proj: int) -> None:
     """Say what makes no sense with this cell."""
+    if forget_bias is not None and abs(check_number("forget_bias", forget_bias)) > LARGEST:
+        raise UnrolledError(f"forget_bias is {forget_bias:g}; float32 holds numbers up to {LARGEST:.1e}")
     simple = len(cell.rows) == 1 and cell.operand_width == 1
     if init == "identity" and not (simple and not proj):
         raise UnrolledError(f"init 'identity' is for cells of one product, rnn_relu and rnn_tanh, not for {cell.name}")

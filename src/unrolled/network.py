@@ -13,10 +13,12 @@ import numpy as np
 
 from . import backends, layers, losses
 from .checks import (
+    MOST_LAYERS,
     Array,
     are_indices,
     as_array,
     as_dtype,
+    as_kind,
     check_fraction,
     check_memory,
     check_rng,
@@ -28,7 +30,8 @@ from .checks import (
 from .errors import UnrolledError, UnrolledWarning, suggest
 from .initial import CHAR_RNN, INITS, glorot
 from .params import Params, usable
-from .recurrent import DROPPING, DTYPES, Recurrent, find_cell
+from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
+from .schema import each, entries, flag, maybe, number, text, whole
 from .seeding import generator
 from .tape import Masks, StackTape, check_tape
 
@@ -122,15 +125,55 @@ class Spec:
     @property
     def parameter_count(self) -> int:
         """Number of parameters, without making them."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return every parameter's name and shape, without making them.
+
+        Examples
+        --------
+        >>> Spec(vocabulary_size=11, hidden_size=5, num_layers=1).shapes()["decoder.weight"]
+        (11, 5)
+        """
+        size, width, cell, proj = self.vocabulary_size, self.embedding_size, find_cell(self.cell), self.proj_size
+        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (size, width)} if width else {}
+        inputs = width or size
+        for layer, hidden in enumerate(self.widths):
+            local = layer_shapes(cell, inputs, hidden, bias=self.bias, proj=proj, learned=self.learn_state)
+            shapes |= {f"recurrent.{name}_l{layer}": shape for name, shape in local.items()}
+            inputs = proj or hidden
+        return shapes | ({} if self.tied else {"decoder.weight": (size, inputs)}) | {"decoder.bias": (size,)}
+
+    def state_shapes(self, batch: int) -> list[tuple[int, ...]]:
+        """Return the shape of every array of the state of B rows, in order, without making them."""
         cell, widths = find_cell(self.cell), self.widths
-        count, inputs = self.vocabulary_size * (self.embedding_size + 1), self.embedding_size or self.vocabulary_size
-        for hidden in widths:
-            shapes = cell.shapes(inputs, hidden, bias=self.bias, proj=self.proj_size)
-            inputs = self.proj_size or hidden
-            count += sum(math.prod(shape) for shape in shapes.values())
-            fields = len(cell.state._fields)  # type: ignore[attr-defined]
-            count += self.learn_state * (inputs + hidden * (fields - 1))
-        return count + (not self.tied) * self.vocabulary_size * inputs
+        uniform = len(set(widths)) == 1
+        layers = len(widths) if uniform else 1
+        fields = [state_widths(cell, hidden, self.proj_size) for hidden in (widths[:1] if uniform else widths)]
+        return [(layers, batch, width) for layer in fields for width in layer.values()]
+
+    def check(self) -> None:
+        """Refuse sizes, shares and names that make no sense."""
+        check_size("vocabulary_size", self.vocabulary_size)
+        width = check_size("embedding_size", self.embedding_size, least=0)
+        check_size("num_layers", self.num_layers)
+        check_widths(self.hidden_size, self.num_layers)
+        check_fraction("dropout", self.dropout)
+        check_fraction("embedding_dropout", self.embedding_dropout)
+        check_fraction("label_smoothing", self.label_smoothing)
+        check_weight("ar", self.ar)
+        check_weight("tar", self.tar)
+        if self.dtype not in DTYPES:
+            raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
+        if self.init not in INITS:
+            raise UnrolledError(suggest("init", str(self.init), list(INITS)))
+        last = self.proj_size or self.widths[-1]
+        if self.tied and width != last:
+            raise UnrolledError(
+                f"tied weights need an embedding as wide as the last layer: embedding_size is {width}, that is {last}"
+            )
+        if self.embedding_dropout and not width:
+            raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
@@ -142,30 +185,39 @@ class Spec:
 
         (What files of earlier versions lack has its default: those versions knew nothing else.)
         """
-        kinds = {field.name: str(field.type) for field in fields(cls)}
-        first = list(kinds)[: list(kinds).index("locked_dropout")]
-        if not isinstance(data, dict) or not set(first) <= data.keys() <= set(kinds):
-            raise UnrolledError(f"a network's description must have exactly the entries {', '.join(kinds)}")
-        for name, value in data.items():
-            allowed = kinds[name].replace("tuple[int, ...]", "list").replace("None", "NoneType").split(" | ")
-            if type(value).__name__ not in allowed and not ("float" in allowed and type(value) is int):
-                raise UnrolledError(f"a network's description has {name} = {value!r}; expected {kinds[name]}")
-        return cls(**data)
+        kinds = {f.name: _KINDS[str(f.type)] for f in fields(cls)}
+        names = list(kinds)
+        return cls(**entries(kinds, optional=names[names.index("locked_dropout") :])("spec", data))
 
     def __post_init__(self) -> None:
-        if isinstance(self.cell, str):  # by the name that the file keeps, whatever it was called
-            object.__setattr__(self, "cell", find_cell(self.cell).name)
-        if isinstance(self.hidden_size, (tuple, list)):  # JSON has lists, and one width is a number
+        for f in fields(self):
+            object.__setattr__(self, f.name, as_kind(f.name, getattr(self, f.name), str(f.type)))
+        object.__setattr__(self, "cell", find_cell(self.cell).name)  # as the file has it, whatever it was called
+        if isinstance(self.hidden_size, tuple):  # one width is a number
             object.__setattr__(self, "num_layers", len(self.hidden_size))
             object.__setattr__(self, "hidden_size", _plain(self.hidden_size))
         object.__setattr__(self, "dtype", as_dtype(self.dtype, DTYPES))
 
 
-def _plain(sizes: Any) -> Any:
+def _widths(name: str, value: Any) -> Any:
+    """Take the width of all layers, or of each."""
+    return each(whole(1), most=MOST_LAYERS)(name, value) if isinstance(value, list) else whole(1)(name, value)
+
+
+_KINDS = {
+    "int": whole(),
+    "int | tuple[int, ...]": _widths,
+    "float": number(),
+    "float | None": maybe(number()),
+    "str": text(100),
+    "bool": flag(),
+}
+"""What a file's description of a network may hold, by the types of `Spec`; ranges are checked with the network."""
+
+
+def _plain(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
     """Widths of layers as a tuple, or as one number where all are equal."""
-    if not isinstance(sizes, (tuple, list)):
-        return sizes
-    return sizes[0] if len(set(map(str, sizes))) == 1 else tuple(sizes)
+    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 @dataclass(frozen=True)
@@ -217,24 +269,8 @@ class Network:
 
     def __init__(self, spec: Spec, *, backend: str = "auto", rng: np.random.Generator | int | None = None) -> None:
         self.spec = spec
-        size = check_size("vocabulary_size", spec.vocabulary_size)
-        width = check_size("embedding_size", spec.embedding_size, least=0)
-        check_size("num_layers", spec.num_layers)
-        check_widths(spec.hidden_size, spec.num_layers)
-        check_fraction("dropout", spec.dropout)
-        check_fraction("embedding_dropout", spec.embedding_dropout)
-        check_fraction("label_smoothing", spec.label_smoothing)
-        check_weight("ar", spec.ar)
-        check_weight("tar", spec.tar)
-        if spec.init not in INITS:
-            raise UnrolledError(suggest("init", str(spec.init), list(INITS)))
-        last = spec.proj_size or spec.widths[-1]
-        if spec.tied and width != last:
-            raise UnrolledError(
-                f"tied weights need an embedding as wide as the last layer: embedding_size is {width}, that is {last}"
-            )
-        if spec.embedding_dropout and not width:
-            raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
+        spec.check()
+        size, width, last = spec.vocabulary_size, spec.embedding_size, spec.proj_size or spec.widths[-1]
         check_memory(spec.parameter_count, spec.dtype)
         rng = generator(rng)
         embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from typing import Any
 
-from .checks import Array, check_fraction, check_size, check_weight, check_widths
+from .checks import Array, as_kind, check_fraction, check_size, check_weight, check_widths
 from .errors import UnrolledError, suggest
 from .initial import INITS
 from .network import Spec
@@ -36,25 +34,6 @@ ANEW = (
 """Options that a run which goes on may be asked for anew: all that its state does not depend on."""
 
 AVERAGES = ("none", "ema", "asgd")
-
-KINDS = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false"}
-
-
-def check_kind(name: str, value: object, kind: str) -> None:
-    """Refuse a value that is not of an option's kind, such as "float | None"."""
-    plain = kind.removesuffix(" | None")
-    if value is None and plain != kind:
-        return
-    if isinstance(value, (tuple, list)) and plain == "int | tuple[int, ...]":  # of each layer
-        for part in value:
-            check_kind(name, part, "int")
-        return
-    plain = plain.split(" | ")[0]
-    wanted = {"int": Integral, "float": Real, "str": str, "bool": bool}[plain]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and plain != "bool"):
-        raise UnrolledError(f"{name} is {value!r}; it must be {KINDS[plain]}")
-    if isinstance(value, Integral) and abs(int(value)) > sys.float_info.max:
-        raise UnrolledError(f"{name} is too large a number; not even a float would hold it")
 
 
 @dataclass(frozen=True)
@@ -171,7 +150,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            check_kind(f.name, getattr(self, f.name), str(f.type))
+            object.__setattr__(self, f.name, as_kind(f.name, getattr(self, f.name), str(f.type)))
         if isinstance(self.hidden_size, (tuple, list)):  # the widths say how many layers there are
             usual = type(self).__dataclass_fields__["num_layers"].default
             widths = check_widths(self.hidden_size, None if self.num_layers == usual else self.num_layers)
@@ -189,10 +168,10 @@ class Options:
         if self.sample_length > 1_000_000:
             raise UnrolledError(f"sample_length is {self.sample_length}; it must be at most a million")
         if self.lr_decay is not None and not 0 < self.lr_decay <= 1:
-            raise UnrolledError(f"lr_decay is {self.lr_decay}; it must be above 0 and at most 1")
+            raise UnrolledError(f"lr_decay is {self.lr_decay:g}; it must be above 0 and at most 1")
         if not (self.lr_decay_every > 0 and self.lr_decay_after >= 0):
             raise UnrolledError(
-                f"lr_decay_every is {self.lr_decay_every}, lr_decay_after is {self.lr_decay_after}; "
+                f"lr_decay_every is {self.lr_decay_every:g}, lr_decay_after is {self.lr_decay_after:g}; "
                 "they must be above 0, and 0 or more"
             )
         if self.epochs > 1e6:
@@ -200,7 +179,7 @@ class Options:
         for name, least in (("epochs", "above 0"), ("minutes", "above 0"), ("grad_clip", "0 or more")):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and name == "grad_clip"))):
-                raise UnrolledError(f"{name} is {value}; it must be {least}")
+                raise UnrolledError(f"{name} is {value:g}; it must be {least}")
         if self.clip not in ("norm", "value"):
             raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
         if self.level not in LEVELS:
@@ -251,7 +230,7 @@ class Options:
         """Return the learning-rate schedule of a run of that many steps."""
         base = OPTIMIZERS[self.optimizer].rate if self.learning_rate is None else self.learning_rate
         if not (math.isfinite(base) and base > 0):
-            raise UnrolledError(f"learning_rate is {base}; it must be above 0")
+            raise UnrolledError(f"learning_rate is {base:g}; it must be above 0")
         decay = {} if self.lr_decay is None else {"decay": self.lr_decay}
         factor = {} if self.lr_decay is None else {"factor": self.lr_decay}
         options: dict[str, dict[str, float]] = {

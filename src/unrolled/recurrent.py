@@ -78,6 +78,21 @@ def find_cell(cell: str | Cell) -> Cell:
     raise UnrolledError(suggest("cell", str(cell), [*CELLS, *FAMILIAR]))
 
 
+def state_widths(cell: Cell, hidden: int, proj: int = 0) -> dict[str, int]:
+    """Return the width of each field of a layer's state."""
+    fields = cell.state._fields  # type: ignore[attr-defined]
+    return {name: proj or hidden if name == "h" else hidden for name in fields}
+
+
+def layer_shapes(
+    cell: Cell, inputs: int, hidden: int, *, bias: bool, proj: int, learned: bool
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of one layer's parameters by local names, in PyTorch's order, `learned` initial states last."""
+    shapes = cell.shapes(inputs, hidden, bias=bias, proj=proj)
+    initial = state_widths(cell, hidden, proj) if learned else {}
+    return shapes | {f"initial_{name}": (width,) for name, width in initial.items()}
+
+
 class Recurrent:
     """A stack of recurrent layers of one cell; shapes, names and initialisation are PyTorch's.
 
@@ -269,17 +284,12 @@ class Recurrent:
     def _local_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
         """Shapes of one layer's parameters, by local names, in PyTorch's order."""
         inputs = self._width(layer - 1) if layer else self.input_size
-        shapes = self.cell.shapes(inputs, self.hidden_sizes[layer], bias=self.bias, proj=self.proj_size)
-        return shapes | (
-            {f"initial_{name}": (width,) for name, width in self._state_widths(layer).items()}
-            if self.learn_state
-            else {}
-        )
+        hidden = self.hidden_sizes[layer]
+        return layer_shapes(self.cell, inputs, hidden, bias=self.bias, proj=self.proj_size, learned=self.learn_state)
 
     def _state_widths(self, layer: int) -> dict[str, int]:
         """Width of each field of a layer's state."""
-        hidden = self.hidden_sizes[layer]
-        return {name: self.proj_size or hidden if name == "h" else hidden for name in self._fields}
+        return state_widths(self.cell, self.hidden_sizes[layer], self.proj_size)
 
     @staticmethod
     def _suffix(layer: int, direction: int) -> str:

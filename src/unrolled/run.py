@@ -30,11 +30,14 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, checkpoint, storage
-from .checks import Array, is_number
+from . import backends, checkpoint, schema, state, storage
+from .checks import Array, as_kind, is_number
 from .errors import UnrolledError, UnrolledWarning, suggest
-from .options import Options, check_kind
+from .optim import OPTIMIZERS
+from .options import Options
+from .schema import each, entries, flag, objects, one_of, whole
 from .state import Evaluation, Snapshot
+from .storage import Content, Layout
 from .text import Vocabulary
 from .train import CHECKPOINT, LAST, MODEL, Chained, Facts, Listener, Progress, make_folder
 
@@ -44,6 +47,7 @@ DAMAGED = "metrics.jsonl.damaged"
 TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list"}
 TEXT_KEYS |= {"strip_gutenberg": "bool", "json_field": "str", "documents": "bool"}
 """What a configuration says beside the fields of `Options`."""
+_HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
 
 
 FILES = (CONFIG, ABOUT, METRICS, MODEL, LAST, CHECKPOINT)
@@ -163,7 +167,7 @@ def read_toml(path: Path) -> dict[str, Any]:
                 raise UnrolledError(f"{where}: {name} is {value!r}; it must be a list of names")
             continue
         try:
-            check_kind(name, value, kinds[name])
+            as_kind(name, value, kinds[name])
         except UnrolledError as error:
             raise UnrolledError(f"{where}: {error}") from None
     return values
@@ -272,16 +276,51 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
     path = folder / CHECKPOINT
     if folder.is_dir() and not path.exists():
         raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
-    content, arrays = checkpoint.load_run(path, lambda content, layout: content)
-    try:
-        options = Options.of(content["options"])
-        vocabulary = Vocabulary.from_json(content["vocabulary"])
-        content["text"]["sha256"], content["now"], content["backend"]
-    except (KeyError, TypeError):
-        raise UnrolledError(f"{path} is damaged: its description lacks something") from None
-    except UnrolledError as error:
-        raise UnrolledError(f"{path}: {error}") from None
+    (content, options, vocabulary), arrays = checkpoint.load_run(path, _check)
+    for name, array in arrays.items():
+        if name.split(".")[1] != "optimizer" and not np.isfinite(array).all():
+            raise UnrolledError(f"{path}: {name} holds values that are not finite")
     return (arrays, content), options, vocabulary
+
+
+def _check(content: Content, layout: Layout) -> tuple[Content, Options, Vocabulary]:
+    """Take what a checkpoint says, if its arrays are those of the run that it describes."""
+    said: Content = _CHECKPOINT("", content)
+    options, vocabulary = Options.of(said["options"]), Vocabulary.from_json(said["vocabulary"])
+    spec = options.spec(len(vocabulary))
+    spec.check()
+    expected: dict[str, tuple[int, ...]] = {}
+    for part in ("now", "good") if "good" in said else ("now",):
+        names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
+        shapes = state.shapes(names, spec, OPTIMIZERS[options.optimizer].slot_names, options.batch_size)
+        expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
+    storage.check_layout(layout, expected, spec.dtype)
+    return said, options, vocabulary
+
+
+_MADE_WITH = ("unrolled", "python", "numpy", "backend", "instruction set")
+_TEXT = {
+    "name": schema.text(),
+    "files": each(schema.text()),
+    "val": each(schema.text()),
+    "test": each(schema.text()),
+    "how": entries(_HOW, optional=_HOW),
+    "sha256": schema.text(64),
+    "symbols": whole(),
+}
+_CHECKPOINT = entries(
+    {
+        "options": objects,
+        "vocabulary": objects,
+        "text": entries(_TEXT),
+        "backend": one_of(("auto", "cpu", "reference")),
+        "now": state.STATE,
+        "good": state.STATE,
+        "made_with": entries(dict.fromkeys(_MADE_WITH, schema.text(1000)), optional=_MADE_WITH),
+    },
+    optional=("good", "made_with"),
+)
+"""What a run's checkpoint says, beside its arrays."""
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,8 +11,48 @@ import numpy as np
 
 from .checks import Array
 from .errors import UnrolledError
-from .network import Network
+from .network import Network, Spec
 from .optim import Optimizer, Schedule
+from .schema import each, entries, maybe, number, one_of, whole
+
+_EVALUATION = entries(
+    {
+        "step": whole(),
+        "epoch": number(0),
+        "train_loss": number(),
+        "val_loss": maybe(number()),
+        "seconds": number(0),
+    }
+)
+_PCG64 = entries(
+    {
+        "bit_generator": one_of(["PCG64"]),
+        "state": entries({"state": whole(most=2**128 - 1), "inc": whole(most=2**128 - 1)}),
+        "has_uint32": whole(most=1),
+        "uinteger": whole(most=2**32 - 1),
+    }
+)
+STATE = entries(
+    {
+        "step": whole(),
+        "updates": whole(),
+        "schedule": entries(
+            {"best": maybe(number()), "bad": whole(), "scale": number(0, 1)}, optional=("best", "bad", "scale")
+        ),
+        "rng": _PCG64,
+        "recent": each(number()),
+        "smooth": maybe(number()),
+        "evaluated": whole(),
+        "history": each(_EVALUATION),
+        "best": maybe(_EVALUATION),
+        "averaged": whole(),
+        "rate_scale": number(0, 1),
+        "rollbacks": whole(most=1000),
+        "seconds": number(0),
+        "busy": number(0),
+    }
+)
+"""What a file says of a `TrainingState` beside its arrays; `restore` takes what was checked against it."""
 
 Snapshot = tuple[dict[str, Array], dict[str, Any]]
 """Arrays by name, and what `json.dumps` takes."""
@@ -125,30 +165,48 @@ class TrainingState:
         for name, array in arrays.items():
             group, _, rest = name.partition(".")
             groups.setdefault(group, {})[rest] = array
+        content = STATE("the training state", content)
         params = groups.get("network", {})
         _check_like(params, self.network.params, "network")
         for group in ("best", "average"):
             if group in groups:
                 _check_like(groups[group], self.network.params, group)
-        try:
-            self.optimizer.load_state_dict(groups.get("optimizer", {}) | {"step": np.array(content["updates"])})
-            self.schedule.load_state_dict(content["schedule"])
-            self.rng.bit_generator.state = content["rng"]
-            self.step, self.evaluated = int(content["step"]), int(content["evaluated"])
-            self.recent = [float(loss) for loss in content["recent"]]
-            self.smooth = math.nan if content["smooth"] is None else float(content["smooth"])
-            self.history = [Evaluation(**e) for e in content["history"]]
-            self.best = None if content["best"] is None else Evaluation(**content["best"])
-            self.averaged, self.rollbacks = int(content["averaged"]), int(content["rollbacks"])
-            self.rate_scale = float(content["rate_scale"])
-            self.seconds, self.busy = float(content["seconds"]), float(content["busy"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UnrolledError(f"the training state makes no sense: {type(error).__name__} {error}") from None
-        self.carried = _fill(self.network.zero_state(batch_size), groups.get("carried", {}))
+        carried = _fill(self.network.zero_state(batch_size), groups.get("carried", {}))
+        self.optimizer.load_state_dict(groups.get("optimizer", {}) | {"step": np.array(content["updates"])})
+        self.schedule.load_state_dict(content["schedule"])
+        self.rng.bit_generator.state = content["rng"]
+        self.carried = carried
+        for name in ("step", "evaluated", "recent", "averaged", "rollbacks", "rate_scale", "seconds", "busy"):
+            setattr(self, name, content[name])
+        self.smooth = math.nan if content["smooth"] is None else content["smooth"]
+        self.history = [Evaluation(**e) for e in content["history"]]
+        self.best = None if content["best"] is None else Evaluation(**content["best"])
         for name, p in self.network.params.items():
             p[...] = params[name]
         self.best_params = {name: a.copy() for name, a in groups.get("best", {}).items()}
         self.average = {name: a.copy() for name, a in groups.get("average", {}).items()}
+
+
+def shapes(names: Iterable[str], spec: Spec, slots: Sequence[str], batch_size: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays of a `TrainingState`, of those groups that occur in these names.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of a snapshot's arrays.
+    spec : Spec
+        The network.
+    slots : sequence of str
+        What the update rule remembers of each parameter.
+    batch_size : int
+    """
+    params = spec.shapes()
+    moments = {f"{slot}.{name}": shape for slot in slots for name, shape in params.items()}
+    carried = {str(n): shape for n, shape in enumerate(spec.state_shapes(batch_size))}
+    groups = {"network": params, "optimizer": moments}
+    optional = {"best": params, "average": params, "carried": carried}
+    groups |= {group: optional[group] for group in {name.partition(".")[0] for name in names} & optional.keys()}
+    return {f"{group}.{name}": shape for group, named in groups.items() for name, shape in named.items()}
 
 
 def _check_like(got: Mapping[str, Array], expected: Mapping[str, Array], group: str) -> None:

@@ -312,6 +312,19 @@ def read_arrays(
             raise UnrolledError(f"not enough memory to read {path}") from None
 
 
+def check_layout(layout: Layout, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
+    """Refuse arrays that are others than these, or of other numbers."""
+    missing, extra = sorted(shapes.keys() - layout.keys()), sorted(layout.keys() - shapes.keys())
+    if missing or extra:
+        said = [f"{what}: {', '.join(some[:5])}" for what, some in (("missing", missing), ("unknown", extra)) if some]
+        raise UnrolledError(f"the arrays do not fit this network; {'; '.join(said)}")
+    for name, shape in shapes.items():
+        if layout[name].shape != shape:
+            raise UnrolledError(f"{name} has shape {layout[name].shape}; this network takes {shape}")
+        if layout[name].dtype != np.dtype(dtype):
+            raise UnrolledError(f"{name} is {layout[name].dtype}; its description says {dtype}")
+
+
 def open_file(path: str | os.PathLike[str], kind: str) -> BinaryIO:
     """Open a file for reading in pieces; what is no file (a pipe, a device) is refused, since it may never end.
 
@@ -394,10 +407,11 @@ def _read_header(path: str | os.PathLike[str], file: BinaryIO, kind: str) -> tup
     (size,) = struct.unpack("<Q", first)
     if size > length - 8:
         raise UnrolledError(f"{no_file}, or it is cut off: its header claims {size:,} bytes, the file has {length:,}")
-    if size > LARGEST_HEADER:
+    if not 2 <= size <= LARGEST_HEADER:
         raise UnrolledError(f"{no_file}: its header claims {size:,} bytes")
     try:
-        header = json.loads(file.read(size))
+        begin = file.read(1)
+        header = json.loads(begin + file.read(size - 1)) if begin == b"{" else None
     except (ValueError, RecursionError):
         raise UnrolledError(f"{no_file}: its header is not JSON") from None
     if not isinstance(header, dict):

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from ..errors import UnrolledError
+from ..checks import check_size
+from ..errors import UnrolledError, brief
 from .pieces import whole_words
 
 Merges = tuple[tuple[int, int], ...]
@@ -33,6 +34,19 @@ REMEMBERED = 1 << 19
 """Words whose tokens are kept at hand."""
 
 
+MOST_BYTES = 1 << 26
+"""Bytes of all pairs of a vocabulary together; learnt ones have some hundred thousand."""
+
+
+def pair_of(n: int, pair: Any) -> tuple[int, int]:
+    """Return pair `n` of a vocabulary as two whole numbers, or say that it is none."""
+    try:
+        left, right = pair
+        return check_size("left", left, least=0), check_size("right", right, least=0)
+    except (TypeError, ValueError):
+        raise UnrolledError(f"pair {n} of the vocabulary is {brief(pair)}; expected two earlier tokens") from None
+
+
 def pieces_of(merges: Sequence[Sequence[int]]) -> list[bytes]:
     """Bytes of every token: the single ones, then what each pair joins, where nothing earlier is the same.
 
@@ -41,16 +55,17 @@ def pieces_of(merges: Sequence[Sequence[int]]) -> list[bytes]:
     >>> pieces_of([(104, 101), (256, 256)])[256:]
     [b'he', b'hehe']
     """
-    pieces = [bytes([k]) for k in range(256)]
+    pieces, size = [bytes([k]) for k in range(256)], 0
     known = set(pieces)
-    for n, pair in enumerate(merges):
-        if not (
-            isinstance(pair, (tuple, list))
-            and len(pair) == 2
-            and all(type(k) is int and 0 <= k < len(pieces) for k in pair)
-        ):
-            raise UnrolledError(f"pair {n} of the vocabulary is {pair!r:.60}; expected two of the {len(pieces)} before")
-        joined = pieces[pair[0]] + pieces[pair[1]]
+    for n, (left, right) in enumerate(merges):
+        if max(left, right) >= len(pieces):
+            raise UnrolledError(
+                f"pair {n} of the vocabulary is {brief((left, right))}; expected two of the {len(pieces)} before"
+            )
+        size += len(pieces[left]) + len(pieces[right])
+        if size > MOST_BYTES:  # thirty pairs that double take gigabytes
+            raise UnrolledError(f"the pairs of the vocabulary join more than {MOST_BYTES:,} bytes, at pair {n}")
+        joined = pieces[left] + pieces[right]
         if joined not in known:  # another pair may have given the same
             known.add(joined)
             pieces.append(joined)

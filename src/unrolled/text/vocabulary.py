@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batches import Tokens, as_tokens
-from ..errors import UnrolledError, suggest
+from ..checks import as_kind
+from ..errors import UnrolledError, brief, suggest
+from ..schema import Kind, each, entries, flag, one_of, text, whole
 from . import bpe
 from .pieces import whole_words
 from .words import LEVELS, check_level, count
@@ -23,6 +25,15 @@ from .words import LEVELS, check_level, count
 UNK, EOS = "<unk>", "<eos>"
 WORDS = ("whitespace", "punctuation")
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+_MORE: dict[str, dict[str, Kind]] = {
+    "char": {"symbols": each(text())},
+    "byte": {},
+    "word": {"symbols": each(text()), "lower": flag(), "words": one_of(WORDS)},
+    "bpe": {"merges": each(each(whole(), exactly=2))},
+    "tokens": {"size": whole(1, 2**31)},
+}
+"""What a file says of a vocabulary of each level."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +86,24 @@ class Vocabulary:
         check_level(self.level)
         if self.words not in WORDS:
             raise UnrolledError(suggest("way to cut words", str(self.words), list(WORDS)))
+        # as they come back from a file
+        object.__setattr__(self, "symbols", tuple(self.symbols))
+        object.__setattr__(self, "merges", tuple(bpe.pair_of(n, pair) for n, pair in enumerate(self.merges)))
+        for name in ("lower", "documents"):
+            object.__setattr__(self, name, as_kind(name, getattr(self, name), "bool"))
+        object.__setattr__(self, "size", as_kind("size", self.size, "int"))
         if self.level == "tokens":
-            if self.symbols or isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            if self.symbols or self.size < 1:
                 raise UnrolledError(f"a vocabulary of tokens has a size of 1 or more and no symbols; got {self.size!r}")
             return
         if self.level == "word":
             if self.symbols[:2] != (UNK, EOS):
-                raise UnrolledError(f"a vocabulary of words begins with {UNK} and {EOS}; got {self.symbols[:2]}")
+                raise UnrolledError(f"a vocabulary of words begins with {UNK} and {EOS}; got {brief(self.symbols[:2])}")
             if not all(isinstance(word, str) and word for word in self.symbols):
                 raise UnrolledError("a vocabulary of words lists something that is no word")
             if len(set(self.symbols)) != len(self.symbols):
                 word, times = Counter(self.symbols).most_common(1)[0]
-                raise UnrolledError(f"the vocabulary lists {word!r} {times} times; expected distinct words")
+                raise UnrolledError(f"the vocabulary lists {brief(word)} {times} times; expected distinct words")
             return
         if self.level in ("byte", "bpe"):
             if self.symbols:
@@ -97,7 +114,7 @@ class Vocabulary:
             raise UnrolledError("the vocabulary has no symbols; it is made of a text of at least one character")
         for k, symbol in enumerate(self.symbols):
             if not isinstance(symbol, str) or len(symbol) != 1:
-                raise UnrolledError(f"symbol {k} of the vocabulary is {symbol!r}; expected a single character")
+                raise UnrolledError(f"symbol {k} of the vocabulary is {brief(symbol)}; expected a single character")
         if len(set(self.symbols)) != len(self.symbols):
             symbol, times = Counter(self.symbols).most_common(1)[0]
             raise UnrolledError(f"the vocabulary lists {_point(symbol)} {times} times; expected distinct symbols")
@@ -376,36 +393,10 @@ class Vocabulary:
         >>> Vocabulary.from_json({"level": "char", "symbols": ["a", "b"]}).symbols
         ('a', 'b')
         """
-        if not isinstance(data, dict):
-            raise UnrolledError(
-                f"the vocabulary is a {type(data).__name__}; expected an object with a level and symbols"
-            )
-        level = data.get("level")
-        if level not in LEVELS:
-            raise UnrolledError(f"the vocabulary's level is {level!r}; expected one of {', '.join(LEVELS)}")
-        more: dict[str, set[str]] = {
-            "char": {"symbols"},
-            "byte": set(),
-            "word": {"symbols", "lower", "words"},
-            "bpe": {"merges"},
-            "tokens": {"size"},
-        }
-        expected = {"level"} | more[level]
-        if set(data) - {"documents"} != expected:
-            got, wanted = (", ".join(sorted(map(str, keys))) for keys in (data, expected))
-            raise UnrolledError(f"the {level} vocabulary has the keys {got}; expected {wanted}")
-        symbols = data.get("symbols", [])
-        if not isinstance(symbols, list):
-            raise UnrolledError(f"the vocabulary's symbols are a {type(symbols).__name__}; expected a list")
-        for name in ("lower", "documents"):
-            if not isinstance(data.get(name, False), bool):
-                raise UnrolledError(f"the vocabulary's {name} is {data[name]!r}; expected true or false")
-        merges = data.get("merges", [])
-        if not isinstance(merges, list):
-            raise UnrolledError(f"the vocabulary's merges are a {type(merges).__name__}; expected a list")
-        merges = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in merges)
-        lower, words = data.get("lower", False), data.get("words", WORDS[0])
-        return cls(level, tuple(symbols), data.get("size", 0), lower, words, merges, data.get("documents", False))
+        level = data.get("level") if isinstance(data, dict) else None
+        kinds = {"level": one_of(LEVELS), "documents": flag()} | _MORE.get(str(level), {})
+        given = entries(kinds, optional=("documents",))("vocabulary", data)
+        return cls(**given | {name: tuple(given[name]) for name in ("symbols", "merges") if name in given})
 
 
 class Decoder:
