@@ -74,7 +74,7 @@ def refused(cell: Cell) -> dict[str, str]:
     reasons = {}
     for name, options in STACK.items():
         try:
-            build(cell, options)
+            build(cell, options, "reference")
         except UnrolledError as error:
             reasons[name] = str(error)
     return reasons

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+import warnings
+from pathlib import Path
 
 
 class UnrolledError(ValueError):
@@ -69,6 +72,17 @@ def brief(value: object, most: int = 80) -> str:
         return f"a number of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
     except RecursionError:
         return f"a {type(value).__name__}"
+
+
+def warn(message: str) -> None:
+    """Warn of something at the user's own line, however deep in the library it was noticed."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and Path(frame.f_code.co_filename).is_relative_to(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UnrolledWarning, stacklevel=level)
+
+
+_PACKAGE = Path(__file__).parent
 
 
 def check_path(what: str, path: object) -> str:

@@ -25,7 +25,7 @@ from .checks import (
     check_widths,
     read_only,
 )
-from .errors import UnrolledError, UnrolledWarning, Unsupported, suggest
+from .errors import UnrolledError, UnrolledWarning, suggest
 from .initial import INITS, check_init, initialise
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
@@ -206,9 +206,7 @@ class Recurrent:
             raise UnrolledError(suggest("init", str(init), list(INITS)))
         check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
-        self._backend = backends.choose(backend)
-        if backend == "cpu" and (why := backends.reason(self.cell, self.dtype)):
-            raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
+        self._backend = backends.choose_for(self.cell, self.dtype, backend)
         rng = generator(rng)
         shapes = [self._local_shapes(layer) for layer in range(self.num_layers)]
         check_memory(self.directions * sum(math.prod(shape) for s in shapes for shape in s.values()), self.dtype)

@@ -1,5 +1,7 @@
 """The block evaluator: cells that have kernels of their own, on it; what only it does; what it refuses."""
 
+import inspect
+import warnings
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from own_cell import OWN
 import unrolled as ur
 from unrolled import backends, catalogue, scan
 from unrolled.cells import CELLS, Back, Cell, Stage
+from unrolled.cells.ops import tanh
 
 cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
 from unrolled.backends import evaluator, program  # noqa: E402
@@ -139,16 +142,27 @@ def cell_of(function):
 
 
 REFUSED = {
-    "the emitter has no kernel for numpy.sin": np.sin,
-    "the emitter has no kernel for numpy.sort": np.sort,
+    "the engine has no operation for numpy.sin (__call__); there are + - * /": np.sin,
+    "the engine has no operation for numpy.sort; there are + - * /": np.sort,
+    "the engine has no operation for numpy.matmul (__call__)": lambda a: a @ np.ones((5, 5)),
+    "the engine has no operation for numpy.power (__call__)": lambda a: a**2,
+    "the engine has no operation for numpy.absolute (__call__)": abs,
+    "asks for .shape, but it sees one unit's number at a time": lambda a: a * np.ones(a.shape),
+    "asks for .sum, but it sees one unit's number at a time": lambda a: a / a.sum(),
+    "asks for .T, but it sees one unit's number at a time": lambda a: a.T,
+    "takes a part of one unit's number, [0]": lambda a: a[0],
+    "takes a part of one unit's number, [slice(None, None, None)]": lambda a: a[:],
+    "takes a part of one unit's number, [0]; there are": lambda a: sum(a),
+    "asks for len, but it sees one unit's number at a time": len,
     "asks whether a value is true": lambda a: a if a > 0 else 0,
     "calculates with a comparison": lambda a: a * (a > 0),
     "a function's result is a comparison": lambda a: a > 0,
-    "the emitter has no kernel for numpy.add (__call__, out=)": lambda a: a.__iadd__(1),
+    "the engine has no operation for numpy.add (__call__, out=)": lambda a: a.__iadd__(1),
     "gives numpy.where no comparison": lambda a: np.where(a, a, 0),
     "which is neither a symbol nor a number": lambda a: a + np.ones(5),
     "its functions raised ZeroDivisionError: division by zero": lambda a: a + 1 / 0,
-    "its functions raised TypeError: must be real number, not Symbol": lambda a: __import__("math").tanh(a),
+    "makes a Python number of one unit's (float, the module math)": lambda a: __import__("math").tanh(a),
+    "makes a Python number of one unit's (float, the module math); there": lambda a: [0, 1][a],
 }
 
 
@@ -158,15 +172,50 @@ def test_what_the_evaluator_lacks_is_named(message):
     why = backends.reason(cell)
     assert why.startswith("the engine cannot run the cell 'odd': ")
     assert message in why
-    assert ur.Recurrent(cell, 4, 5).backend == "reference"
+    with pytest.warns(ur.UnrolledWarning) as told:
+        assert ur.Recurrent(cell, 4, 5).backend == "reference"
+    assert str(told[0].message) == f"{why}. NumPy runs it instead, which is slower; backend='reference' asks for that."
+    assert told[0].filename == __file__
     with pytest.raises(
         ur.Unsupported, match=r"the engine cannot run the cell 'odd'.*Use backend='auto' or 'reference'"
     ):
         ur.Recurrent(cell, 4, 5, backend="cpu")
 
 
+def calls_for_an_absolute(a):
+    return tanh(a) * abs(a)
+
+
+def test_the_line_of_the_users_file_is_named():
+    """That of the operation, not of the library's own frames around it."""
+    line = inspect.getsourcelines(calls_for_an_absolute)[1] + 1
+    assert backends.reason(cell_of(calls_for_an_absolute)).endswith(f" ({__file__}, line {line})")
+    sizes = NamedTuple("sizes", [("h", object), *((f"s{n}", object) for n in range(149))])
+    stage = replace(
+        cell_of(np.tanh).stages[0],
+        forward=lambda ax, ah, s: (sizes(*[ax[0] + f for f in s]), Gates(ah[0])),
+        backward=lambda d, k, s, new: Back((d[0],), (d[0],), sizes(*d)),
+    )
+    large = replace(cell_of(np.tanh), state=sizes, stages=(stage,))
+    assert backends.reason(large).endswith("fields, the evaluator has 256")  # no line of theirs is to blame
+
+
+@pytest.mark.parametrize("make", [ur.Recurrent, ur.LSTM, ur.GRU])
+def test_the_warning_stands_at_the_users_line_and_the_reference_gives_none(make):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for _ in range(3):  # once a line
+            cell = {"cell": cell_of(np.sin)}
+            make(input_size=4, hidden_size=5, **cell)
+        make(input_size=4, hidden_size=5, backend="reference", **cell)
+    assert [(w.category, w.filename) for w in told] == [(ur.UnrolledWarning, __file__)]
+    ur.check_cell(cell_of(np.sin))
+
+
 def test_a_refused_cell_runs_on_the_reference():
-    y, _, tape = ur.Recurrent(cell_of(np.sin), 4, 5).forward(np.ones((3, 2, 4)))
+    with pytest.warns(ur.UnrolledWarning, match="the engine has no operation for numpy.sin"):
+        net = ur.Recurrent(cell_of(np.sin), 4, 5)
+    y, _, tape = net.forward(np.ones((3, 2, 4)))
     assert isinstance(tape.scans[0], scan.Tape)
     assert np.array_equal(y, ur.Recurrent(cell_of(np.sin), 4, 5, backend="reference")(np.ones((3, 2, 4)))[0])
 

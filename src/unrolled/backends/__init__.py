@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .. import layers, losses, scan
 from ..cells import Cell
 from ..checks import Array
-from ..errors import UnrolledError, Unsupported, suggest
+from ..errors import UnrolledError, Unsupported, suggest, warn
 
 
 class Backend(Protocol):
@@ -116,6 +116,23 @@ def choose(name: str) -> Backend:
     if not isinstance(name, str) or name not in BACKENDS:
         raise UnrolledError(suggest("backend", str(name), list(BACKENDS)))
     return BACKENDS[name]
+
+
+def choose_for(cell: Cell, dtype: Any, name: str) -> Backend:
+    """Return the backend of that name for a cell, with a warning where `auto` has to take NumPy instead of the engine.
+
+    Raises
+    ------
+    UnrolledError
+        As `choose`; or if the cell is none that the backend runs.
+    """
+    backend = choose(name)
+    if backend.name == "reference" or (why := reason(cell, dtype)) is None:
+        return backend
+    if name == "cpu":
+        raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
+    warn(f"{why}. NumPy runs it instead, which is slower; backend='reference' asks for that.")
+    return backend
 
 
 def set_threads(n: int) -> None:

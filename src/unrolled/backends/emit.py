@@ -41,6 +41,7 @@ _UFUNCS = {
     "equal": "==",
     "not_equal": "!=",
 }
+HAS = "there are + - * /, comparisons, and numpy's exp, log, tanh, maximum and where"
 LEAVES = ("input", "number")
 """Nodes that nothing computes."""
 MASKS = ("<", "<=", ">", ">=", "==", "!=")
@@ -106,18 +107,38 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
         """Make the node of a ufunc's call."""
         if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
             how = ", ".join([method, *(f"{name}=" for name in options)])
-            raise Unsupported(f"the emitter has no kernel for numpy.{ufunc.__name__} ({how})")
+            raise Unsupported(f"the engine has no operation for numpy.{ufunc.__name__} ({how}); {HAS}")
         return self.graph.operation(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Symbol:
         """Make the node of `numpy.where`."""
         if function is not np.where or options or len(args) != 3:
-            raise Unsupported(f"the emitter has no kernel for numpy.{function.__name__}")
+            raise Unsupported(f"the engine has no operation for numpy.{function.__name__}; {HAS}")
         return self.graph.select(*(self.graph.number(x) for x in args))
 
     def __bool__(self) -> bool:
         """Refuse what Python would decide once for all units."""
         raise Unsupported("a cell's function asks whether a value is true; write where(a > 0, x, y) instead of if")
+
+    def __getattr__(self, name: str) -> Any:
+        """Refuse what an array has and one unit's number has not; what Python itself asks for is just not there."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise Unsupported(f"a cell's function asks for .{name}, but it sees one unit's number at a time; {HAS}")
+
+    def __getitem__(self, key: Any) -> Any:
+        """Refuse a part of a number."""
+        raise Unsupported(f"a cell's function takes a part of one unit's number, [{key!r}]; {HAS}")
+
+    def __len__(self) -> int:
+        """Refuse to count."""
+        raise Unsupported(f"a cell's function asks for len, but it sees one unit's number at a time; {HAS}")
+
+    def __float__(self) -> float:
+        """Refuse to become a number of Python's, which math's functions ask for."""
+        raise Unsupported(f"a cell's function makes a Python number of one unit's (float, the module math); {HAS}")
+
+    __int__ = __index__ = __complex__ = __float__
 
 
 def instructions(graph: Graph, outputs: Iterable[int]) -> list[tuple[int, str, tuple[int, ...]]]:

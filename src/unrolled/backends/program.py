@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -562,11 +564,22 @@ def plans(cell: Cell, options: Options) -> tuple[Plan, Plan]:
     try:
         writer = _Writer(cell, options)
         return _Forward(writer).plan(), _Backward(writer).plan()
-    except Unsupported as error:
-        raise Unsupported(f"the engine cannot run the cell {cell.name!r}: {error}") from None
     except Exception as error:  # a user's functions may raise anything on a symbol
-        said = f"{type(error).__name__}: {error}"
-        raise Unsupported(f"the engine cannot run the cell {cell.name!r}: its functions raised {said}") from error
+        said = " ".join(str(error).split())
+        if not isinstance(error, Unsupported):
+            said = f"its functions raised {type(error).__name__}: {said}"
+        raise Unsupported(f"the engine cannot run the cell {cell.name!r}: {said}{_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """Return the last line of a cell's own functions that led to an error, or nothing if none did."""
+    frames = [(f.f_code.co_filename, number) for f, number in walk_tb(error.__traceback__)]
+    theirs = [at for at in frames if not Path(at[0]).is_relative_to(_HERE) and not Path(at[0]).is_relative_to(_NUMPY)]
+    own = [at for at in theirs if not Path(at[0]).is_relative_to(_HERE.parent)] or theirs
+    return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
+
+
+_HERE, _NUMPY = Path(__file__).parent, Path(np.__file__).parent
 
 
 @lru_cache(maxsize=256)

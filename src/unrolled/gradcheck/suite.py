@@ -77,7 +77,7 @@ def _turn(n: int, options: Mapping[str, Any], cells: list[Cell]) -> Cell:
     """Return the cell whose turn it is to stand for an option; one that refuses it passes."""
     for cell in cells[n % len(cells) :] + cells[: n % len(cells)]:
         with suppress(UnrolledError):
-            build(cell, dict(options))
+            build(cell, dict(options), "reference")
             return cell
     return cells[0]
 
