@@ -262,7 +262,7 @@ def test_windows_refuse_bad_input_before_the_first_draw():
     assert message(windows, range(5), 5, 1, rng, 1) == (
         "the text has 5 tokens; windows of sequence length 5 need 6. Give more text, or shorter sequences"
     )
-    assert message(windows, range(5), 2, 1, 42, 1) == (
-        "rng is 42; expected a numpy Generator, such as numpy.random.default_rng(seed)"
+    assert message(windows, range(5), 2, 1, "42", 1) == (
+        "rng is '42'; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed"
     )
     assert message(windows, range(5), 2, 1, rng, 0) == "count is 0; it must be a whole number, 1 or more"

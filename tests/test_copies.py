@@ -91,7 +91,7 @@ def test_a_copied_tape_has_the_same_gradients(name, backend, options, copied):
 
 @EVERY_COPY
 def test_a_copied_network_has_one_set_of_parameters_too(copied):
-    net = ur.Network(ur.Spec(11, hidden_size=5, embedding_size=4, dropout=0.2))
+    net = ur.Network(ur.Spec(11, hidden_size=5, embedding_size=4))
     x, y = np.random.default_rng(0).integers(0, 11, (2, T, B))
     other = copied(net)
     for name, p in other.recurrent.params.items():

@@ -150,8 +150,8 @@ def test_shapes_that_would_be_broadcast_are_refused(name, args, said, backend):
             "mask has shape (2, 3, 4), x (7, 3, 4); expected the same, or 1 where a mask is shared",
         ),
         (
-            lambda: layers.draw_mask(0, (2, 3), 0.5),
-            "rng is 0; expected a numpy Generator, such as numpy.random.default_rng(seed)",
+            lambda: layers.draw_mask(-1, (2, 3), 0.5),
+            "rng is -1; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed",
         ),
         (lambda: layers.draw_mask(rng, (2, 3), 2), "rate is 2; it must be at least 0 and below 1"),
         (lambda: layers.uniform(rng, (2, 3), np.inf, "float32"), "bound is inf; it must be a finite number"),
