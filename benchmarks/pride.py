@@ -169,7 +169,7 @@ def main() -> None:
         backends.set_threads(1)
     limit = f"{args.epochs:g} epochs" if args.cpu_minutes is None else f"{args.cpu_minutes:g} CPU minutes"
     head = machine() | {"budget": f"{args.budget:,}", "each": limit}
-    corpus = read([args.text], strip_gutenberg=True)
+    corpus = read([args.text])
     with threadpool_limits(1):
         for cell in args.cells.split(","):
             spec = fit_size(cell, len(set(corpus.text)), args.budget)

@@ -38,7 +38,7 @@ def learned(layer: type[LSTMLayer], text: str, vocabulary: Vocabulary, updates: 
 def main() -> None:
     """Learn and draw both."""
     folder = os.environ.get("UNROLLED_DATA") or sys.exit("set UNROLLED_DATA to the folder that holds pride/1342-0.txt")
-    text = read(Path(folder, "pride", "1342-0.txt"), strip_gutenberg=True).text
+    text = read(Path(folder, "pride", "1342-0.txt")).text
     vocabulary = Vocabulary.of(text, "char")
     for layer, name in ((LSTMLayer, "gates.png"), (UseGateLayer, "gates_use.png")):
         stack = learned(layer, text, vocabulary)

@@ -10,7 +10,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cli import cli
-from unrolled.text import reading
+from unrolled.text import files
 
 TEXT = "The cat sat on the mat.\n" * 60
 SMALL = {"hidden_size": 9, "num_layers": 1, "batch_size": 2, "seq_length": 9, "epochs": 1, "sample_length": 0}
@@ -48,7 +48,7 @@ def state(folder):
 
 TOKENS = ["train", "--level=tokens", "--out=tokens", "--overwrite"]
 CASES = {
-    "nan": ([*TOKENS, "nan.npy"], "nan.npy holds numbers that are not finite; expected integers (N,)"),
+    "nan": ([*TOKENS, "nan.npy"], "nan.npy are float64; expected integers, which Vocabulary.encode makes of a text"),
     "float": (
         [*TOKENS, "float.npy"],
         "float.npy are float64; expected integers, which Vocabulary.encode makes of a text",
@@ -86,7 +86,7 @@ CASES = {
     ),
     "documents of nothing": (
         ["train", "--documents", "--out=char", "--overwrite"],
-        "--documents keeps files or JSON lines apart; name some",
+        "--documents is about files; name some",
     ),
     "too few byte pairs": (
         ["train", "book.txt", "--level=bpe", "--max-symbols=99", "--out=char", "--overwrite"],
@@ -115,7 +115,7 @@ def test_the_exit_status_is_2(home):
 
 
 def test_a_large_text_that_has_changed_is_refused_by_resume(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, "LARGE", 1000)
+    monkeypatch.setattr(files, "LARGE", 1000)
     monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "kept"))
     path = tmp_path / "book.txt"
     path.write_text(TEXT)

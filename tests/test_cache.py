@@ -2,13 +2,14 @@
 
 import gzip
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.text import Vocabulary, cache, encode, read, reading, vocabulary_of
+from unrolled.text import Vocabulary, cache, encode, files, read, reading, vocabulary_of
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 TEXT = "\ufeffThe cat, né 😀, it's\r\non the mat;\rthe   dog\t\u2028 ate.\r\n\r\n" * 20 + "end\r"
@@ -18,8 +19,8 @@ LEVELS = ["char", "byte", "word", "bpe"]
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
     """The folder of kept tokens, with texts of 1,000 bytes large and blocks of 97 bytes."""
-    monkeypatch.setattr(reading, "LARGE", 1000)
-    monkeypatch.setattr(reading, "BLOCK", 97)
+    monkeypatch.setattr(files, "LARGE", 1000)
+    monkeypatch.setattr(files, "BLOCK", 97)
     monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "kept"))
     return tmp_path / "kept"
 
@@ -50,7 +51,7 @@ def both(paths, level, options, **how):
 @pytest.mark.parametrize("block", [1, 2, 97, 1 << 20])
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_text_in_pieces_is_the_same_text(kept, tmp_path, book, monkeypatch, level, block):
-    monkeypatch.setattr(reading, "BLOCK", block)
+    monkeypatch.setattr(files, "BLOCK", block)
     (tmp_path / "more").mkdir()
     (tmp_path / "more/a.gz").write_bytes(gzip.compress(("packed " * 50 + "\n").encode()))
     (tmp_path / "more/b.bin").write_bytes(b"\0\1")
@@ -81,10 +82,11 @@ def test_json_lines_and_documents_in_pieces_are_the_same(kept, tmp_path, level):
 @pytest.mark.parametrize("level", LEVELS)
 def test_training_on_pieces_gives_the_same_bytes_and_resumes(kept, tmp_path, book, level):
     options = SMALL | {"level": level} | needs(level)
-    held = {"val": [book]} if level == "char" else {}
+    held = {"val": [tmp_path / "val.txt"]} if level == "char" else {}
+    (tmp_path / "val.txt").write_bytes(TEXT.encode())
     ur.LanguageModel.train(read(book, level), out=tmp_path / "whole", **held, **options)
     ur.LanguageModel.train(book, out=tmp_path / "run", **held, **(options | {"epochs": 1}))
-    assert len(list(kept.glob("*.npy"))) == (level != "byte")  # a file of bytes is mapped as it is
+    assert len(list(kept.glob("*.npy"))) == 1 + (level == "char")
     before = [(p.name, p.stat().st_mtime_ns) for p in sorted(kept.glob("*"))]
     ur.LanguageModel.resume(tmp_path / "run", epochs=2)
     assert [(p.name, p.stat().st_mtime_ns) for p in sorted(kept.glob("*"))] == before
@@ -115,25 +117,57 @@ def spoil(kept, how):
     elif how == "no description":
         about.write_bytes(b"\xff{")
         return f"what was kept of this text is not used: {about} is damaged"
+    elif how == "zip":
+        tokens.write_bytes(b"PK\x03\x04" + data)
+    elif how == "lies":
+        tokens.write_bytes(
+            data.replace(b"'descr': '|u1'", b"'descr': {}    ").replace(b"'descr': '<u2'", b"'descr': {}    ")
+        )
+    elif how == "folder":
+        tokens.unlink()
+        tokens.mkdir()
+        (tokens / "mine").write_text("kept")
+        return f"what was kept of this text is not used: {tokens} is no file"
+    elif how == "pipe":
+        about.unlink()
+        os.mkfifo(about)
+        return f"what was kept of this text is not used: {about} is no file"
     else:
         content = json.loads(about.read_bytes())
         del content["sha256"]
         if how == "version":
             content["format"] = 99
-        else:
+        elif how == "vocabulary":
             content["vocabulary"] = "0" * 64
+        else:  # "lacks KEY" and "KEY of another kind", with a checksum that is right
+            name = how.split(" ")[-1]
+            if how.startswith("lacks"):
+                del content[name]
+            else:
+                content[name] = 7 if isinstance(content[name], str) else {"count": -1} if name == "tokens" else "x"
         about.write_text(json.dumps(content | {"sha256": cache._digest(content)}))
-        return (
-            "what was kept of this text is not used: "
-            + {
-                "version": "it was made by another version (format 99, now 1)",
-                "vocabulary": "the vocabulary is another one now",
-            }[how]
-        )
+        name = how.split(" ")[-1]
+        why = {
+            "version": "it was made by another version (format 99, now 2)",
+            "lacks format": "it was made by another version (format None, now 2)",
+            "changes format": "it was made by another version (format 'x', now 2)",
+            "vocabulary": "the vocabulary is another one now",
+            "changes tokens": f"{tokens} is damaged",
+        }.get(how) or (f"the {name} is another one now" if name in ("text", "vocabulary") else f"{about} is damaged")
+        if how == "changes documents":
+            why = f"{_documents(tokens)} is damaged"
+        return f"what was kept of this text is not used: {why}"
     return f"what was kept of this text is not used: {tokens} is damaged"
 
 
+def _documents(tokens):
+    return tokens.with_name(tokens.name.replace("tokens", "documents"))
+
+
 DAMAGES = ["cut off", "header", "empty", "missing", "bit", "description", "no description", "version"]
+DAMAGES += ["zip", "lies", "folder", "pipe"]
+DAMAGES += [f"lacks {name}" for name in ("format", "text", "vocabulary", "tokens", "notes")]
+DAMAGES += [f"changes {name}" for name in ("format", "text", "vocabulary", "tokens", "documents", "notes")]
 
 
 @pytest.mark.parametrize("how", [*DAMAGES, "vocabulary"])
@@ -152,6 +186,69 @@ def test_what_is_damaged_or_of_another_version_is_made_again_and_said(kept, book
     assert said not in after.notes
     assert after.notes[-1].endswith(", used again")
     assert not list(kept.glob("*.part"))
+    if how == "folder":  # nobody's things are deleted
+        assert (next(kept.glob("*.aside")) / "mine").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "content", [{}, {"vocabulary": 7}, {"vocabulary": {"level": "word", "symbols": []}}, {"vocabulary": {"level": []}}]
+)
+def test_a_kept_vocabulary_that_lies_is_made_again(kept, book, content):
+    corpus = read(book, stream=True)
+    vocabulary = vocabulary_of(corpus)
+    cache._write(next(kept.glob("*.vocabulary.json")), {"text": corpus.text.digest} | content)
+    assert vocabulary_of(corpus) == vocabulary
+    next(kept.glob("*.vocabulary.json")).write_text("[" * 100_000)
+    assert vocabulary_of(corpus) == vocabulary
+
+
+def test_what_is_mapped_is_what_was_written_whoever_writes_meanwhile(kept, book, monkeypatch):
+    corpus = read(book, stream=True)
+    vocabulary = vocabulary_of(corpus)
+    expected = np.array(encode(corpus, vocabulary).tokens)
+    for path in kept.glob("*.tokens.*"):
+        path.unlink()
+    write = cache._write
+
+    def replaced(path, content):  # another process, of another text, comes between
+        other = path.with_name(path.name.replace(".json", ".npy"))
+        cache._write_array(other, [np.zeros(9, np.uint8)], np.dtype("u1"))
+        write(path, content)
+
+    monkeypatch.setattr(cache, "_write", replaced)
+    np.testing.assert_array_equal(encode(corpus, vocabulary).tokens, expected)
+    monkeypatch.undo()
+
+
+def test_tokens_stay_whole_when_the_text_and_the_kept_file_change_while_they_are_used(kept, book):
+    """What is mapped is a file of ours, which is only ever replaced: so no page of it can go."""
+    corpus = read(book, "byte", stream=True)
+    tokens = encode(corpus, Vocabulary("byte")).tokens
+    expected = np.array(tokens)
+    book.write_bytes(b"x" * 2000)
+    again = read(book, "byte", stream=True)
+    encode(again, Vocabulary("byte"))
+    book.write_bytes(b"")
+    np.testing.assert_array_equal(tokens, expected)
+
+
+def test_what_a_killed_process_was_writing_is_removed_and_nothing_else(kept, book):
+    import fcntl
+
+    corpus = read(book, stream=True)
+    vocabulary = vocabulary_of(corpus)
+    names = {
+        "other-0123456789abcdef.tokens.npy.unrolled-0123456789abcdef.part": False,
+        "held-0123456789abcdef.tokens.npy.unrolled-0123456789abcdef.part": True,
+        "mine.part": True,
+        "notes.tokens.npy.unrolled-0123456789abcdef.part": True,
+    }
+    for name in names:
+        (kept / name).write_bytes(b"x")
+    with open(kept / next(name for name in names if name.startswith("held")), "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        encode(corpus, vocabulary)
+    assert {name: (kept / name).exists() for name in names} == names
 
 
 def test_every_bit_of_what_is_kept_is_watched(kept, book):
@@ -168,8 +265,6 @@ def test_every_bit_of_what_is_kept_is_watched(kept, book):
 
 
 def test_a_changed_text_is_noticed_even_with_its_old_size_and_time(kept, book):
-    import os
-
     corpus = read(book, stream=True)
     encode(corpus, vocabulary_of(corpus))
     stat = book.stat()
@@ -208,6 +303,39 @@ def test_where_it_is_kept(monkeypatch, tmp_path):
     assert cache.folder() == tmp_path / "unrolled"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache.folder().parts[-2:] == (".cache", "unrolled")
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("UNROLLED_CACHE", "~/x")
+    assert cache.folder() == tmp_path / "me" / "x"
+
+
+def test_a_user_without_a_home_is_told_in_a_line(monkeypatch, tmp_path, book):
+    def refuse(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("UNROLLED_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.expanduser", refuse)
+    monkeypatch.setattr(files, "LARGE", 1000)
+    with pytest.raises(ur.UnrolledError) as caught:
+        ur.LanguageModel.train(book, **SMALL)
+    assert str(caught.value) == (
+        "this user has no home folder to keep the tokens of a large text in; UNROLLED_CACHE=/a/folder names one"
+    )
+
+
+@pytest.mark.parametrize("letter", ["a", "長", "\U0001f600"])
+def test_a_name_of_many_bytes_is_cut(kept, tmp_path, monkeypatch, letter):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / (letter * (250 // len(letter.encode())) + ".txt")
+    path.write_bytes(TEXT.encode())
+    for k in range(2):
+        from unrolled.cli import cli
+
+        given = ["train", str(path), "--epochs=1", "--sample-length=0", "--hidden-size=9", "--num-layers=1"]
+        cli.main([*given, "--batch-size=2", "--seq-length=9"], standalone_mode=False)
+        assert len(list((tmp_path / "runs").iterdir())) == k + 1
+    names = [p.name for p in [*kept.iterdir(), *(tmp_path / "runs").iterdir()]]
+    assert max(len(name.encode()) for name in names) < 200
 
 
 @pytest.mark.parametrize(
@@ -215,6 +343,7 @@ def test_where_it_is_kept(monkeypatch, tmp_path):
     [
         (b"x" * 999 + b"\xffabc", "byte 0xff at offset 999 is not UTF-8; convert it"),
         (b"\xff\xfe" + b"x\0" * 600, "byte 0xff at offset 0 is not UTF-8 (the file looks like UTF-16); convert it"),
+        (b"x" * 1001 + b"\0abc", "byte 0x00 at offset 1001 is no character of a text; convert it to UTF-8, or read"),
         (b"x" * 1100 + "é".encode()[:1], "byte 0xc3 at offset 1100 is not UTF-8; convert it"),
     ],
 )
@@ -244,7 +373,7 @@ def test_packed_files_in_blocks(kept, tmp_path):
 def test_a_book_in_blocks_is_stripped_whole(kept, tmp_path):
     book = "A licence.\n*** START OF THE PROJECT GUTENBERG EBOOK X ***\n\n" + "It was.\n" * 300
     (tmp_path / "a").write_text(book + "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nMore.\n")
-    (_, _, whole), (_, vocabulary, pieces) = both(tmp_path / "a", "char", {}, strip_gutenberg=True)
+    (_, _, whole), (_, vocabulary, pieces) = both(tmp_path / "a", "char", {})
     np.testing.assert_array_equal(pieces.tokens, whole.tokens)
     assert vocabulary.decode(pieces.tokens) == "It was.\n" * 300
 

@@ -1,14 +1,18 @@
 """Documents kept apart, from files and JSON lines to losses."""
 
+import gzip
 import json
+import re
 
 import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled import checkpoint
 from unrolled.batches import lanes
 from unrolled.score import evaluate, score
-from unrolled.text import Vocabulary, encode, read
+from unrolled.text import Vocabulary, encode, files, of_documents, read
+from unrolled.text import records as records_module
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 RECORDS = ["One.\r\nTwo three.", "", "Four five six seven.\n", "Eight\n\nnine."] * 5
@@ -140,3 +144,156 @@ def test_where_there_is_no_newline_there_are_no_documents(tmp_path, level):
     with pytest.raises(ur.UnrolledError) as caught:
         read(tmp_path / "a", level, documents=True)
     assert str(caught.value) == f"--documents works on characters, and the level is {level}; leave out one of the two"
+
+
+# --- records: fields of JSON lines, columns of tables ---
+
+TABLE = 'id;name;text\r\n1;ann;one\r\n2;"bo;b";"two ""q""\r\nlines"\r\n\r\n3;cy;\r\n4;di;four\r\n'
+
+
+@pytest.mark.parametrize("size", [1, 3, 10, 1 << 20])
+@pytest.mark.parametrize("end", ["csv", "CSV.gz", "txt"])
+def test_a_column_of_a_table_is_the_text(tmp_path, monkeypatch, size, end):
+    monkeypatch.setattr(files, "BLOCK", size)
+    data = b"\xef\xbb\xbf" + TABLE.encode()
+    (tmp_path / f"a.{end}").write_bytes(gzip.compress(data) if end.endswith("gz") else data)
+    corpus = read(tmp_path / f"a.{end}", column="text", documents=True)
+    assert corpus.text == 'one\ntwo "q"\nlines\n\nfour'
+    assert corpus.documents.tolist() == [3, 17, 18]
+    assert corpus.notes == ("4 documents, kept apart", "byte-order mark dropped", "7 CRLF line ends folded to LF")
+    assert read(tmp_path / f"a.{end}", column="name").text == "ann\nbo;b\ncy\ndi"
+    assert read(tmp_path / f"a.{end}", column="2").text == "name\nann\nbo;b\ncy\ndi"  # a number takes every row
+    some = read(tmp_path / f"a.{end}", column="text", skip_null=True)
+    assert some.text == 'one\ntwo "q"\nlines\nfour'
+    assert some.notes[-1] == "1 record without a text left out"
+
+
+@pytest.mark.parametrize("case", ["a.tsv \t", "a.tab \t", "a.csv ,", "a.csv |", "a \t"])
+def test_what_stands_between_columns_is_known_from_the_name_or_the_first_line(tmp_path, case):
+    name, mark = case.split(" ")
+    (tmp_path / name).write_text(f'a{mark}b\n"one, two; three"{mark}4\n')
+    assert read(tmp_path / name, column="b").text == "4"
+    (tmp_path / name).write_text("only\nx\n")
+    assert read(tmp_path / name, column="only").text == "x"
+
+
+@pytest.mark.parametrize(
+    ("data", "column", "said"),
+    [
+        ("a,b\n1,2\n", "c", ": the column 'c' is nowhere in the first row, which has 'a, b'"),
+        ("a,a\n1,2\n", "a", ": the column 'a' is twice in the first row, which has 'a, a'"),
+        ("a,b\n1,2\n3\n", "b", ", line 3: the row has 1 columns, and no column 2; --skip-null leaves such rows out"),
+        ("a,b\n1,2\n", "3", ", line 1: the row has 2 columns, and no column 3; --skip-null leaves such rows out"),
+        ('a,b\n1,"2\n3,4\n', "b", ", line 3 is no row of a table: unexpected end of data"),
+        ('a,b\n1,"2"3\n', "b", ", line 2 is no row of a table: ',' expected after '\"'"),
+        ("a,b\n", "b", ": no record has a text in the field 'b'; expected some text"),
+        ("a,b\n1,\n", "b", ": no record has a text in the field 'b'; expected some text"),
+    ],
+)
+def test_a_table_that_won_t_do_is_one_line(tmp_path, data, column, said):
+    (tmp_path / "a.csv").write_text(data)
+    with pytest.raises(ur.UnrolledError) as caught:
+        read(tmp_path / "a.csv", column=column)
+    assert str(caught.value) == f"{tmp_path / 'a.csv'}{said}"
+
+
+def test_null_fields_of_json_lines_can_be_left_out(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"t": "one", "n": %s}\n{"t": null}\n{"n": 3}\n{"t": ""}\n{"t": "two"}\n' % ("9" * 5000))
+    with pytest.raises(ur.UnrolledError, match="line 2: the field 't' is null; expected a text; --skip-null leaves"):
+        read(path, json_field="t")
+    corpus = read(path, json_field="t", skip_null=True, documents=True)
+    assert (corpus.text, corpus.documents.tolist()) == ("one\n\ntwo", [3, 4])
+    assert corpus.notes == ("3 documents, kept apart", "2 records without a text left out")
+    for line, said in (
+        ('{"t": 7}', "line 1: the field 't' is 7; expected a text"),
+        ('{"t": %s}' % ("9" * 5000), "line 1: the field 't' is inf; expected a text"),
+        ("[" * 100_000, "line 1 is nested too deeply; leave it out"),
+        ('[{"t": "a"},', "line 1 is no JSON; --json-field expects one object a line; a list of objects has to be cut"),
+    ):
+        path.write_text(line)
+        with pytest.raises(ur.UnrolledError, match=re.escape(said)):
+            read(path, json_field="t", skip_null=True)
+
+
+@pytest.mark.parametrize("how", [{"json_field": "t"}, {"column": "1"}])
+def test_a_record_without_an_end_is_not_held(tmp_path, monkeypatch, how):
+    monkeypatch.setattr(records_module, "LONGEST", 1000)
+    monkeypatch.setattr(files, "BLOCK", 100)
+    (tmp_path / "a").write_text("x" * 5000)
+    with pytest.raises(
+        ur.UnrolledError, match=r"a: a line is longer than 1,000 characters; expected one record a line"
+    ):
+        read(tmp_path / "a", **how)
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path):
+    for how, said in (
+        ({"json_field": "a", "column": "b"}, "--json-field is of JSON lines and --column of tables; leave out one of"),
+        ({"skip_null": True}, "--skip-null leaves out records; name their field with --json-field or --column"),
+        ({"column": 2}, "column is 2; expected the name of a field (--column)"),
+    ):
+        with pytest.raises(ur.UnrolledError, match=re.escape(said)):
+            read(tmp_path, **how)
+    with pytest.raises(ur.UnrolledError, match="--column works on characters, and the level is byte; leave out one"):
+        read(tmp_path, "byte", column="a")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "advice"),
+    [
+        ("a.csv", "id,text\n1,one\n", "looks like a table: --column NAME takes one column of it"),
+        ("a.TSV.gz", "id\ttext\n1\tone\n", "looks like a table: --column NAME takes one column of it"),
+        ("a.txt", "a\tb\n" * 9, "looks like a table: --column NAME takes one column of it"),
+        ("a.conllu", "# text = I am\n1\tI\n", "looks like annotated sentences (CoNLL-U): take the sentences out first"),
+        ("a", "# id\n" + "1" + "\t_" * 9 + "\n\n" * 2 + ("1" + "\t_" * 9 + "\n") * 5, "looks like annotated"),
+        ("a.jsonl", '{"t": "one"}\n', "looks like JSON lines: --json-field NAME takes one field of each"),
+        ("a.txt", "One, two, and three.\nFour, five.\n", ""),
+        ("a.csv", "no column at all\n", ""),
+        ("a.go", "package main\n\nfunc main() {\n\tx := 1\n\ty := 2\n\tz := 3\n}\n", ""),
+        ("a.json", "{\n", ""),
+    ],
+)
+def test_a_table_that_is_read_as_prose_is_noted(tmp_path, name, data, advice):
+    (tmp_path / name).write_bytes(gzip.compress(data.encode()) if name.endswith("gz") else data.encode())
+    notes = read(tmp_path / name).notes
+    assert [note.split(advice)[0] for note in notes] == [f"{tmp_path / name} "] * bool(advice)
+    assert read(tmp_path / name, "byte").notes == ()
+
+
+def test_tables_in_a_folder_are_noted_once(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.csv").write_text("id,text\n1,one\n")
+    (tmp_path / "d.txt").write_text("plain\n")
+    table = "looks like a table: --column NAME takes one column of it"
+    assert read(tmp_path).notes == ("4 files read", f"{tmp_path / 'a.csv'} (and 2 more) {table}")
+
+
+def test_a_list_of_texts_is_documents(tmp_path, monkeypatch):
+    texts = ["Anna likes it.", "", "Bo doesn't.\n", "Cy\r\nmay."] * 9
+    model = ur.LanguageModel.train(texts, **SMALL)
+    corpus = of_documents(texts, "char")
+    assert len(corpus.documents) == 35
+    assert model.score(texts).nats == model.score(corpus).nats != model.score(corpus.text).nats
+    (tmp_path / "a").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    for given, said in (
+        (["a", "b"], "the text 'a' is the name of a file; for what is in it give Path('a')"),
+        (["", ""], "the texts are empty"),
+        ([], "an array holds tokens"),
+    ):
+        with pytest.raises(ur.UnrolledError, match=re.escape(said)):
+            ur.LanguageModel.train(given, **SMALL)
+    with pytest.raises(ur.UnrolledError, match="--documents works on characters, and the level is byte"):
+        ur.LanguageModel.train(texts, level="byte", **SMALL)
+
+
+def test_a_run_of_before_that_named_the_option_otherwise_goes_on(tmp_path):
+    (tmp_path / "a.txt").write_text("Anna may.\n" * 40 + "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nA licence.")
+    options = SMALL | {"out": tmp_path / "run"}
+    ur.LanguageModel.train(read(tmp_path / "a.txt", keep_gutenberg=True), **options)
+    content, arrays = checkpoint.load_run(tmp_path / "run/checkpoint.safetensors", lambda content, layout: content)
+    assert content["text"]["how"].pop("keep_gutenberg") is True
+    content["text"]["how"] = {"strip_gutenberg": False, "json_field": "", "documents": False}
+    checkpoint.save_run(tmp_path / "run/checkpoint.safetensors", arrays, content)
+    assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3

@@ -1,12 +1,29 @@
 """Words, arrays of tokens, packed and large files."""
 
+import bz2
 import gzip
+import io
+import lzma
+import os
+import sys
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.text import Vocabulary, bigram_entropy, read, unigram_entropy
+from unrolled.text import (
+    Vocabulary,
+    bigram_entropy,
+    encode,
+    files,
+    packed,
+    read,
+    reading,
+    unigram_entropy,
+    vocabulary_of,
+)
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 LINES = "The cat, it's on the mat.\nThe dog!\n"
@@ -38,11 +55,14 @@ def test_a_model_of_words_trains_samples_scores_and_resumes(tmp_path):
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
 
 
-def test_tokens_of_a_npy_file_stay_on_the_disk(tmp_path):
+@pytest.mark.parametrize("large", [False, True])
+def test_tokens_of_a_npy_file_are_read_or_where_they_are_many_mapped_from_a_copy(tmp_path, monkeypatch, large):
+    monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(files, "LARGE", 5000 if large else 50_000)
     tokens = np.random.default_rng(1).integers(0, 37, 5001).astype(np.uint16)
     np.save(tmp_path / "t.npy", tokens)
-    corpus = read(tmp_path / "t.npy", "tokens")
-    assert isinstance(corpus.text.base, np.memmap)
+    corpus = read(tmp_path / "t.npy", "tokens", stream=True)
+    assert isinstance(corpus.text, reading.Stream if large else np.ndarray)
     model = ur.LanguageModel.train(tmp_path / "t.npy", level="tokens", out=tmp_path / "run", **SMALL)
     assert len(model.vocabulary) == 37
     assert all(0 <= int(k) < 37 for k in model.sample("3 5", 9).split())
@@ -59,7 +79,7 @@ def test_tokens_of_a_npy_file_stay_on_the_disk(tmp_path):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.array([1.0, np.nan]), "holds numbers that are not finite; expected integers"),
+        (np.array([1.0, np.nan]), "are float64; expected integers"),
         (np.array([1.0, 2.0]), "are float64; expected integers"),
         (np.ones((2, 3), int), r"of shape \(2, 3\)"),
         (np.array([object()]), "this is no .npy file that can be read"),
@@ -72,6 +92,69 @@ def test_arrays_that_are_no_tokens(tmp_path, array, message):
     with pytest.raises(ur.UnrolledError, match=message) as caught:
         ur.LanguageModel.train(tmp_path / "t.npy", level="tokens", **SMALL)
     assert "\n" not in str(caught.value)
+
+
+PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("end", PACKERS)
+@pytest.mark.parametrize("name", ["a.txt.{}", "A.TXT.{}", "a.txt"])
+def test_packed_files_are_told_by_their_first_bytes_whatever_their_name(tmp_path, end, name):
+    pack = PACKERS[end]
+    path = tmp_path / name.format(end.upper() if name.isupper() else end)
+    path.write_bytes(pack(LINES.encode()) + pack(b"more\n"))
+    for level, text in (("char", LINES + "more\n"), ("byte", (LINES + "more\n").encode())):
+        assert (read(path, level).text, read(path, level).name) == (text, path.name[0])
+        assert read(tmp_path, level).text == text
+    path.write_bytes(pack(LINES.encode())[:-7])
+    with pytest.raises(ur.UnrolledError, match=r"^\S+: the \S+ file is damaged: \S[^\n]+$"):
+        read(path)
+    (tmp_path / f"plain.{end}").write_bytes(b"plain text")
+    with pytest.raises(ur.UnrolledError, match=r"plain\.\S+: the \S+ file is damaged: \S[^\n]+$"):
+        read(tmp_path / f"plain.{end}")
+
+
+def test_xz_may_have_zeros_between_its_streams(tmp_path):
+    (tmp_path / "a").write_bytes(lzma.compress(b"one\n") + b"\0" * 8 + lzma.compress(b"two\n") + b"\0" * 4)
+    assert read(tmp_path / "a").text == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("end", [*PACKERS, "zst"])
+@pytest.mark.parametrize("level", ["char", "byte", "word"])
+def test_more_than_a_limit_never_comes_out_of_a_packed_file(tmp_path, monkeypatch, end, level):
+    pack = PACKERS.get(end) or pytest.importorskip("zstandard").ZstdCompressor().compress
+    size = 6 << 20
+    (tmp_path / "bomb").write_bytes(pack(b"a" * size))
+    assert (tmp_path / "bomb").stat().st_size < 60_000
+    monkeypatch.setenv("UNROLLED_MAX_TEXT", "2M")
+    seen, blocks = [], packed.unpacked
+    monkeypatch.setattr(packed, "unpacked", lambda *a: (seen.append(len(b)) or b for b in blocks(*a)))
+    for stream in (False, True):
+        with pytest.raises(ur.UnrolledError) as caught:
+            read(tmp_path / "bomb", level, stream=stream)
+        assert str(caught.value) == (
+            f"{tmp_path / 'bomb'}: more than 2,097,152 bytes come out of it; "
+            "if that is meant, UNROLLED_MAX_TEXT=100G (or another number) sets the limit"
+        )
+    assert max(seen) <= 32 << 20  # what 1 KB of zstd may hold
+    monkeypatch.setenv("UNROLLED_MAX_TEXT", "many")
+    with pytest.raises(
+        ur.UnrolledError, match=r"^UNROLLED_MAX_TEXT is 'many'; expected a number of bytes, such as 20G$"
+    ):
+        read(tmp_path / "bomb", level)
+    monkeypatch.delenv("UNROLLED_MAX_TEXT")
+    monkeypatch.setattr(packed, "FREE", 1 << 20)
+    with pytest.raises(ur.UnrolledError, match=r"bomb: more than [\d,]+ bytes come out of it"):  # 100 times its size
+        read(tmp_path / "bomb", level)
+    monkeypatch.setattr(packed, "FREE", size)
+    assert len(read(tmp_path / "bomb", level).text) == size
+
+
+def test_a_packed_text_is_large_by_what_comes_out_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGE", 1000)
+    for size, large in ((999, False), (1000, True)):
+        (tmp_path / "a.gz").write_bytes(gzip.compress(b"a" * size))
+        assert isinstance(read(tmp_path / "a.gz", stream=True).text, reading.Stream) is large
 
 
 def test_packed_files_are_read_unpacked(tmp_path):
@@ -108,12 +191,11 @@ def test_entropies_are_the_same_in_pieces(monkeypatch):
 
 
 def test_a_large_file_of_bytes_is_not_read_into_memory(tmp_path, monkeypatch):
-    from unrolled.text import reading
-
-    monkeypatch.setattr(reading, "LARGE", 1000)
+    monkeypatch.setattr(files, "LARGE", 1000)
     (tmp_path / "big.bin").write_bytes(bytes(range(256)) * 8)
-    corpus = read(tmp_path / "big.bin", "byte")
-    assert isinstance(corpus.text, np.memmap)
+    monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "kept"))
+    corpus = read(tmp_path / "big.bin", "byte", stream=True)
+    assert isinstance(corpus.text, reading.Stream)
     mapped = ur.LanguageModel.train(corpus, level="byte", **SMALL)
     direct = ur.LanguageModel.train(bytes(range(256)) * 8, level="byte", **SMALL)
     for name, p in direct.network.params.items():
@@ -198,3 +280,98 @@ def test_a_list_of_numbers_is_tokens_and_words_that_are_not_listed_are_named(tmp
         assert str(caught.value).startswith(said)
     assert Vocabulary.of("the cat", "word").unlisted("the dog and the cow\ncat dog") == ["dog", "and", "cow", "dog"]
     assert Vocabulary.of("the cat", "char").unlisted("dog") == []
+
+
+def npy(header, data=b"\0" * 16, version=b"\x01\0"):
+    header = header.encode()
+    size = len(header).to_bytes(2 if version == b"\x01\0" else 4, "little")
+    return b"\x93NUMPY" + version + size + header + data
+
+
+GOOD = "{'descr': '<u2', 'fortran_order': False, 'shape': (3,), }\n"
+
+
+@pytest.mark.parametrize("version", [b"\x01\0", b"\x02\0", b"\x03\0"])
+def test_every_version_of_npy_files_is_read(tmp_path, version):
+    (tmp_path / "a.npy").write_bytes(npy(GOOD, np.array([3, 1, 2], "<u2").tobytes() + b"more", version))
+    tokens = read(tmp_path / "a.npy", "tokens").text
+    assert (tokens.tolist(), tokens.dtype) == ([3, 1, 2], np.uint16)
+    (tmp_path / "a.npy").write_bytes(
+        npy(GOOD.replace("<u2", ">i4").replace("False", "True"), np.arange(3, dtype=">i4").tobytes())
+    )
+    assert read(tmp_path / "a.npy", "tokens").text.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (npy("{'descr': {}, 'fortran_order': False, 'shape': (-1,)}"), "it holds {}, expected integers"),
+        (npy(GOOD.replace("(3,)", "(-1,)")), "its shape is (-1,)"),
+        (npy(GOOD.replace("(3,)", "(True,)")), "its shape is (True,)"),
+        (npy(GOOD.replace("(3,)", "3")), "its shape is 3"),
+        (npy(GOOD.replace("(3,)", f"({10**30},)")), "its shape is (1000"),
+        (npy(GOOD.replace("(3,)", "(9,)")), "it is cut off: 9 integers take more than the 16 bytes that follow"),
+        (npy(GOOD.replace("False", "0")), "its shape is (3,)"),
+        (npy(GOOD.replace("'shape'", "'shape': (3,), 'more'")), "its header lacks something, or says more than it"),
+        (npy(GOOD.replace("<u2", "|O")), "it holds '|O', expected integers"),
+        (npy(GOOD.replace("'<u2'", "[('a', '<i4')]")), "it holds [('a', '<i4')], expected integers"),
+        (npy("[" * 5000), "its header is no description of an array"),
+        (npy("-" * 5000 + "1"), "its header is no description of an array"),
+        (npy("\0"), "its header is no description of an array"),
+        (npy("  \n  1"), "its header lacks something, or says more than it should"),
+        (npy("__import__('os')"), "its header is no description of an array"),
+        (npy("9" * 5000), "its header is no description of an array"),
+        (npy(GOOD)[:12], "its header claims"),
+        (npy(" " * 60_000 + GOOD), "its header claims 60,0"),
+        (npy(GOOD, version=b"\x04\0"), "it doesn't begin as one"),
+        (b"", "it doesn't begin as one"),
+    ],
+)
+def test_a_npy_file_that_lies_is_one_line(tmp_path, data, said):
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises(ur.UnrolledError) as caught:
+        read(tmp_path / "a.npy", "tokens")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.npy'}: this is no .npy file that can be read: {said}")
+    assert len(str(caught.value)) < 400
+
+
+def test_no_damaged_npy_file_is_more_than_a_line(tmp_path):
+    whole = bytearray(npy(GOOD, b"\1\0\2\0\3\0"))
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        data = bytearray(whole)
+        for at in rng.integers(0, len(data), int(rng.integers(1, 4))):
+            data[at] = rng.integers(256)
+        (tmp_path / "a.npy").write_bytes(data[: int(rng.integers(1, len(data) + 9))])
+        with suppress(ur.UnrolledError):  # anything else fails the test
+            read(tmp_path / "a.npy", "tokens")
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_pipe_is_read_once_and_kept(tmp_path, monkeypatch, large):
+    monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(files, "LARGE", 1000 if large else 100_000)
+    monkeypatch.setattr(files, "BLOCK", 700)
+    text = LINES * 60
+    os.mkfifo(tmp_path / "pipe")
+    ends = os.pipe()
+    for path, data in (
+        (str(tmp_path / "pipe"), text.encode()),
+        (f"/dev/fd/{ends[0]}", gzip.compress(text.encode())),
+        ("-", bz2.compress(text.encode())),
+    ):
+        if path == "-":
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="ascii"))
+        elif "/fd/" in path:
+            os.write(ends[1], data)
+            os.close(ends[1])
+        else:
+            threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,)).start()
+        corpus = read(path, "word", stream=True)
+        assert (corpus.paths, corpus.name) == (("-",), "stdin")
+        assert isinstance(corpus.text, reading.Stream) is large
+        vocabulary = vocabulary_of(corpus)
+        assert vocabulary == Vocabulary.of(text, "word")
+        assert encode(corpus, vocabulary).tokens.tolist() == vocabulary.encode(text).tolist()
+    os.close(ends[0])
+    assert not list((tmp_path / "kept").glob("*.part"))

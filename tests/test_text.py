@@ -1,6 +1,7 @@
 """Reading, cleaning, vocabularies, entropies, the split: exact values and exact messages."""
 
 import dataclasses
+import inspect
 import io
 import json
 import math
@@ -23,6 +24,7 @@ from unrolled.text import (
     strip_gutenberg,
     unigram_entropy,
 )
+from unrolled.text.gutenberg import Stripper
 
 EPS = np.finfo(np.float64).eps
 needs_unprivileged = pytest.mark.skipif(
@@ -176,6 +178,40 @@ def test_a_directory_is_walked_in_sorted_order_and_says_what_it_skipped(tmp_path
     )
 
 
+def test_a_folder_of_any_depth_with_links_in_loops_is_walked(tmp_path):
+    inner = tmp_path
+    for _ in range(40):  # a path has at most 4,096 bytes; deeper folders are made and read from within
+        inner = inner / "d"
+    inner.mkdir(parents=True)
+    (inner / "a.txt").write_bytes(b"deep")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 30)
+    try:
+        corpus = read(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert (corpus.text, corpus.notes) == ("deep", (f"{tmp_path}: skipped 1 linked folder, 1 special file",))
+
+
+def test_what_may_not_be_read_is_skipped_in_a_folder(tmp_path, monkeypatch):
+    folder = write(tmp_path / "d", a__txt=b"a", secret__txt=b"b", sub_in_c__txt=b"c")
+    scan = os.scandir
+    monkeypatch.setattr(os, "access", lambda path, mode: "secret" not in str(path))
+
+    def scandir(path):
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert read(folder).text == "a"
+    assert read(folder).notes == (f"{folder}: skipped 2 unreadable files or folders",)
+    said = f"{folder / 'sub'}: permission denied; make the folder readable"
+    assert message(read, folder / "sub") == said
+
+
 def test_byte_level_takes_every_file_of_a_directory_that_is_not_hidden(tmp_path):
     folder = write(tmp_path / "d", b__bin=b"\0\xff", a__txt=b"a", __hidden=b"h", empty=b"", mark=b"\xef\xbb\xbf")
     corpus = read(folder, "byte")
@@ -237,17 +273,31 @@ def test_a_file_of_a_mark_alone_is_refused(tmp_path):
         (b"\xed\xa0\x80", "ed", 0, ""),  # a surrogate's bytes
         ("text".encode("utf-16"), "ff", 0, " (the file looks like UTF-16)"),
         (b"\xfe\xff\0t", "fe", 0, " (the file looks like UTF-16)"),
-        (b"\x1f\x8b\x08", "8b", 1, " (the file looks like gzip)"),
+        (b"\x1f\x8b\x09", "8b", 1, " (the file looks like gzip)"),
+        ("text".encode("utf-32-le"), "00", 1, " (the file looks like UTF-32)"),
+        ("text".encode("utf-32-be"), "00", 0, " (the file looks like UTF-32)"),
+        ("text".encode("utf-16-le"), "00", 1, " (the file looks like UTF-16)"),
+        ("text".encode("utf-16-be"), "00", 0, " (the file looks like UTF-16)"),
+        ("text".encode("utf-32"), "ff", 0, " (the file looks like UTF-32)"),
+        (b"a\0b text of a program, \x01\x02", "00", 1, ""),
+        (b"PK\x03\x04\x14\0", "00", 5, " (the file looks like zip)"),
+        (b"%PDF-1.7\n%\xe2\xe3", "e2", 10, " (the file looks like PDF)"),
+        (b"\x93NUMPY\x01\0", "93", 0, " (the file looks like a .npy array)"),
     ],
 )
 def test_bytes_that_are_not_utf8_are_located(tmp_path, data, byte, offset, hint):
     path = write(tmp_path, a__txt=data) / "a.txt"
     if sys.byteorder == "big" and hint and byte == "ff":
         pytest.skip("the machine's UTF-16 begins with another byte")
-    assert message(read, path) == (
-        f"{path}: byte 0x{byte} at offset {offset} is not UTF-8{hint}; "
-        "convert it to UTF-8, or read it with --level byte"
-    )
+    what = "is no character of a text" if byte == "00" else "is not UTF-8"
+    advice = {
+        "zip)": "unzip it, and name what is in it (documents of offices and e-books are zip files too)",
+        "PDF)": "take its text out first, say with pdftotext",
+        "gzip)": "unpack it first",
+        "array)": "read it with --level tokens",
+    }.get(hint.split(" ")[-1], "convert it to UTF-8, or read it with --level byte")
+    assert message(read, path) == f"{path}: byte 0x{byte} at offset {offset} {what}{hint}; {advice}"
+    assert message(read, tmp_path).startswith(f"{tmp_path}: no text in this directory (skipped: 1 binary file)")
     assert read(path, "byte").text == data
 
 
@@ -258,14 +308,12 @@ def test_what_may_not_be_read_is_named(tmp_path):
     try:
         said = f"{folder / 'a.txt'}: permission denied; expected a file that can be read"
         assert message(read, folder / "a.txt") == said
-        assert message(read, folder) == said
+        assert read(folder).text == "b"
     finally:
         (folder / "a.txt").chmod(0o600)
     (folder / "sub").chmod(0)
     try:
-        assert message(read, folder) == (
-            f"{folder / 'sub'}: permission denied; make the folder readable, or move it away"
-        )
+        assert read(folder).text == "a"
         assert message(read, folder / "sub" / "b.txt") == (
             f"{folder / 'sub' / 'b.txt'}: permission denied; expected a file that can be read"
         )
@@ -285,12 +333,9 @@ def test_a_refused_open_is_named_for_everyone(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
-def test_pipes_sockets_and_devices_are_refused_without_reading(tmp_path, monkeypatch):
+def test_sockets_and_devices_are_refused_without_reading_and_a_folder_s_pipes_skipped(tmp_path, monkeypatch):
     write(tmp_path, a__txt=b"a")
     os.mkfifo(tmp_path / "pipe")
-    assert message(read, tmp_path / "pipe") == (
-        f"{tmp_path / 'pipe'}: this is a pipe, not a file; pipe the text in and name - instead"
-    )
     assert message(read, os.devnull, "byte") == (
         f"{os.devnull}: this is a device, not a file; pipe the text in and name - instead"
     )
@@ -380,30 +425,54 @@ def test_a_text_without_markers_or_a_book_is_returned_whole(text):
     assert strip_gutenberg(text) == (text, 0)
 
 
-def test_read_strips_file_by_file_when_told_and_else_says_how(tmp_path):
+def test_read_strips_file_by_file_unless_told_not_to(tmp_path):
     text = gutenberg("*** START OF THE PROJECT GUTENBERG EBOOK X ***", "*** END OF THE PROJECT GUTENBERG EBOOK X ***")
     folder = write(tmp_path, a__txt=text.encode(), b__txt=b"plain\n", c__txt=text.encode())
     removed = len(text) - len(BOOK)
-    assert read(folder / "a.txt").text == text
-    assert read(folder / "a.txt").notes == (
-        f"Project Gutenberg header and footer are part of the text ({removed} characters); "
-        "--strip-gutenberg leaves them out",
-    )
-    stripped = read(folder / "a.txt", strip_gutenberg=True)
+    assert read(folder / "a.txt", keep_gutenberg=True) == Corpus(text, "char", "a")
+    stripped = read(folder / "a.txt")
     assert stripped.text == BOOK
-    assert stripped.notes == (f"Project Gutenberg header and footer left out: {removed} characters",)
-    three = read(folder, strip_gutenberg=True)
+    assert stripped.notes == (
+        f"Project Gutenberg header and footer left out: {removed} characters; --keep-gutenberg leaves them in",
+    )
+    three = read(folder)
     assert three.text == BOOK + "plain\n" + BOOK
     assert three.notes == (
         "3 files read",
-        f"Project Gutenberg header and footer left out in 2 files: {2 * removed} characters",
+        f"Project Gutenberg header and footer left out in 2 files: {2 * removed} characters; "
+        "--keep-gutenberg leaves them in",
     )
-    assert read(folder / "b.txt", strip_gutenberg=True).notes == (
-        "no Project Gutenberg markers found, so nothing was stripped",
-    )
-    assert message(read, folder, "byte", strip_gutenberg=True) == (
-        "--strip-gutenberg works on characters, and the level is byte; leave out one of the two"
-    )
+    assert read(folder / "b.txt").notes == ()
+    assert read(folder / "a.txt", "byte").text == text.encode()
+
+
+@pytest.mark.parametrize("size", [1, 7, 2048, 5000, 1 << 17])
+def test_books_are_found_alike_wherever_a_text_is_cut(size):
+    start, end = "*** START OF THE PROJECT GUTENBERG EBOOK X ***", "*** END OF THE PROJECT GUTENBERG EBOOK X ***"
+    rng = np.random.default_rng(3)
+    body = "".join(rng.choice(list("ab  \n"), 9000)) + " Project Gutenberg.\n" * 300
+    for text in (
+        gutenberg(start, end, body) * 2,
+        f"{body}\n{end}\nfooter",
+        f"header\n{start}\n\n{end}\n",
+        gutenberg(start, end, body) + "a text of its own\n" * 9000,  # behind the first book: too long for a licence
+        "no header is so long\n" * 9000 + gutenberg(start, end, body),
+        body,
+    ):
+        whole = strip_gutenberg(text)
+        stripper = Stripper()
+        pieces = [text[k : k + size] for k in range(0, len(text), size)] if size > 1 or len(text) < 20_000 else [text]
+        assert ("".join(stripper.kept(pieces)), stripper.removed) == whole
+
+
+def test_what_is_too_long_for_a_licence_is_kept():
+    start, end = "*** START OF THE PROJECT GUTENBERG EBOOK X ***", "*** END OF THE PROJECT GUTENBERG EBOOK X ***"
+    book, more = gutenberg(start, end), "a text of its own\n" * 9000
+    kept, removed = strip_gutenberg(book + more)
+    assert kept == BOOK + "\n\nA licence of Project Gutenberg.\n" + more
+    kept, removed = strip_gutenberg(more + book)
+    assert kept.startswith(more + "The Project Gutenberg EBook of X\n" + BOOK)
+    assert removed == len(more + book) - len(kept)
 
 
 # --- the default corpus ---

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import checkpoint, run
 from .backends import choose
-from .batches import Tokens, lanes
+from .batches import Tokens, as_tokens, lanes
 from .checks import check_size
 from .errors import Interrupted, UnrolledError, UnrolledWarning, check_path, count
 from .events import Events
@@ -36,7 +36,9 @@ from .text import (
     bigram_entropy,
     default_corpus,
     encode,
+    of_documents,
     read,
+    recorded,
     split,
     unigram_entropy,
     vocabulary_of,
@@ -44,7 +46,7 @@ from .text import (
 from .text.figures import MOST_DENSE
 from .train import MODEL, Facts, Listener, Result, first_token, fit, held_out_lanes, send_again
 
-Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | None
+Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
@@ -90,9 +92,10 @@ class LanguageModel:
 
         Parameters
         ----------
-        source : str, bytes, array (N,) of integers, Corpus, Path or list of Path
-            A str is text (bytes with `level="byte"`), an array holds tokens (`level="tokens"`), a Path is a file or a
-            directory; None is the built-in default corpus, the source of the Python standard library.
+        source : str, bytes, array (N,) of integers, list of str, Corpus, Path or list of Path
+            A str is text (bytes with `level="byte"`), an array or a list of integers holds tokens (`level="tokens"`), a
+            list of str holds documents, which are kept apart, a Path is a file or a directory; None is the built-in
+            default corpus, the source of the Python standard library.
         val, test : path or list of paths, optional
             Files to validate and to test on, instead of shares of the text.
         out : path, optional
@@ -180,20 +183,22 @@ class LanguageModel:
                     f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
                 )
             _begin_anew(content, before, chosen, options)
-            text = content["text"]
+            text, how = content["text"], recorded(content["text"]["how"])
             if source is None and text["files"]:
                 if "-" in text["files"]:
                     raise UnrolledError(
                         f"the text of {folder} came from standard input; give it again: name the file or -"
                     )
-                corpus = read(text["files"], chosen.level, stream=True, **text["how"])
+                corpus = read(text["files"], chosen.level, stream=True, **how)
             elif source is None and text["name"] != "stdlib":
                 raise UnrolledError(f"the text of {folder} was no file; give it again")
             else:
-                corpus = _corpus(source, chosen.level, **text["how"])
+                corpus = _corpus(source, chosen.level, **how)
             if backend is None:
                 backend = str(content["backend"])
                 choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
+            if "-" in text["val"] + text["test"]:
+                raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
             held = _held(corpus, text["val"], text["test"], chosen.level)
             return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held, before=before)
 
@@ -426,12 +431,12 @@ class LanguageModel:
             yield decoder.feed(token)
         yield decoder.finish()
 
-    def score(self, text: str | bytes | Tokens | Corpus, *, window: int = 0) -> Score:
-        """Return how well the model predicts a text; the documents of a corpus each by itself, if it has them.
+    def score(self, text: str | bytes | Tokens | Corpus | Sequence[str], *, window: int = 0) -> Score:
+        """Return how well the model predicts a text; the documents of a corpus, or of a list, each by itself.
 
         Parameters
         ----------
-        text : str, bytes, array (N,) of tokens or Corpus
+        text : str, bytes, array (N,) or list of tokens, Corpus, or list of str, its documents
         window : int
             Begin anew, in the initial state, every so many symbols; 0 carries the state through all of the text.
 
@@ -440,8 +445,10 @@ class LanguageModel:
         UnrolledError
             If the text is shorter than two symbols or has one that the model doesn't know.
         """
+        if texts := _texts(text):
+            text = of_documents(texts, self.vocabulary.level)
         if not isinstance(text, Corpus):
-            return score(self.network, self.vocabulary.encode(text), window=window)
+            return score(self.network, self.vocabulary.encode(text), window=window)  # type: ignore[arg-type]
         encoded = encode(text, self.vocabulary)
         return score(self.network, encoded.tokens, encoded.documents, window=window)
 
@@ -594,22 +601,41 @@ def _split(text: Encoded, val_fraction: float, test_fraction: float) -> tuple[En
     return train, val, test
 
 
-def _corpus(source: Source, level: str, **how: Any) -> Corpus:
+def _corpus(source: Any, level: str, **how: Any) -> Corpus:
     if source is None:
         return default_corpus(level=level)
     if isinstance(source, Corpus):
         return source
-    if level == "tokens" and isinstance(source, np.ndarray):
-        return Corpus(source, level, "tokens")
-    if isinstance(source, np.ndarray):
-        raise UnrolledError('an array holds tokens: give level="tokens"')
     if isinstance(source, (str, bytes)):
         text = source.encode() if isinstance(source, str) and level == "byte" else source
         if isinstance(text, bytes) and level != "byte":
             raise UnrolledError('bytes need level="byte"')
         if not text:
             raise UnrolledError("the text is empty")
-        if isinstance(source, str) and len(source) < 256 and os.path.exists(source):
-            raise UnrolledError(f"the text {source!r} is the name of a file; for what is in it give Path({source!r})")
+        _check_no_name(source)
         return Corpus(text, level, "text")
-    return read(source, level, stream=True, **how)
+    if isinstance(source, os.PathLike):
+        return read(source, level, stream=True, **how)
+    parts: Any = source if isinstance(source, Sequence) else ()
+    if parts and all(isinstance(part, os.PathLike) for part in parts):
+        return read(parts, level, stream=True, **how)
+    if texts := _texts(parts):
+        for text in texts:
+            _check_no_name(text)
+        return of_documents(texts, level)
+    tokens = as_tokens(source)
+    if level != "tokens":
+        raise UnrolledError('an array holds tokens: give level="tokens"')
+    return Corpus(tokens, level, "tokens")
+
+
+def _texts(source: Any) -> list[str]:
+    """Return a sequence of texts as a list; an empty one for anything else, a text among it."""
+    several = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
+    return list(source) if several and all(isinstance(text, str) for text in source) else []
+
+
+def _check_no_name(text: str | bytes) -> None:
+    """Refuse a text that is the name of a file: its content is what was meant."""
+    if isinstance(text, str) and 0 < len(text) < 256 and "\0" not in text and os.path.exists(text):
+        raise UnrolledError(f"the text {text!r} is the name of a file; for what is in it give Path({text!r})")

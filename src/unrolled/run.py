@@ -45,9 +45,10 @@ CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
 DAMAGED = "metrics.jsonl.damaged"
 """Lines that were no metrics when the run went on."""
 TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list"}
-TEXT_KEYS |= {"strip_gutenberg": "bool", "json_field": "str", "documents": "bool"}
+TEXT_KEYS |= {"keep_gutenberg": "bool", "json_field": "str", "column": "str", "skip_null": "bool", "documents": "bool"}
 """What a configuration says beside the fields of `Options`."""
 _HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
+_HOW |= {"strip_gutenberg": flag()}  # in runs of before
 
 
 FILES = (CONFIG, ABOUT, METRICS, MODEL, LAST, CHECKPOINT)

@@ -67,6 +67,29 @@ def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F
     return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
 
 
+HOW_TO_READ = ("keep_gutenberg", "json_field", "column", "skip_null", "documents")
+
+
+def how_to_read(group: str) -> Callable[[F], F]:
+    """Options of `unrolled.text.read`."""
+    options = [
+        option(group, "--keep-gutenberg", is_flag=True, help="Leave Project Gutenberg's header and footer in."),
+        option(group, "--json-field", default="", help="Files are JSON lines; the text is this field of each."),
+        option(
+            group, "--column", default="", help="Files are tables (CSV, TSV); the text is this column: name or number."
+        ),
+        option(group, "--skip-null", is_flag=True, help="Leave out lines and rows that have no text there."),
+        option(group, "--documents", is_flag=True, help="Start each file, line or row from the initial state."),
+    ]
+
+    def decorate(command: F) -> F:
+        for one in reversed(options):
+            command = one(command)
+        return command
+
+    return decorate
+
+
 class Widths(click.ParamType):  # type: ignore[type-arg]
     """A width, or one a layer with commas between."""
 
@@ -99,9 +122,7 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Text", "--max-symbols", help="word: symbols listed at most, 0 for all; bpe: tokens, 0 for 1,024.")
 @option("Text", "--lower", is_flag=True, help="word: make words lower-case.")
 @option("Text", "--words", help="word: cut lines at whitespace, or into words and punctuation.")
-@option("Text", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
-@option("Text", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
-@option("Text", "--documents", is_flag=True, help="Start each file or JSON line from the initial state.")
+@how_to_read("Text")
 @option("Text", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
 @option("Text", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
 @option("Text", "--val-fraction", help="Share of the text, at its end, to validate on.")
@@ -172,9 +193,6 @@ def train(
     ctx: click.Context,
     /,
     files: tuple[str, ...],
-    strip_gutenberg: bool,
-    json_field: str,
-    documents: bool,
     val_file: tuple[str, ...],
     test_file: tuple[str, ...],
     init_from: str | None,
@@ -198,6 +216,7 @@ def train(
     from ..train import make_folder
     from .display import Display, Output
 
+    how = {name: options.pop(name) for name in HOW_TO_READ}
     if threads is not None:
         backends.set_threads(threads)
     display = Display(Output(highlight=False, emoji=False))
@@ -222,9 +241,8 @@ def train(
         options = {name: value for name, value in options.items() if name in asked}
         options.setdefault("level", start.vocabulary.level)
     Options.of(options)  # before anything is read or made
-    how: dict[str, Any] = {"strip_gutenberg": strip_gutenberg, "json_field": json_field, "documents": documents}
-    if documents and not files:
-        raise UnrolledError("--documents keeps files or JSON lines apart; name some")
+    if not files and (odd := [name for name in HOW_TO_READ if how[name]]):
+        raise UnrolledError(f"--{odd[0].replace('_', '-')} is about files; name some")
     level = options["level"]
     corpus = read(files, level, stream=True, **how) if files else default_corpus(level=level)
     if out == "":
@@ -317,9 +335,7 @@ def _write(text: str) -> None:
 @click.argument("files", nargs=-1, required=True, metavar="(FILE | FOLDER | -)...")
 @option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
 @option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
-@option("Options", "--strip-gutenberg", is_flag=True, help="Leave out Project Gutenberg's header and footer.")
-@option("Options", "--json-field", default="", help="Files are JSON lines; the text is this field of each.")
-@option("Options", "--documents", is_flag=True, help="Start each file or JSON line from the initial state.")
+@how_to_read("Options")
 @option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
 def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, window: int, **how: Any) -> None:
     """Say how well a model predicts a text.

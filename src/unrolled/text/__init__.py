@@ -8,7 +8,7 @@ from .cache import Encoded, encode, vocabulary_of
 from .default import default_corpus
 from .figures import bigram_entropy, split, unigram_entropy
 from .gutenberg import strip_gutenberg
-from .reading import Corpus, read
+from .reading import Corpus, of_documents, read, recorded
 from .vocabulary import EOS, UNK, WORDS, Decoder, Vocabulary
 from .words import LEVELS, UNITS
 
@@ -25,7 +25,9 @@ __all__ = [
     "bigram_entropy",
     "default_corpus",
     "encode",
+    "of_documents",
     "read",
+    "recorded",
     "split",
     "strip_gutenberg",
     "unigram_entropy",

@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import re
+import stat
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,15 +27,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from .. import storage
 from ..batches import Tokens
-from ..errors import UnrolledError
+from ..errors import UnrolledError, brief
+from . import arrays
+from .files import HINT, cannot_keep, shown
+from .files import cache_folder as folder
 from .pieces import Mark, whole_words
-from .reading import NO_ARRAY, Corpus, Stream, shown
+from .reading import Corpus, Stream
 from .vocabulary import Vocabulary
 from .words import UNITS, count
 
-FORMAT = 1
+FORMAT = 2
 """Version of these files; those of another one are made again."""
+
+LARGEST_DESCRIPTION = 1 << 28
+"""Bytes of a description, at most."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +61,13 @@ class Encoded:
     notes: tuple[str, ...]
 
 
-def folder() -> Path:
-    """Return where large texts' tokens are kept: UNROLLED_CACHE, else `unrolled` in the user's folder for caches."""
-    if given := os.environ.get("UNROLLED_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "unrolled")
-
-
 def vocabulary_of(corpus: Corpus, **options: Any) -> Vocabulary:
     """Vocabulary of a corpus, as `Vocabulary.of` makes it with these options."""
     if not isinstance(corpus.text, Stream):
         return Vocabulary.of(corpus.text, corpus.level, **options)
     slot = _slot(corpus, "vocabulary", options)
-    with suppress(_Stale):  # if the text is another one, that is said of its tokens
-        return Vocabulary.from_json(_read(slot, {"text": corpus.text.digest})["vocabulary"])
+    with suppress(_Stale, UnrolledError):  # if the text is another one, that is said of its tokens
+        return Vocabulary.from_json(_read(slot, {"text": corpus.text.digest}).get("vocabulary"))
     made = Vocabulary.of(corpus.pieces(), corpus.level, **options)
     _write(slot, {"text": corpus.text.digest, "vocabulary": made.to_json()})
     return made
@@ -117,36 +118,54 @@ def _slot(corpus: Corpus, kind: str, options: Mapping[str, Any]) -> Path:
     """Where something of a corpus is kept: named after the corpus, its files and the options."""
     about = [list(map(os.path.abspath, corpus.paths)), dict(corpus.how), corpus.level, dict(options)]
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
-    return folder() / f"{corpus.name[:100]}-{key}.{kind}.json"
+    name = corpus.name.encode("utf-8", "replace")[:100].decode("utf-8", "ignore")  # names have at most 255 bytes
+    return folder() / f"{name}-{key}.{kind}.json"
 
 
 def _kept(corpus: Corpus, text: Stream, vocabulary: Vocabulary) -> Encoded:
     """Tokens of a text that is too large for the memory."""
     options = {"lower": vocabulary.lower, "words": vocabulary.words, "size": len(vocabulary)}
     slot = _slot(corpus, "tokens", options)
+    _remove_leftovers(slot.parent)
     expected = {"text": text.digest, "vocabulary": _digest(vocabulary.to_json())}
-    stale = ""
     try:
-        content = _read(slot, expected)
-        tokens, documents = (_mapped(_beside(slot, name), content[name]) for name in ("tokens", "documents"))
-        said = "used again"
+        tokens, documents, cleaned = _found(slot, expected)
+        stale, said = "", "used again"
     except _Stale as why:
         stale = f"what was kept of this text is not used: {why}" if str(why) else ""
-        cleaner, marks = text.cleaner(), array("q")
-        parts = _noted(_encoded(text.pieces(cleaner), vocabulary), marks)
-        dtype = np.min_scalar_type(len(vocabulary) - 1)
-        content = expected | {"tokens": _write_array(_beside(slot, "tokens"), parts, dtype)}
-        of = _write_array(_beside(slot, "documents"), [np.array(marks, np.int64)], np.dtype("<i8")) if marks else None
-        content |= {"documents": of, "notes": cleaner.notes()}
-        _write(slot, content)
-        tokens, documents = (_mapped(_beside(slot, name), content[name]) for name in ("tokens", "documents"))
+        tokens, documents, cleaned = _made(slot, expected, text, vocabulary)
         said = "kept for the next time"
-    assert tokens is not None
     if documents is None and corpus.how.get("documents"):
         documents = np.empty(0, np.int64)
     size = count(len(tokens), UNITS[corpus.level])
-    notes = [*corpus.notes, *content["notes"], stale, f"{size} in {shown(_beside(slot, 'tokens'))}, {said}"]
+    notes = [*corpus.notes, *cleaned, stale, f"{size} in {shown(_beside(slot, 'tokens'))}, {said}"]
     return Encoded(tokens, documents, tuple(filter(None, notes)))
+
+
+def _found(slot: Path, expected: Mapping[str, str]) -> tuple[Tokens, Tokens | None, list[str]]:
+    """Read the tokens, the documents and the notes that were kept, if all of that is what it is said to be."""
+    content = _read(slot, expected)
+    notes, entries = content.get("notes"), [content.get(name) for name in ("tokens", "documents")]
+    if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes) or entries[0] is None:
+        raise _Stale(f"{shown(slot)} is damaged")
+    tokens = _mapped(_beside(slot, "tokens"), entries[0])
+    return tokens, None if entries[1] is None else _mapped(_beside(slot, "documents"), entries[1]), notes
+
+
+def _made(
+    slot: Path, expected: Mapping[str, str], text: Stream, vocabulary: Vocabulary
+) -> tuple[Tokens, Tokens | None, list[str]]:
+    """Make the tokens, the documents and the notes of a text, and keep them."""
+    cleaner, marks = text.cleaner(), array("q")
+    parts = _noted(_encoded(text.pieces(cleaner), vocabulary), marks)
+    tokens, entry = _write_array(_beside(slot, "tokens"), parts, np.min_scalar_type(len(vocabulary) - 1))
+    content: dict[str, Any] = {"tokens": entry, "documents": None, "notes": cleaner.notes()}
+    documents = None
+    if marks:
+        places = [np.array(marks, np.int64)]
+        documents, content["documents"] = _write_array(_beside(slot, "documents"), places, np.dtype("<i8"))
+    _write(slot, {**expected, **content})
+    return tokens, documents, content["notes"]
 
 
 def _beside(slot: Path, name: str) -> Path:
@@ -158,37 +177,57 @@ def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that was kept; whatever else is in its place is as good as none."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise _Stale(f"{shown(path)} is no file")
+        with open(path, "rb") as file:
+            yield file
+    except OSError:
+        raise _Stale(f"{shown(path)} is damaged") from None
+
+
 def _read(path: Path, expected: Mapping[str, str]) -> dict[str, Any]:
     """Content of a description, if it is whole and of what is expected."""
+    if not os.path.lexists(path):
+        raise _Stale("")
+    with _opened(path) as file:
+        data = file.read(LARGEST_DESCRIPTION)
     try:
-        content = json.loads(path.read_bytes())
-        whole = content.pop("sha256") == _digest(content)
-    except FileNotFoundError:
-        raise _Stale("") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = json.loads(data)
+        whole = isinstance(content, dict) and content.pop("sha256") == _digest(content)
+    except (ValueError, KeyError, RecursionError):
         whole = False
     if not whole:
         raise _Stale(f"{shown(path)} is damaged")
-    if content["format"] != FORMAT:
-        raise _Stale(f"it was made by another version (format {content['format']!r}, now {FORMAT})")
+    if (version := content.get("format")) != FORMAT:
+        raise _Stale(f"it was made by another version (format {brief(version)}, now {FORMAT})")
     for name, value in expected.items():
-        if content[name] != value:
+        if content.get(name) != value:
             raise _Stale(f"the {name} is another one now")
     return dict(content)
 
 
-def _mapped(path: Path, entry: Mapping[str, Any] | None) -> Tokens | None:
+def _mapped(path: Path, entry: object) -> Tokens:
     """An array, memory-mapped, if it is what its description says."""
-    if entry is None:
-        return None
-    try:
-        array_: Tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-        found = {"count": array_.size, "dtype": array_.dtype.str, "sha256": _hash(array_)}
-    except (*NO_ARRAY, AttributeError):
-        found = {}
-    if found != entry or array_.ndim != 1:
+    with _opened(path) as file:
+        try:
+            found = arrays.layout(file, shown(path))
+        except UnrolledError:
+            raise _Stale(f"{shown(path)} is damaged") from None
+        tokens = _map(file, found)
+    if entry != {"count": found.size, "dtype": found.dtype.str, "sha256": _hash(tokens)}:
         raise _Stale(f"{shown(path)} is damaged")
-    return array_
+    return tokens
+
+
+def _map(file: BinaryIO, found: arrays.Layout) -> Tokens:
+    """Map an open file of ours. Nobody writes into one: a new one takes its place, and the old one stays mapped."""
+    if not found.size:  # the system maps no empty file
+        return np.empty(0, found.dtype)
+    return np.memmap(file, found.dtype, "r", found.offset, (found.size,))
 
 
 def _hash(values: Tokens) -> str:
@@ -204,11 +243,12 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
         file.write(json.dumps(content | {"sha256": _digest(content)}).encode())
 
 
-def _write_array(path: Path, parts: Iterable[Tokens], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Write tokens that come in parts to a .npy file; returns its description."""
+def _write_array(path: Path, parts: Iterable[Tokens], dtype: np.dtype[Any]) -> tuple[Tokens, dict[str, Any]]:
+    """Write tokens that come in parts to a .npy file; return them, mapped, and their description."""
     digest, size = hashlib.sha256(), 0
     with _replaced(path) as file:
         _header(file, dtype, 0)
+        offset = file.tell()
         for part in parts:
             data = part.astype(dtype).tobytes()
             digest.update(data)
@@ -216,7 +256,9 @@ def _write_array(path: Path, parts: Iterable[Tokens], dtype: np.dtype[Any]) -> d
             size += len(part)
         file.seek(0)
         _header(file, dtype, size)  # NumPy leaves room in it for any length
-    return {"count": size, "dtype": dtype.str, "sha256": digest.hexdigest()}
+        file.flush()
+        tokens = _map(file, arrays.Layout(dtype, size, offset))
+    return tokens, {"count": size, "dtype": dtype.str, "sha256": digest.hexdigest()}
 
 
 def _header(file: BinaryIO, dtype: np.dtype[Any], size: int) -> None:
@@ -225,20 +267,20 @@ def _header(file: BinaryIO, dtype: np.dtype[Any], size: int) -> None:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of an old one once it is whole."""
-    part = None
+    """A new file that takes the place of an old one once it is whole; what is no file there is put aside."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        part = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        part.replace(path)
+        if os.path.lexists(path) and not path.is_file():
+            path.rename(path.with_name(f"{path.name[:120]}.{os.urandom(4).hex()}.aside"))
     except OSError as error:
-        raise UnrolledError(
-            f"can't keep the tokens of a large text in {shown(path.parent)}: {error.strerror or error}; "
-            "UNROLLED_CACHE names another folder"
-        ) from None
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+        raise cannot_keep(error) from None
+    with storage.replaced(path, HINT) as file:
+        yield file
+
+
+def _remove_leftovers(kept: Path) -> None:
+    """Remove what killed processes were writing, of whatever text."""
+    begun = re.compile(r"(.+-[0-9a-f]{16}\..+)\.unrolled-[0-9a-f]{16}\.part")
+    with suppress(OSError):
+        names = [match[1] for match in map(begun.fullmatch, os.listdir(kept)) if match]
+        storage.remove_leftovers(kept / name for name in set(names))

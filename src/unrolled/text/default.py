@@ -9,7 +9,8 @@ import sysconfig
 from pathlib import Path
 
 from ..errors import UnrolledError
-from .reading import Corpus, file_blocks, shown
+from .files import file_blocks, shown
+from .reading import Corpus
 from .words import check_level, count
 
 # Tests are full of data; encodings and pydoc_data are tables that a program wrote; the rest is not the library's.

@@ -1,4 +1,4 @@
-"""Bytes of files -> pieces of clean text: decoding, fields of JSON lines, byte-order marks, line ends, joining.
+"""Bytes of files -> pieces of clean text: decoding, records, byte-order marks, line ends, licences, joining.
 
 A text comes in pieces, so that it may be larger than the memory; a small one is one piece a file. Where a document ends
 is a piece of its own, `MARK`.
@@ -7,12 +7,13 @@ is a piece of its own, `MARK`.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from ..errors import UnrolledError
-from .gutenberg import strip_gutenberg
+from .gutenberg import Stripper
+from .records import column, fields, looks_like
 from .words import count
 
 
@@ -29,54 +30,96 @@ class Cleaner:
     Parameters
     ----------
     level : one of `LEVELS`; at byte level nothing is cleaned and nothing put between files
-    strip : leave out Project Gutenberg's header and footer
-    json_field : field of JSON lines that is the text; "" for plain text
-    documents : whether the newline between two files, or two JSON lines, is a `MARK`
+    keep_gutenberg : leave Project Gutenberg's header and footer in
+    json_field : field of JSON lines that is the text; "" for none
+    column : name of the column of tables that is the text, or its number, from 1; "" for none
+    skip_null : leave out records whose field is null, empty in a table, or absent
+    documents : whether the newline between two files, or two records, is a `MARK`
     """
 
-    def __init__(self, level: str, strip: bool = False, json_field: str = "", documents: bool = False) -> None:
-        self.level, self.strip, self.json_field, self.documents = level, strip, json_field, documents
-        self.files = self.marks = self.crlf = self.cr = self.books = self.gutenberg = self.begun = 0
+    def __init__(
+        self,
+        level: str,
+        *,
+        keep_gutenberg: bool = False,
+        json_field: str = "",
+        column: str = "",
+        skip_null: bool = False,
+        documents: bool = False,
+    ) -> None:
+        self.level, self.keep_gutenberg, self.documents = level, keep_gutenberg, documents
+        self.json_field, self.column, self.skip_null = json_field, column, skip_null
+        self.files = self.marks = self.crlf = self.cr = self.books = self.gutenberg = self.begun = self.nulls = 0
+        self.odd: dict[str, list[str]] = {}
 
-    def pieces(self, files: Iterable[tuple[str, Iterable[bytes], bool]]) -> Iterator[str] | Iterator[bytes]:
-        """Pieces of the text of files: for each its name for messages, its bytes, and whether they are one block."""
+    def pieces(self, files: Iterable[tuple[str, str, Iterable[bytes]]]) -> Iterator[str] | Iterator[bytes]:
+        """Yield pieces of the text of files: for each its name for messages, its path, and its bytes in blocks."""
         if self.level == "byte":
             return self._bytes(files)
-        return self._joined(piece for where, blocks, whole in files for piece in self._file(where, blocks, whole))
+        return self.joined(piece for file in files for piece in self._file(*file))
 
-    def _bytes(self, files: Iterable[tuple[str, Iterable[bytes], bool]]) -> Iterator[bytes]:
-        for where, blocks, _ in files:
+    def _bytes(self, files: Iterable[tuple[str, str, Iterable[bytes]]]) -> Iterator[bytes]:
+        for where, _, blocks in files:
             yield from _not_empty(blocks, where)
             self.files += 1
 
-    def _file(self, where: str, blocks: Iterable[bytes], whole: bool) -> Iterator[tuple[bool, str]]:
-        """Pieces of a file, and whether a document begins with each."""
-        text, size = decoded(_not_empty(blocks, where), where), 0
-        documents: Iterable[Iterable[str]] = [text]
-        if self.json_field:
-            documents = ([field] for field in fields(text, self.json_field, where))
-        for document in documents:
+    def _file(self, where: str, path: str, blocks: Iterable[bytes]) -> Iterator[tuple[bool, str]]:
+        """Yield pieces of a file, and whether a document begins with each."""
+        size = 0
+        for document in self._documents(decoded(_not_empty(blocks, where), where), where, path):
             begins = True
-            for piece in self._document(document, whole or bool(self.json_field)):
+            for piece in self._document(document):
                 yield begins, piece
                 begins, size = False, size + len(piece)
             if begins:
                 yield True, ""
         if not size:
-            raise UnrolledError(f"{where}: nothing but a byte-order mark in the file; expected some text")
+            name = self.json_field or self.column
+            what = (
+                f"no record has a text in the field {name!r}" if name else "nothing but a byte-order mark in the file"
+            )
+            raise UnrolledError(f"{where}: {what}; expected some text")
         self.files += 1
 
-    def _document(self, pieces: Iterable[str], whole: bool) -> Iterator[str]:
-        """Clean the pieces of one document; Project Gutenberg's markers are looked for where it is one piece."""
+    def _documents(self, text: Iterator[str], where: str, path: str) -> Iterator[Iterable[str]]:
+        """Yield the documents of a file: its records, or all of it."""
+        if not (self.json_field or self.column):
+            first = next(text, "")
+            if advice := looks_like(first[:LOOKED_AT], path):
+                self.odd.setdefault(advice, []).append(where)
+            yield chain([first], text)
+            return
+        if self.json_field:
+            found = fields(text, self.json_field, where, skip_null=self.skip_null)
+        else:
+            found = column(self._folded(text), self.column, where, path, skip_null=self.skip_null)
+        for value in found:
+            if value is None:
+                self.nulls += 1
+            else:
+                yield [value]
+
+    def _document(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Clean the pieces of one document."""
+        pieces = self._folded(pieces)
+        if self.keep_gutenberg:
+            yield from pieces
+            return
+        stripper = Stripper()
+        yield from stripper.kept(pieces)
+        self.books += stripper.removed > 0
+        self.gutenberg += stripper.removed
+
+    def _folded(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Drop a byte-order mark, and fold line ends to LF."""
         held = ""
         for n, piece in enumerate(pieces):
             if not n and piece.startswith("\ufeff"):
                 self.marks += 1
                 piece = piece[1:]
             piece = held + piece
-            held = "\r" if piece.endswith("\r") and not whole else ""  # a CRLF may be cut in two
-            text = self._fold(piece[: len(piece) - len(held)])
-            yield self._book(text) if whole else text
+            held = "\r" if piece.endswith("\r") else ""  # a CRLF may be cut in two
+            yield self._fold(piece[: len(piece) - len(held)])
         if held:
             yield self._fold(held)
 
@@ -88,14 +131,7 @@ class Cleaner:
         self.cr += text.count("\r") - crlf
         return text.replace("\r\n", "\n").replace("\r", "\n")
 
-    def _book(self, text: str) -> str:
-        kept, removed = strip_gutenberg(text)
-        if removed:
-            self.books += 1
-            self.gutenberg += removed
-        return kept if self.strip else text
-
-    def _joined(self, pieces: Iterable[tuple[bool, str]]) -> Iterator[str]:
+    def joined(self, pieces: Iterable[tuple[bool, str]]) -> Iterator[str]:
         """Documents one after the other, each but the last ending a line."""
         newline, held = MARK if self.documents else "\n", ""
         for begins, piece in pieces:
@@ -121,17 +157,17 @@ class Cleaner:
             notes.append(f"{count(self.crlf, 'CRLF line end')} folded to LF")
         if self.cr:
             notes.append(f"{count(self.cr, 'CR line end')} folded to LF")
+        if self.nulls:
+            notes.append(f"{count(self.nulls, 'record')} without a text left out")
         if self.gutenberg:
             where = f" in {self.books:,} files" if self.books > 1 else ""
             size = count(self.gutenberg, "character")
             notes.append(
-                f"Project Gutenberg header and footer left out{where}: {size}"
-                if self.strip
-                else f"Project Gutenberg header and footer are part of the text{where} ({size}); "
-                "--strip-gutenberg leaves them out"
+                f"Project Gutenberg header and footer left out{where}: {size}; --keep-gutenberg leaves them in"
             )
-        elif self.strip:
-            notes.append("no Project Gutenberg markers found, so nothing was stripped")
+        for advice, files in self.odd.items():
+            more = f" (and {len(files) - 1:,} more)" if len(files) > 1 else ""
+            notes.append(f"{files[0]}{more} {advice}")
         return notes
 
 
@@ -147,6 +183,8 @@ def _not_empty(blocks: Iterable[bytes], where: str) -> Iterator[bytes]:
 def decoded(blocks: Iterable[bytes], where: str) -> Iterator[str]:
     r"""Decode UTF-8, block by block; a character may be cut in two.
 
+    A NUL is no character of a text: UTF-16 and UTF-32 without a mark, and binary files, are full of them.
+
     Examples
     --------
     >>> list(decoded([b"na\xc3", b"\xafve"], "a file"))
@@ -154,14 +192,14 @@ def decoded(blocks: Iterable[bytes], where: str) -> Iterator[str]:
     """
     decoder, before, head = codecs.getincrementaldecoder("utf-8")(), 0, b""
     for block in _and_last(blocks):
-        pending, head = decoder.getstate()[0], head or block[:4]
+        pending, head = decoder.getstate()[0], (head + block[: LOOKED_AT - len(head)] if before < LOOKED_AT else head)
         try:
             piece = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            raise UnrolledError(
-                f"{where}: byte 0x{error.object[error.start]:02x} at offset {before - len(pending) + error.start} is "
-                f"not UTF-8{_looks_like(head)}; convert it to UTF-8, or read it with --level byte"
-            ) from None
+            at = before - len(pending) + error.start
+            raise _no_text(where, head, f"byte 0x{error.object[error.start]:02x} at offset {at} is not UTF-8") from None
+        if (at := block.find(b"\0")) >= 0:
+            raise _no_text(where, head, f"byte 0x00 at offset {before + at} is no character of a text")
         before += len(block)
         if piece:
             yield piece
@@ -172,36 +210,44 @@ def _and_last(blocks: Iterable[bytes]) -> Iterator[bytes]:
     yield b""
 
 
-def _looks_like(head: bytes) -> str:
-    for mark, name in ((codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16"), (b"\x1f\x8b", "gzip")):
-        if head.startswith(mark):
-            return f" (the file looks like {name})"
+LOOKED_AT = 1 << 12
+"""Bytes, or characters, at the beginning of a file that tell what it is."""
+
+_OTHERS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"%PDF-": "PDF",
+    b"\x93NUMPY": "a .npy array",
+}
+_ADVICE = {
+    "gzip": "unpack it first",
+    "zip": "unzip it, and name what is in it (documents of offices and e-books are zip files too)",
+    "PDF": "take its text out first, say with pdftotext",
+    "a .npy array": "read it with --level tokens",
+}
+
+
+def _no_text(where: str, head: bytes, what: str) -> UnrolledError:
+    """Return what to say of a file that is no UTF-8 text, from its beginning."""
+    name = next((name for start, name in _OTHERS.items() if head.startswith(start)), "") or _wide(head)
+    hint = f" (the file looks like {name})" if name else ""
+    advice = _ADVICE.get(name, "convert it to UTF-8, or read it with --level byte")
+    return UnrolledError(f"{where}: {what}{hint}; {advice}")
+
+
+def _wide(head: bytes) -> str:
+    """Return which of UTF-16 and UTF-32 a beginning looks like, from where its NULs are."""
+    for size, name in ((4, "UTF-32"), (2, "UTF-16")):
+        units = len(head) // size
+        for first in (0, size - 1) if size == 2 else (0, 3):  # big-endian, little-endian
+            zeros = head[first : units * size : size].count(0)
+            if units and zeros > 0.7 * units and (size == 2 or head.count(0) > 0.6 * len(head)):
+                return name
     return ""
-
-
-def fields(pieces: Iterable[str], name: str, where: str) -> Iterator[str]:
-    """One field of every JSON line."""
-    for n, line in enumerate(_lines(pieces), 1):
-        if n == 1:
-            line = line.removeprefix("\ufeff")
-        if line.strip():
-            try:
-                value = json.loads(line)[name]
-            except (ValueError, RecursionError):
-                raise UnrolledError(f"{where}, line {n} is no JSON; --json-field expects one object a line") from None
-            except (KeyError, TypeError, IndexError):
-                raise UnrolledError(f"{where}, line {n} is no object with a field {name!r} (--json-field)") from None
-            if not isinstance(value, str):
-                raise UnrolledError(f"{where}, line {n}: the field {name!r} is {value!r:.60}; expected a text")
-            yield value
-
-
-def _lines(pieces: Iterable[str]) -> Iterator[str]:
-    rest = ""
-    for piece in pieces:
-        *lines, rest = (rest + piece).split("\n")
-        yield from lines
-    yield rest
 
 
 RUN = 4096

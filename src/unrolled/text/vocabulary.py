@@ -140,8 +140,9 @@ class Vocabulary:
         if level == "byte":
             return cls(level)
         if level == "tokens":
-            tokens = as_tokens(text)  # type: ignore[arg-type]
-            low, high = _extremes(tokens)
+            parts = text if isinstance(text, Iterator) else [text]
+            ends = [_extremes(as_tokens(part)) for part in parts]  # type: ignore[arg-type]
+            low, high = (end(column) for end, column in zip((min, max), zip(*ends, strict=True), strict=True))
             if low < 0:
                 raise UnrolledError(f"the tokens hold {low}; they must be 0 or more")
             if high > (most := np.iinfo(np.int32).max):
