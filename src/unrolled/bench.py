@@ -6,10 +6,11 @@ Sizes are (B, T, V, E, H, L) for language models and (B, T, I, H, L) for plain s
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,6 +46,10 @@ MODULES = {"lstm": "LSTM", "gru_reset_after": "GRU", "rnn_tanh": "RNN"}
 """PyTorch's name of each cell it has."""
 TOKENS = 400
 """Drawn in a run."""
+BUSY = 0.75
+"""Load of a machine from which on other work is worth a warning: one process that computes makes 1."""
+SHARE = 1.05
+"""Of sgemm's rate: what lies above is no noise of two measurements on a quiet machine."""
 CLIP, RATE = 1.0, 1e-4
 TOLERANCE = 2e-5
 """Of float32 results against float64: some hundred roundings in a row."""
@@ -63,7 +68,7 @@ class Row:
     flops: float | None = None
     """Multiplications and additions of the products that a call needs, a second."""
     sgemm_flops: float | None = None
-    """The same of a large matrix product, measured just before."""
+    """The same of a large matrix product, measured just before and just after: the better, which was disturbed less."""
     error: float | None = None
     """Largest relative error against PyTorch in float64."""
 
@@ -178,6 +183,34 @@ def machine() -> dict[str, str]:
     return said
 
 
+def doubts(rows: Sequence[Row] = (), load: float = 0) -> list[str]:
+    """Return what speaks against figures: other work on this machine, and shares that can't be.
+
+    Parameters
+    ----------
+    rows : what was measured
+    load : processes that wanted a processor in the last minute, before anything was measured (`os.getloadavg`)
+
+    Examples
+    --------
+    >>> doubts([Row((1,), 1, 1.0, 0.1, flops=171e9, sgemm_flops=100e9)], load=6.5)[0]
+    'this machine is busy with other work (load 6.5), so times and shares are not to be trusted'
+    """
+    said = []
+    if load > BUSY:
+        said.append(
+            f"this machine is busy with other work (load {load:.1f}), so times and shares are not to be trusted"
+        )
+    if most := max((row.share for row in rows if row.share is not None and row.share > SHARE), default=0):
+        said.append(f"{most:.0%} of sgemm can't be: other work slowed that product; measure again on a quiet machine")
+    return said
+
+
+def load() -> float:
+    """Return how many processes wanted a processor in the last minute; 0 where the system doesn't say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def has_torch() -> bool:
     """Whether PyTorch is installed."""
     return find_spec("torch") is not None
@@ -281,15 +314,20 @@ def _row(
 
     if error is not None and not error < TOLERANCE:
         raise UnrolledError(f"{size}: relative error {error:.1e} against PyTorch in float64; nothing is timed")
-    flops = None
-    if work is not None:
+
+    def product() -> float | None:
+        if work is None:
+            return None
         with threadpool_limits(threads, user_api="blas"):
-            flops = sgemm_flops()
+            return sgemm_flops()
+
+    before = product()
     with backends.undisturbed("cpu"):
         if len(theirs) > 1:
             tried = alternate({str(n): run for n, run in enumerate(theirs)}, seconds / 3, blocks=3)
             theirs = [theirs[int(min(tried, key=lambda n: min(tried[n])))]]
         times = alternate({"ours": ours} | dict(zip(["theirs"], theirs, strict=False)), seconds)
+    flops = None if before is None else max(before, product() or 0)
     median, spread = summary(times["ours"])
     other, other_spread = summary(times["theirs"]) if theirs else (None, None)
     return Row(

@@ -230,6 +230,8 @@ def train(
             chosen = backend if "backend" in given else None
             LanguageModel.resume(resume, source, listener=display, backend=chosen, **anew)
         return
+    if overwrite and out is None:
+        raise UnrolledError("--overwrite replaces the run in --out; name that folder (without, a new one is made)")
     if "num_layers" in _given(ctx) | set(ctx.default_map or ()):
         check_widths(options["hidden_size"], options["num_layers"])
     if not files and minutes is None and not _given(ctx) & {"epochs"} and config is None:
@@ -413,8 +415,13 @@ def check(cell: str | None, quick: bool, seed: int) -> int:
 @cli.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @option("Options", "--cells", is_flag=True, help="Describe every cell.")
-def info(model: Path | None, cells: bool) -> None:
+@option("Options", "--build", is_flag=True, help="Say how the native engine was built.")
+def info(model: Path | None, cells: bool, build: bool) -> None:
     """Describe a model file; without one, this installation."""
+    if build:
+        for name, value in backends.build_info().items():
+            click.echo(f"{name:<11} {_in_words(value)}")
+        return
     if cells:
         from ..catalogue import describe
 
@@ -436,7 +443,7 @@ def info(model: Path | None, cells: bool) -> None:
     model = model_file(model)
     language_model = load(model)
     vocabulary, network = language_model.vocabulary, language_model.network
-    click.echo(f"{model}: {os.path.getsize(model):,} bytes")
+    click.echo(f"{printable(str(model))}: {os.path.getsize(model):,} bytes")
     for name, value in network.spec.to_json().items():
         click.echo(f"  {name:<17} {value}")
     click.echo(f"  {'level':<17} {vocabulary.level}")
@@ -445,6 +452,13 @@ def info(model: Path | None, cells: bool) -> None:
     click.echo(f"  {'parameters':<17} {network.parameter_count:,}")
     for name, p in network.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
+
+
+def _in_words(value: object) -> str:
+    """Lists and tables as a line."""
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_in_words(part)}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 @cli.command(cls=GroupedCommand)
@@ -457,10 +471,10 @@ def plot(runs: tuple[Path, ...], out: Path | None) -> None:
     curves = {str(folder): plots.curve(folder) for folder in runs}
     if out is None:
         for name, curve in curves.items():
-            click.echo(plots.sparkline(name, curve))
+            click.echo(plots.sparkline(printable(name), curve))
     else:
         plots.picture(curves, out)
-        click.echo(f"drawn in {out}")
+        click.echo(f"drawn in {printable(str(out))}")
 
 
 @cli.command(cls=GroupedCommand)

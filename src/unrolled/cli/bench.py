@@ -42,6 +42,8 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
     console = Output(highlight=False, emoji=False)
     console.print(", ".join(f"{name} {value}" for name, value in measure.machine().items()))
     console.print(backends.describe())
+    for doubt in measure.doubts(load=measure.load()):
+        console.print(f"note: {doubt}", soft_wrap=True)
     if not measure.has_torch():
         console.print("PyTorch is not installed, so its columns are empty.")
     for what in tables or TABLES:
@@ -57,7 +59,7 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
         table.add_column(f"B, T, {inputs}, H, L" if what != "drawing" else "V, E, H, L", no_wrap=True)
         for name in ("unrolled", "PyTorch", "ratio", "of sgemm"):
             table.add_column(name, justify="right", no_wrap=True)
-        ratios = []
+        rows = []
         with console.status(f"{TABLES[what]} ...") if redrawn(console) else nullcontext():
             for row in measure.rows(what, count, seconds):
                 size = row.size[2:] if what == "drawing" else row.size
@@ -68,9 +70,10 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
                     "" if row.ratio is None else f"{row.ratio:.2f}",
                     "" if row.share is None else f"{row.share:.0%}",
                 )
-                if row.ratio is not None:
-                    ratios.append(row.ratio)
-        if ratios:
+                rows.append(row)
+        if ratios := [row.ratio for row in rows if row.ratio is not None]:
             table.add_section()
             table.add_row("geometric mean / least", "", "", f"{measure.geometric_mean(ratios):.2f} / {min(ratios):.2f}")
         console.print(table)
+        for doubt in measure.doubts(rows):
+            console.print(f"note: {doubt}", soft_wrap=True)

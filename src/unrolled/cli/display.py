@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import textwrap
 import time
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ..errors import count
+from ..errors import count, printable
 from ..state import Evaluation
 from ..text import UNITS
 from ..train import LAST, MODEL, Facts, Listener, Progress, Result
+
+LABEL = 11
+"""Columns of what a line is about."""
 
 PLAIN_EVERY = 10.0
 """Seconds between two progress lines where there is no terminal."""
@@ -24,6 +28,33 @@ PLAIN_EVERY = 10.0
 def losses(nats: float, unit: str) -> str:
     """Nats and bits side by side: '1.386 nats = 2.000 bits a character'."""
     return f"{nats:.4f} nats = {nats / math.log(2):.4f} bits a {unit}"
+
+
+def figures(nats: float, unit: str) -> str:
+    """Return a loss as people compare it: of words and of byte pairs with the perplexity too.
+
+    Examples
+    --------
+    >>> figures(4.0, "word")
+    '4.0000 nats = 5.7708 bits a word, perplexity 54.60'
+    """
+    perplexity = f", perplexity {math.exp(nats):.2f}" if unit in ("word", "token") and nats < 100 else ""
+    return losses(nats, unit) + perplexity
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return a text as lines of a width: cut between its phrases, which have two blanks between, else between words.
+
+    Examples
+    --------
+    >>> wrapped("epoch 0.42  step 320  validation 1.9963 nats", 24)
+    ['epoch 0.42  step 320', 'validation 1.9963 nats']
+    >>> wrapped("one phrase", 8)
+    ['one', 'phrase']
+    """
+    phrases = (phrase if len(phrase) > width else phrase.replace(" ", "\0") for phrase in text.split("  "))
+    lines = textwrap.wrap("  ".join(phrases), max(1, width), break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\0", " ") for line in lines] or [""]
 
 
 def clock(seconds: float) -> str:
@@ -68,17 +99,23 @@ class Display(Listener):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.unit = "character"
-        self.bigram = math.nan
+        self.bigram: float | None = None
         self.val_loss: float | None = None
         self.said = time.monotonic()
         self.live = Live(console=console, refresh_per_second=8, transient=True) if redrawn(console) else None
 
-    def _print(self, label: str, text: str) -> None:
-        self.console.print(Text.assemble((f"{label:<11}", "bold"), text), soft_wrap=True)
+    def _print(self, label: str, text: str, *, whole: bool = False) -> None:
+        """Print a line; on a terminal cut where it is too long, unless it is a command that is to be copied whole."""
+        text = printable(text)
+        if self.console.is_terminal and not whole:
+            text = f"\n{'':<{LABEL}}".join(wrapped(text, self.console.width - LABEL))
+        self.console.print(Text.assemble((f"{label:<{LABEL}}", "bold"), text), soft_wrap=True)
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.bigram = UNITS[facts.level], facts.bigram_entropy
+        self.unit = UNITS[facts.level]
+        # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
+        self.bigram = facts.bigram_entropy if facts.level in ("char", "byte") else None
         net, options = facts.network, facts.options
         for note in facts.notes:
             self._print("read", note)
@@ -87,10 +124,8 @@ class Display(Listener):
         self._print(
             "text", f"{count(facts.symbols, self.unit)}, {count(facts.vocabulary_size, 'symbol')}; {', '.join(parts)}"
         )
-        self._print(
-            "entropy",
-            f"of single symbols {facts.unigram_entropy:.4f} nats, of bigrams {losses(facts.bigram_entropy, self.unit)}",
-        )
+        bigrams = "" if self.bigram is None else f", of bigrams {losses(self.bigram, self.unit)}"
+        self._print("entropy", f"of single symbols {facts.unigram_entropy:.4f} nats{bigrams}")
         spec = net.spec
         equal = isinstance(spec.hidden_size, int)
         units = f"{spec.num_layers} x {spec.hidden_size}" if equal else " and ".join(map(str, spec.widths))
@@ -121,6 +156,7 @@ class Display(Listener):
         if self.val_loss is not None:
             lines[1] += f"  validation {self.val_loss:.4f} nats = {self.val_loss / math.log(2):.4f} bits"
         if self.live:
+            lines = [part for line in lines for part in wrapped(line, self.console.width)]
             self.live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"))
         elif time.monotonic() - self.said >= PLAIN_EVERY:
             self.said = time.monotonic()
@@ -129,7 +165,7 @@ class Display(Listener):
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Print a line a validation."""
         self.val_loss = evaluation.val_loss
-        val = "no validation part" if evaluation.val_loss is None else losses(evaluation.val_loss, self.unit)
+        val = "no validation part" if evaluation.val_loss is None else figures(evaluation.val_loss, self.unit)
         star = "  (best so far)" if best and evaluation.val_loss is not None else ""
         self._print(
             "validation",
@@ -157,14 +193,14 @@ class Display(Listener):
         if result.interrupted:
             self._print("stopped", f"at step {result.steps:,}, epoch {result.epochs:.2f}; everything is saved")
         if result.best and result.best.val_loss is not None:
-            than = "below" if result.best.val_loss < self.bigram else "above"
-            self._print(
-                "best",
-                f"validation {losses(result.best.val_loss, self.unit)} at step {result.best.step:,}: "
-                f"{than} the text's bigram entropy, {self.bigram:.4f} nats",
-            )
+            verdict = ""
+            if self.bigram is not None:
+                than = "below" if result.best.val_loss < self.bigram else "above"
+                verdict = f": {than} the text's bigram entropy, {self.bigram:.4f} nats"
+            val = figures(result.best.val_loss, self.unit)
+            self._print("best", f"validation {val} at step {result.best.step:,}{verdict}")
         if result.test_loss is not None:
-            self._print("test", f"of the best model: {losses(result.test_loss, self.unit)}")
+            self._print("test", f"of the best model: {figures(result.test_loss, self.unit)}")
         self._print(
             "speed",
             f"{result.symbols_per_second:,.0f} {self.unit}s/s; {result.steps:,} steps in {clock(result.seconds)}",
@@ -172,6 +208,6 @@ class Display(Listener):
         if out is not None:
             model = out / MODEL
             self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))
-            self._print("next", f"unrolled sample {quoted(model)} --length 400 --temperature 0.7")
+            self._print("next", f"unrolled sample {quoted(model)} --length 400 --temperature 0.7", whole=True)
             if result.interrupted:
-                self._print("or", f"unrolled train --resume {quoted(out)}")
+                self._print("go on", f"unrolled train --resume {quoted(out)}", whole=True)

@@ -1,0 +1,189 @@
+"""What a run looks like at several widths and levels, what compare shows, and when bench doubts its own figures."""
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import unrolled as ur
+from unrolled import backends, bench
+from unrolled.cli import main
+from unrolled.cli.display import Display, Output, figures, wrapped
+from unrolled.state import Evaluation
+from unrolled.train import Result
+
+SMALL = {"hidden_size": 9, "num_layers": 1, "embedding_size": 5, "batch_size": 2, "seq_length": 7, "epochs": 1}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def display(width=80, terminal=True):
+    file = Terminal() if terminal else io.StringIO()
+    options = {"width": width, "force_terminal": terminal, "no_color": True, "highlight": False, "emoji": False}
+    return Display(Output(file=file, _environ={"TERM": "xterm"}, **options)), file
+
+
+def plain(file):
+    """What was printed, without bold and its end."""
+    return re.sub(r"\x1b\[\d*m", "", file.getvalue())
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_lines_fit_a_terminal_and_break_between_words(width):
+    shown, file = display(width)
+    shown.evaluated(Evaluation(2880, 3.79, 1.1585, 1.3562, 65), best=True)
+    lines = plain(file).splitlines()
+    assert all(len(line) <= width for line in lines)
+    whole = (
+        "validation epoch 3.79  step 2,880  training 1.1585 nats  validation 1.3562 nats = 1.9566 bits a character  "
+        "(best so far)  1:05"
+    )
+    assert " ".join(plain(file).split()) == " ".join(whole.split())
+    assert all(line.startswith(" " * 11) for line in lines[1:])
+    assert len(lines) == {60: 3, 80: 2, 100: 2, 160: 1}[width]
+
+
+def test_elsewhere_a_line_is_one():
+    shown, file = display(60, terminal=False)
+    shown.evaluated(Evaluation(2880, 3.79, 1.1585, 1.3562, 65), best=True)
+    assert file.getvalue().count("\n") == 1
+
+
+def test_a_word_that_is_too_long_stays_whole():
+    path = "a/very-long/path/" * 3
+    assert wrapped(f"saved in {path}", 20) == ["saved in", path]
+    assert wrapped("", 20) == [""]
+
+
+def test_a_command_to_copy_is_one_line():
+    shown, file = display(60)
+    result = Result(steps=3, best=Evaluation(3, 1.0, 2.0, 1.9, 1.0), interrupted=True)
+    shown.finished(result, Path("runs/" + "x" * 40))
+    lines = plain(file).splitlines()
+    assert f"next       unrolled sample runs/{'x' * 40}/model.safetensors --length 400 --temperature 0.7" in lines
+    assert f"go on      unrolled train --resume runs/{'x' * 40}" in lines
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+def test_words_have_a_perplexity_and_no_unfair_verdict(level):
+    """A table of pairs of words has learnt the text by heart; one of characters is a fair thing to beat."""
+    if level == "bpe":
+        pytest.importorskip("tokenizers", reason="the extra bpe is not installed")
+    shown, file = display(terminal=False)
+    options = SMALL | ({"max_symbols": 270} if level == "bpe" else {})
+    text = "the cat sat on the mat. the dog ate the rat.\n" * 30
+    ur.LanguageModel.train(text, level=level, listener=shown, **options)
+    out = file.getvalue()
+    fair = level in ("char", "byte")
+    assert ("bigram" in out) == fair
+    assert bool(re.search(r"^best .*: (above|below) the text's bigram entropy, \d", out, re.M)) == fair
+    assert bool(re.search(r"^validation .* bits a (word|token), perplexity \d+\.\d\d", out, re.M)) != fair
+    assert bool(re.search(r"^best .* bits a (word|token), perplexity \d+\.\d\d at step \d+$", out, re.M)) != fair
+    assert figures(4.0, "character") == "4.0000 nats = 5.7708 bits a character"
+
+
+def test_what_is_printed_cannot_speak_to_the_terminal():
+    shown, file = display()
+    shown.rolled_back("a\x1b[2Jb", 3, 0.5)
+    assert "\x1b" not in plain(file)
+    assert r"a\x1b[2Jb" in plain(file)
+
+
+def command(*args):
+    with pytest.raises(SystemExit) as end:
+        main([str(arg) for arg in args])
+    return end.value.code
+
+
+def test_overwrite_names_a_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("a b c d " * 400)
+    assert command("train", "book.txt", "--overwrite") == 2
+    assert capsys.readouterr().err.startswith("unrolled: --overwrite replaces the run in --out; name that folder")
+    assert not Path("runs").exists()
+
+
+def test_compare_shows_what_a_default_stands_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.txt", "two.txt"):
+        Path(name).write_text("the cat sat on the mat. " * 40)
+    runs = {
+        "plain": {},
+        "tuned": {"learning_rate": 0.00125, "weight_decay": 0.1, "optimizer": "adamw"},
+    }
+    for (name, options), text in zip(runs.items(), ("one.txt", "two.txt"), strict=True):
+        ur.LanguageModel.train(Path(text), out=name, **SMALL, **options)
+    assert command("compare", "plain", "tuned") == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    rows = {row.split()[0]: dict(zip(head.split(), row.split(), strict=True)) for row in rows}
+    chosen = {
+        name: [rows[run][name] for run in runs] for name in ("files", "optimizer", "learning_rate", "weight_decay")
+    }
+    assert chosen == {
+        "files": ["one.txt", "two.txt"],
+        "optimizer": ["adam", "adamw"],
+        "learning_rate": ["0.002", "0.00125"],
+        "weight_decay": ["default", "0.1000"],
+    }
+    assert command("compare", "plain", "tuned", "--json") == 0
+    said = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
+    assert said["plain"]["files"] == [str(tmp_path / "one.txt")]
+    assert (said["plain"]["learning_rate"], said["plain"]["weight_decay"]) == (0.002, None)
+
+
+def test_bench_doubts_what_can_not_be(monkeypatch, capsys):
+    row = bench.Row((16, 50, 64, 128, 1), 1, 1.0, 0.1, flops=171e9, sgemm_flops=100e9)
+    assert (
+        bench.doubts([], load=0.1) == bench.doubts([bench.Row((1,), 1, 1.0, 0.1, flops=104.0, sgemm_flops=100.0)]) == []
+    )
+    assert bench.doubts([row], load=7.0) == [
+        "this machine is busy with other work (load 7.0), so times and shares are not to be trusted",
+        "171% of sgemm can't be: other work slowed that product; measure again on a quiet machine",
+    ]
+    monkeypatch.setattr(bench, "rows", lambda what, threads, seconds: iter([row]))
+    monkeypatch.setattr(bench, "load", lambda: 7.0)
+    assert command("bench", "--table", "lstm") == 0
+    out = capsys.readouterr().out
+    assert out.index("note: this machine is busy") < out.index("171%") < out.index("note: 171% of sgemm can't be")
+
+
+def test_info_says_how_the_engine_was_built(capsys):
+    assert command("info", "--build") == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    built = backends.build_info()
+    assert said.keys() == built.keys()
+    assert said.get("picked") == built.get("picked")
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "args"),
+    [
+        ("tokenizers", "bpe", ["train", "book.txt", "--level", "bpe"]),
+        ("zstandard", "zstd", ["train", "book.txt.zst"]),
+        ("tensorboardX", "tensorboard", ["train", "book.txt", "--tensorboard", "--out", "run"]),
+        ("matplotlib", "plot", ["plot", "done", "--out", "picture.png"]),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_command(package, extra, args, tmp_path, monkeypatch, capsys):
+    """One line, status 2, and nothing that a run would have left behind."""
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("the cat sat on the mat. " * 150)
+    Path("book.txt.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(40))
+    ur.LanguageModel.train(Path("book.txt"), out="done", **SMALL)
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    small = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()] if args[0] == "train" else []
+    before = sorted(tmp_path.iterdir())
+    assert command(*args, *small) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("unrolled: ")
+    assert err.endswith(f"pip install 'unrolled[{extra}]'\n")
+    assert (err.count("\n"), out) == (1, "")
+    assert sorted(tmp_path.iterdir()) == before
