@@ -1,4 +1,4 @@
-.PHONY: check test bench docs
+.PHONY: check test bench docs notebook
 
 check:  ## lint and types
 	ruff check
@@ -13,3 +13,6 @@ bench:  ## every benchmark: JSON beside it, tables for docs/
 
 docs:  ## regenerate what is generated
 	python docs/make_cli.py
+
+notebook:  ## run it, and store what it shows (needs the extra `notebook`)
+	python docs/make_notebook.py
