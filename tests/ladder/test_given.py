@@ -169,7 +169,9 @@ RUNG_0 = {
 SINGLE = "expected (B, 5) numbers or (B,) symbols, B rows, one for a single text"
 RUNGS_1_AND_2 = {
     "h_dim is 0; it must be a whole number, 1 or more": lambda: LSTMLayer(5, 0),
-    "rng is 3; expected a numpy Generator, such as numpy.random.default_rng(seed)": lambda: RNNLayer(5, 4, 3),
+    "rng is 'a'; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed": lambda: RNNLayer(
+        5, 4, "a"
+    ),
     f"xlist[0] has shape (); {SINGLE}": lambda: LSTMLayer(5, 4).forward([1, 2, 3]),
     "xlist[0] has shape (5,); expected (B, 5) numbers or (B,) symbols, B rows, one for a single text": lambda: (
         LSTMLayer(5, 4).forward([np.eye(5)[k] for k in (1, 2, 3)])
@@ -221,9 +223,9 @@ RUNGS_1_AND_2 = {
     "state has 1 entries; expected 2 of shape (2, 25)": lambda: RNN(3, "abc").forward([[1, 2]], (np.ones((2, 25)),)),
     "T is -1; it must be a whole number, 0 or more": lambda: RNN(3, "abc").sample(0, -1),
     "temperature is 'a'; it must be a finite number": lambda: RNN(3, "abc").sample(0, 5, temperature="a"),
-    "rng is 5; expected a numpy Generator, such as numpy.random.default_rng(seed)": lambda: RNN(3, "abc").sample(
-        0, 5, rng=5
-    ),
+    "rng is 5.0; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed": lambda: RNN(
+        3, "abc"
+    ).sample(0, 5, rng=5.0),
     "model is None; it must be an RNN": lambda: Solver(text(), None),
     "num_iters is 1.5; it must be a whole number, 0 or more": lambda: Solver(
         text(), RNN(V, "abcdef"), 7, num_iters=1.5

@@ -14,40 +14,27 @@ from ..recurrent import Recurrent
 from ..tape import Masks, StackTape
 
 
-def turned(a: Array, order: Array) -> Array:
-    """Return an array (T, B, ...) whose step t of row b is step `order[t, b]` of `a`; its own inverse.
-
-    Examples
-    --------
-    >>> turned(np.array([[1, 5], [2, 6], [3, 0]]), np.array([[2, 1], [1, 0], [0, 2]])).tolist()  # rows of 3 and 2 steps
-    [[3, 6], [2, 5], [1, 0]]
-    """
-    return np.take_along_axis(a, order.reshape(order.shape + (1,) * (a.ndim - 2)), axis=0)
-
-
 class ReverseTape(NamedTuple):
-    """What a reverse layer remembers: the tape of the layer that read the turned steps, and how they were turned."""
+    """What a reverse layer remembers: the tape of the layer that read the turned steps."""
 
     stack: StackTape
-    order: Array
-    """(T, B): the step that was read in its place."""
 
     @property
     def gates(self) -> tuple[Any, ...]:
         """As `StackTape.gates`, in time."""
-        return tuple(type(k)(*(turned(f, self.order) for f in k)) for k in self.stack.gates)
+        return tuple(type(k)(*(f[::-1] for f in k)) for k in self.stack.gates)
 
     @property
     def states(self) -> tuple[Any, ...]:
         """As `StackTape.states`, in time."""
-        return tuple(type(s)(*(turned(f, self.order) for f in s)) for s in self.stack.states)
+        return tuple(type(s)(*(f[::-1] for f in s)) for s in self.stack.states)
 
 
 class Reverse(Recurrent):
     """A stack whose layers all read time from its end to its start; the rest as `Recurrent`, with one direction.
 
-    A row of n steps is read from step n - 1 to step 0, and y stands where x stood. The final state is that after step
-    0. Masks are in the order in which steps are read.
+    y stands where x stood, and the final state is that after step 0. Steps that are not there (`lengths`, `live`) are
+    passed over. Masks are in the order in which steps are read.
 
     Examples
     --------
@@ -76,9 +63,9 @@ class Reverse(Recurrent):
         self, x: Any, state: Any = None, lengths: Any = None, *, starts: Any = None, live: Any = None
     ) -> tuple[Array, Any]:
         """Inference: as `forward`, without dropout and without a tape."""
-        x, order = self._turn(x, lengths, starts, live)
-        y, new = super().__call__(x, state, lengths)
-        return self._back(y, order), new
+        x, live = self._turn(x, lengths, starts, live)
+        y, new = super().__call__(x, state, live=live)
+        return self._turned(y), new
 
     def forward(  # type: ignore[override]
         self,
@@ -91,10 +78,10 @@ class Reverse(Recurrent):
         starts: Any = None,
         live: Any = None,
     ) -> tuple[Array, Any, ReverseTape]:
-        """As `Recurrent.forward`, from the end to the start; `starts` and `live` are refused."""
-        x, order = self._turn(x, lengths, starts, live)
-        y, new, tape = super().forward(x, state, lengths, rng=rng, masks=masks)
-        return self._back(y, order), new, ReverseTape(tape, order)
+        """As `Recurrent.forward`, from the end to the start; `starts`, documents within rows, are refused."""
+        x, live = self._turn(x, lengths, starts, live)
+        y, new, tape = super().forward(x, state, rng=rng, masks=masks, live=live)
+        return self._turned(y), new, ReverseTape(tape)
 
     def backward(  # type: ignore[override]
         self, tape: ReverseTape, dy: Any = None, dstate: Any = None
@@ -102,34 +89,27 @@ class Reverse(Recurrent):
         """As `Recurrent.backward`."""
         if not isinstance(tape, ReverseTape):
             raise UnrolledError(f"the tape is a {type(tape).__name__}; expected the one that this layer's forward gave")
-        dy = None if dy is None else self._back(as_numbers("dy", dy), tape.order)
+        dy = None if dy is None else self._turned(as_numbers("dy", dy))
         dx, before, grads = super().backward(tape.stack, dy, dstate)
-        return None if dx is None else self._back(dx, tape.order), before, grads
+        return None if dx is None else self._turned(dx), before, grads
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
         """Refuse: the first step that is read is the last one."""
         raise UnrolledError("a reverse layer has no step: it needs the whole sequence")
 
-    def _turn(self, x: Any, lengths: Any, starts: Any, live: Any) -> tuple[Array, Array]:
-        """Return x with each row's steps turned round within its length, and the order (T, B) that turns them back."""
+    def _turn(self, x: Any, lengths: Any, starts: Any, live: Any) -> tuple[Array, Array | None]:
+        """Return x and which of its steps are there, both from the end to the start."""
         if starts is not None:
             raise UnrolledError("starts are of layers that read forwards; give each document a row of its own")
-        if live is not None:
-            raise UnrolledError("live is of layers that read forwards; give each row its steps with lengths")
-        checked, batched = self._input(x, own=False)  # time first
-        if not batched:
-            raise UnrolledError(
-                f"x has shape {np.shape(x)}; a reverse layer takes a batch, of one row for one sequence"
-            )
-        steps, batch = checked.shape[:2]
-        there = self._live(lengths, None, (steps, batch), batched=True)
-        t, n = np.arange(steps)[:, None], np.full(batch, steps) if there is None else there.sum(axis=0)
-        order = np.where(t < n, n - 1 - t, t)
-        return self._back(as_numbers("x", x), order), order
+        timed, batched = self._input(x, own=False)  # time first
+        there = self._live(lengths, live, (timed.shape[0], timed.shape[1]), batched=batched)
+        turned = self._turned(as_numbers("x", x))
+        if there is None:
+            return turned, None
+        there = there[::-1] if batched else there[::-1, 0]
+        return turned, there.T if batched and self.batch_first else there
 
-    def _back(self, a: Array, order: Array) -> Array:
-        """Return x, y or their gradients turned; another shape is left as it is, to be refused by its name."""
-        first = a.swapaxes(0, 1) if self.batch_first and a.ndim > 1 else a
-        if first.shape[:2] != order.shape:
-            return a
-        return turned(first, order).swapaxes(0, 1) if self.batch_first else turned(first, order)
+    def _turned(self, a: Array) -> Array:
+        """Return x, y or their gradients with time turned round; without a batch, time is the first axis."""
+        rank = 1 if a.dtype.kind in "iu" else 2  # of one sequence: (T,) integers, (T, I) numbers
+        return a[:, ::-1] if self.batch_first and a.ndim > rank else a[::-1]

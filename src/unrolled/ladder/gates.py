@@ -16,8 +16,9 @@ import numpy as np
 
 from ..checks import Array, check_size
 from ..pictures import pyplot
+from ..seeding import generator
 from .given import check
-from .layers import Grads, LSTMLayer, State, dice, draw
+from .layers import Grads, LSTMLayer, State, draw
 
 
 class UseGateLayer(LSTMLayer):
@@ -26,8 +27,8 @@ class UseGateLayer(LSTMLayer):
     i, f, g, o are those of `LSTMLayer`; Wu is (H, H), bu (H,). What a step learns is in h' one step later.
     """
 
-    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator | None = None) -> None:
-        super().__init__(in_dim, h_dim, rng := dice(rng))
+    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator | int | None = None) -> None:
+        super().__init__(in_dim, h_dim, rng := generator(rng))
         self.params |= {"Wu": draw(rng, h_dim, h_dim, h_dim), "bu": np.zeros(h_dim)}
 
     def step(self, a: Array, s: State) -> tuple[State, State]:

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, check_number, check_rng, check_size
+from ..checks import Array, check_number, check_size
 from ..errors import UnrolledError
 from ..pictures import draw_losses
+from ..seeding import generator
 from .given import as_arrays, as_steps, as_symbols, check
 
 Steps = Sequence[Array] | Array
@@ -30,11 +31,6 @@ def sigmoid(a: Array) -> Any:
     return 0.5 * (1 + np.tanh(0.5 * a))
 
 
-def dice(rng: np.random.Generator | None) -> np.random.Generator:
-    """Return the given generator, or a new one, so that two layers made without one are not alike."""
-    return np.random.default_rng() if rng is None else check_rng(rng)
-
-
 def draw(rng: np.random.Generator, rows: int, columns: int, h_dim: int) -> Any:
     """U(-1/sqrt(H), 1/sqrt(H)): a sum of about H products then has a spread below one."""
     return rng.uniform(-1, 1, (rows, columns)) / np.sqrt(h_dim)
@@ -45,9 +41,9 @@ class RNNLayer:
 
     blocks, fields = 1, 1  # row blocks of the weights; arrays in the state
 
-    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator | int | None = None) -> None:
         self.in_dim, self.h_dim = check_size("in_dim", in_dim), check_size("h_dim", h_dim)
-        rng, rows = dice(rng), self.blocks * self.h_dim
+        rng, rows = generator(rng), self.blocks * self.h_dim
         self.params = {"Wx": draw(rng, rows, in_dim, h_dim), "Wh": draw(rng, rows, h_dim, h_dim), "b": np.zeros(rows)}
         self.tape: list[tuple[Array, State, State, State]] = []
 
@@ -97,9 +93,9 @@ class LSTMLayer(RNNLayer):
     blocks, fields = 4, 2
 
     def __init__(
-        self, in_dim: int, h_dim: int, rng: np.random.Generator | None = None, *, peephole: bool = False
+        self, in_dim: int, h_dim: int, rng: np.random.Generator | int | None = None, *, peephole: bool = False
     ) -> None:
-        super().__init__(in_dim, h_dim, rng := dice(rng))
+        super().__init__(in_dim, h_dim, rng := generator(rng))
         self.params["b"][h_dim : 2 * h_dim] = 1  # an open forget gate
         self.params |= {"P": draw(rng, 3, h_dim, h_dim)} if peephole else {}
 
@@ -126,9 +122,9 @@ class LSTMLayer(RNNLayer):
 class OutputLayer:
     """p = softmax(Wy h + by)."""
 
-    def __init__(self, h_dim: int, out_dim: int, rng: np.random.Generator | None = None) -> None:
+    def __init__(self, h_dim: int, out_dim: int, rng: np.random.Generator | int | None = None) -> None:
         self.h_dim, self.out_dim = check_size("h_dim", h_dim), check_size("out_dim", out_dim)
-        self.params = {"Wy": draw(dice(rng), out_dim, h_dim, h_dim), "by": np.zeros(out_dim)}
+        self.params = {"Wy": draw(generator(rng), out_dim, h_dim, h_dim), "by": np.zeros(out_dim)}
         self.p = np.zeros((0, 0, out_dim))
 
     def forward(self, hlist: Steps) -> list[Array]:
@@ -221,9 +217,9 @@ class WordModel(Stack):
         epochs = range(1, len(self.loss_history) + 1)
         return draw_losses({"loss": (epochs, self.loss_history)}, "epochs", "nats a word")
 
-    def generate(self, rng: np.random.Generator | None = None, longest: int = 30) -> str:
+    def generate(self, rng: np.random.Generator | int | None = None, longest: int = 30) -> str:
         """Draw a sentence, word by word, up to the end; unknown and start are never drawn."""
-        ids, states, rng, longest = [1], list[State](), dice(rng), check_size("longest", longest)
+        ids, states, rng, longest = [1], list[State](), generator(rng), check_size("longest", longest)
         while ids[-1] != 2 and len(ids) <= longest:
             (p,), states = self.forward([np.array(ids[-1:])], states)
             ids.append(2 + int(rng.choice(len(self.words) - 2, p=p[0, 2:] / p[0, 2:].sum())))
