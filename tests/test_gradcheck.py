@@ -10,6 +10,7 @@ import unrolled as ur
 from unrolled import gradcheck
 from unrolled.cells import CELLS, Back, Cell, Stage
 from unrolled.cells.ops import tanh
+from unrolled.gradcheck.suite import check_all
 
 SPEC = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.2}
 
@@ -555,6 +556,59 @@ def test_an_error_that_is_not_a_number_fails():
 def test_an_unknown_cell_is_named():
     with pytest.raises(ur.UnrolledError, match=r"^no cell is called 'lstn'; did you mean 'lstm'\?"):
         ur.check_cell("lstn")
+
+
+class Half:
+    """A network that has some of what is asked for."""
+
+    params: dict = {}  # noqa: RUF012
+
+    def with_params(self, params, backend=None):
+        return self
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: ur.check_cell("lstm", seed=-1), "seed is -1; it must be a whole number, 0 or more"),
+        (lambda: ur.check_cell("lstm", seed=0.5), "seed is 0.5; it must be a whole number, 0 or more"),
+        (lambda: ur.check_cell(None), "no cell is called 'None'"),
+        (lambda: ur.check_cell(ur.GRU(4, 5)), 'no cell is called "GRU('),
+        (lambda: ur.check_network(ur.GRU(4, 5), seed="1"), "seed is '1'; it must be a whole number, 0 or more"),
+        (lambda: ur.check_network("lstm"), "net is 'lstm'; expected a Recurrent, a Network, or another LossNetwork"),
+        (
+            lambda: ur.check_network(ur.LSTM),
+            "net is <class 'unrolled.recurrent.LSTM'>; expected a Recurrent, a Network",
+        ),
+        (lambda: ur.check_network(CELLS["lstm"]), "net is Cell(name='lstm', "),
+        (
+            lambda: ur.check_network(Half()),
+            "which is no LossNetwork: it lacks spec, zero_state, draw_masks, loss, loss_and_gradients",
+        ),
+        (
+            lambda: gradcheck.check_derivatives(ur.Network(ur.Spec(5))),
+            "expected a Recurrent (check_network takes other networks)",
+        ),
+        (
+            lambda: gradcheck.check_derivatives(ur.GRU(4, 5), steps=0),
+            "steps is 0; it must be a whole number, 1 or more",
+        ),
+        (lambda: gradcheck.check_derivatives(ur.GRU(4, 5), seed=None), "seed is None; it must be a whole number"),
+        (lambda: next(check_all("lstm", seed=-1)), "seed is -1; it must be a whole number, 0 or more"),
+        (lambda: next(check_all("lstn")), "no cell is called 'lstn'; did you mean 'lstm'?"),
+    ],
+)
+def test_what_is_no_network_or_seed_is_said_in_a_line(call, said):
+    with pytest.raises(ur.UnrolledError) as error:
+        call()
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_a_seed_may_be_numpys():
+    one = ur.check_cell("rnn_tanh", seed=np.int64(3))
+    assert one == ur.check_cell("rnn_tanh", seed=3)
 
 
 def test_the_network_is_not_changed():

@@ -24,13 +24,25 @@ def check_contract(cell: Cell) -> None:
         If a part is missing, of another kind, or does not fit the others; the message says which.
     """
     for problem in _problems(cell):
-        raise UnrolledError(f"cell {cell.name!r}: {problem}")
+        raise UnrolledError(f"cell {brief(cell.name)}: {problem}")
 
 
 def field_names(kind: Any) -> tuple[str, ...] | None:
     """Return the fields of a named tuple's type; None for anything else."""
     named = isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
     return tuple(kind._fields) if named else None
+
+
+def brief(value: object) -> str:
+    """Return what a value is, in one line that is not long.
+
+    Examples
+    --------
+    >>> brief("n"), len(brief("n" * 1000))
+    ("'n'", 80)
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def stage_name(stage: Stage, n: int) -> str:
@@ -41,16 +53,16 @@ def stage_name(stage: Stage, n: int) -> str:
 def _problems(cell: Cell) -> Iterator[str]:
     """Yield what is wrong; what comes later takes for granted that nothing came before."""
     if not (isinstance(cell.name, str) and cell.name):
-        yield f"name is {cell.name!r}; expected a text"
+        yield f"name is {brief(cell.name)}; expected a text"
     state, gates = field_names(cell.state), field_names(cell.gates)
     if state is None or state[:1] != ("h",):
-        got = repr(cell.state) if state is None else f"({', '.join(state)})"
+        got = brief(cell.state) if state is None else f"({', '.join(state)})"
         yield f"state is {got}; it must be a named tuple that begins with h, the output"
     if gates is None:
-        yield f"gates is {cell.gates!r}; it must be a named tuple, without fields where the tape keeps none"
+        yield f"gates is {brief(cell.gates)}; it must be a named tuple, without fields where the tape keeps none"
     stages = cell.stages
     if not (isinstance(stages, tuple) and stages and all(isinstance(s, Stage) for s in stages)):
-        yield f"stages is {stages!r}; expected a tuple of one Stage or more"
+        yield f"stages is {brief(stages)}; expected a tuple of one Stage or more"
     for n, stage in enumerate(stages):
         for problem in _stage_problems(cell, stage, n):
             yield f"{_safe_name(stage, n)}: {problem}"
@@ -62,7 +74,7 @@ def _problems(cell: Cell) -> Iterator[str]:
         yield "some of its stages that see x are normalised, others are not"
     yield from _parameter_problems(cell)
     if cell.candidate and cell.candidate not in cell.rows:
-        yield f"candidate is {cell.candidate!r}; it must be one of its rows, {', '.join(cell.rows)}"
+        yield f"candidate is {brief(cell.candidate)}; it must be one of its rows, {', '.join(cell.rows)}"
     for n, stage in enumerate(stages):
         for problem in _call_problems(cell, stage, n):
             yield f"{stage_name(stage, n)}: {problem}"
@@ -80,11 +92,11 @@ def _stage_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
     """Yield what is wrong with one stage's products."""
     state = field_names(cell.state) or ()
     if not _are_names(stage.rows):
-        yield f"rows is {stage.rows!r}; expected a tuple of names, such as ('n',)"
+        yield f"rows is {brief(stage.rows)}; expected a tuple of names, such as ('n',)"
     if not (stage.operand is None or (_are_names(stage.operand) and stage.operand)):
-        yield f"operand is {stage.operand!r}; expected a tuple of names, such as ('h',), or None for no product"
+        yield f"operand is {brief(stage.operand)}; expected a tuple of names, such as ('h',), or None for no product"
     if not (isinstance(stage.norm, tuple) and all(type(size) is int and size > 0 for size in stage.norm)):
-        yield f"norm is {stage.norm!r}; expected a tuple of whole numbers, () for none"
+        yield f"norm is {brief(stage.norm)}; expected a tuple of whole numbers, () for none"
     if not stage.product:
         if stage.rows or stage.operand is None or len(stage.operand) != 1 or stage.norm != (1,):
             yield "a stage without a product normalises one operand: rows=(), operand=(name,), norm=(1,)"
@@ -106,11 +118,11 @@ def _parameter_problems(cell: Cell) -> Iterator[str]:
     """Yield what is wrong with the per-unit parameters, and with names that mean two things."""
     if cell.params is None:
         if cell.params_name:
-            yield f"params_name is {cell.params_name!r}, but there are no params"
+            yield f"params_name is {brief(cell.params_name)}, but there are no params"
     elif not field_names(cell.params):
-        yield f"params is {cell.params!r}; expected a named tuple of one weight a unit or more"
+        yield f"params is {brief(cell.params)}; expected a named tuple of one weight a unit or more"
     elif not (isinstance(cell.params_name, str) and cell.params_name.isidentifier()):
-        yield f"params_name is {cell.params_name!r}; the parameter needs a name, such as 'weight_own'"
+        yield f"params_name is {brief(cell.params_name)}; the parameter needs a name, such as 'weight_own'"
     own = [name for stage in cell.stages if not stage.product for name in stage.operand or ()]
     names = [f"{kind}_{half}" for kind in ("weight", "bias", "gain") for half in ("ih", "hh")] + ["weight_hr"]
     names += [f"{kind}_{name}" for name in own for kind in ("gain", "bias")]
@@ -130,7 +142,7 @@ def _call_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
         ("backward", stage.backward, ["d", "k", "s", "new", *by_name]),
     ):
         if not callable(function):
-            yield f"{what} is {function!r}; expected a function"
+            yield f"{what} is {brief(function)}; expected a function"
         with suppress(ValueError):  # what is written in C tells nothing of itself
             signature = inspect.signature(function)
             if not _takes(signature, given) or (held and not _takes(signature, [*given, "m"])):

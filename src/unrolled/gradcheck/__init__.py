@@ -14,11 +14,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from ..cells import Cell
+from ..cells.contract import brief
 from ..checks import check_size
 from ..errors import UnrolledError
 from ..recurrent import Recurrent, find_cell
@@ -122,8 +123,7 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
     >>> print(report.unsupported[0].detail)
     the reverse direction needs the whole sequence
     """
-    if not hasattr(net, "with_params"):
-        raise UnrolledError(f"net is {net!r}; expected a Recurrent, a Network, or another LossNetwork")
+    _check_net(net)
     rng = np.random.default_rng(check_size("seed", seed, least=0))
     net = net.with_params(away_from_zero(net.params, rng))
     wide = {name: p.astype(np.float64) for name, p in net.params.items()}
@@ -161,9 +161,27 @@ def check_derivatives(net: Recurrent, *, steps: int = T, seed: int = 0) -> Repor
     >>> print(str(check_derivatives(ur.LSTM(4, 5))).splitlines()[-1])
     14 passed, 0 failed, 0 unsupported
     """
-    rng = np.random.default_rng(seed)
+    if not isinstance(net, Recurrent):
+        raise UnrolledError(f"net is {brief(net)}; expected a Recurrent (check_network takes other networks)")
+    steps, rng = check_size("steps", steps), np.random.default_rng(check_size("seed", seed, least=0))
     params = away_from_zero(net.params, rng)
     twin = net.with_params({name: p.astype(np.float64) for name, p in params.items()}, "reference")
     x, state = random_inputs(twin, steps, B, rng)
     label = f"{net.cell.name}{', one step' * (steps == 1)}"
     return Report(tuple(derivatives(recurrent_case(twin, x, state, None, rng), label, rng, full=False)))
+
+
+NEEDED = ("params", "spec", "with_params", "zero_state", "draw_masks", "loss", "loss_and_gradients")
+"""What a LossNetwork has."""
+
+
+def _check_net(net: Any) -> None:
+    """Refuse what has not all that the proofs ask of a network."""
+    if isinstance(net, Recurrent):
+        return
+    missing = [name for name in NEEDED if not hasattr(net, name)]
+    if isinstance(net, type) or len(missing) == len(NEEDED):
+        hint = "; prove its network" if hasattr(net, "network") else ""
+        raise UnrolledError(f"net is {brief(net)}; expected a Recurrent, a Network, or another LossNetwork{hint}")
+    if missing:
+        raise UnrolledError(f"net is {brief(net)}, which is no LossNetwork: it lacks {', '.join(missing)}")
