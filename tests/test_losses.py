@@ -175,6 +175,21 @@ def test_masks_that_are_shared_are_taken():
     np.testing.assert_array_equal(layers.dropout(X, shared[0, 0], 0.5), np.where(shared[0, 0], 2 * X, 0))
 
 
+@EVERY_BACKEND
+@pytest.mark.parametrize(("rows", "inputs", "outputs"), [(0, 4, 5), (3, 0, 5), (3, 4, 0), (0, 0, 0)])
+def test_a_linear_layer_of_nothing_gives_zeros(rows, inputs, outputs, backend):
+    run, weight, x = backends.choose(backend), np.ones((outputs, inputs)), np.ones((rows, 2, inputs))
+    y = run.linear(weight, np.zeros(outputs), x)
+    assert (y.shape, y.sum()) == ((rows, 2, outputs), 0)
+    dx, dweight, dbias = run.linear_backward(weight, x, y)
+    assert (dx.shape, dweight.shape, dbias.shape) == (x.shape, weight.shape, (outputs,))
+    assert not any(g.any() for g in (dx, dweight, dbias))
+
+
+def test_logits_of_no_symbol_are_refused():
+    assert message(losses.log_softmax, np.zeros((2, 0))) == "logits have shape (2, 0); expected one symbol or more"
+
+
 def test_penalties_of_nothing_are_0():
     assert losses.activation_penalty(X[:0])[0] == 0
     assert losses.temporal_penalty(X[:0])[0] == 0

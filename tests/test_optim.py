@@ -537,6 +537,22 @@ def test_a_limit_is_not_negative(clip, limit):
     assert str(error.value) == f"clipping limit is {limit!r}; it must be 0 or more (infinity: no limit)"
 
 
+@pytest.mark.parametrize("clip", [clip_by_norm, clip_by_value])
+@pytest.mark.parametrize(
+    ("grads", "message"),
+    [
+        ([np.ones(3)], "gradients are a list; expected a dictionary of arrays by their names"),
+        ({"w": [1.0]}, "gradient w is a list; expected an array of float32 or float64"),
+        ({"w": np.ones(3, int)}, "gradient w has dtype int64; expected float32 or float64"),
+        ({"w": np.broadcast_to(3.0, (4,))}, "gradient w is read-only, and clipping is in place; copy it first"),
+    ],
+)
+def test_what_can_not_be_clipped_is_said(clip, grads, message):
+    with pytest.raises(UnrolledError) as error:
+        clip(grads, 0.5)
+    assert str(error.value) == message
+
+
 # Schedules
 
 
@@ -622,6 +638,11 @@ def test_a_plateau_is_pytorchs(patience):
         assert rates[-1] == rule.param_groups[0]["lr"]
     assert rates[0] == 0.4
     assert rates[-1] < 0.4
+
+
+def test_a_loss_is_a_number():
+    with pytest.raises(UnrolledError, match=r"^the loss is '2.0'; expected a number$"):
+        make_schedule("plateau", 0.4).observe("2.0")
 
 
 def test_a_plateau_by_hand():

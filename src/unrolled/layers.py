@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,11 @@ def _matrix(weight: Any) -> Array:
     return matrix
 
 
+def _flat(a: Array) -> Array:
+    """(..., N) as (rows, N), which NumPy can't tell by itself where N is 0."""
+    return a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
+
+
 def check_linear(weight: Any, bias: Any, x: Any) -> tuple[Array, Array | None, Array]:
     """Return what a linear layer takes as arrays, or say what does not fit."""
     weight, x = _matrix(weight), as_floats("x", x, 1)
@@ -109,7 +115,7 @@ def check_gradient(dy: Any, weight: Array, x: Array) -> Array:
 def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     """x W^T + b: (..., H) -> (..., V)."""
     weight, bias, x = check_linear(weight, bias, x)
-    y = x.reshape(-1, x.shape[-1]) @ weight.T
+    y = _flat(x) @ weight.T
     out: Array = (y if bias is None else y + bias).reshape(*x.shape[:-1], len(weight))
     return out
 
@@ -118,5 +124,5 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
     """Gradients of x (..., H), the weight (V, H) and the bias (V,)."""
     weight, _, x = check_linear(weight, None, x)
     dy = check_gradient(dy, weight, x)
-    flat: Any = dy.reshape(-1, dy.shape[-1])
-    return (flat @ weight).reshape(x.shape), flat.T @ x.reshape(-1, x.shape[-1]), flat.sum(axis=0)
+    flat = _flat(dy)
+    return (flat @ weight).reshape(x.shape), flat.T @ _flat(x), np.asarray(flat.sum(axis=0))

@@ -19,6 +19,8 @@ def log_softmax(logits: Array) -> Array:
     array([-0.6931, -0.6931])
     """
     logits = as_floats("logits", logits, 1)
+    if not logits.shape[-1]:
+        raise UnrolledError(f"logits have shape {logits.shape}; expected one symbol or more")
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 

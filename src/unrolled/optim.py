@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -433,8 +434,7 @@ def clip_by_norm(grads: dict[str, Array], limit: float, backend: str = "auto") -
     >>> clip_by_norm(grads, 1.0), grads["a"].round(3)
     (5.0, array([0.6]))
     """
-    limit = _check_limit(limit)
-    norm = global_norm(grads, backend)
+    limit, norm = _check_limit(limit, grads), global_norm(grads, backend)
     scale = limit / (norm + 1e-6)  # PyTorch's guard
     if math.isfinite(norm) and scale < 1:
         native = backends.kernels(backend, *grads.values())
@@ -457,16 +457,18 @@ def clip_by_value(grads: dict[str, Array], limit: float, backend: str = "auto") 
     >>> clip_by_value(grads, 2.0) ** 2, grads["a"], grads["b"]
     (46.0, array([ 2., -1.]), array([-2.]))
     """
-    limit = _check_limit(limit)
-    norm = global_norm(grads, backend)
+    limit, norm = _check_limit(limit, grads), global_norm(grads, backend)
     if math.isfinite(norm) and limit < norm:  # no entry is larger than the norm
         for g in grads.values():
             np.clip(g, -limit, limit, out=g)
     return norm
 
 
-def _check_limit(limit: float) -> float:
-    """Return the largest norm or entry that stays as it is, as a float."""
+def _check_limit(limit: float, grads: Mapping[str, Array]) -> float:
+    """Return the largest norm or entry that stays as it is, as a float; gradients must be what can be changed."""
+    for name, g in _arrays("gradient", grads).items():
+        if not g.flags.writeable:
+            raise UnrolledError(f"gradient {name} is read-only, and clipping is in place; copy it first")
     unlimited = isinstance(limit, (float, np.floating)) and limit == math.inf
     if not unlimited and not (is_number(limit) and limit >= 0):
         raise UnrolledError(f"clipping limit is {limit!r}; it must be 0 or more (infinity: no limit)")
@@ -603,6 +605,8 @@ class Plateau(Schedule):
 
     def observe(self, loss: float) -> None:
         """Take note of a validation loss."""
+        if not isinstance(loss, Real):
+            raise UnrolledError(f"the loss is {loss!r}; expected a number")
         if loss < self.best:
             self.best, self.bad = float(loss), 0
             return

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from .. import layers
 from ..checks import Array, check_fraction
 from ..errors import Unsupported
 from ..layers import check_gradient, check_linear, check_tokens
@@ -39,6 +40,8 @@ def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     """
     weight, bias, x = check_linear(weight, bias, x)
     _refuse(weight, bias, x)
+    if not (x.size and weight.size):  # nothing to multiply
+        return layers.linear(weight, bias, x)
     flat = matrix(x, x.dtype)
     y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
     size = [len(flat), x.shape[-1], len(weight)]
@@ -60,6 +63,8 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
     weight, _, x = check_linear(weight, None, x)
     dy = check_gradient(dy, weight, x)
     _refuse(weight, x, dy)
+    if not (x.size and weight.size):
+        return layers.linear_backward(weight, x, dy)
     rows, inputs, outputs = x.size // x.shape[-1], x.shape[-1], len(weight)
     dx = empty((rows, padded_width(inputs, x.dtype)), x.dtype)
     dweight, dbias = empty(weight.shape, x.dtype), empty((outputs,), x.dtype)
