@@ -1,10 +1,12 @@
 """The whole language network: its gradient, its names, its PyTorch twin, its masks."""
 
+import json
+
 import numpy as np
 import pytest
 
 from unrolled.cells import CELLS
-from unrolled.errors import UnrolledError
+from unrolled.errors import UnrolledError, UnrolledWarning
 from unrolled.losses import activation_penalty, confidence, cross_entropy, log_softmax, temporal_penalty
 from unrolled.network import Network, Spec
 
@@ -230,3 +232,83 @@ def test_spec_round_trip_and_errors():
     with pytest.raises(UnrolledError, match=r"^decoder\.bias has shape \(12,\); this network takes \(11,\)$"):
         net.load_params(net.params | {"decoder.bias": np.zeros(12)})
     assert all((net.params[name] == p).all() for name, p in before.items())
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("embedding_size", [0, E])
+def test_the_gradient_of_the_embedded_tokens_equals_differences(backend, embedding_size):
+    """A row of the embedding that occurs once has the gradient of the input at that place."""
+    net = Network(spec(dtype="float64", embedding_size=embedding_size), backend=backend)
+    tokens = np.arange(6).reshape(3, 2)
+    logits, _, tape = net.forward(tokens, inputs=True)
+    dlogits = np.random.default_rng(1).normal(size=logits.shape)
+    dx = net.input_gradient(tape, dlogits)
+    grads = net.backward(tape, dlogits)[1]
+    plain = net.backward(net.forward(tokens)[2], dlogits)[1]
+    for name, g in plain.items():
+        np.testing.assert_allclose(grads[name], g, rtol=0, atol=1e-13)  # sums in another order
+    if embedding_size:
+        np.testing.assert_allclose(dx.reshape(6, E), grads["embedding.weight"][:6], rtol=0, atol=1e-15)
+    else:
+        assert dx.shape == (3, 2, V)
+        hot = np.eye(V)[tokens]
+        step = 1e-6 * np.random.default_rng(2).normal(size=hot.shape)
+        up, down = (dlogits * net._decode(net.recurrent(hot + s)[0]) for s in (step, -step))
+        assert (dx * step).sum() == pytest.approx(
+            (up - down).sum() / 2, rel=1e-6
+        )  # central differences: step² and eps / step
+    folded = net.forward(np.zeros((V, V), int))[2]
+    with pytest.raises(
+        UnrolledError, match=r"^the tape has no inputs to give a gradient of; run forward\(\.\.\., inputs="
+    ):
+        net.input_gradient(folded, np.zeros((V, V, V)))
+
+
+def test_lists_will_do_for_tokens_and_what_is_wrong_with_them_is_said():
+    net = Network(spec())
+    x, y = batch()
+    assert net.loss(x.tolist(), y.tolist())[0] == net.loss(x, y)[0]
+    np.testing.assert_array_equal(net.step([1, 2, 3])[0], net.step(np.array([1, 2, 3]))[0])
+    starts = np.zeros((T, B), bool)
+    assert net.loss(x, y, starts=starts.tolist())[0] == net.loss(x, y)[0]
+    for message, call in {
+        r"^targets has rows of unequal length; expected": lambda: net.loss(x, [[1, 2], [1]]),
+        r"^tokens is None; expected an array of numbers$": lambda: net.loss(None, y),
+        r"^tokens has masked entries": lambda: net(np.ma.masked_array(x, x == 3)),
+        r"^targets run from 0 to 11; this network knows 0 to 10$": lambda: net.loss(x, np.full(x.shape, 11) * (x > 3)),
+        r"^state\.h has rows of unequal length": lambda: net.loss(x, y, ([[1], [1, 2]], 1)),
+        r"^starts are int64 of shape \(7, 3\); expected bool": lambda: net.loss(x, y, starts=starts.astype(int)),
+        r"^masks are \[1\]; expected what draw_masks gives$": lambda: net.loss(x, y, masks=[1]),
+        r"^dlogits has shape \(7, 3\); expected \(T, B, V\) = \(7, 3, 11\)$": lambda: net.backward(
+            net.forward(x)[2], np.zeros((T, B))
+        ),
+        r"^spec is 7; expected a Spec, such as unrolled\.Spec": lambda: Network(7),
+    }.items():
+        with pytest.raises(UnrolledError, match=message):
+            call()
+
+
+def test_a_network_says_what_it_is():
+    net = Network(spec(), backend="reference")
+    assert repr(net) == (
+        "Network('lstm', vocabulary_size=11, embedding_size=4, hidden_size=5, num_layers=2, 570 parameters, reference)"
+    )
+
+
+def test_a_specs_numbers_are_pythons_own():
+    made = Spec(np.int64(11), hidden_size=(np.int32(5), np.int64(6)), dropout=np.float64(0.5), bias=np.bool_(True))
+    plain = Spec(11, hidden_size=(5, 6), dropout=0.5, bias=True)
+    assert json.dumps(made.to_json()) == json.dumps(plain.to_json())
+
+
+def test_dropout_without_masks_is_warned_of_once():
+    net, (x, y) = Network(spec(embedding_dropout=0.25)), batch()
+    with pytest.warns(
+        UnrolledWarning, match=r"^embedding_dropout is 0\.25, and nothing is dropped: there are no masks"
+    ):
+        net.loss_and_gradients(x, y)
+    net.forward(x)
+    other = Network(spec(dropout=0.25))
+    other.forward(x, masks={})
+    with pytest.warns(UnrolledWarning, match=r"^dropout is 0\.25"):
+        other.forward(x)

@@ -399,3 +399,122 @@ def test_nonlinearity_is_pytorchs_name_of_the_cell():
         ur.RNN(4, 5, nonlinearity="rleu")
     with pytest.raises(ur.UnrolledError, match=r"^nonlinearity is 'tanh', cell is 'rnn_relu'; leave one out$"):
         ur.RNN(4, 5, nonlinearity="tanh", cell="rnn_relu")
+
+
+def test_a_rate_that_drops_nothing_is_warned_of_once():
+    net = ur.LSTM(I, H, 2, dropout=0.5)
+    with pytest.warns(
+        ur.UnrolledWarning, match=r"^dropout is 0\.5, and nothing is dropped: forward was given neither rng"
+    ):
+        net.forward(X)
+    net.forward(X)
+    with pytest.warns(ur.UnrolledWarning, match=r"^weight_drop is 0\.5, and nothing is dropped: forward was given"):
+        ur.GRU(I, H, weight_drop=0.5).forward(X)
+    with pytest.warns(
+        ur.UnrolledWarning, match=r"^dropout is 0\.5, .*: it acts between layers, and this network has one"
+    ):
+        ur.LSTM(I, H, dropout=0.5).forward(X, rng=0)
+    for quiet in (ur.LSTM(I, H, 2, dropout=0.5), ur.LSTM(I, H, 2, zoneout=0.5)):
+        quiet(X)
+        quiet.forward(X, rng=np.random.default_rng(0))
+        quiet.forward(X, masks={})
+    ur.LSTM(I, H, zoneout=0.5).forward(X)  # mixes the old and the new
+
+
+@pytest.mark.parametrize("make", [ur.LSTM, ur.GRU, ur.RNN, lambda *a, **k: ur.Recurrent("lstm", *a, **k)])
+def test_an_unknown_keyword_is_named_with_its_neighbour(make):
+    with pytest.raises(
+        ur.UnrolledError, match=r"^no option is called 'dropot'; did you mean 'dropout'\? Known: bias, ba"
+    ):
+        make(4, 5, dropot=0.5)
+
+
+def test_dtypes_go_by_every_name_that_they_have():
+    for name in ("f4", "<f4", "single", "float32", np.float32, np.dtype("f4"), "torch.float32"):
+        assert ur.LSTM(4, 5, dtype=name).params["bias_hh_l0"].dtype == np.float32
+        assert ur.Spec(7, dtype=name).to_json()["dtype"] == "float32"
+    for name in ("f8", "double", "float", float, np.float64, "torch.float64"):
+        assert ur.LSTM(4, 5, dtype=name).params["bias_hh_l0"].dtype == np.float64
+    for name in (None, int, "half", "f2", "i4", "x", ["f4"], 3):
+        with pytest.raises(ur.UnrolledError, match=r"^no dtype is called .* Known: float32, float64$"):
+            ur.LSTM(4, 5, dtype=name)
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    assert ur.LSTM(4, 5, dtype=torch.float64).dtype == "float64"
+    with pytest.raises(ur.UnrolledError, match=r"^no dtype is called 'bfloat16'"):
+        ur.LSTM(4, 5, dtype=torch.bfloat16)
+
+
+def test_bfloat16_is_read_and_what_wants_gradients_is_refused():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    net, x = ur.LSTM(I, H), torch.ones(T, B, I) / 3
+    half = x.bfloat16()
+    np.testing.assert_array_equal(net(half)[0], net(half.float())[0])
+    net.load_params({name: torch.tensor(p).bfloat16() for name, p in net.params.items()})
+    with pytest.raises(ur.UnrolledError, match=r"^x is a Tensor that can't be made an array: Can't call numpy\(\) on"):
+        net(x.clone().requires_grad_())
+    with pytest.raises(ur.UnrolledError, match=r"^state\.h is a Tensor that can't be made an array"):
+        net(x, (torch.zeros(1, B, H, requires_grad=True),) * 2)
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed")
+    np.testing.assert_array_equal(net(x.numpy().astype(ml_dtypes.bfloat16))[0], net(half.float())[0])
+
+
+MASKED = np.ma.masked_array(np.ones((T, B), bool), np.eye(T, B, dtype=bool))
+BAD = {
+    "x has masked entries; fill them": lambda n: n(np.ma.masked_array(X, X == 0)),
+    "x has masked entries; fill them, or": lambda n: n(list(np.ma.masked_array(X, X == 0))),
+    "x has masked entries": lambda n: n.step(np.ma.masked_array(X[0], X[0] == 0)),
+    "lengths has masked entries": lambda n: n(X, lengths=np.ma.masked_array([1, 2, 3], [0, 1, 0])),
+    "starts has masked entries": lambda n: n(X, starts=MASKED),
+    "live has masked entries": lambda n: n(X, live=MASKED),
+    "state.h has masked entries": lambda n: n(X, (np.ma.masked_array(np.ones((1, B, H)), True),) * 2),
+    "dy has masked entries": lambda n: n.backward(n.forward(X)[2], np.ma.masked_array(Y, Y == 0)),
+    "bias_hh_l0 has masked entries": lambda n: n.params.update(
+        bias_hh_l0=np.ma.masked_array(np.ones(20), np.arange(20) < 3)
+    ),
+    "x holds complex numbers; this network takes float32$": lambda n: n(X + 0j),
+    "state.h holds complex numbers; this network takes": lambda n: n(X, (np.ones((1, B, H)) * 1j,) * 2),
+    "dy holds complex numbers; this network takes": lambda n: n.backward(n.forward(X)[2], Y * 1j),
+    "state.c has rows of unequal length; expected": lambda n: n(X, (np.ones((1, B, H)), [[1], [1, 2]])),
+    "dstate.h has rows of unequal length": lambda n: n.backward(n.forward(X)[2], Y, ([[1], [1, 2]],) * 2),
+    "lengths and live both say which steps there are; leave one out$": lambda n: n(
+        X, lengths=[1, 2, 3], live=X[..., 0] > 0
+    ),
+    r"live is float64 of shape \(6, 3\); expected bool \(T, B\) = \(6, 3\): whether a step is there$": lambda n: n(
+        X, live=X[..., 0]
+    ),
+    "mask zoneout_h_l0 is float64; expected bool, as draw_masks gives it$": lambda n: ur.LSTM(
+        I, H, zoneout=0.5, backend=n.backend
+    ).forward(X, masks={"zoneout_h_l0": Y}),
+    r"state.h has shape \(1, 1, 5\); expected \(L\*D, H\) = \(1, 5\)$": lambda n: n(X[:, 0], (np.ones((1, 1, H)),) * 2),
+    r"dy has shape \(6, 1, 5\); expected \(T, D H\) = \(6, 5\)$": lambda n: n.backward(n.forward(X[:, 0])[2], Y[:, :1]),
+    "steps is 2.5; it must be a whole number, 0 or more$": lambda n: n.draw_masks(2.5, 3, 1),
+    "forget_bias is nan; it must be a finite number$": lambda n: ur.LSTM(I, H, forget_bias=np.nan),
+    r"forget_bias is 1e\+308; float32 holds numbers up to 3\.4e\+38$": lambda n: ur.LSTM(I, H, forget_bias=1e308),
+    "forget_bias is 'a'; it must be a finite number$": lambda n: ur.LSTM(I, H, forget_bias="a"),
+    r"no init is called \"\['a'\]\"": lambda n: ur.LSTM(I, H, init=["a"]),
+    "weight_hh_l0 holds values that are not finite$": lambda n: n.load_params(
+        n.params | {"weight_hh_l0": np.full((20, 5), np.inf)}
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_both_backends_refuse_alike(message):
+    said = []
+    for backend in ("reference", "auto"):
+        with pytest.raises(ur.UnrolledError, match=f"^{message}") as error:
+            BAD[message](ur.LSTM(I, H, backend=backend))
+        said.append(str(error.value))
+    assert said[0] == said[1]
+    assert "\n" not in said[0]
+
+
+def test_ten_thousand_layers_are_built_in_linear_time():
+    import time
+
+    seconds = []
+    for count in (1000, 4000):
+        start = time.process_time()
+        ur.RNN(1, 1, count)
+        seconds.append(time.process_time() - start)
+    assert seconds[1] < 10 * seconds[0]  # four times the layers; a walk over all widths a layer made it sixteen

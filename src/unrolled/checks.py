@@ -138,10 +138,13 @@ def as_array(name: str, value: Any) -> Array:
         ...
     unrolled.errors.UnrolledError: x has masked entries; fill them, or leave their steps out with lengths
     """
-    if np.ma.is_masked(value):
+    if np.ma.is_masked(value) or (isinstance(value, (list, tuple)) and any(map(np.ma.is_masked, value))):
         raise UnrolledError(f"{name} has masked entries; fill them, or leave their steps out with lengths")
     try:
-        return cast(Array, np.asarray(value))
+        if str(getattr(value, "dtype", None)) == "torch.bfloat16":  # NumPy has none; float32 holds each of them
+            value = value.float()
+        array = np.asarray(value)
+        return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     except (ValueError, MemoryError) as error:
         if isinstance(value, (list, tuple)) and isinstance(error, ValueError):
             raise UnrolledError(f"{name} has rows of unequal length; expected an array of numbers") from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .cells import Cell
 from .checks import Array, check_number
-from .errors import UnrolledError
+from .errors import UnrolledError, suggest
 from .layers import uniform
 
 INITS = {
@@ -17,6 +19,12 @@ INITS = {
 }
 CHAR_RNN = 0.08
 LARGEST = float(np.finfo(np.float32).max)
+
+
+def check_init_name(init: Any) -> None:
+    """Refuse a name that is none of `INITS`."""
+    if not isinstance(init, str) or init not in INITS:
+        raise UnrolledError(suggest("init", str(init), list(INITS)))
 
 
 def check_init(init: str, cell: Cell, *, forget_bias: float | None, bias: bool, proj: int) -> None:

@@ -19,6 +19,7 @@ from .checks import (
     as_array,
     as_dtype,
     as_kind,
+    as_numbers,
     check_fraction,
     check_memory,
     check_rng,
@@ -27,13 +28,13 @@ from .checks import (
     check_widths,
     read_only,
 )
-from .errors import UnrolledError, UnrolledWarning, suggest
-from .initial import CHAR_RNN, INITS, glorot
+from .errors import UnrolledError, UnrolledWarning
+from .initial import CHAR_RNN, check_init_name, glorot
 from .params import Params, usable
 from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
 from .schema import each, entries, flag, maybe, number, text, whole
 from .seeding import generator
-from .tape import Masks, StackTape, check_tape
+from .tape import Masks, StackTape, as_masks, check_tape
 
 STACK_OPTIONS = (
     "bias",
@@ -163,10 +164,7 @@ class Spec:
         check_fraction("label_smoothing", self.label_smoothing)
         check_weight("ar", self.ar)
         check_weight("tar", self.tar)
-        if self.dtype not in DTYPES:
-            raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
-        if self.init not in INITS:
-            raise UnrolledError(suggest("init", str(self.init), list(INITS)))
+        check_init_name(self.init)
         last = self.proj_size or self.widths[-1]
         if self.tied and width != last:
             raise UnrolledError(
@@ -190,13 +188,13 @@ class Spec:
         return cls(**entries(kinds, optional=names[names.index("locked_dropout") :])("spec", data))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", as_dtype(self.dtype, DTYPES))
         for f in fields(self):
             object.__setattr__(self, f.name, as_kind(f.name, getattr(self, f.name), str(f.type)))
         object.__setattr__(self, "cell", find_cell(self.cell).name)  # as the file has it, whatever it was called
         if isinstance(self.hidden_size, tuple):  # one width is a number
             object.__setattr__(self, "num_layers", len(self.hidden_size))
             object.__setattr__(self, "hidden_size", _plain(self.hidden_size))
-        object.__setattr__(self, "dtype", as_dtype(self.dtype, DTYPES))
 
 
 def _widths(name: str, value: Any) -> Any:
@@ -268,6 +266,8 @@ class Network:
     """
 
     def __init__(self, spec: Spec, *, backend: str = "auto", rng: np.random.Generator | int | None = None) -> None:
+        if not isinstance(spec, Spec):
+            raise UnrolledError(f"spec is {spec!r}; expected a Spec, such as unrolled.Spec(vocabulary_size=65)")
         self.spec = spec
         spec.check()
         size, width, last = spec.vocabulary_size, spec.embedding_size, spec.proj_size or spec.widths[-1]
@@ -352,7 +352,7 @@ class Network:
 
     def draw_masks(self, steps: int, batch: int, rng: np.random.Generator | int) -> Masks | None:
         """Draw the masks of one forward pass: the stack's, those behind its last layer, and `embedding` (V,)."""
-        rng = check_rng(rng)
+        steps, batch, rng = check_size("steps", steps, 0), check_size("batch", batch, 0), check_rng(rng)
         spec, masks = self.spec, self.recurrent.draw_masks(steps, batch, rng) or {}
         for name, (shape, rate) in self._outer_rates(steps, batch).items():
             masks[name] = layers.draw_mask(rng, shape, rate)
@@ -382,16 +382,16 @@ class Network:
         outer = {name: shape for name, (shape, _) in self._outer_rates(steps, batch).items()}
         if self.spec.embedding_dropout:
             outer["embedding"] = (self.spec.vocabulary_size,)
-        given = {name: as_array(f"mask {name}", m) for name, m in masks.items()}
+        given = as_masks(masks)
         for name, shape in outer.items():
-            if name not in given or given[name].shape != shape or given[name].dtype != bool:
+            if name not in given or given[name].shape != shape:
                 raise UnrolledError(f"masks have no {name} of shape {shape}; draw them for these steps and rows")
         given = {name: read_only(m.copy()) for name, m in given.items()} if own else given
         return given, {name: mask for name, mask in given.items() if name not in outer} or None
 
     def _tokens(self, tokens: Any, name: str = "tokens") -> Array:
         """Return tokens (T, B) as a copy: what is checked must be what is used, whatever the caller's threads do."""
-        array = as_array(name, tokens)
+        array = as_numbers(name, tokens)
         size = self.spec.vocabulary_size
         if array.ndim != 2 or array.dtype.kind not in "iu":
             raise UnrolledError(f"{name} are {array.dtype} of shape {array.shape}; expected integers (T, B)")

@@ -26,14 +26,14 @@ from .checks import (
     read_only,
 )
 from .errors import UnrolledError, UnrolledWarning, suggest
-from .initial import INITS, check_init, initialise
+from .initial import check_init, check_init_name, initialise
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
 from .params import Params, usable
 from .scan import Tape
 from .seeding import generator
 from .states import States
-from .tape import Masks, StackTape, check_tape
+from .tape import Masks, StackTape, as_masks, check_tape
 
 DTYPES = ("float32", "float64")
 
@@ -202,8 +202,7 @@ class Recurrent:
             check_fraction("zoneout_cell", zoneout_cell),
         )
         self.dtype = as_dtype(dtype, DTYPES)
-        if init not in INITS:
-            raise UnrolledError(suggest("init", str(init), list(INITS)))
+        check_init_name(init)
         check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
         self._backend = backends.choose_for(self.cell, self.dtype, backend)
@@ -440,13 +439,10 @@ class Recurrent:
         expected = {name: shape for name, (shape, _) in self._rates(steps, batch).items()}
         if isinstance(masks, dict) and not masks:
             return None
-        given = {name: as_array(f"mask {name}", m) for name, m in masks.items()} if isinstance(masks, dict) else None
+        given = as_masks(masks) if isinstance(masks, dict) else None
         got = type(masks).__name__ if given is None else {name: m.shape for name, m in given.items()}
         if given is None or got != expected:
             raise UnrolledError(f"masks are {got}; expected {expected}, as draw_masks gives them")
-        for name, m in given.items():
-            if m.dtype != bool:
-                raise UnrolledError(f"mask {name} is {m.dtype}; expected bool, as draw_masks gives it")
         return {name: read_only(m.copy()) for name, m in given.items()} if own else given
 
     def draw_masks(self, steps: int, batch: int, rng: np.random.Generator | int) -> Masks | None:
@@ -463,7 +459,8 @@ class Recurrent:
         >>> {name: mask.shape for name, mask in masks.items()}
         {'dropout_l0': (7, 3, 5), 'zoneout_h_l0': (7, 3, 5), 'zoneout_h_l1': (7, 3, 5)}
         """
-        masks, rng = {}, check_rng(rng)
+        steps, batch, rng = check_size("steps", steps, 0), check_size("batch", batch, 0), check_rng(rng)
+        masks = {}
         for name, (shape, rate) in self._rates(steps, batch).items():
             kept = draw_mask(rng, shape, rate)
             masks[name] = ~kept if name.startswith("zoneout") else kept
