@@ -5,6 +5,8 @@ import json
 import os
 import stat
 import struct
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -287,3 +289,33 @@ def test_what_is_being_written_is_no_leftover_until_its_process_is_gone(tmp_path
         assert storage.leftovers([path]) == [left]
         storage.remove_leftovers([path])
     assert os.listdir(tmp_path) == [name]
+
+
+# --- where memory ends ------------------------------------------------------------------------------------------------
+
+NARROW = """
+import resource, sys
+import numpy as np, safetensors.numpy
+from unrolled import storage
+arrays = {name: np.ones(6 << 20, np.float32) for name in "ab"}  # 48 MB
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (int(sys.argv[2]) << 20),) * 2)
+storage.write_arrays(sys.argv[1], "ours", arrays, {})
+print("saved", flush=True)
+try:
+    storage.read_arrays(sys.argv[1], "ours", "file", lambda content, layout: None)
+    print("read")
+except storage.UnrolledError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+@pytest.mark.parametrize(("megabytes", "said"), [(8, "not enough memory to read"), (90, "not enough"), (140, "read")])
+def test_where_memory_ends_a_file_is_saved_and_reading_is_a_line(tmp_path, megabytes, said):
+    command = [sys.executable, "-c", NARROW, str(tmp_path / "a"), str(megabytes)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first == "saved"
+    assert second.startswith(said)

@@ -39,6 +39,9 @@ PIECE = 1 << 20
 LARGEST_HEADER = 100_000_000
 """Bytes of a header, at most: the library reads no larger ones."""
 
+ROOM = 1 << 24
+"""Bytes that the library may need beside the arrays."""
+
 DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
 """Numbers that arrays hold, in the order in which the library writes them."""
 
@@ -471,6 +474,8 @@ def _read(path: str | os.PathLike[str], file: BinaryIO, layout: Layout) -> dict[
     """Read the arrays of a file whose header was checked."""
     import safetensors.numpy
 
+    # The library copies what it is given, and ends the process where there is no room for that: look for it first.
+    np.empty(2 * os.fstat(file.fileno()).st_size + ROOM, np.uint8)
     file.seek(0)
     try:
         arrays = safetensors.numpy.load(file.read())
