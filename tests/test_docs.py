@@ -1,5 +1,6 @@
 """What the documents say is what the program does."""
 
+import ast
 import importlib.util
 import re
 from dataclasses import fields
@@ -58,3 +59,22 @@ def test_python_examples_of_the_readme_run(tmp_path, monkeypatch):
     names: dict = {}
     for block in blocks:
         exec(block, names)
+
+
+def test_the_table_of_rooms_has_every_room_of_the_source_in_the_order_of_imports():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = re.search(r"^\| room \|.*\n\|.*\n((?:\|.*\n)+)", page, re.M)[1]
+    rooms = [name.strip("/") for row in table.splitlines() for name in ticked(row.split("|")[1])]
+    source = Path(unrolled.__file__).parent
+    there = {p.stem for p in source.glob("*.py")} | {p.parent.name for p in source.glob("*/__init__.py")}
+    assert set(rooms) == there - {"__init__", "__main__"}
+    rules = ast.parse((ROOT / "tests" / "test_rooms.py").read_text())
+    (order,) = (ast.literal_eval(n.value) for n in rules.body if ast.unparse(n).startswith("ROOMS = "))
+    assert rooms == [name for name in order if name in there]
+
+
+def test_the_map_of_the_readme_leads_to_what_is_there_and_names_every_page():
+    text = (ROOT / "README.md").read_text()
+    linked = set(re.findall(r"\]\((docs/[\w./]+)", text))
+    pages = {str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md")} | {"docs/ladder/README.md", "docs/maths"}
+    assert pages <= linked
