@@ -264,6 +264,7 @@ def test_the_unit_that_is_followed_held_something_and_let_it_go():
     assert story_of(one) == (0, {"learned": 0, "used": 0, "forgotten": 0})
 
 
+@pytest.mark.slow
 def test_plain_runs_as_a_file_without_numpy_and_learns_its_sentence():
     run = subprocess.run([sys.executable, "-S", "-I", plain.__file__], capture_output=True, text=True, check=True)
     *log, last = run.stdout.strip().splitlines()
