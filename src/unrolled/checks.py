@@ -14,6 +14,7 @@ from .errors import UnrolledError, brief, suggest
 Array = np.ndarray[Any, Any]
 
 MOST_LAYERS = 10_000
+NOT_FINITE = "the network's outputs are not finite: its weights are too large"
 
 
 def is_number(value: object) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Array, as_array, check_size, is_number
+from .checks import NOT_FINITE, Array, as_array, check_size, is_number
 from .errors import UnrolledError
 from .network import Network
 
@@ -22,7 +22,8 @@ AT_ONCE = 8
 def draw(logits: Array, temperature: float, u: float) -> int:
     """Draw a token from logits (V,): the first whose cumulated probability exceeds u in [0, 1).
 
-    Probabilities are softmax(logits / temperature); temperature 0 is greedy (u is not used).
+    Probabilities are softmax(logits / temperature); temperature 0 is greedy (u is not used). A logit of -inf is a
+    probability of 0; one of inf or NaN is refused.
 
     Examples
     --------
@@ -33,7 +34,7 @@ def draw(logits: Array, temperature: float, u: float) -> int:
     """
     peak = logits.max()
     if not np.isfinite(peak):  # infinite, or not a number
-        raise UnrolledError(f"nothing can be drawn: the network's largest output is {peak}; its weights are too large")
+        raise UnrolledError(NOT_FINITE)
     if temperature == 0:
         return int(logits.argmax())
     with np.errstate(over="ignore"):  # at the smallest temperatures: exp(-inf) is 0, as it should be
@@ -191,7 +192,8 @@ class Drawer:
 
     def _steps(self, token: int, u: Array, temperature: float) -> Iterator[int]:
         for number in u:
-            logits, self._state = self.network.step(np.array([token]), self._state)
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite `draw` refuses
+                logits, self._state = self.network.step(np.array([token]), self._state)
             token = draw(logits[0], temperature, number)
             yield token
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .batches import Lanes
-from .checks import Array, check_size
+from .checks import NOT_FINITE, Array, check_size
 from .errors import UnrolledError, count
 from .network import Network
 
@@ -91,7 +91,7 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
     log_probs = np.concatenate(parts)
     if not np.isfinite(log_probs).all():
         name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
-        raise UnrolledError(f"the network's outputs are not finite: its weights are too large, {name} up to {peak:.3g}")
+        raise UnrolledError(f"{NOT_FINITE}, {name} up to {peak:.3g}")
     return Score(-float(log_probs.mean()), log_probs, documents)
 
 

@@ -13,6 +13,8 @@ import pytest
 
 cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
 import unrolled as ur  # noqa: E402
+from unrolled import sample  # noqa: E402
+from unrolled.network import Network, Spec  # noqa: E402
 
 
 def resident():
@@ -114,6 +116,138 @@ def test_python_threads_may_call_at_once():
         thread.join()
     assert len(results) == 80
     assert all(np.array_equal(a, b) for got in results for a, b in zip(got, want, strict=True))
+
+
+def child(code, *arguments, **environment):
+    """Run a program; its status and what it said on standard error."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, done.stderr
+
+
+UNLIMITED = """
+import resource, threading
+import numpy as np
+import unrolled as ur
+net = ur.LSTM(40, 50, backend="cpu")
+x = np.ones((20, 16, 40), np.float32)
+y, _ = net(x)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20,) * 2)  # the stacks of some ten threads
+from unrolled import backends
+backends.set_threads(1024)
+z, _ = net(x)
+assert np.array_equal(y, z)
+assert threading.active_count() == 1
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits the memory to what is in use, by /proc")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="a sanitizer reserves all addresses")
+def test_where_no_more_threads_can_be_made_those_there_are_do_the_work():
+    assert child(UNLIMITED) == (0, "")
+
+
+DAEMON = """
+import sys, threading, time
+import numpy as np
+import unrolled as ur
+from unrolled import sample
+from unrolled.network import Network, Spec
+if sys.argv[1] == "drawing":
+    net = Network(Spec(300, "lstm", 0, 200, 2), backend="cpu")
+    drawer = net.drawer(net.zero_state(1), 10)
+    work = lambda: drawer.draw(1, np.full(10_000, 0.5), 1.0)
+else:
+    net = ur.LSTM(64, 256, cell=sys.argv[1], backend="cpu")
+    x = np.zeros((500, 32, 64), np.float32)
+    work = lambda: net.forward(x)
+begun = threading.Event()
+def for_ever():
+    while True:
+        begun.set()
+        try:
+            work()
+        except Exception:
+            pass
+for _ in range(2):
+    threading.Thread(target=for_ever, daemon=True).start()
+begun.wait()
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("work", ["lstm", "lstm_use_gate", "drawing"])
+def test_a_program_may_end_while_daemon_threads_are_in_calls(work, threads):
+    assert child(DAEMON, work, "0.05", UNROLLED_THREADS=threads) == (0, "")
+
+
+def test_two_threads_may_use_one_drawer():
+    """Each call is drawn whole; from a state that another one left, so which tokens come is up to the order."""
+    net = Network(Spec(11, "lstm", 5, 8, 1), backend="cpu")
+    drawer, found = net.drawer(net.zero_state(1), 0), []
+
+    def draw(seed):
+        u = np.random.default_rng(seed).random(40)
+        for _ in range(100):
+            found.append(drawer.draw(1, u, 1.0))
+            drawer.start(net.zero_state(1))
+
+    threads = [threading.Thread(target=draw, args=(seed,)) for seed in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(tokens) for tokens in found] == [40] * 300
+    assert {token for tokens in found for token in tokens} <= set(range(11))
+
+
+def test_a_drawer_keeps_what_it_reads():
+    """The embedding's memory may be given back, the array resized, while its drawer lives."""
+    net = Network(Spec(300, "lstm", 5, 8, 1), backend="cpu")
+    embedding = net.params["embedding.weight"]
+    state = net.zero_state(1)
+    drawer = net.drawer(state, 1)  # 300 symbols, one token: the embedding is not folded
+    want = drawer.draw(7, np.linspace(0.1, 0.9, 9), 1.0)
+    embedding[...] = np.nan
+    drawer.start(state)
+    assert drawer.draw(7, np.linspace(0.1, 0.9, 9), 1.0) == want
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_no_text(backend, temperature, bad):
+    net = Network(Spec(67, "lstm", 0, 5, 1), backend=backend)
+    net.params["decoder.bias"][40] = bad
+    with pytest.raises(ur.UnrolledError) as raised:
+        list(sample.tokens(net, np.array([3]), 5, temperature, np.random.default_rng(0)))
+    assert str(raised.value) == "the network's outputs are not finite: its weights are too large"
+    net.params["decoder.bias"][40] = -np.inf  # a probability of 0
+    drawn = list(sample.tokens(net, np.array([3]), 50, temperature, np.random.default_rng(0)))
+    assert len(drawn) == 50
+    assert 40 not in drawn
+
+
+def test_a_network_of_one_panel_shares_no_step():
+    """At batch 1 its threads would only wait for each other; on a busy machine, for the scheduler."""
+    net, x = ur.LSTM(4, 16, backend="cpu"), np.zeros((2000, 1, 4), np.float32)
+    times = {}
+    for n in (1, 2):
+        cpu.set_threads(n)
+        net(x)
+        before = time.process_time()
+        for _ in range(3):
+            net(x)
+        times[n] = time.process_time() - before
+    assert times[2] < 1.6 * times[1] + 0.01  # of all threads together: a second one at work would double it
 
 
 @pytest.mark.parametrize(

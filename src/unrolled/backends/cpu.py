@@ -21,7 +21,7 @@ from ..cells import CELLS, Cell
 from ..checks import Array, read_only
 from ..errors import UnrolledError, Unsupported
 from . import _engine, cpu_layers, evaluator, program
-from .memory import DTYPES, bytes_of, matrix, of_dtype, padded_width, vector_width
+from .memory import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, vector_width
 
 KERNELS = frozenset(_engine.cells())
 """Cells that the engine was built with kernels for, by name."""
@@ -113,16 +113,12 @@ def weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
     """Return the parameters under the engine's names, contiguous."""
     names = {name: name for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
     names["params"] = cell.params_name
-    return {ours: np.ascontiguousarray(w[name], dtype) if name in w else None for ours, name in names.items()}
+    return {ours: contiguous(w[name], dtype) if name in w else None for ours, name in names.items()}
 
 
-def _dims(cell: Cell, w: scan.Params, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
-    """Return the sizes of a call, as csrc/engine.cpp lists them."""
-    rows, gates = len(cell.rows), len(cell.gates._fields)  # type: ignore[attr-defined]
-    params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
-    inputs, columns = w["weight_ih"].shape[1], cell.operand_width * hidden
-    by_panels = batch <= BY_PANELS_BATCH
-    return [steps, batch, inputs, hidden, rows, columns, gates if record else 0, params, record, by_panels]
+def _dims(w: scan.Params, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
+    """Return the sizes of a call, as csrc/engine.cpp lists them; what the cell decides, the engine knows."""
+    return [steps, batch, w["weight_ih"].shape[1], hidden, record, batch <= BY_PANELS_BATCH]
 
 
 def _refuse(cell: Cell, dtype: Any) -> None:
@@ -190,14 +186,14 @@ def _forward(
     for field, start in zip(states, s, strict=True):
         _pad(field[0], start, hidden)
     proposed = [new((steps, batch, padded)) for _ in s] if record and keep is not None else []
-    dims = _dims(cell, w, steps, batch, hidden, record=record)
-    gates = new((steps, padded // width, batch, dims[6], width))
+    dims = _dims(w, steps, batch, hidden, record=record)
+    gates = new((steps, padded // width, batch, len(cell.gates._fields) if record else 0, width))  # type: ignore[attr-defined]
     y = states[0][1:] if live is None else new((steps, batch, padded))
     masks = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
     of_dtype("forward", dtype)(
         cell.name,
         dims,
-        np.ascontiguousarray(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
+        contiguous(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
         weights(cell, w, dtype),
         bytes_of(live, (steps, batch)),
         masks,
@@ -234,7 +230,7 @@ def backward(
     cell, w, x, dtype = tape.cell, tape.w, tape.x, tape.packed.dtype
     steps, batch, hidden = dy.shape
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
-    dims = _dims(cell, w, steps, batch, hidden, record=True)
+    dims = _dims(w, steps, batch, hidden, record=True)
     inputs = dims[2]
     dx = None if tokens else new((steps, batch, padded_width(inputs, dtype)))
     dstate = [_pad(new((batch, padded_width(hidden, dtype))), f, hidden) for f in ds]
@@ -249,7 +245,7 @@ def backward(
     of_dtype("backward", dtype)(
         cell.name,
         dims,
-        np.array(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
+        contiguous(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
         packed,
         bytes_of(tape.live, (steps, batch)),
         masks,

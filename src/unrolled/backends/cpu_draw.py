@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
-from ..checks import Array
+from ..checks import NOT_FINITE, Array
+from ..errors import UnrolledError
 from . import cpu
-from .memory import of_dtype
+from .memory import contiguous, of_dtype
 
 PAYS = 8
 """A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
@@ -44,30 +45,33 @@ class Drawer:
         state: Any,
         length: int,
     ) -> None:
-        hidden, rows, dtype = weight.shape[1], len(cell.rows), weight.dtype
+        dtype = weight.dtype
         first = dict(layers[0])
         if embedding is not None and len(weight) <= PAYS * length:
             with np.errstate(all="ignore"):
                 first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
-        params = 0 if cell.params is None else len(cell.params._fields)  # type: ignore[attr-defined]
-        dims = [first["weight_ih"].shape[1], hidden, rows, cell.operand_width * hidden, params, len(state), len(weight)]
+        dims = [first["weight_ih"].shape[1], weight.shape[1], len(weight)]
         self._engine = of_dtype("Drawer", dtype)(
             cell.name,
             dims,
             [cpu.weights(cell, w, dtype) for w in (first, *layers[1:])],
-            None if embedding is None else np.ascontiguousarray(embedding, dtype),
-            np.ascontiguousarray(weight),
-            np.ascontiguousarray(bias),
+            None if embedding is None else contiguous(embedding, dtype),
+            contiguous(weight, dtype),
+            contiguous(bias, dtype),
         )
         self._dtype = dtype
         self.start(state)
 
     def start(self, state: Any) -> None:
         """Draw from this state from now on; the weights stay packed."""
-        self._engine.set_state([np.ascontiguousarray(field[:, 0], self._dtype) for field in state])
+        self._engine.set_state([contiguous(field[:, 0], self._dtype) for field in state])
 
     def draw(self, token: int, u: Array, temperature: float) -> list[int]:
-        """Feed a token, draw the next with u[0], feed that, and so on; return what was drawn, one for each u."""
+        """Feed a token, draw the next with u[0], feed that, and so on; return what was drawn, one for each u.
+
+        Several threads may call: each call is drawn whole, one after the other.
+        """
         drawn = np.empty(len(u), np.int64)
-        self._engine.draw(token, u, temperature, drawn)
+        if self._engine.draw(token, contiguous(u, np.float64), temperature, drawn) < len(u):
+            raise UnrolledError(NOT_FINITE)
         return [int(token) for token in drawn]

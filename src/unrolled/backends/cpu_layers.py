@@ -14,7 +14,7 @@ from ..checks import Array, check_fraction
 from ..errors import Unsupported
 from ..layers import check_gradient, check_linear, check_tokens
 from ..losses import check_targets
-from .memory import DTYPES, empty, matrix, of_dtype, padded_width
+from .memory import DTYPES, contiguous, empty, matrix, of_dtype, padded_width
 
 
 def runs(*arrays: Array | None) -> bool:
@@ -46,7 +46,7 @@ def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
     size = [len(flat), x.shape[-1], len(weight)]
     of_dtype("linear", x.dtype)(
-        size, flat, np.ascontiguousarray(weight), None if bias is None else np.ascontiguousarray(bias), y
+        size, flat, contiguous(weight, x.dtype), None if bias is None else contiguous(bias, x.dtype), y
     )
     return y[:, : len(weight)].reshape(*x.shape[:-1], len(weight))
 
@@ -71,7 +71,7 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
     of_dtype("linear_backward", x.dtype)(
         [rows, inputs, outputs],
         matrix(x, x.dtype),
-        np.ascontiguousarray(weight),
+        contiguous(weight, x.dtype),
         matrix(dy, dy.dtype),
         dx,
         dweight,
@@ -91,7 +91,7 @@ def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
     tokens, dx = check_tokens(tokens, dx, size)
     _refuse(dx)
     table = empty((size, dx.shape[-1]), dx.dtype)
-    index = np.ascontiguousarray(tokens.reshape(-1), np.int64)
+    index = contiguous(tokens.reshape(-1), np.int64)
     of_dtype("embed_backward", dx.dtype)(index, matrix(dx, dx.dtype), table)
     return table
 
@@ -111,7 +111,7 @@ def cross_entropy(
     _refuse(logits)
     smoothing = check_fraction("smoothing", smoothing)
     flat = matrix(logits, logits.dtype)
-    wanted = np.ascontiguousarray(targets.reshape(-1), np.int64)
+    wanted = contiguous(targets.reshape(-1), np.int64)
     nats = np.empty(len(flat))
     d = flat if overwrite and np.may_share_memory(flat, logits) else empty(flat.shape, logits.dtype)
     of_dtype("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, smoothing, nats, d if gradient else None)
@@ -126,7 +126,7 @@ def sum_of_squares(arrays: Iterable[Array]) -> float:
     >>> sum_of_squares([np.array([3.0]), np.array([4.0])])
     25.0
     """
-    whole = [np.ascontiguousarray(a) for a in arrays]
+    whole = [contiguous(a, a.dtype) for a in arrays]
     return float(of_dtype("sum_of_squares", whole[0].dtype)(whole)) if whole else 0.0
 
 
@@ -160,5 +160,5 @@ def update(
     >>> p
     array([ 0.95, -2.05])
     """
-    whole = [np.ascontiguousarray(g) for g in grads]
+    whole = [contiguous(g, g.dtype) for g in grads]
     of_dtype("update", params[0].dtype)(rule, list(params), whole, [list(m) for m in moments], list(numbers), decay)

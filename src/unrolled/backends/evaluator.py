@@ -6,6 +6,7 @@ Every field is padded to whole vectors; arrays that leave are views without the 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 from .. import scan
 from ..cells import Cell
 from ..checks import Array, read_only
-from .memory import bytes_of, empty, matrix, of_dtype, padded_width, vector_width, zeros
+from ..errors import UnrolledError
+from .memory import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, vector_width, zeros
 from .program import NARROW, Options, Plan, StagePlan, plans
 
 Place = tuple[Array, int, int, int]
@@ -130,8 +132,11 @@ class _Memory:
 
 def _units(plan: Plan, w: scan.Params, hidden: int, dtype: Any) -> Array:
     """Return the numbers a unit, (units, H)."""
-    parameters = dict.fromkeys(name.partition("[")[0] for name in plan.units)
-    rows = [w[name].reshape(-1, hidden) for name in parameters]
+    counts = Counter(name.partition("[")[0] for name in plan.units)
+    for name, n in counts.items():  # one row more or less would give every row behind it to another unit's place
+        if w[name].size != n * hidden:
+            raise UnrolledError(f"{name} has {w[name].size} numbers; expected {n} for each of {hidden} units")
+    rows = [w[name].reshape(-1, hidden) for name in counts]
     return np.concatenate([np.empty((0, hidden), dtype), *rows], dtype=dtype)
 
 
@@ -151,13 +156,13 @@ def _table(cell: Cell, weight_ih: Array, hidden: int, dtype: Any) -> Array:
 
 def _inputs(x: Array, dtype: Any) -> Array:
     """Return x as the engine takes it: rows (T B, I), or (T B,) integers."""
-    return np.ascontiguousarray(x.reshape(-1), np.int64) if x.dtype.kind in "iu" else matrix(x, dtype)
+    return contiguous(x.reshape(-1), np.int64) if x.dtype.kind in "iu" else matrix(x, dtype)
 
 
 def _stages(plan: Plan, cell: Cell, w: scan.Params, grads: Any, inverses: tuple[Array, ...], dtype: Any) -> list[Any]:
     """Return the product of the inputs and the stages, as csrc/program_module.h takes them."""
-    hh = np.ascontiguousarray(w["weight_hh"], dtype) if "weight_hh" in w else None
-    pairs = [(np.ascontiguousarray(w["weight_ih"], dtype), grads.get("weight_ih"))]
+    hh = contiguous(w["weight_hh"], dtype) if "weight_hh" in w else None
+    pairs = [(contiguous(w["weight_ih"], dtype), grads.get("weight_ih"))]
     row = 0
     for stage in cell.stages:
         rows = slice(row, row + len(stage.rows) * (len(w["weight_ih"]) // len(cell.input_rows)))
@@ -166,7 +171,7 @@ def _stages(plan: Plan, cell: Cell, w: scan.Params, grads: Any, inverses: tuple[
         d = grads.get("weight_hh")
         pairs.append((hh[rows], None if d is None else d[rows]) if hh is not None and product else (None, None))  # type: ignore[arg-type]
     if "weight_hr" in w:
-        pairs.append((np.ascontiguousarray(w["weight_hr"], dtype), grads.get("weight_hr")))
+        pairs.append((contiguous(w["weight_hr"], dtype), grads.get("weight_hr")))
     found: list[Any] = []
     for one, (weight, d), inverse in zip((plan.inputs, *plan.stages), pairs, inverses, strict=True):
         found.append(_stage(one, weight, d, inverse))

@@ -75,6 +75,19 @@ def padded_width(n: int, dtype: Any) -> int:
     return -(-n // width) * width
 
 
+def contiguous(a: Array, dtype: Any) -> Array:
+    """Return an array in C order, of that dtype, aligned: itself where it is so.
+
+    Examples
+    --------
+    >>> apart = np.frombuffer(bytes(9), np.uint8)[1:].view("float64")  # may begin anywhere
+    >>> bool(contiguous(apart, "float64").flags.aligned)
+    True
+    """
+    found = np.ascontiguousarray(a, dtype)
+    return found if found.flags.aligned else found.copy()
+
+
 def matrix(a: Array, dtype: Any) -> Array:
     """(..., N) as a matrix (rows, N) of that dtype whose rows are contiguous: a view where that is possible.
 
@@ -86,7 +99,7 @@ def matrix(a: Array, dtype: Any) -> Array:
     flat = a.reshape(math.prod(a.shape[:-1]), a.shape[-1])
     if flat.dtype == dtype and flat.strides[1] == flat.itemsize and flat.flags.aligned:
         return flat
-    return np.ascontiguousarray(flat, dtype)
+    return contiguous(flat, dtype)
 
 
 def bytes_of(mask: Array | None, shape: tuple[int, ...]) -> Array | None:

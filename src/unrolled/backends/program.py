@@ -414,7 +414,7 @@ class _Backward:
             stages.append(
                 StagePlan(
                     assemble(graph, outputs, names),
-                    names.of(self.kept(name) for name in operands) if stage.product else _numbers([0] * len(operands)),
+                    names.of((self.kept(name) if stage.product else self.d_operand(n, name)) for name in operands),
                     names.of(self.d_operand(n, name) for name in operands),
                     names.of(blocks),
                     names.of(f"ah[{w.starts[n][2] + i}]" for i in range(stage.blocks if stage.norm else 0)),

@@ -24,12 +24,14 @@ static void weigh(const Drawing<T>& q, const Share& blocks) {
   }
 }
 
-// The first index whose cumulated weight exceeds u times the sum of all; the rule is that of unrolled/sample.py.
+// The first index whose cumulated weight exceeds u times the sum of all; the rule is that of unrolled/sample.py. -1 where
+// the largest logit is infinite or one is NaN: then so is the sum.
 template <class T>
 static long long pick(const Drawing<T>& q, double u) {
   const long size = q.decoder.outputs;
   double total = 0, before = 0;
   for (long block = 0; block < q.blocks; ++block) total += q.sums[block];
+  if (!(total < INFINITY)) return -1;
   const double limit = u * total;
   for (long block = 0; block < q.blocks; ++block) {
     const double after = before + q.sums[block];
@@ -50,10 +52,12 @@ static long long pick(const Drawing<T>& q, double u) {
 template <class T>
 static long long likeliest(const Drawing<T>& q) {
   const long size = q.decoder.outputs;
-  const T most = largest(q.decoder.y, size);
+  const T *logits = q.decoder.y, most = largest(logits, size);
+  bool real = most - most == 0;
+  for (long i = 0; i < size; ++i) real &= logits[i] == logits[i];
   long best = 0;
-  while (best + 1 < size && !(q.decoder.y[best] == most)) ++best;
-  return best;
+  while (best + 1 < size && !(logits[best] == most)) ++best;
+  return real ? best : -1;
 }
 
 template <class T>
@@ -68,11 +72,12 @@ static void draw(const Drawing<T>& q, const Worker& w) {
     if (!greedy && (share || w.rank == 0)) weigh(q, mine);
     if (share && !w.barrier()) return;
     if (w.rank == 0) {
-      *q.token = q.drawn[i] = greedy ? likeliest(q) : pick(q, q.u[i]);
+      const long long token = greedy ? likeliest(q) : pick(q, q.u[i]);
+      if (token >= 0) *q.token = q.drawn[i] = token, *q.done = i + 1;
       if (q.embedding) q.layer[0].x = q.embedding + *q.token * q.layer[0].inputs;
       for (long l = 0; l < q.layers; ++l)  // the new state is the next step's old one
         for (int f = 0; f < q.states; ++f) copy(q.layer[l].states[f], q.layer[l].states[f] + q.padded, q.padded);
     }
-    if (!w.go_on() || !w.barrier()) return;
+    if (!w.go_on() || !w.barrier() || *q.done == i) return;
   }
 }

@@ -7,11 +7,13 @@ class Drawer {
   std::vector<std::unique_ptr<Scratch>> blocks_;
   std::vector<Layer<T>> layers_;
   std::vector<char*> work_;
-  nb::object embedding_;  // kept alive: its rows are read
   const Kernels* kernels_ = state->kernels;
+  const CellKernels& cell_;
   const ScanKernels<T>& scan_;
+  std::mutex drawing_;  // held by the call that goes on from the state
   Drawing<T> q_ = {};
   long long token_ = 0;
+  long done_ = 0;
   long hidden_ = 0;
   int threads_ = 1;
 
@@ -26,29 +28,36 @@ class Drawer {
  public:
   Drawer(const Drawer&) = delete;
 
-  // dims: inputs of the first layer, hidden, row blocks R, columns K, number of per-unit parameters, state fields, V.
-  Drawer(const std::string& cell, const std::vector<long>& dims, nb::list weights, nb::object embedding, nb::handle decoder,
+  // dims: inputs of the first layer, hidden, V.
+  Drawer(const std::string& cell, const std::vector<long>& dims, nb::list weights, nb::handle embedding, nb::handle decoder,
          nb::handle bias)
-      : embedding_(embedding), scan_(scan_of<T>(cell)) {
-    if (dims.size() != 7) throw nb::value_error("dims has 7 entries");
-    const long rows = dims[2], columns = dims[3], vocabulary = dims[6];
+      : cell_(cell_of(cell)), scan_(scan_of<T>(cell_)) {
+    require(dims.size() == 3 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && weights.size() >= 1, "dims");
+    Arrays arrays;
+    const long inputs = dims[0], vocabulary = dims[2], padded = padded_row<T>(dims[1]);
+    count({inputs, cell_.rows, dims[1]}), count({vocabulary, dims[1]});
     hidden_ = dims[1];
-    const long padded = padded_row<T>(hidden_);
-    q_.states = int(dims[5]), q_.padded = padded, q_.token = &token_, q_.step = scan_.step;
-    q_.embedding = data<const T>(embedding, vocabulary * dims[0], "embedding");
+    q_.states = int(cell_.states), q_.padded = padded, q_.token = &token_, q_.done = &done_, q_.step = scan_.step;
+    if (embedding.is_none()) {
+      require(inputs == vocabulary, "one-hot inputs");
+    } else {  // its rows are read later: whatever becomes of the caller's
+      const long numbers = count({vocabulary, inputs});
+      const T* from = arrays.array<const T>(embedding, numbers, "embedding");
+      T* own = piece<T>(numbers, false);
+      memcpy(own, from, numbers * sizeof(T));
+      q_.embedding = own;
+    }
     double products = double(vocabulary) * hidden_;
-    for (size_t l = 0; l < weights.size(); ++l) products += double(rows) * hidden_ * (columns + (l ? hidden_ : dims[0]));
+    for (size_t l = 0; l < weights.size(); ++l)
+      products += double(cell_.rows) * hidden_ * (double(cell_.columns) * hidden_ + (l ? hidden_ : inputs));
     threads_ = products < 1e5 ? 1 : state->threads;
     for (size_t l = 0; l < weights.size(); ++l) {
-      const nb::dict w = nb::cast<nb::dict>(weights[l]);
+      require(nb::isinstance<nb::dict>(weights[l]), "a layer's weights");
       Layer<T> q = {};
-      q.steps = q.batch = 1, q.inputs = l ? hidden_ : dims[0], q.hidden = hidden_;
+      q.steps = q.batch = 1, q.inputs = l ? hidden_ : inputs, q.hidden = hidden_;
       q.by_panels = q.plain = true, q.threads = threads_;
-      q.weight_ih = data<const T>(w["weight_ih"], rows * hidden_ * q.inputs, "weight_ih");
-      q.weight_hh = data<const T>(w["weight_hh"], rows * hidden_ * columns, "weight_hh");
-      q.bias_ih = data<const T>(w["bias_ih"], rows * hidden_, "bias_ih");
-      q.bias_hh = data<const T>(w["bias_hh"], rows * hidden_, "bias_hh");
-      q.params = data<const T>(w["params"], dims[4] * hidden_, "params");
+      Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}.read(arrays, nb::cast<nb::dict>(weights[l]), cell_,
+                                                                                           q.inputs, hidden_);
       for (int f = 0; f < q_.states; ++f) q.states[f] = piece<T>(2 * padded);
       q.x_row = q.inputs;
       if (l)
@@ -63,8 +72,8 @@ class Drawer {
     q_.layers = long(layers_.size()), q_.layer = layers_.data(), q_.work = work_.data();
     Linear<T>& d = q_.decoder;
     d.rows = 1, d.inputs = hidden_, d.outputs = vocabulary, d.x = layers_.back().states[0] + padded, d.x_row = padded;
-    d.weight = data<const T>(decoder, vocabulary * hidden_, "decoder");
-    d.bias = data<const T>(bias, vocabulary, "bias");
+    d.weight = arrays.array<const T>(decoder, count({vocabulary, hidden_}), "decoder");
+    d.bias = arrays.optional<const T>(bias, vocabulary, "bias");
     d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
     q_.decoder_work = piece<char>(kernels().linear_work(d), false);
     q_.blocks = (vocabulary + PICK_BLOCK - 1) / PICK_BLOCK;
@@ -84,29 +93,47 @@ class Drawer {
       return kernels_->f64;
   }
 
-  // Fields of the state, each (L, H).
-  void set_state(nb::list fields) {
-    for (int f = 0; f < q_.states; ++f) {
-      const T* from = data<const T>(fields[f], layers_.size() * hidden_, "state");
-      for (size_t l = 0; l < layers_.size(); ++l) memcpy(layers_[l].states[f], from + l * hidden_, hidden_ * sizeof(T));
-    }
+  // Waits for the call that is drawing, if there is one; not while it holds the interpreter, which that one may ask for.
+  std::unique_lock<std::mutex> alone() {
+    std::unique_lock<std::mutex> mine(drawing_, std::try_to_lock);
+    if (mine) return mine;
+    const Inside inside(*state);
+    const nb::gil_scoped_release release;
+    mine.lock();
+    return mine;
   }
 
-  // Feeds `token`, draws the next with u[0], feeds that, and so on; `drawn` is as long as `u`.
-  void draw(long long token, nb::handle u, double temperature, nb::handle drawn) {
-    nb::ndarray<const double, nb::ndim<1>, nb::c_contig, nb::device::cpu> numbers;
-    if (!nb::try_cast(u, numbers, false)) throw nb::type_error("u has another dtype or layout");
-    if (token < 0 || token >= q_.decoder.outputs) throw nb::value_error("the token is outside the vocabulary");
-    q_.u = numbers.data(), q_.count = long(numbers.size()), q_.temperature = temperature;
-    q_.drawn = data<long long>(drawn, numbers.size(), "drawn");
-    token_ = token;
+  // Fields of the state, each (L, H).
+  void set_state(nb::list fields) {
+    Arrays arrays;
+    const T* from[MAX_FIELDS];
+    a_field_each(fields, cell_, "states");
+    for (int f = 0; f < q_.states; ++f) from[f] = arrays.array<const T>(fields[f], count({long(layers_.size()), hidden_}), "state");
+    const auto mine = alone();
+    for (int f = 0; f < q_.states; ++f)
+      for (size_t l = 0; l < layers_.size(); ++l) memcpy(layers_[l].states[f], from[f] + l * hidden_, hidden_ * sizeof(T));
+  }
+
+  // Feeds `token`, draws the next with u[0], feeds that, and so on; `drawn` is as long as `u`. Returns how many were drawn:
+  // fewer where the network's outputs are not finite.
+  long draw(long long token, nb::handle u, double temperature, nb::handle drawn) {
+    Arrays arrays;
+    long length = 0;
+    const double* numbers = arrays.any<const double>(u, length, "u");
+    long long* out = arrays.array<long long>(drawn, length, "drawn");
+    require(token >= 0 && token < q_.decoder.outputs, "the token");
+    require(temperature >= 0 && temperature < INFINITY, "the temperature");
+    const auto mine = alone();
+    q_.u = numbers, q_.drawn = out, q_.count = length, q_.temperature = temperature;
+    token_ = token, done_ = 0;
     if (q_.embedding) layers_[0].x = q_.embedding + token * layers_[0].inputs;
     run(threads_, [&](const Worker& w) { kernels().draw(q_, w); });
+    return done_;
   }
 
   static void define(nb::module_& m, const char* name) {
     nb::class_<Drawer>(m, name)
-        .def(nb::init<const std::string&, const std::vector<long>&, nb::list, nb::object, nb::handle, nb::handle>(), nb::arg(),
+        .def(nb::init<const std::string&, const std::vector<long>&, nb::list, nb::handle, nb::handle, nb::handle>(), nb::arg(),
              nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none())
         .def("set_state", &Drawer::set_state)
         .def("draw", &Drawer::draw);

@@ -1,6 +1,6 @@
 // The Python module `unrolled.backends._engine`: picks an instruction set, keeps threads and memory, and hands plain
 // pointers to the kernels with the interpreter lock released. Shapes are the caller's business (backends/cpu.py);
-// sizes are checked here once more, so that no mistake there can touch memory that is not an array's.
+// sizes are checked here once more (check.h), so that no mistake there can touch memory that is not an array's.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -11,7 +11,9 @@
 #include <string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <initializer_list>
 #include <memory>
 #include <string>
 
@@ -39,9 +41,12 @@ struct State {
   Pool* pool = nullptr;
   int threads = 1;
   std::mutex running;  // held by the call that uses the pool
+  std::atomic<int> inside{0};        // calls that have let the interpreter go
+  std::atomic<bool> ending{false};   // the interpreter is about to end
 };
 State* state = new State;
-Memory memory;
+Memory& memory = *new Memory;  // never destroyed: arrays may outlive the module
+constexpr int MOST_THREADS = 1024;
 
 void after_fork() {
   State* fresh = new State;  // the old one may be locked by a thread that is gone
@@ -102,6 +107,7 @@ void use_set(const std::string& name) {
 thread_local std::chrono::steady_clock::time_point asked;
 
 bool interrupted() {
+  if (state->ending.load(std::memory_order_relaxed)) return true;
   const auto now = std::chrono::steady_clock::now();
   if (now - asked < std::chrono::milliseconds(100)) return false;
   asked = now;
@@ -109,150 +115,183 @@ bool interrupted() {
   return PyErr_CheckSignals() != 0;
 }
 
+// The pool, or null where one thread is all that there is.
+Pool* pool_of(State& s, int threads) {
+  if (!s.pool || s.pool->wanted() != threads) {
+    delete s.pool;
+    s.pool = nullptr;
+    try {
+      s.pool = new Pool(threads);
+    } catch (const std::exception&) {  // no memory for it
+    }
+  }
+  return s.pool;
+}
+
+template <class Work>
+bool run_alone(const Work& work, bool (*interrupted)()) {
+  const FlushDenormals flush;
+  Shared shared;
+  shared.interrupted = interrupted;
+  work(Worker{0, 1, &shared});
+  return !shared.stopped();
+}
+
+// A call that has let the interpreter go; counted while it holds the lock, before and after.
+class Inside {
+  State& s_;
+
+ public:
+  explicit Inside(State& s) : s_(s) { ++s_.inside; }
+  ~Inside() { --s_.inside; }
+};
+
 // Runs work(worker) on `threads` threads (one if another call is using them) without the interpreter lock.
 template <class Work>
 void run(int threads, const Work& work) {
+  State& s = *state;
+  if (s.ending) {  // whoever lets go now never comes back
+    run_alone(work, nullptr);
+    return;
+  }
   bool done = true;
   {
+    const Inside inside(s);
     const nb::gil_scoped_release release;
     asked = std::chrono::steady_clock::now();
-    State& s = *state;
     std::unique_lock<std::mutex> mine(s.running, std::defer_lock);
-    if (threads > 1 && mine.try_lock()) {
-      if (!s.pool || s.pool->size() != threads) {
-        delete s.pool;
-        s.pool = nullptr;
-        s.pool = new Pool(threads);
-      }
+    Pool* pool = threads > 1 && mine.try_lock() ? pool_of(s, threads) : nullptr;
+    if (pool) {
       const std::function<void(const Worker&)> flushed = [&](const Worker& w) {
         const FlushDenormals flush;
         work(w);
       };
-      done = s.pool->run(flushed, interrupted);
+      done = pool->run(flushed, interrupted);
     } else {
-      const FlushDenormals flush;
-      Shared shared;
-      shared.interrupted = interrupted;
-      work({0, 1, &shared});
-      done = shared.stop == 0;
+      done = run_alone(work, interrupted);
     }
   }
-  if (!done) throw nb::python_error();
+  if (done) return;
+  if (!PyErr_Occurred()) PyErr_SetNone(PyExc_SystemExit);  // the program ends: this thread (a daemon) does too
+  throw nb::python_error();
 }
 
-// Memory of a call, or of an array.
-class Scratch {
-  Memory::Block block_;
+// Before the interpreter ends, calls of daemon threads are: a thread that asks for the lock later is killed where it stands,
+// which C++ takes for an error of its own and aborts.
+void end() {
+  State& s = *state;
+  s.ending = true;
+  const nb::gil_scoped_release release;
+  while (s.inside) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
 
- public:
-  explicit Scratch(size_t bytes) : block_(memory.take(bytes)) {}
-  ~Scratch() { memory.give(block_); }
-  char* get() const { return static_cast<char*>(block_.data); }
+#include "check.h"
+
+const CellKernels& cell_of(const std::string& name) {
+  for (int i = 0; i < state->kernels->cell_count; ++i)
+    if (state->kernels->cells[i].name == name) return state->kernels->cells[i];
+  throw nb::key_error(name.c_str());
+}
+
+template <class T>
+const ScanKernels<T>& scan_of(const CellKernels& cell) {
+  if constexpr (sizeof(T) == 4)
+    return cell.f32;
+  else
+    return cell.f64;
+}
+
+// One number a state field.
+nb::list a_field_each(nb::list list, const CellKernels& cell, const char* what) {
+  require(long(list.size()) == cell.states, std::string("the number of ") + what);
+  return list;
+}
+
+// A cell's parameters, by pointers to where they are kept: of a Layer<T>, or (not const) their gradients.
+template <class T, class P>
+struct Parameters {
+  P *&weight_ih, *&weight_hh, *&bias_ih, *&bias_hh, *&params;
+
+  void read(Arrays& arrays, nb::dict w, const CellKernels& cell, long inputs, long hidden) const {
+    const long rows = count({cell.rows, hidden});
+    weight_ih = arrays.array<P>(w["weight_ih"], count({rows, inputs}), "weight_ih");
+    weight_hh = cell.columns ? arrays.array<P>(w["weight_hh"], count({rows, cell.columns, hidden}), "weight_hh") : nullptr;
+    bias_ih = arrays.optional<P>(w["bias_ih"], rows, "bias_ih");
+    bias_hh = arrays.optional<P>(w["bias_hh"], rows, "bias_hh");
+    params = cell.params ? arrays.array<P>(w["params"], count({cell.params, hidden}), "params") : nullptr;
+  }
 };
 
-// An array's numbers, or null for None; at least `size` of them.
+// What both directions have in common. `dims`: steps, batch, inputs, hidden, record, by_panels.
 template <class T>
-T* data(nb::handle h, size_t size, const char* what) {
-  if (h.is_none()) return nullptr;
-  nb::ndarray<T, nb::c_contig, nb::device::cpu> array;
-  if (!nb::try_cast(h, array, false)) throw nb::type_error((std::string(what) + " has another dtype or layout").c_str());
-  if (array.size() < size) throw nb::value_error((std::string(what) + " is too small").c_str());
-  return array.data();
-}
-
-// Rows of a matrix that may lie apart, (rows, width); `row` becomes the distance.
-template <class T>
-const T* matrix(nb::handle h, long rows, long width, long& row, const char* what) {
-  nb::ndarray<const T, nb::ndim<2>, nb::device::cpu> array;
-  if (!nb::try_cast(h, array, false)) throw nb::type_error((std::string(what) + " has another dtype or rank").c_str());
-  if (long(array.shape(0)) != rows || long(array.shape(1)) != width || (width > 1 && array.stride(1) != 1))
-    throw nb::value_error((std::string(what) + " has another shape or layout").c_str());
-  row = array.stride(0);
-  return array.data();
-}
-
-template <class T>
-const ScanKernels<T>& scan_of(const std::string& cell) {
-  for (int i = 0; i < state->kernels->cell_count; ++i)
-    if (state->kernels->cells[i].name == cell) {
-      if constexpr (sizeof(T) == 4)
-        return state->kernels->cells[i].f32;
-      else
-        return state->kernels->cells[i].f64;
-    }
-  throw nb::key_error(cell.c_str());
-}
-
-// What both directions have in common. `dims`: steps, batch, inputs, hidden, rows R, columns K, gates,
-// parameters, record, by_panels.
-template <class T>
-Layer<T> layer_of(const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live, nb::list keep, nb::list states,
-                  nb::list proposed, nb::handle gates) {
+Layer<T> layer_of(Arrays& arrays, const CellKernels& cell, const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live,
+                  nb::list keep, nb::list states, nb::list proposed, nb::handle gates) {
   Layer<T> q = {};
-  if (dims.size() != 10) throw nb::value_error("dims has 10 entries");
+  require(dims.size() == 6 && dims[2] >= 1 && dims[3] >= 1, "dims");
   q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3];
-  const long rows = dims[4], columns = dims[5];
-  q.record = dims[8] != 0, q.by_panels = dims[9] != 0;
-  const long width = state->kernels->bytes / long(sizeof(T)), padded = (q.hidden + width - 1) / width * width;
-  const size_t all = q.steps * q.batch;
-  nb::ndarray<> any;
+  q.record = dims[4] != 0, q.by_panels = dims[5] != 0;
+  count({q.steps, q.batch, q.inputs, cell.rows, q.hidden});
+  long padded = padded_row<T>(q.hidden), all = count({q.steps, q.batch});
+  nb::ndarray<nb::ro> any;
   if (nb::try_cast(x, any, false) && any.ndim() == 1) {
-    q.tokens = data<const long long>(x, all, "x");
-    for (size_t i = 0; i < all; ++i)
-      if (q.tokens[i] < 0 || q.tokens[i] >= q.inputs) throw nb::value_error("x has an index outside weight_ih");
-    q.table = q.inputs <= long(all);
+    q.tokens = arrays.tokens(x, all, q.inputs, "x");
+    q.table = q.inputs <= all;
   } else {
-    q.x = matrix<T>(x, all, q.inputs, q.x_row, "x");
+    q.x = arrays.matrix<const T>(x, all, q.inputs, q.x_row, "x");
   }
-  q.weight_ih = data<const T>(w["weight_ih"], rows * q.hidden * q.inputs, "weight_ih");
-  q.weight_hh = data<const T>(w["weight_hh"], rows * q.hidden * columns, "weight_hh");
-  q.bias_ih = data<const T>(w["bias_ih"], rows * q.hidden, "bias_ih");
-  q.bias_hh = data<const T>(w["bias_hh"], rows * q.hidden, "bias_hh");
-  q.params = data<const T>(w["params"], dims[7] * q.hidden, "params");
-  q.live = data<const unsigned char>(live, all, "live");
-  for (size_t i = 0; i < keep.size(); ++i) q.keep[i] = data<const unsigned char>(keep[i], all * q.hidden, "keep");
+  Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}.read(arrays, w, cell, q.inputs, q.hidden);
+  q.live = arrays.optional<const unsigned char>(live, all, "live");
+  if (keep.size()) a_field_each(keep, cell, "masks");
+  for (size_t i = 0; i < keep.size(); ++i) q.keep[i] = arrays.optional<const unsigned char>(keep[i], count({all, q.hidden}), "keep");
+  a_field_each(states, cell, "states");
   for (size_t i = 0; i < states.size(); ++i)
-    q.states[i] = data<T>(states[i], (q.record || i == 0 ? q.steps + 1 : 2) * q.batch * padded, "states");
-  for (size_t i = 0; i < proposed.size(); ++i) q.proposed[i] = data<T>(proposed[i], all * padded, "proposed");
-  q.gates = data<T>(gates, all * dims[6] * padded, "gates");
+    q.states[i] = arrays.array<T>(states[i], count({q.record || i == 0 ? q.steps + 1 : 2, q.batch, padded}), "states");
+  if (proposed.size()) a_field_each(proposed, cell, "proposed states");
+  for (size_t i = 0; i < proposed.size(); ++i) q.proposed[i] = arrays.array<T>(proposed[i], count({all, padded}), "proposed");
+  q.gates = arrays.array<T>(gates, q.record ? count({all, cell.gates, padded}) : 0, "gates");
   q.plain = !q.live && keep.size() == 0 && proposed.size() == 0;
   return q;
 }
 
-// Small calls do not pay for threads.
+// Small calls do not pay for threads; nor do steps whose units threads share, if a step is short: they meet after each.
 template <class T>
-int threads_for(const Layer<T>& q, double rows, double columns) {
-  const double products = rows * q.hidden * double(q.steps) * q.batch * (columns + (q.tokens ? 0 : q.inputs));
+int threads_for(const Layer<T>& q, const CellKernels& cell) {
+  const double step = double(cell.rows) * q.hidden * q.batch * cell.columns * q.hidden;
+  const double products = q.steps * (step + (q.tokens ? 0 : double(cell.rows) * q.hidden * q.batch * q.inputs));
+  if (q.by_panels && (step < 6e4 || q.hidden <= padded_row<T>(1))) return 1;
   return products < 2e5 ? 1 : state->threads;
 }
 
 template <class T>
-void forward(const std::string& cell, const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live, nb::list keep,
+void forward(const std::string& name, const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live, nb::list keep,
              nb::list states, nb::list proposed, nb::handle gates, nb::handle y) {
-  Layer<T> q = layer_of<T>(dims, x, w, live, keep, states, proposed, gates);
-  q.y = data<T>(y, q.steps * q.batch * q.hidden, "y");
+  Arrays arrays;
+  const CellKernels& cell = cell_of(name);
+  Layer<T> q = layer_of<T>(arrays, cell, dims, x, w, live, keep, states, proposed, gates);
+  q.y = arrays.optional<T>(y, count({q.steps, q.batch, padded_row<T>(q.hidden)}), "y");
+  if (q.steps == 0 || q.batch == 0) return;  // nothing to do, and arrays without any memory
   const ScanKernels<T>& scan = scan_of<T>(cell);
-  q.threads = threads_for(q, dims[4], dims[5]);
+  q.threads = threads_for(q, cell);
   const Scratch scratch(scan.forward_work(q));
   run(q.threads, [&](const Worker& worker) { scan.forward(q, scratch.get(), worker); });
 }
 
 template <class T>
-void backward(const std::string& cell, const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live, nb::list keep,
+void backward(const std::string& name, const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live, nb::list keep,
               nb::list states, nb::list proposed, nb::handle gates, nb::handle dy, nb::list dstate, nb::handle dx, nb::dict grads) {
-  Layer<T> q = layer_of<T>(dims, x, w, live, keep, states, proposed, gates);
-  const long width = state->kernels->bytes / long(sizeof(T)), padded = (q.hidden + width - 1) / width * width;
-  q.dy = matrix<T>(dy, q.steps * q.batch, q.hidden, q.dy_row, "dy");
-  for (size_t i = 0; i < dstate.size(); ++i) q.dstate[i] = data<T>(dstate[i], q.batch * padded, "dstate");
-  q.dx_row = (q.inputs + width - 1) / width * width;
-  q.dx = data<T>(dx, q.steps * q.batch * q.dx_row, "dx");
-  q.d_weight_ih = data<T>(grads["weight_ih"], dims[4] * q.hidden * q.inputs, "weight_ih");
-  q.d_weight_hh = data<T>(grads["weight_hh"], dims[4] * q.hidden * dims[5], "weight_hh");
-  q.d_bias_ih = data<T>(grads["bias_ih"], dims[4] * q.hidden, "bias_ih");
-  q.d_bias_hh = data<T>(grads["bias_hh"], dims[4] * q.hidden, "bias_hh");
-  q.d_params = data<T>(grads["params"], dims[7] * q.hidden, "params");
+  Arrays arrays;
+  const CellKernels& cell = cell_of(name);
+  Layer<T> q = layer_of<T>(arrays, cell, dims, x, w, live, keep, states, proposed, gates);
+  require(q.record, "a call without a record");
+  q.dy = arrays.matrix<const T>(dy, count({q.steps, q.batch}), q.hidden, q.dy_row, "dy");
+  a_field_each(dstate, cell, "the state's gradients");
+  for (size_t i = 0; i < dstate.size(); ++i) q.dstate[i] = arrays.array<T>(dstate[i], count({q.batch, padded_row<T>(q.hidden)}), "dstate");
+  q.dx_row = padded_row<T>(q.inputs);
+  q.dx = arrays.optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
+  Parameters<T, T>{q.d_weight_ih, q.d_weight_hh, q.d_bias_ih, q.d_bias_hh, q.d_params}.read(arrays, grads, cell, q.inputs, q.hidden);
+  if (q.steps == 0 || q.batch == 0) return;
   const ScanKernels<T>& scan = scan_of<T>(cell);
-  q.threads = threads_for(q, dims[4], dims[5]);
+  q.threads = threads_for(q, cell);
   const Scratch scratch(scan.backward_work(q));
   run(q.threads, [&](const Worker& worker) { scan.backward(q, scratch.get(), worker); });
 }
@@ -260,7 +299,14 @@ void backward(const std::string& cell, const std::vector<long>& dims, nb::handle
 template <class T>
 nb::ndarray<nb::numpy, T> empty_of(const std::vector<size_t>& shape) {
   size_t size = 1;
-  for (size_t n : shape) size *= n;
+  bool none = false;
+  require(shape.size() <= 32, "a shape");
+  for (size_t n : shape) {
+    none |= n == 0;
+    if (n > (size_t(1) << 46) / size) throw std::bad_alloc();
+    size *= n ? n : 1;
+  }
+  size = none ? 0 : size;
   auto block = std::make_unique<Scratch>(size * sizeof(T));
   T* numbers = reinterpret_cast<T*>(block->get());
   nb::capsule owner(block.get(), [](void* p) noexcept { delete static_cast<Scratch*>(p); });
@@ -270,8 +316,13 @@ nb::ndarray<nb::numpy, T> empty_of(const std::vector<size_t>& shape) {
 
 template <class T>
 void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, nb::handle y) {
-  nb::ndarray<const T, nb::c_contig, nb::device::cpu> from = nb::cast<nb::ndarray<const T, nb::c_contig, nb::device::cpu>>(x);
-  (name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : name == "log" ? kernels.log : kernels.tanh)(from.data(), data<T>(y, from.size(), "y"), long(from.size()));
+  Arrays arrays;
+  long size = 0;
+  const T* from = arrays.any<const T>(x, size, "x");
+  T* to = arrays.array<T>(y, size, "y");
+  const auto f = name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : name == "log" ? kernels.log : name == "tanh" ? kernels.tanh : nullptr;
+  if (!f) throw nb::key_error(name.c_str());
+  f(from, to, size);
 }
 
 #include "network_module.h"
@@ -282,8 +333,10 @@ void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, 
 }  // namespace
 
 NB_MODULE(_engine, m) {
+  nb::set_leak_warnings(false);  // a program may end while a daemon thread's frames still hold an object of ours
   state->kernels = sets().front();
   pthread_atfork(nullptr, nullptr, after_fork);
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(&end));
   m.def("instruction_sets", &names);
   m.def("instruction_set", [] { return std::string(state->kernels->name); });
   m.def("build", &build);
@@ -294,7 +347,13 @@ NB_MODULE(_engine, m) {
     for (int i = 0; i < state->kernels->cell_count; ++i) out.push_back(state->kernels->cells[i].name);
     return out;
   });
-  m.def("set_threads", [](int n) { state->threads = n < 1 ? 1 : n; }, nb::arg("n"));
+  m.def(
+      "set_threads",
+      [](int n) {
+        require(n >= 1 && n <= MOST_THREADS, "the number of threads");
+        state->threads = n;
+      },
+      nb::arg("n"));
   m.def("get_threads", [] { return state->threads; });
   m.def("empty32", &empty_of<float>, nb::arg("shape"));
   m.def("empty64", &empty_of<double>, nb::arg("shape"));

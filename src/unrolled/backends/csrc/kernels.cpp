@@ -46,7 +46,7 @@ static Vec<double> log64(Vec<double> x) { return log(x); }
 
 template <class C>
 static constexpr CellKernels cell() {
-  return {C::name,
+  return {C::name, C::STATES, C::GATES, C::ROWS, C::OPERAND_WIDTH, C::PARAMS,
           {Entry<float, C>::forward_work, Entry<float, C>::forward, Entry<float, C>::prepare, Entry<float, C>::step,
            Entry<float, C>::backward_work, Entry<float, C>::backward},
           {Entry<double, C>::forward_work, Entry<double, C>::forward, Entry<double, C>::prepare, Entry<double, C>::step,

@@ -194,6 +194,7 @@ struct Drawing {
   double temperature;      // 0: the likeliest
   long long* drawn;        // (count)
   long count;
+  long* done;              // how many were drawn: fewer where logits are not finite
 };
 
 constexpr int UPDATE_NUMBERS = 8;
@@ -217,6 +218,7 @@ struct UpdateRule {
 
 struct CellKernels {
   const char* name;
+  long states, gates, rows, columns, params;  // rows and columns of weight_hh, each as a multiple of H
   ScanKernels<float> f32;
   ScanKernels<double> f64;
 };

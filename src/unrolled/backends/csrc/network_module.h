@@ -2,7 +2,7 @@
 #pragma once
 
 template <class T>
-const ArrayKernels<T>& arrays() {
+const ArrayKernels<T>& array_kernels() {
   if constexpr (sizeof(T) == 4)
     return state->kernels->f32;
   else
@@ -13,67 +13,68 @@ const ArrayKernels<T>& arrays() {
 int threads_for(double operations, double least) { return operations < least ? 1 : state->threads; }
 
 template <class T>
-Linear<T> linear_of(const std::vector<long>& dims, nb::handle x, nb::handle weight) {
-  if (dims.size() != 3) throw nb::value_error("dims has 3 entries");
+Linear<T> linear_of(Arrays& arrays, const std::vector<long>& dims, nb::handle x, nb::handle weight) {
+  require(dims.size() == 3 && dims[0] >= 0 && dims[1] >= 1 && dims[2] >= 1, "dims");
   Linear<T> q = {};
   q.rows = dims[0], q.inputs = dims[1], q.outputs = dims[2];
-  q.x = matrix<T>(x, q.rows, q.inputs, q.x_row, "x");
-  q.weight = data<const T>(weight, q.outputs * q.inputs, "weight");
+  count({q.rows, q.inputs, q.outputs});
+  q.x = arrays.matrix<const T>(x, q.rows, q.inputs, q.x_row, "x");
+  q.weight = arrays.array<const T>(weight, count({q.outputs, q.inputs}), "weight");
   return q;
-}
-
-template <class T>
-long padded_row(long width) {
-  const long vector = state->kernels->bytes / long(sizeof(T));
-  return (width + vector - 1) / vector * vector;
 }
 
 // dims: rows, inputs, outputs.
 template <class T>
 void linear(const std::vector<long>& dims, nb::handle x, nb::handle weight, nb::handle bias, nb::handle y) {
-  Linear<T> q = linear_of<T>(dims, x, weight);
-  q.bias = data<const T>(bias, q.outputs, "bias");
+  Arrays arrays;
+  Linear<T> q = linear_of<T>(arrays, dims, x, weight);
+  q.bias = arrays.optional<const T>(bias, q.outputs, "bias");
   q.y_row = padded_row<T>(q.outputs);
-  q.y = data<T>(y, q.rows * q.y_row, "y");
+  q.y = arrays.array<T>(y, count({q.rows, q.y_row}), "y");
+  if (q.rows == 0) return;
   const int threads = threads_for(double(q.rows) * q.inputs * q.outputs, 2e5);
-  const Scratch scratch(arrays<T>().linear_work(q));
-  run(threads, [&](const Worker& w) { arrays<T>().linear(q, scratch.get(), w); });
+  const Scratch scratch(array_kernels<T>().linear_work(q));
+  run(threads, [&](const Worker& w) { array_kernels<T>().linear(q, scratch.get(), w); });
 }
 
 template <class T>
 void linear_backward(const std::vector<long>& dims, nb::handle x, nb::handle weight, nb::handle dy, nb::handle dx,
                      nb::handle d_weight, nb::handle d_bias) {
-  Linear<T> q = linear_of<T>(dims, x, weight);
-  q.dy = matrix<T>(dy, q.rows, q.outputs, q.dy_row, "dy");
+  Arrays arrays;
+  Linear<T> q = linear_of<T>(arrays, dims, x, weight);
+  q.dy = arrays.matrix<const T>(dy, q.rows, q.outputs, q.dy_row, "dy");
   q.dx_row = padded_row<T>(q.inputs);
-  q.dx = data<T>(dx, q.rows * q.dx_row, "dx");
-  q.d_weight = data<T>(d_weight, q.outputs * q.inputs, "d_weight");
-  q.d_bias = data<T>(d_bias, q.outputs, "d_bias");
+  q.dx = arrays.array<T>(dx, count({q.rows, q.dx_row}), "dx");
+  q.d_weight = arrays.array<T>(d_weight, count({q.outputs, q.inputs}), "d_weight");
+  q.d_bias = arrays.array<T>(d_bias, q.outputs, "d_bias");
+  if (q.rows == 0) {
+    std::fill(q.d_weight, q.d_weight + q.outputs * q.inputs, T(0));
+    std::fill(q.d_bias, q.d_bias + q.outputs, T(0));
+    return;
+  }
   const int threads = threads_for(double(q.rows) * q.inputs * q.outputs, 1e5);
-  const Scratch scratch(arrays<T>().linear_backward_work(q));
-  run(threads, [&](const Worker& w) { arrays<T>().linear_backward(q, scratch.get(), w); });
+  const Scratch scratch(array_kernels<T>().linear_backward_work(q));
+  run(threads, [&](const Worker& w) { array_kernels<T>().linear_backward(q, scratch.get(), w); });
 }
 
 // table (V, E): the sum of the rows (N, E) of every token, in their order. Threads share the table's rows.
 template <class T>
 void embed_backward(nb::handle tokens, nb::handle rows, nb::handle table) {
-  nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu> sums;
-  nb::ndarray<const long long, nb::ndim<1>, nb::c_contig, nb::device::cpu> index;
-  if (!nb::try_cast(table, sums, false)) throw nb::type_error("the table has another dtype or layout");
-  if (!nb::try_cast(tokens, index, false)) throw nb::type_error("tokens have another dtype or layout");
-  const long count = index.size(), size = sums.shape(0), width = sums.shape(1);
-  long row = 0;
-  const T* from = matrix<T>(rows, count, width, row, "rows");
-  for (long i = 0; i < count; ++i)
-    if (index.data()[i] < 0 || index.data()[i] >= size) throw nb::value_error("a token is outside the table");
-  run(threads_for(double(size + count) * width, 3e4), [&](const Worker& w) {
+  Arrays arrays;
+  long size = -1, width = -1, length = 0, row = 0;
+  T* sums = arrays.matrix<T>(table, size, width, row, "the table");
+  require(row == width, "a table whose rows lie apart");
+  const long long* index = arrays.indices<long long>(tokens, length, size, "the tokens");
+  const T* from = arrays.matrix<const T>(rows, length, width, row, "rows");
+  if (size == 0 || width == 0) return;
+  run(threads_for(double(size + length) * width, 3e4), [&](const Worker& w) {
     const Share mine(size, w);
-    std::fill(sums.data() + mine.first * width, sums.data() + mine.last * width, T(0));
-    for (long i = 0; i < count; ++i) {
+    std::fill(sums + mine.first * width, sums + mine.last * width, T(0));
+    for (long i = 0; i < length; ++i) {
       if (i % 1024 == 0 && !w.go_on()) return;
-      const long token = index.data()[i];
+      const long token = index[i];
       if (token < mine.first || token >= mine.last) continue;
-      T* sum = sums.data() + token * width;
+      T* sum = sums + token * width;
       for (long k = 0; k < width; ++k) sum[k] += from[i * row + k];
     }
   });
@@ -83,21 +84,15 @@ void embed_backward(nb::handle tokens, nb::handle rows, nb::handle table) {
 template <class T>
 void cross_entropy(nb::handle logits, nb::handle targets, double scale, double smoothing, nb::handle nats,
                    nb::handle d) {
-  nb::ndarray<const T, nb::ndim<2>, nb::device::cpu> shape;
-  if (!nb::try_cast(logits, shape, false)) throw nb::type_error("logits have another dtype or rank");
+  Arrays arrays;
   Loss<T> q = {};
-  q.rows = shape.shape(0), q.size = shape.shape(1), q.scale = scale, q.smoothing = smoothing;
-  q.logits = matrix<T>(logits, q.rows, q.size, q.logits_row, "logits");
-  q.targets = data<const long long>(targets, q.rows, "targets");
-  for (long i = 0; i < q.rows; ++i)
-    if (q.targets[i] < 0 || q.targets[i] >= q.size) throw nb::value_error("a target is outside the logits");
-  q.nats = data<double>(nats, q.rows, "nats");
-  if (!d.is_none()) {
-    nb::ndarray<T, nb::ndim<2>, nb::device::cpu> writable;
-    if (!nb::try_cast(d, writable, false)) throw nb::type_error("d has another dtype or rank");
-    q.d = const_cast<T*>(matrix<T>(d, q.rows, q.size, q.d_row, "d"));
-  }
-  run(threads_for(double(q.rows) * q.size, 2e4), [&](const Worker& w) { arrays<T>().cross_entropy(q, w); });
+  q.rows = q.size = -1, q.scale = scale, q.smoothing = smoothing;
+  q.logits = arrays.matrix<const T>(logits, q.rows, q.size, q.logits_row, "logits");
+  q.targets = arrays.tokens(targets, q.rows, q.size, "the targets");
+  q.nats = arrays.array<double>(nats, q.rows, "nats");
+  if (!d.is_none()) q.d = arrays.matrix<T>(d, q.rows, q.size, q.d_row, "d");
+  if (q.rows == 0) return;
+  run(threads_for(double(q.rows) * q.size, 2e4), [&](const Worker& w) { array_kernels<T>().cross_entropy(q, w); });
 }
 
 // Arrays cut into pieces that fit the cache: what threads share, and what partial sums belong to.
@@ -108,6 +103,7 @@ struct Cuts {
     size_t array;
     long first, last;
   };
+  Arrays held;
   std::vector<T*> arrays;
   std::vector<long> sizes;
   std::vector<Piece> pieces;
@@ -115,11 +111,10 @@ struct Cuts {
 
   explicit Cuts(nb::list list) {
     for (nb::handle h : list) {
-      nb::ndarray<T, nb::c_contig, nb::device::cpu> a;
-      if (!nb::try_cast(h, a, false)) throw nb::type_error("an array has another dtype or layout");
-      for (long i = 0; i < long(a.size()); i += piece)
-        pieces.push_back({arrays.size(), i, i + piece < long(a.size()) ? i + piece : long(a.size())});
-      arrays.push_back(a.data()), sizes.push_back(a.size()), total += double(a.size());
+      long size = 0;
+      T* numbers = held.any<T>(h, size, "an array");
+      for (long i = 0; i < size; i += piece) pieces.push_back({arrays.size(), i, i + piece < size ? i + piece : size});
+      arrays.push_back(numbers), sizes.push_back(size), total += double(size);
     }
   }
 
@@ -139,7 +134,7 @@ template <class T>
 double sum_of_squares(nb::list list) {
   const Cuts<const T> cuts(list);
   std::vector<double> partial(cuts.pieces.size());
-  cuts.each([&](long i, const auto& p) { partial[i] = arrays<T>().sum_of_squares(cuts.arrays[p.array] + p.first, p.last - p.first); });
+  cuts.each([&](long i, const auto& p) { partial[i] = array_kernels<T>().sum_of_squares(cuts.arrays[p.array] + p.first, p.last - p.first); });
   double total = 0;
   for (double part : partial) total += part;
   return total;
@@ -148,21 +143,24 @@ double sum_of_squares(nb::list list) {
 template <class T>
 void scale(nb::list list, double factor) {
   const Cuts<T> cuts(list);
-  cuts.each([&](long, const auto& p) { arrays<T>().scale(cuts.arrays[p.array] + p.first, p.last - p.first, T(factor)); });
+  cuts.each([&](long, const auto& p) { array_kernels<T>().scale(cuts.arrays[p.array] + p.first, p.last - p.first, T(factor)); });
 }
 
 template <class T>
 void update(const std::string& name, nb::list params, nb::list grads, nb::list moments, const std::vector<double>& numbers,
             double decay) {
   const UpdateRule<T>* rule = nullptr;
-  for (int i = 0; i < arrays<T>().rule_count; ++i)
-    if (arrays<T>().rules[i].name == name) rule = arrays<T>().rules + i;
+  for (int i = 0; i < array_kernels<T>().rule_count; ++i)
+    if (array_kernels<T>().rules[i].name == name) rule = array_kernels<T>().rules + i;
   if (!rule) throw nb::key_error(name.c_str());
   const Cuts<T> p(params);
   const Cuts<const T> g(grads);
   std::vector<Cuts<T>> m;
-  for (nb::handle slot : moments) m.emplace_back(nb::cast<nb::list>(slot));
-  bool fits = g.sizes == p.sizes && int(m.size()) == rule->moments && numbers.size() <= UPDATE_NUMBERS;
+  for (nb::handle slot : moments) {
+    require(nb::isinstance<nb::list>(slot), "a list of moments");
+    m.emplace_back(nb::cast<nb::list>(slot));
+  }
+  bool fits = g.sizes == p.sizes && long(m.size()) == rule->moments && numbers.size() <= UPDATE_NUMBERS;
   for (const auto& slot : m) fits = fits && slot.sizes == p.sizes;
   if (!fits) throw nb::value_error("gradients or moments do not fit the parameters");
   p.each([&](long, const auto& piece) {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <exception>
 #include <functional>
 #include <map>
 #include <mutex>
@@ -17,12 +18,20 @@
 
 namespace unrolled {
 
-// Workers spin for about 200 microseconds after a call (waking a sleeper costs 50, and the next call is often that near),
-// then sleep.
+// Workers spin for some 100 microseconds after a call (waking a sleeper costs 50, and the next call is often that near),
+// then sleep. More threads than processors never spin.
 class Pool {
  public:
-  explicit Pool(int size) : size_(size) {
-    for (int rank = 1; rank < size; ++rank) threads_.emplace_back([this, rank] { serve(rank); });
+  // `wanted` threads, or as many as the system gives.
+  explicit Pool(int wanted) : wanted_(wanted) {
+    shared_.spins = unsigned(wanted) <= std::thread::hardware_concurrency() ? 2000 : 0;
+    shared_.sleep = &Pool::sleep, shared_.wake = &Pool::wake, shared_.bed = this;
+    threads_.reserve(wanted - 1);
+    try {
+      for (int rank = 1; rank < wanted; ++rank) threads_.emplace_back([this, rank] { serve(rank); });
+    } catch (const std::exception&) {  // a limit on processes or on memory: those that are there do the work
+    }
+    size_ = int(threads_.size()) + 1;
   }
 
   ~Pool() {
@@ -31,7 +40,7 @@ class Pool {
     for (auto& thread : threads_) thread.join();
   }
 
-  int size() const { return size_; }
+  int wanted() const { return wanted_; }
 
   // Runs work on every thread, the caller being the first. True unless something stopped it.
   bool run(const std::function<void(const Worker&)>& work, bool (*interrupted)()) {
@@ -39,49 +48,66 @@ class Pool {
     shared_.stop = 0;
     shared_.interrupted = interrupted;
     work_ = &work;
-    pending_.store(size_ - 1, std::memory_order_relaxed);
+    __atomic_store_n(&pending_, size_ - 1, __ATOMIC_RELAXED);
     start();
     work({0, size_, &shared_});
-    for (int spins = 0; pending_.load(std::memory_order_acquire) != 0; ++spins) {
-      if (spins > 4000) std::this_thread::yield();
-      Worker::pause();
+    for (int left; (left = __atomic_load_n(&pending_, __ATOMIC_ACQUIRE)) != 0;) {
+      if (shared_.stopped()) std::this_thread::yield();  // they are about to leave
+      shared_.wait(&pending_, left);
     }
-    return shared_.stop == 0;
+    return !shared_.stopped();
   }
 
  private:
   void start() {
     ticket_.fetch_add(1, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+    if (idle_.load(std::memory_order_seq_cst) == 0) return;
     { const std::lock_guard<std::mutex> lock(mutex_); }
-    wake_.notify_all();
+    called_.notify_all();
   }
 
   void serve(int rank) {
     unsigned seen = 0;
     for (;;) {
-      for (int spins = 0; ticket_.load(std::memory_order_acquire) == seen && spins < 10000; ++spins) Worker::pause();
+      for (int i = 0; ticket_.load(std::memory_order_acquire) == seen && i < 5 * shared_.spins; ++i) Shared::pause();
       if (ticket_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
-        sleepers_.fetch_add(1, std::memory_order_seq_cst);
-        wake_.wait(lock, [&] { return ticket_.load(std::memory_order_seq_cst) != seen; });
-        sleepers_.fetch_sub(1, std::memory_order_relaxed);
+        idle_.fetch_add(1, std::memory_order_seq_cst);
+        called_.wait(lock, [&] { return ticket_.load(std::memory_order_seq_cst) != seen; });
+        idle_.fetch_sub(1, std::memory_order_relaxed);
       }
       ++seen;
       const auto* work = work_;
       if (!work) return;
       (*work)({rank, size_, &shared_});
-      pending_.fetch_sub(1, std::memory_order_release);
+      if (__atomic_sub_fetch(&pending_, 1, __ATOMIC_SEQ_CST) == 0) shared_.wake_sleepers();
     }
   }
 
-  const int size_;
+  // Within a call. Who sleeps says so before it looks a last time; who changes the word looks for sleepers after it.
+  static void sleep(Shared* shared, const int* word, int value) {
+    Pool* pool = static_cast<Pool*>(shared->bed);
+    std::unique_lock<std::mutex> lock(pool->bedroom_);
+    __atomic_add_fetch(&shared->sleepers, 1, __ATOMIC_SEQ_CST);
+    pool->changed_.wait(lock, [&] { return __atomic_load_n(word, __ATOMIC_SEQ_CST) != value || shared->stopped(); });
+    __atomic_sub_fetch(&shared->sleepers, 1, __ATOMIC_RELAXED);
+  }
+
+  static void wake(Shared* shared) {
+    Pool* pool = static_cast<Pool*>(shared->bed);
+    { const std::lock_guard<std::mutex> lock(pool->bedroom_); }
+    pool->changed_.notify_all();
+  }
+
+  const int wanted_;
+  int size_ = 1;
   Shared shared_;
   const std::function<void(const Worker&)>* work_ = nullptr;  // of the call that runs; null: end
   std::atomic<unsigned> ticket_{0};
-  std::atomic<int> pending_{0}, sleepers_{0};
-  std::mutex mutex_;
-  std::condition_variable wake_;
+  std::atomic<int> idle_{0};
+  alignas(64) int pending_ = 0;  // threads that are still at work
+  std::mutex mutex_, bedroom_;
+  std::condition_variable called_, changed_;
   std::vector<std::thread> threads_;
 };
 
@@ -96,11 +122,12 @@ class Memory {
 
   // At least `bytes`; a free block serves if it is at most half as large again.
   Block take(size_t bytes) {
+    if (bytes > size_t(1) << 50) throw std::bad_alloc();  // and no sum with it overflows
     const size_t size = rounded(bytes);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       const auto found = free_.lower_bound(size);
-      if (found != free_.end() && found->first <= size + size / 2) {
+      if (found != free_.end() && !found->second.empty() && found->first <= size + size / 2) {
         const Block block = {found->second.back(), found->first};
         found->second.pop_back();
         if (found->second.empty()) free_.erase(found);
@@ -123,8 +150,8 @@ class Memory {
     return {data, size};
   }
 
-  void give(const Block& block) {
-    {
+  void give(const Block& block) noexcept {
+    try {
       const std::lock_guard<std::mutex> lock(mutex_);
       used_ -= block.size;
       if (used_ + kept_ + block.size <= peak_ + peak_ / 4 + always_) {
@@ -132,6 +159,7 @@ class Memory {
         kept_ += block.size;
         return;
       }
+    } catch (const std::bad_alloc&) {  // no memory to note it down
     }
     std::free(block.data);
   }

@@ -8,31 +8,19 @@ std::vector<std::string> operations() {
 #undef UNROLLED_OPERATION
 }
 
-void require(bool fits, const char* what) {
-  if (!fits) throw nb::value_error((std::string(what) + " does not fit").c_str());
-}
-
-// A list of whole numbers from 0 to below `end`.
-const int* numbers(nb::handle h, long& count, long end, const char* what) {
-  nb::ndarray<const int, nb::c_contig, nb::device::cpu> array;
-  if (!nb::try_cast(h, array, false)) throw nb::type_error((std::string(what) + " is no array of 32-bit integers").c_str());
-  count = long(array.size());
-  for (long i = 0; i < count; ++i) require(array.data()[i] >= 0 && array.data()[i] < end, what);
-  return array.data();
-}
-
-// (code, fields, constants, registers)
-Program program_of(nb::tuple parts, long fields) {
+// (code, fields, constants, registers), in copies of our own.
+Program program_of(Arrays& arrays, nb::tuple parts, long fields) {
+  require(parts.size() == 4, "a program");
   Program p = {};
-  p.fields = numbers(parts[1], p.field_count, fields, "a program's list of fields");
-  nb::ndarray<const double, nb::c_contig, nb::device::cpu> constants;
-  if (!nb::try_cast(parts[2], constants, false)) throw nb::type_error("a program's constants have another dtype");
-  p.constants = constants.data(), p.constant_count = long(constants.size());
-  p.registers = nb::cast<long>(parts[3]);
+  p.fields = arrays.indices<int>(parts[1], p.field_count, fields, "a program's list of fields");
+  const double* constants = arrays.any<const double>(parts[2], p.constant_count, "a program's constants");
+  p.constants = arrays.copy(constants, p.constant_count);
+  p.registers = number(parts[3], "a program's number of registers");
   const long first_register = p.field_count + p.constant_count, places = first_register + p.registers;
   require(p.registers >= 0 && places <= MAX_PLACES, "a program's number of places");
   long count = 0;
-  p.code = numbers(parts[0], count, MAX_PLACES, "a program's code");
+  p.code = arrays.indices<int>(parts[0], count, MAX_PLACES, "a program's code");
+  require(count % 5 == 0, "a program's code");
   p.length = count / 5;
   static const long known = long(operations().size());
   for (long i = 0; i < p.length; ++i) {
@@ -45,35 +33,47 @@ Program program_of(nb::tuple parts, long fields) {
 
 // Program; fields (operand, its gradient, block, hat), each a list; weight, its gradient; groups, inverse; fresh.
 template <class T>
-ProgramStage<T> stage_of(nb::tuple parts, const ProgramLayer<T>& q, long columns) {
+ProgramStage<T> stage_of(Arrays& arrays, nb::handle h, const ProgramLayer<T>& q, long columns) {
+  require(nb::isinstance<nb::tuple>(h), "a stage");
+  const nb::tuple parts = nb::cast<nb::tuple>(h);
+  require(parts.size() == 10 && nb::isinstance<nb::tuple>(parts[0]) && nb::isinstance<nb::bool_>(parts[9]), "a stage");
   ProgramStage<T> s = {};
   long d_operands = 0, hats = 0;
-  s.program = program_of(nb::cast<nb::tuple>(parts[0]), q.field_count);
-  s.operand = numbers(parts[1], s.operands, q.field_count, "an operand");
-  s.d_operand = numbers(parts[2], d_operands, q.field_count, "an operand's gradient");
-  s.block = numbers(parts[3], s.blocks, q.field_count, "a block");
-  s.hat = numbers(parts[4], hats, q.field_count, "a normalised block");
-  s.group = numbers(parts[7], s.groups, MAX_PLACES, "a group");
-  require(s.blocks <= MAX_PLACES && (d_operands == 0 || d_operands == s.operands) && (hats == 0 || hats == s.blocks), "a stage");
+  s.program = program_of(arrays, nb::cast<nb::tuple>(parts[0]), q.field_count);
+  s.operand = arrays.indices<int>(parts[1], s.operands, q.field_count, "an operand");
+  s.d_operand = arrays.indices<int>(parts[2], d_operands, q.field_count, "an operand's gradient");
+  s.block = arrays.indices<int>(parts[3], s.blocks, q.field_count, "a block");
+  s.hat = arrays.indices<int>(parts[4], hats, q.field_count, "a normalised block");
+  s.group = arrays.indices<int>(parts[7], s.groups, MAX_PLACES, "a group");
+  require(s.operands <= MAX_PLACES && s.blocks <= MAX_PLACES && s.groups <= MAX_PLACES, "the lists of a stage");
+  require((d_operands == 0 || d_operands == s.operands) && (hats == 0 || hats == s.blocks), "a stage");
+  if (!d_operands) s.d_operand = nullptr;
+  if (!hats) s.hat = nullptr;
   s.in = columns ? columns : s.operands ? q.fields[s.operand[0]].units : q.hidden;
   s.out = s.blocks ? q.fields[s.block[0]].units : q.hidden;
   s.fresh = nb::cast<bool>(parts[9]);
+  // Units are the same for all rows; what a stage reads and writes has rows of its own.
   const auto all_of = [&](const int* list, long count, long units) {
-    for (long i = 0; list && i < count; ++i) require(q.fields[list[i]].units == units, "the units of a field");
+    for (long i = 0; list && i < count; ++i) require(list[i] >= q.unit_count && q.fields[list[i]].units == units, "a field of a stage");
   };
-  all_of(s.block, s.blocks, s.out), all_of(s.hat, hats, s.out), all_of(s.program.fields, s.program.field_count, s.out);
+  all_of(s.block, s.blocks, s.out), all_of(s.hat, hats, s.out);
   all_of(s.operand, s.operands, s.in), all_of(s.d_operand, d_operands, s.in);
+  for (long i = 0; i < s.program.field_count; ++i) {
+    const int field = s.program.fields[i];
+    require(q.fields[field].units == s.out || field < q.unit_count, "the units of a field");
+  }
   require(s.groups == 0 || s.out == q.hidden, "a projection that is normalised");
   long grouped = 0;
   for (long g = 0; g < s.groups; ++g) grouped += s.group[g];
   require(s.groups == 0 || grouped == s.blocks, "the number of normalised blocks");
-  s.inverse = data<T>(parts[8], q.steps * q.batch * s.groups, "inverse");
+  s.inverse = arrays.array<T>(parts[8], count({q.steps, q.batch, s.groups}), "inverse");
   if (!parts[5].is_none()) {
-    nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu> weight;
-    if (!nb::try_cast(parts[5], weight, false)) throw nb::type_error("a weight has another dtype or layout");
-    s.weight = weight.data(), s.columns = long(weight.shape(1));
-    require(long(weight.shape(0)) == s.blocks * s.out && (columns ? s.columns == columns : s.columns >= s.operands * s.in), "a weight");
-    s.d_weight = data<T>(parts[6], weight.size(), "a weight's gradient");
+    long rows = -1, row = 0;
+    s.columns = -1;
+    s.weight = arrays.matrix<const T>(parts[5], rows, s.columns, row, "a weight");
+    require(row == s.columns && rows == count({s.blocks, s.out}), "a weight");
+    require(columns ? s.columns == columns : s.columns >= count({s.operands, s.in}), "a weight's columns");
+    s.d_weight = arrays.optional<T>(parts[6], count({rows, s.columns}), "a weight's gradient");
   } else {
     require(s.operands == 0 || (s.operands == s.blocks && s.in == s.out), "an operand without a weight");
   }
@@ -83,79 +83,84 @@ ProgramStage<T> stage_of(nb::tuple parts, const ProgramLayer<T>& q, long columns
 // What both directions read. `dims`: steps, batch, inputs, hidden, units of a narrow field, first total, number of totals.
 template <class T>
 struct ProgramCall {
+  Arrays arrays;
   ProgramLayer<T> q = {};
   std::vector<Field<T>> fields;
   std::vector<Given<T>> given;
   std::vector<ProgramStage<T>> stages;
 
-  ProgramCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list arrays, nb::handle layout,
+  ProgramCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of, nb::handle layout,
               nb::list given_now, nb::tuple input, nb::list stage_list) {
-    require(dims.size() == 7 && dims[4] <= dims[3], "dims");
+    require(dims.size() == 7 && dims[2] >= 1 && dims[4] >= 1 && dims[4] <= dims[3], "dims");
     q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3], q.narrow = dims[4];
     q.first_total = dims[5], q.total_count = dims[6];
-    const size_t all = q.steps * q.batch;
-    read_units(units);
-    read_fields(arrays, layout);
-    for (long n = 0; n < q.total_count; ++n) require(q.first_total + n < q.field_count && fields[q.first_total + n].units == q.hidden, "a total");
+    long all = count({q.steps, q.batch});
+    count({q.steps, q.batch, q.inputs, q.hidden, MAX_PLACES});
+    long width = q.hidden, row = 0;
+    q.unit_count = -1;
+    q.units = arrays.matrix<const T>(units, q.unit_count, width, row, "the units");
+    require(row == q.hidden, "the rows of the units");
+    read_fields(fields_of, layout);
+    require(q.first_total >= 0 && q.total_count >= 0 && q.first_total <= MAX_PLACES && q.total_count <= MAX_PLACES, "the totals");
     require(q.total_count == 0 || (q.first_total >= q.unit_count && q.first_total + q.total_count <= q.field_count), "the totals");
-    for (nb::handle h : given_now) read_given(nb::cast<nb::tuple>(h), all);
+    for (long n = 0; n < q.total_count; ++n) require(fields[q.first_total + n].units == q.hidden, "a total");
+    for (nb::handle h : given_now) read_given(h, all);
     q.given = given.data(), q.given_count = long(given.size());
-    q.input = stage_of<T>(input, q, q.inputs);
-    for (nb::handle h : stage_list) stages.push_back(stage_of<T>(nb::cast<nb::tuple>(h), q, 0));
-    require(stages.size() <= MAX_PLACES, "the number of stages");
+    q.input = stage_of<T>(arrays, input, q, q.inputs);
+    require(stage_list.size() <= MAX_PLACES, "the number of stages");
+    for (nb::handle h : stage_list) stages.push_back(stage_of<T>(arrays, h, q, 0));
     q.stage = stages.data(), q.stages = long(stages.size());
+    require(q.input.out == q.hidden, "the units of the inputs' blocks");
     for (long r = 0; r < q.input.blocks; ++r) require(kept(q.input.block[r]), "a block of the inputs");
     if (table.is_none()) {
-      q.x = matrix<T>(x, all, q.inputs, q.x_row, "x");
+      require(q.input.weight != nullptr, "the inputs' weight");
+      q.x = arrays.matrix<const T>(x, all, q.inputs, q.x_row, "x");
     } else {
-      q.tokens = data<const long long>(x, all, "x");
-      for (size_t i = 0; i < all; ++i)
-        if (q.tokens[i] < 0 || q.tokens[i] >= q.inputs) throw nb::value_error("x has an index outside weight_ih");
-      q.table = data<T>(table, q.inputs * q.input.blocks * padded_row<T>(q.hidden), "table");
+      q.tokens = arrays.tokens(x, all, q.inputs, "x");
+      q.table = arrays.array<T>(table, count({q.inputs, q.input.blocks, padded_row<T>(q.hidden)}), "table");
     }
-  }
-
-  void read_units(nb::handle units) {
-    nb::ndarray<const T, nb::ndim<2>, nb::c_contig, nb::device::cpu> array;
-    if (!nb::try_cast(units, array, false)) throw nb::type_error("units have another dtype or layout");
-    require(long(array.shape(1)) == q.hidden, "the width of the units");
-    q.units = array.data(), q.unit_count = long(array.shape(0));
   }
 
   // Layout: (fields, 5) of array, first number, phase, period, whether narrow; the rows of units are not read.
-  void read_fields(nb::list arrays, nb::handle layout) {
-    nb::ndarray<const long long, nb::ndim<2>, nb::c_contig, nb::device::cpu> rows;
-    if (!nb::try_cast(layout, rows, false) || rows.shape(1) != 5) throw nb::type_error("the layout has another dtype or shape");
-    std::vector<nb::ndarray<T, nb::c_contig, nb::device::cpu>> held;
-    for (nb::handle h : arrays) {
-      held.emplace_back();
-      if (!nb::try_cast(h, held.back(), false)) throw nb::type_error("an array of fields has another dtype or layout");
+  void read_fields(nb::list list, nb::handle layout) {
+    long count_of = -1, five = 5, row_of = 0;
+    const long long* given_rows = arrays.matrix<const long long>(layout, count_of, five, row_of, "the layout");
+    require(row_of == 5 && count_of >= q.unit_count && count_of <= MAX_PLACES, "the number of fields");
+    const long long* rows = arrays.copy(given_rows, 5 * count_of);
+    std::vector<std::pair<T*, long>> held;
+    for (nb::handle h : list) {
+      long size = 0;
+      T* numbers = arrays.any<T>(h, size, "an array of fields");
+      held.push_back({numbers, size});
     }
-    require(long(rows.shape(0)) >= q.unit_count && rows.shape(0) <= MAX_PLACES, "the number of fields");
-    for (size_t i = 0; i < rows.shape(0); ++i) {
-      const long long* row = rows.data() + 5 * i;
-      const long units = row[4] ? q.narrow : q.hidden;
+    for (long i = 0; i < count_of; ++i) {
+      const long long* row = rows + 5 * i;
+      const long units = row[4] && i >= q.unit_count ? q.narrow : q.hidden;
       fields.push_back({nullptr, 0, 1, units});
-      if (long(i) < q.unit_count) continue;
-      require(row[0] >= 0 && row[0] < (long long)held.size() && row[1] >= 0 && row[2] >= 0 && row[3] > 0, "a field");
-      require(row[1] + row[3] * q.batch * padded_row<T>(units) <= (long long)held[row[0]].size(), "a field's size");
-      fields.back() = {held[row[0]].data() + row[1], long(row[2]), long(row[3]), units};
+      if (i < q.unit_count) continue;
+      require(row[0] >= 0 && row[0] < (long long)held.size() && row[3] >= 1 && row[2] >= 0 && row[2] <= row[3], "a field");
+      const auto& [numbers, size] = held[row[0]];
+      require(row[1] >= 0 && row[1] <= size && count({row[3], q.batch, padded_row<T>(units)}) <= size - row[1], "a field's size");
+      fields.back() = {numbers + row[1], long(row[2]), long(row[3]), units};
     }
     q.fields = fields.data(), q.field_count = long(fields.size());
   }
 
   // (field, array): numbers (T B, units), or bytes (T B, 1 or units).
-  void read_given(nb::tuple parts, size_t all) {
+  void read_given(nb::handle h, long all) {
+    require(nb::isinstance<nb::tuple>(h) && nb::len(h) == 2, "what is given at every step");
+    const nb::tuple parts = nb::cast<nb::tuple>(h);
     Given<T> g = {};
-    g.field = nb::cast<int>(parts[0]);
+    g.field = number(parts[0], "a field that is given");
     require(g.field >= q.unit_count && g.field < q.field_count, "a field that is given");
-    const long units = q.fields[g.field].units;
-    nb::ndarray<const unsigned char, nb::ndim<2>, nb::c_contig, nb::device::cpu> bytes;
-    if (nb::try_cast(parts[1], bytes, false)) {
-      g.bytes = bytes.data(), g.row = long(bytes.shape(1));
-      require(bytes.shape(0) == all && (g.row == 1 || g.row == units), "a mask");
+    long units = q.fields[g.field].units;
+    nb::ndarray<const unsigned char, nb::ndim<2>, nb::device::cpu> bytes;
+    if (!parts[1].is_none() && nb::try_cast(parts[1], bytes, false)) {
+      long width = -1;
+      g.bytes = arrays.matrix<const unsigned char>(parts[1], all, width, g.row, "a mask");
+      require(g.row == width && (width == 1 || width == units), "a mask");
     } else {
-      g.numbers = matrix<T>(parts[1], all, units, g.row, "what is given at every step");
+      g.numbers = arrays.matrix<const T>(parts[1], all, units, g.row, "what is given at every step");
     }
     given.push_back(g);
   }
@@ -171,6 +176,7 @@ struct ProgramCall {
 
   template <class Run>
   void run_with(size_t (*work)(const ProgramLayer<T>&), const Run& kernel) {
+    if (q.steps == 0 || q.batch == 0) return;
     q.threads = threads_for(products(), 2e5);
     const Scratch scratch(work(q));
     run(q.threads, [&](const Worker& w) { kernel(q, scratch.get(), w); });
@@ -179,7 +185,7 @@ struct ProgramCall {
 
 template <class T>
 const ProgramKernels<T>& program_kernels() {
-  return arrays<T>().program;
+  return array_kernels<T>().program;
 }
 
 template <class T>
@@ -194,16 +200,21 @@ void program_backward(const std::vector<long>& dims, nb::handle x, nb::handle ta
                       nb::list given, nb::tuple input, nb::list stages, nb::handle dx, nb::handle totals) {
   ProgramCall<T> call(dims, x, table, units, arrays, layout, given, input, stages);
   ProgramLayer<T>& q = call.q;
+  const auto whole = [&](const ProgramStage<T>& s) {
+    require(s.groups == 0 || s.blocks == 0 || s.hat, "normalised rows");
+    require(!s.weight || s.d_weight || (&s == &q.input && q.tokens), "a weight without a gradient");
+  };
+  whole(q.input);
   for (const ProgramStage<T>& s : call.stages) {
+    whole(s);
+    require(s.operands == 0 || s.d_operand, "an operand without a gradient");
     for (long r = 0; s.weight && r < s.blocks; ++r) require(call.kept(s.block[r]), "a gradient of all steps");
     for (long j = 0; s.weight && j < s.operands; ++j) require(call.kept(s.operand[j]), "an operand of all steps");
-    require(!s.weight || s.d_weight, "a missing gradient");
-    require(!s.groups || s.blocks == 0 || s.hat, "normalised rows");
   }
-  require(q.tokens || q.input.d_weight, "a missing gradient of the inputs' weight");
   q.dx_row = padded_row<T>(q.inputs);
-  q.dx = data<T>(dx, q.steps * q.batch * q.dx_row, "dx");
-  q.totals = data<T>(totals, q.total_count * q.hidden, "totals");
+  q.dx = call.arrays.template optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
+  require(!q.dx || q.input.weight, "a gradient of inputs without a weight");
+  q.totals = call.arrays.template array<T>(totals, count({q.total_count, q.hidden}), "totals");
   call.run_with(program_kernels<T>().backward_work, program_kernels<T>().backward);
 }
 

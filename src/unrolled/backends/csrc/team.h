@@ -1,8 +1,7 @@
 // The threads of one call, as the kernels see them. Compiled once per instruction set, so it uses no templates of the
-// standard library: an inline function compiled with AVX-512 must never be the one that the linker keeps for all.
+// standard library: an inline function compiled with AVX-512 must never be the one that the linker keeps for all. What
+// puts threads to sleep is compiled once, in pool.h, and called through pointers.
 #pragma once
-
-#include <sched.h>
 
 namespace unrolled {
 
@@ -11,38 +10,28 @@ struct Shared {
   alignas(64) int arrived = 0;  // threads waiting at the barrier
   alignas(64) int phase = 0;    // barriers passed
   alignas(64) int stop = 0;     // set once somebody wants the call to end; every wait looks at it
+  alignas(64) int sleepers = 0;
+  int spins = 0;                    // looks of a thread that waits, before it sleeps
   bool (*interrupted)() = nullptr;  // asked by thread 0 between blocks of work
-};
+  void (*sleep)(Shared*, const int* word, int value) = nullptr;  // until *word is another, or the call is stopped
+  void (*wake)(Shared*) = nullptr;
+  void* bed = nullptr;  // theirs
 
-struct Worker {
-  int rank;
-  int size;
-  Shared* shared;
+  bool stopped() const { return __atomic_load_n(&stop, __ATOMIC_RELAXED) != 0; }
 
-  bool stopped() const { return __atomic_load_n(&shared->stop, __ATOMIC_RELAXED) != 0; }
-
-  // Between blocks of work: thread 0 looks for Ctrl-C. False: leave at once.
-  bool go_on() const {
-    if (rank == 0 && shared->interrupted && shared->interrupted()) __atomic_store_n(&shared->stop, 1, __ATOMIC_RELAXED);
-    return !stopped();
+  // After a word was changed that others wait for.
+  void wake_sleepers() {
+    if (__atomic_load_n(&sleepers, __ATOMIC_SEQ_CST) != 0) wake(this);
   }
 
-  // Wait for all threads. False: leave at once. A thread spins for some microseconds, then lets others run, so that
-  // more threads than cores are slow but not stuck.
-  bool barrier() const {
-    if (size == 1) return !stopped();
-    const int phase = __atomic_load_n(&shared->phase, __ATOMIC_RELAXED);
-    if (__atomic_add_fetch(&shared->arrived, 1, __ATOMIC_ACQ_REL) == size) {
-      __atomic_store_n(&shared->arrived, 0, __ATOMIC_RELAXED);
-      __atomic_store_n(&shared->phase, phase + 1, __ATOMIC_RELEASE);
-    } else {
-      for (int spins = 0; __atomic_load_n(&shared->phase, __ATOMIC_ACQUIRE) == phase; ++spins) {
-        if (stopped()) return false;
-        if (spins > 4000) sched_yield();
+  // Waits until *word is another than `value`, or the call is stopped. The others are mostly some microseconds away, so
+  // it looks for some tens of them; then the machine is busy, and whoever is waited for may need this very processor.
+  void wait(const int* word, int value) {
+    for (int i = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) == value && !stopped(); ++i)
+      if (i < spins)
         pause();
-      }
-    }
-    return !stopped();
+      else
+        sleep(this, word, value);
   }
 
   static void pause() {
@@ -54,6 +43,36 @@ struct Worker {
   }
 };
 
+struct Worker {
+  int rank;
+  int size;
+  Shared* shared;
+
+  bool stopped() const { return shared->stopped(); }
+
+  // Between blocks of work: thread 0 looks for Ctrl-C. False: leave at once.
+  bool go_on() const {
+    if (rank == 0 && shared->interrupted && shared->interrupted()) {
+      __atomic_store_n(&shared->stop, 1, __ATOMIC_SEQ_CST);
+      shared->wake_sleepers();
+    }
+    return !stopped();
+  }
+
+  // Wait for all threads. False: leave at once.
+  bool barrier() const {
+    if (size == 1) return !stopped();
+    const int phase = __atomic_load_n(&shared->phase, __ATOMIC_RELAXED);
+    if (__atomic_add_fetch(&shared->arrived, 1, __ATOMIC_ACQ_REL) == size) {
+      __atomic_store_n(&shared->arrived, 0, __ATOMIC_RELAXED);
+      __atomic_store_n(&shared->phase, phase + 1, __ATOMIC_SEQ_CST);
+      shared->wake_sleepers();
+    } else {
+      shared->wait(&shared->phase, phase);
+    }
+    return !stopped();
+  }
+};
 // This thread's even share [first, last) of n things.
 struct Share {
   long first, last;
