@@ -10,6 +10,7 @@ import pytest
 import unrolled as ur
 from unrolled import checkpoint
 from unrolled.batches import lanes
+from unrolled.run import read_toml
 from unrolled.score import evaluate, score
 from unrolled.text import Vocabulary, encode, files, of_documents, read
 from unrolled.text import records as records_module
@@ -173,6 +174,8 @@ def test_what_stands_between_columns_is_known_from_the_name_or_the_first_line(tm
     name, mark = case.split(" ")
     (tmp_path / name).write_text(f'a{mark}b\n"one, two; three"{mark}4\n')
     assert read(tmp_path / name, column="b").text == "4"
+    (tmp_path / name).write_text(f'"a;b, c;d, |||"{mark}e\n1{mark}2\n')
+    assert read(tmp_path / name, column="2").text == "e\n2"
     (tmp_path / name).write_text("only\nx\n")
     assert read(tmp_path / name, column="only").text == "x"
 
@@ -297,3 +300,5 @@ def test_a_run_of_before_that_named_the_option_otherwise_goes_on(tmp_path):
     content["text"]["how"] = {"strip_gutenberg": False, "json_field": "", "documents": False}
     checkpoint.save_run(tmp_path / "run/checkpoint.safetensors", arrays, content)
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
+    (tmp_path / "old.toml").write_text("strip_gutenberg = false\n")
+    assert read_toml(tmp_path / "old.toml") == {"keep_gutenberg": True}

@@ -375,3 +375,38 @@ def test_a_pipe_is_read_once_and_kept(tmp_path, monkeypatch, large):
         assert encode(corpus, vocabulary).tokens.tolist() == vocabulary.encode(text).tolist()
     os.close(ends[0])
     assert not list((tmp_path / "kept").glob("*.part"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="the system has no device that is always full")
+def test_a_pipe_that_can_t_be_kept_or_read_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(files, "LARGE", 1000)
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115 (the spool closes it)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", lambda buffering, dir: full)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 2000)))
+    with pytest.raises(ur.UnrolledError) as caught:
+        read("-")
+    assert str(caught.value) == (
+        f"can't keep the tokens of a large text in {tmp_path / 'kept'}: No space left on device; "
+        "UNROLLED_CACHE names another folder"
+    )
+
+    class Folder(io.BytesIO):
+        def read(self, size):
+            raise IsADirectoryError(21, "Is a directory")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Folder()))
+    with pytest.raises(ur.UnrolledError, match=r"^standard input: is a directory; expected a text$"):
+        read("-")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("as in a notebook"))
+    with pytest.raises(ur.UnrolledError, match=r"^standard input is closed; pipe a text in, or name a file$"):
+        read("-")
+
+
+def test_a_pipe_gives_no_more_than_a_limit(monkeypatch):
+    monkeypatch.setenv("UNROLLED_MAX_TEXT", "3k")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 3072)))
+    assert len(read("-").text) == 3072
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x" * 3073)))
+    with pytest.raises(ur.UnrolledError, match=r"^standard input: more than 3,072 bytes come out of it; if that"):
+        read("-")

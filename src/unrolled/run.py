@@ -38,7 +38,7 @@ from .options import Options
 from .schema import each, entries, flag, objects, one_of, whole
 from .state import Evaluation, Snapshot
 from .storage import Content, Layout
-from .text import Vocabulary
+from .text import Vocabulary, recorded
 from .train import CHECKPOINT, LAST, MODEL, Chained, Facts, Listener, Progress, make_folder
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
@@ -149,7 +149,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = read_plain(path, "configuration").decode()
         if _DEEP.search(text):  # the time that such a key takes to read is the square of its length
             raise UnrolledError(f"{path}: the configuration has a key of many parts; options have plain names")
-        values = tomllib.loads(text)
+        values = recorded(tomllib.loads(text))
     except UnicodeDecodeError:
         raise UnrolledError(f"{path}: the configuration is not UTF-8 text") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -44,6 +44,8 @@ _CALLED = {
     "--temperature": "temp t",
     "--count": "num-samples samples n-samples num",
     "--window": "context-length",
+    "--column": "text-column col",
+    "--json-field": "text-field key",
 }
 CALLED = {word: option for option, words in _CALLED.items() for word in words.split()}
 """A familiar option's name -> that of ours which means the same."""
@@ -54,6 +56,7 @@ ABSENT = {
     **dict.fromkeys(("top-k", "top-p", "top-n", "nucleus"), "texts are drawn from all symbols; --temperature sharpens"),
     **dict.fromkeys(("data", "data-dir", "input", "file", "dataset"), "name the text itself: unrolled train book.txt"),
     **dict.fromkeys(("verbose", "quiet"), "what is printed can't be set; a run's folder has its figures too"),
+    "strip-gutenberg": "that is done without asking; --keep-gutenberg leaves header and footer in",
     "bidirectional": "a language model reads one way; unrolled.LSTM(..., bidirectional=True) reads both",
 }
 """What can't be asked for, and why."""

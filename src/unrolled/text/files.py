@@ -63,19 +63,35 @@ class Spool:
     def __init__(self, pipe: BinaryIO, where: str) -> None:
         self.file: Any = io.BytesIO()
         self.size = 0
-        for block in packed.counted(_blocks(pipe, BLOCK), packed.limit(packed.PIPED), where):
-            try:
-                if self.size + len(block) >= LARGE > self.size:
-                    cache_folder().mkdir(parents=True, exist_ok=True)
-                    memory, self.file = self.file, tempfile.TemporaryFile(dir=cache_folder())  # noqa: SIM115
-                    self.file.write(memory.getvalue())
-                self.file.write(block)
-            except OSError as error:
+        try:
+            for block in packed.counted(_piped(pipe, where), packed.limit(packed.PIPED), where):
+                self._keep(block)
+        except BaseException as error:
+            self.file.close()
+            if isinstance(error, OSError):
                 raise cannot_keep(error) from None
-            self.size += len(block)
+            raise
+
+    def _keep(self, block: bytes) -> None:
+        if self.size + len(block) >= LARGE > self.size:
+            cache_folder().mkdir(parents=True, exist_ok=True)
+            memory, self.file = self.file, tempfile.TemporaryFile(buffering=0, dir=cache_folder())  # noqa: SIM115
+            block = memory.getvalue() + block
+            self.size = 0
+        self.size += len(block)
+        left = memoryview(block)
+        while left:  # unbuffered, so that what can't be written is known here
+            left = left[self.file.write(left) :]
 
     def __del__(self) -> None:
         self.file.close()
+
+
+def _piped(pipe: BinaryIO, where: str) -> Iterator[bytes]:
+    try:
+        yield from _blocks(pipe, BLOCK)
+    except OSError as error:
+        raise UnrolledError(f"{where}: {reason(error)}; expected a text") from None
 
 
 @dataclass(frozen=True)
@@ -164,7 +180,7 @@ def sources(paths: Sequence[str], level: str, notes: list[str]) -> list[Source]:
     found: list[Source] = []
     for path in paths:
         if path == "-":
-            if sys.stdin is None:
+            if not hasattr(sys.stdin, "buffer"):  # closed, or in a notebook
                 raise UnrolledError("standard input is closed; pipe a text in, or name a file")
             found.append(Source("standard input", spool=Spool(sys.stdin.buffer, "standard input")))
         elif path and os.path.isdir(path):

@@ -202,7 +202,7 @@ def recorded(how: Mapping[str, Any]) -> dict[str, Any]:
     {'json_field': '', 'documents': True, 'keep_gutenberg': True}
     """
     now = dict(how)
-    if "strip_gutenberg" in now:
+    if isinstance(now.get("strip_gutenberg"), bool):
         now["keep_gutenberg"] = not now.pop("strip_gutenberg")
     return now
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -63,12 +64,12 @@ def column(
     first = next(lines, "")
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
     rows = csv.reader(chain([first], lines), delimiter=_delimiter(first, path), strict=True)
-    at = int(name) - 1 if name.isascii() and name.isdecimal() else -1
-    if name.isascii() and name.isdecimal() and at < 0:
+    at = int(name) - 1 if re.fullmatch("[0-9]{1,9}", name) else None
+    if at == -1:
         raise UnrolledError("--column is 0; columns are counted from 1")
     try:
         for row in rows:
-            if at < 0:
+            if at is None:
                 if row.count(name) != 1:
                     said = "twice" if name in row else "nowhere"
                     named = brief(", ".join(row), 120)
@@ -90,8 +91,9 @@ def _delimiter(first: str, path: str) -> str:
     """Return what stands between the fields of a table."""
     if plain_name(path).lower().endswith((".tsv", ".tab")):
         return "\t"
-    most = max(DELIMITERS, key=first.count)
-    return most if most in first else ","
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    most = max(DELIMITERS, key=unquoted.count)
+    return most if most in unquoted else ","
 
 
 def _lines(pieces: Iterable[str], where: str) -> Iterator[str]:
