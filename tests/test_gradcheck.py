@@ -243,6 +243,9 @@ BROKEN = {
     "ambiguous. Use a.any() or a.all()": one_stage(
         lambda ax, ah, s: (State(ax[0] if ax[0] > 0 else 0 * ax[0]), Gates(ax[0])), mine_backward
     ),
+    "stage 0 (rows n): forward gave list; the last stage gives (State, Gates)": dropped(
+        lambda ax, ah, s, m=1: [State(m * ax[0]), Gates(ax[0])], lambda d, k, s, new, m=1: mine_backward(d, k, s, new)
+    ),
     "stage 0 (rows n): forward makes nothing of m, which multiplies the candidate n": dropped(
         lambda ax, ah, s, m=1: mine_forward(ax, ah, s), lambda d, k, s, new, m=1: mine_backward(d, k, s, new)
     ),

@@ -189,6 +189,18 @@ def test_what_the_evaluator_lacks_is_named(message):
         ur.Recurrent(cell, 4, 5, backend="cpu")
 
 
+@pytest.mark.parametrize(
+    "backward", [lambda *_: None, lambda d, *_: Back((d.h, d.h), (d.h,), State(0)), lambda d, *_: Back((), (), (0, 0))]
+)
+def test_a_result_that_the_scan_does_not_take_is_left_to_check_cell(backward):
+    cell = cell_of(np.tanh)
+    why = backends.reason(replace(cell, stages=(replace(cell.stages[0], backward=backward),)))
+    assert why == (
+        "the engine cannot run the cell 'odd': its functions do not give what the scan takes; "
+        "unrolled.check_cell says which, and what it is"
+    )
+
+
 def calls_for_an_absolute(a):
     return tanh(a) * abs(a)
 

@@ -565,10 +565,10 @@ def plans(cell: Cell, options: Options) -> tuple[Plan, Plan]:
         writer = _Writer(cell, options)
         return _Forward(writer).plan(), _Backward(writer).plan()
     except Exception as error:  # a user's functions may raise anything on a symbol
-        said = " ".join(str(error).split())
+        said, line = " ".join(str(error).split()), _line(error)
         if not isinstance(error, Unsupported):
-            said = f"its functions raised {type(error).__name__}: {said}"
-        raise Unsupported(f"the engine cannot run the cell {cell.name!r}: {said}{_line(error)}") from error
+            said = f"its functions raised {type(error).__name__}: {said}" if line else WRONG_RESULT
+        raise Unsupported(f"the engine cannot run the cell {cell.name!r}: {said}{line}") from error
 
 
 def _line(error: BaseException) -> str:
@@ -579,6 +579,7 @@ def _line(error: BaseException) -> str:
     return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
 
 
+WRONG_RESULT = "its functions do not give what the scan takes; unrolled.check_cell says which, and what it is"
 _HERE, _NUMPY = Path(__file__).parent, Path(np.__file__).parent
 
 

@@ -136,7 +136,7 @@ def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
         values = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **drop)
         if "m" in drop:
             ones = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **(drop | {"m": np.ones((B, H))}))
-            if _same(plain, values):
+            if _arrays(values) and _same(plain, values):
                 raise _BrokenError(
                     f"{what}: forward makes nothing of m, which multiplies the candidate {cell.candidate}"
                 )

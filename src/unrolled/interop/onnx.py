@@ -158,7 +158,7 @@ def _layer_of(net: Any, layer: Any) -> int:
 def _refuse(net: Recurrent, layer: int, batch: Any) -> None:
     """Refuse, by its name, what changes a layer's numbers at inference and has no place in ONNX."""
     cell = net.cell
-    if cell is not CELLS.get(cell.name) or cell.name not in FORMS:
+    if cell != CELLS.get(cell.name) or cell.name not in FORMS:
         raise UnrolledError(f"ONNX has no operator for the cell {cell.name}; it has {', '.join(FORMS)}")
     if net.proj_size:
         raise UnrolledError("ONNX's LSTM has no projection; proj_size must be 0")
