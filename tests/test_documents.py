@@ -302,3 +302,29 @@ def test_a_run_of_before_that_named_the_option_otherwise_goes_on(tmp_path):
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
     (tmp_path / "old.toml").write_text("strip_gutenberg = false\n")
     assert read_toml(tmp_path / "old.toml") == {"keep_gutenberg": True}
+
+
+def test_the_commands_read_a_column_and_leave_out_empty_fields(tmp_path, monkeypatch, capsys):
+    from unrolled.cli import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("id,text\n" + "".join(f'{k},"{t}"\n' for k, t in enumerate(RECORDS * 3)))
+    given = ["train", "a.csv", "--column", "text", "--skip-null", "--documents", "--out", "run", "--epochs", "1"]
+    given += ["--sample-length=0", "--hidden-size=9", "--num-layers=1", "--batch-size=2", "--seq-length=9"]
+    cli.main(given, standalone_mode=False)
+    said = capsys.readouterr().out
+    assert "45 documents, kept apart" in said
+    assert "15 records without a text left out" in said
+    config = (tmp_path / "run/config.toml").read_text()
+    assert 'column = "text"\nskip_null = true\ndocuments = true\n' in config
+    assert "keep_gutenberg = false\n" in config
+    model = ur.load("run")
+    corpus = read("a.csv", column="text", skip_null=True)
+    cli.main(["score", "run", "a.csv", "--column", "2", "--skip-null", "--json"], standalone_mode=False)
+    named = read("a.csv", column="2", skip_null=True)
+    assert json.loads(capsys.readouterr().out)["nats"] == model.score(named).nats
+    assert named.text == "text\n" + corpus.text
+    assert ur.LanguageModel.resume("run", epochs=2).result.epochs == 2
+    for option in ("--column=a", "--skip-null", "--keep-gutenberg"):
+        with pytest.raises(ur.UnrolledError, match=f"^{option.split('=')[0]} is about files; name some$"):
+            cli.main(["train", option], standalone_mode=False)
