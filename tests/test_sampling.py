@@ -182,6 +182,16 @@ def test_nothing_is_drawn_from_outputs_that_are_no_numbers(logits, temperature):
         sample.draw(np.array(logits), temperature, 0.5)
 
 
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_weights_that_overflow_are_said_once_something_is_drawn(temperature, backend):
+    net = ur.Network(ur.Spec(7, "lstm", 4, 5, 1), backend=backend)
+    net.params["decoder.weight"][...] = 3e38
+    net.params["recurrent.bias_ih_l0"][...] = 50
+    with pytest.raises(ur.UnrolledError, match=r"^the network's outputs are not finite: its weights are too large$"):
+        list(sample.tokens(net, np.array([1, 2, 3]), 5, temperature, np.random.default_rng(0)))
+
+
 def test_words_that_a_model_reads_as_unknown_are_said(capsys):
     model = ur.LanguageModel.train("the cat sat on the mat .\n" * 30, level="word", **SMALL)
     with pytest.warns(

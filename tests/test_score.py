@@ -113,6 +113,13 @@ def test_each_document_has_its_figures(tmp_path, capsys):
     assert windowed["nats"] == model.score(corpus.text, window=3).nats != said["nats"]
 
 
+def test_a_list_of_texts_is_scored_as_documents():
+    names = ["anna", "bob", "eve"] * 40
+    model = ur.LanguageModel.train(names, **SMALL)
+    assert [part and part.predicted for part in model.score(("anna", "bob", "eve")).by_document()] == [4, 4, 3]
+    assert model.score(["anna", "bob"]).nats != model.score("anna\nbob").nats
+
+
 def test_a_score_without_documents_is_one():
     part = Score(1.5, np.array([-1.0, -2.0]))
     assert [(p.nats, p.predicted) for p in part.by_document()] == [(1.5, 2)]

@@ -181,7 +181,8 @@ class Options:
             if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and name == "grad_clip"))):
                 raise UnrolledError(f"{name} is {value:g}; it must be {least}")
         if self.clip not in ("norm", "value"):
-            raise UnrolledError(suggest("clip mode", self.clip, ["norm", "value"]))
+            known = suggest("clip mode", self.clip, ["norm", "value"])
+            raise UnrolledError(f"{known} (how gradients are clipped; grad_clip is the limit)")
         if self.level not in LEVELS:
             raise UnrolledError(suggest("level", self.level, list(LEVELS)))
         if self.average not in AVERAGES:

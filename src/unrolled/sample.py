@@ -91,7 +91,8 @@ class Sampler:
         self.token, before = int(tokens[-1]), tokens[:-1, None]
         starts = None if end is None else before == end
         fresh = len(tokens) == 1 or self.token == end
-        self.state = network.initial_state(1) if fresh else network(before, starts=starts)[1]
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.state = network.initial_state(1) if fresh else network(before, starts=starts)[1]
         self.drawer = drawer(network, self.state, length)
         self.numbers = np.empty(0)
 
