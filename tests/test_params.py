@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled.cells import CELLS
 from unrolled.params import Params
 
 SPEC = ur.Spec(vocabulary_size=7, embedding_size=4, hidden_size=5, num_layers=1)
@@ -71,6 +72,8 @@ REFUSED = {
     r"^no parameter is called 'bias_l0'; did you mean 'bias_": lambda p: p.__setitem__("bias_l0", np.ones(20)),
     r"^no parameter is called 'w'\. Known: weight_ih_l0": lambda p: p.setdefault("w", np.ones(20)),
     r"^the parameters do not fit this network; unknown: bias_l0$": lambda p: p.update(bias_l0=np.ones(20)),
+    r"^the parameters are 3; expected a dictionary of arrays by their names$": lambda p: p.update(3),
+    r"^the parameters are None; expected a dictionary": lambda p: p.__ior__(None),
     r"^a network's parameters can't be taken out; copy": lambda p: p.pop("bias_ih_l0"),
     r"^a network's parameters can't be taken out; copy the": lambda p: p.clear(),
     r"^a network's parameters can't be taken out; copy the d": lambda p: p.__delitem__("bias_ih_l0"),
@@ -89,13 +92,17 @@ def test_what_does_not_fit_is_refused_when_it_is_assigned_and_changes_nothing(me
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
-@pytest.mark.parametrize("cell", ["lstm", "gru_layer_norm"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_an_array_whose_shape_was_changed_behind_our_back_is_refused_by_the_next_call(backend, cell):
-    net = ur.Recurrent(cell, 1, 5, backend=backend)
-    dict.__setitem__(net.params, "bias_hh_l0", np.ones(30, "float32"))
-    for call in (net, net.forward):
-        with pytest.raises(ur.UnrolledError, match=r"^bias_hh_l0 has shape \(30,\); this network takes \((20|15),\)$"):
-            call(np.ones((1, 1, 1)))
+    """Of one step and of any parameter, where the engine has the least to notice it by."""
+    for name in ur.Recurrent(cell, 1, 5, learn_state=True).params:
+        net = ur.Recurrent(cell, 1, 5, backend=backend, learn_state=True)
+        dict.__setitem__(net.params, name, np.ones((7, 2), "float32"))
+        for call in (net, net.forward):
+            with pytest.raises(
+                ur.UnrolledError, match=rf"^{name} has shape \(7, 2\); this network takes \(\d+, ?\d*\)$"
+            ):
+                call(np.ones((1, 1, 1)))
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])

@@ -487,6 +487,11 @@ BAD = {
     ).forward(X, masks={"zoneout_h_l0": Y}),
     r"state.h has shape \(1, 1, 5\); expected \(L\*D, H\) = \(1, 5\)$": lambda n: n(X[:, 0], (np.ones((1, 1, H)),) * 2),
     r"dy has shape \(6, 1, 5\); expected \(T, D H\) = \(6, 5\)$": lambda n: n.backward(n.forward(X[:, 0])[2], Y[:, :1]),
+    "batch is -1; it must be a whole number, 0 or more$": lambda n: ur.GRU(I, H, learn_state=True).initial_state(-1),
+    r"weight_ih_l0 has shape \(20, 4\); this network takes \(20, 9\)$": lambda n: (
+        setattr(n, "input_size", 9),
+        n(np.ones((T, B, 9))),
+    ),
     "steps is 2.5; it must be a whole number, 0 or more$": lambda n: n.draw_masks(2.5, 3, 1),
     "forget_bias is nan; it must be a finite number$": lambda n: ur.LSTM(I, H, forget_bias=np.nan),
     r"forget_bias is 1e\+308; float32 holds numbers up to 3\.4e\+38$": lambda n: ur.LSTM(I, H, forget_bias=1e308),

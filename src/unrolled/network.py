@@ -426,7 +426,9 @@ class Network:
         if not fold or len(weight) > tokens.size or (masks is not None and "embedding" in masks):
             return stack, self._drop_symbols(layers.embed(weight, tokens), tokens, masks), False
         columns = np.ascontiguousarray(self._backend.linear(weight, None, stack.params["weight_ih_l0"]))
-        return stack._on(Params(stack.params | {"weight_ih_l0": columns})), tokens, True
+        folded = stack._on(Params(stack.params | {"weight_ih_l0": columns}))
+        folded.input_size = len(weight)
+        return folded, tokens, True
 
     def _decode(self, y: Array) -> Array:
         return self._backend.linear(self._decoder(self._params), self._params["decoder.bias"], y)

@@ -38,7 +38,13 @@ class Params(dict[str, Array]):
 
     def update(self, *args: Any, **named: Any) -> None:
         """Copy some parameters in; nothing changes on an error."""
-        self.load(dict(self) | dict(*args, **named))
+        try:
+            given = dict(*args, **named)
+        except (TypeError, ValueError):
+            raise UnrolledError(
+                f"the parameters are {args[0]!r}; expected a dictionary of arrays by their names"
+            ) from None
+        self.load(dict(self) | given)
 
     def __ior__(self, other: Any) -> Params:  # type: ignore[override,misc]
         self.update(other)

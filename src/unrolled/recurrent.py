@@ -300,12 +300,17 @@ class Recurrent:
             for name, shape in self._local_shapes(layer).items()
         }
 
+    def _param(self, name: str, shape: tuple[int, ...]) -> Array:
+        """Return a parameter after a look at its shape, which can be changed in place."""
+        p = self._params[name]
+        shape = (shape[0], self.input_size) if name == "weight_ih_l0" else shape  # of a folded embedding: V columns
+        if p.shape != shape:
+            raise UnrolledError(f"{name} has shape {p.shape}; this network takes {shape}")
+        return p
+
     def _weights(self, layer: int, direction: int, masks: Masks) -> dict[str, Array]:
         suffix = self._suffix(layer, direction)
-        w = {name: self._params[name + suffix] for name in self._scanned[layer]}
-        for name, shape in self._scanned[layer].items():  # an array's shape can be changed in place
-            if w[name].shape != shape and (layer or name != "weight_ih"):  # a folded embedding's has other columns
-                raise UnrolledError(f"{name}{suffix} has shape {w[name].shape}; this network takes {shape}")
+        w = {name: self._param(name + suffix, shape) for name, shape in self._scanned[layer].items()}
         if "weight_hh" + suffix in masks:
             w["weight_hh"] = dropout(w["weight_hh"], masks["weight_hh" + suffix], self.weight_drop)
         return w
@@ -331,11 +336,10 @@ class Recurrent:
         return other
 
     def _on(self, params: Params, backend: str | None = None) -> Self:
-        """Return the same network on these very arrays; the first layer may take another number of inputs."""
+        """Return the same network on these very arrays."""
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
         other._params = params
-        other.input_size = params["weight_ih_l0"].shape[1]
         other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
         if backend is not None:
             other._backend = backends.choose(backend)
@@ -349,8 +353,13 @@ class Recurrent:
         """Return the state that None stands for: zeros, or the parameters."""
         if not self.learn_state:
             return self.zero_state(batch)
-        rows = [[self.params[f"initial_{name}{self._suffix(*at)}"] for name in self._fields] for at in self._passes()]
-        return self._states.join([self.cell.state(*[np.broadcast_to(a, (batch, len(a))) for a in row]) for row in rows])
+        batch = check_size("batch", batch, least=0)
+        states = []
+        for layer, d in self._passes():
+            widths = self._state_widths(layer)
+            row = [self._param(f"initial_{name}{self._suffix(layer, d)}", (width,)) for name, width in widths.items()]
+            states.append(self.cell.state(*[np.broadcast_to(a, (batch, len(a))) for a in row]))
+        return self._states.join(states)
 
     @property
     def _fields(self) -> tuple[str, ...]:
