@@ -24,8 +24,8 @@ struct Shared {
     if (__atomic_load_n(&sleepers, __ATOMIC_SEQ_CST) != 0) wake(this);
   }
 
-  // Waits until *word is another than `value`, or the call is stopped. The others are mostly some microseconds away, so
-  // it looks for some tens of them; then the machine is busy, and whoever is waited for may need this very processor.
+  // Waits until *word is another than `value`, or the call is stopped. The others are mostly some microseconds away; if
+  // they don't come for long, the machine is busy, and whoever is waited for may need this very processor.
   void wait(const int* word, int value) {
     for (int i = 0; __atomic_load_n(word, __ATOMIC_ACQUIRE) == value && !stopped(); ++i)
       if (i < spins)
