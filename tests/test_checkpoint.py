@@ -244,6 +244,16 @@ def test_a_description_of_another_kind_is_refused(name, value, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    "dtype", ["\ud800", "(", "f4,f4", "i4", "", "(2,)f4", "{names", "x" * 10_000, None, 4, [("a", "f4")]]
+)
+def test_a_dtype_that_is_none_is_a_short_line(dtype):
+    with pytest.raises(UnrolledError, match=r"^no dtype is called '.*") as caught:
+        Spec(5, dtype=dtype)
+    assert len(str(caught.value)) < 200
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), 1e308, -1e39])
 def test_a_forget_bias_that_no_weight_can_hold_is_refused_before_anything_is_made(tmp_path, bias):
     with pytest.raises(

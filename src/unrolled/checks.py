@@ -263,7 +263,7 @@ def as_dtype(dtype: Any, known: tuple[str, ...]) -> str:
     said = str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
     try:
         name = np.dtype(said if said in known or type(dtype).__module__ == "torch" else dtype).name
-    except TypeError:
+    except Exception:  # NumPy reads texts as a small language of their own, and complains in many ways
         name = said.removeprefix("torch.")
     if dtype is None or name not in known:  # to NumPy, None is float64
         raise UnrolledError(suggest("dtype", said if dtype is None or isinstance(dtype, str) else name, list(known)))

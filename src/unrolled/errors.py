@@ -167,6 +167,6 @@ def suggest(kind: str, got: str, known: list[str]) -> str:
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(str(got), known, n=1, cutoff=0.5)
+    near = get_close_matches(str(got)[:100], known, n=1, cutoff=0.5)  # a file may name anything, at any length
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"no {kind} is called {got!r}{hint} Known: {', '.join(known)}"
+    return f"no {kind} is called {brief(got)}{hint} Known: {', '.join(known)}"
