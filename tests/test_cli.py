@@ -166,6 +166,10 @@ ERRORS = {
     "decay": (["train", "book.txt", "--lr-decay", "-1"], "lr_decay is -1.0; it must be above 0 and at most 1"),
     "every": (["train", "book.txt", "--lr-decay-every", "0"], "lr_decay_every is 0"),
     "long line": (["train", "book.txt", "--sample-length", "9" * 30], "it must be at most a million"),
+    "clip": (
+        ["train", "book.txt", "--clip", "0.25"],
+        "Known: norm, value (how gradients are clipped; grad_clip is the",
+    ),
     "dtype": (["train", "book.txt", "--dtype", "x"], "no dtype is called 'x'"),
     "init": (["train", "book.txt", "--init", "x"], "no init is called 'x'"),
     "absurd": (
