@@ -1,13 +1,20 @@
-"""Train on a file of 2 GB, and measure the anonymous memory and the time a token.
+"""Measure the memory of training: of a run beside its parameters, and on a file of 2 GB.
 
+    python benchmarks/memory.py --run [--hidden-size 1024] [--num-layers 2]
     python benchmarks/memory.py [--gigabytes 2] [--level byte char word bpe]
 
-Prints the largest RssAnon of the process that trained (Linux), and its speed, beside those on a file a hundred times
-smaller (but of 70 MB, so that it counts as large): neither may grow with the file. Then the time from the command to
-the first step, where the tokens had to be made, and where they were there from the run before.
+With `--run`: the peak of the resident memory (Linux), over what the process had before, as a multiple of the
+parameters' own: while a run trains with Adam, validates, draws lines and saves; while it goes on in a new process; and
+while one without a folder trains.
+
+Without: trains on a file of 2 GB, and prints the largest RssAnon of the process that trained, and its speed, beside
+those on a file a hundred times smaller (but of 70 MB, so that it counts as large): neither may grow with the file. Then
+the time from the command to the first step, where the tokens had to be made, and where they were there from the run
+before.
 """
 
 import argparse
+import multiprocessing
 import os
 import re
 import subprocess
@@ -15,9 +22,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import unrolled as ur
 from unrolled.run import metrics
 
 OPTIONS = ["--val-fraction", "1e-4", "--eval-every", "100", "--sample-length", "0", "--overwrite"]
@@ -56,11 +65,44 @@ def train(path: Path, level: str, out: Path) -> tuple[float, float, float]:
     return largest / 1024, metrics(out)[-1]["symbols_per_second"], begun
 
 
+RUN = {"level": "byte", "batch_size": 2, "seq_length": 8, "val_fraction": 0.02, "eval_every": 3, "checkpoint_every": 4}
+
+
+def status(key: str) -> int:
+    """Memory of this process in kB, as the system counts it."""
+    return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def peak(folder: Path | None, options: dict[str, Any]) -> None:
+    """Train or go on, and print the peak over the memory before, in multiples of the parameters' own."""
+    text = np.random.default_rng(1).integers(97, 123, 4000).astype(np.uint8).tobytes()
+    ur.LanguageModel.train(text, **RUN | {"hidden_size": 8, "epochs": 0.01})  # all is imported, the threads are there
+    before = status("VmRSS")
+    if folder is not None and folder.exists():
+        what, model = "goes on", ur.LanguageModel.resume(folder, text, epochs=0.08)
+    else:
+        what = "trains without a folder" if folder is None else "trains"
+        model = ur.LanguageModel.train(text, out=folder, epochs=0.05, **RUN | options)
+    size, more = 4 * model.network.parameter_count, 1024 * (status("VmHWM") - before)
+    print(f"{model!r}, {size / 1e6:.1f} MB, {model.result.steps} steps: {what} with {more / size:.2f} times that")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--hidden-size", type=int, default=1024)
+    parser.add_argument("--num-layers", type=int, default=2)
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--level", nargs="+", default=["byte", "char", "word", "bpe"])
     arguments = parser.parse_args()
+    if arguments.run:
+        options = {"hidden_size": arguments.hidden_size, "num_layers": arguments.num_layers}
+        with tempfile.TemporaryDirectory(dir=os.environ.get("UNROLLED_DATA")) as folder:
+            for out in (Path(folder, "run"), Path(folder, "run"), None):  # each in a process of its own
+                child = multiprocessing.get_context("spawn").Process(target=peak, args=(out, options))
+                child.start()
+                child.join()
+        return
     size = int(arguments.gigabytes * 1e9)
     with tempfile.TemporaryDirectory(dir=os.environ.get("UNROLLED_DATA")) as folder:
         for name, bytes_ in (("small", max(size // 100, 70 << 20)), ("large", size)):

@@ -256,8 +256,6 @@ def test_a_dtype_that_is_none_is_a_short_line(dtype):
 
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), 1e308, -1e39])
 def test_a_forget_bias_that_no_weight_can_hold_is_refused_before_anything_is_made(tmp_path, bias):
-    with pytest.raises(
-        UnrolledError, match=r"^forget_bias is (nan; it must be|inf; it must be|-?1e\+\d+; float32 holds)"
-    ):
+    with pytest.raises(UnrolledError, match=r"^forget_bias is .*; it must be a number from -1,000 to 1,000$"):
         LanguageModel.train(TEXT, out=tmp_path / "run", hidden_size=4, batch_size=2, seq_length=9, forget_bias=bias)
     assert not (tmp_path / "run").exists()

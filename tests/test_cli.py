@@ -165,7 +165,7 @@ ERRORS = {
     "one character": (["train", "one.txt"], "needs 2,501"),
     "decay": (["train", "book.txt", "--lr-decay", "-1"], "lr_decay is -1; it must be above 0 and at most 1"),
     "every": (["train", "book.txt", "--lr-decay-every", "0"], "lr_decay_every is 0"),
-    "long line": (["train", "book.txt", "--sample-length", "9" * 30], "it must be at most a million"),
+    "long line": (["train", "book.txt", "--sample-length", "9" * 30], "it must be a whole number, from 0 to 1,000,000"),
     "clip": (
         ["train", "book.txt", "--clip", "0.25"],
         "value (how gradients are clipped; grad_clip is the limit)",
@@ -176,7 +176,10 @@ ERRORS = {
         ["train", "book.txt", "--num-layers", str(10**30)],
         "num_layers is 1000000000000000000000000000000; it must be at most 10,000",
     ),
-    "endless": (["train", "book.txt", "--epochs", "1e300"], "epochs is 1e+300; it must be at most a million"),
+    "endless": (
+        ["train", "book.txt", "--epochs", "1e300"],
+        "epochs is 1e+300; it must be above 0 and at most 1,000,000",
+    ),
     "long name": (["train", "book.txt", "--out", "x" * 300], "File name too long"),
     "no name": (["train", "book.txt", "--out", ""], "--out is empty; name a folder"),
     "threads": (["train", "book.txt", "--threads", "0"], "the number of threads is"),

@@ -157,9 +157,9 @@ def test_errors(model):
         ur.LanguageModel.train("")
     with pytest.raises(ur.UnrolledError, match=r"^val_fraction and test_fraction leave nothing to train on"):
         Options(val_fraction=0.5, test_fraction=0.5)
-    with pytest.raises(ur.UnrolledError, match=r"^grad_clip is -1; it must be 0 or more$"):
+    with pytest.raises(ur.UnrolledError, match=r"^grad_clip is -1.0; it must be a number, 0 or more$"):
         Options(grad_clip=-1)
-    with pytest.raises(ur.UnrolledError, match=r"^epochs is 0; it must be above 0$"):
+    with pytest.raises(ur.UnrolledError, match=r"^epochs is 0; it must be above 0 and at most 1,000,000$"):
         Options(epochs=0)
 
 

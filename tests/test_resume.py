@@ -440,7 +440,7 @@ def damage(folder, how):
     else:
         content, arrays = checkpoint.load_run(path, lambda content, layout: content)
         if how == "another network":
-            arrays["now.network.decoder.bias"] = arrays["now.network.decoder.bias"][:-1]
+            arrays |= {"now.network.decoder.bias": np.array(arrays["now.network.decoder.bias"])[:-1]}
         elif how == "another optimiser":
             arrays = {name: a for name, a in arrays.items() if "optimizer.v" not in name}
         elif how == "newer":
@@ -604,6 +604,9 @@ def test_a_configuration_comes_back_whole(whole, tmp_path):
         ("cell = lstm", "the configuration is not TOML: Invalid value (at line 1, column 8)"),
         ("\n[network]\ncell = 'lstm'", "line 2: no option is called 'network'"),
         ("files = 'book.txt'", "line 1: files is 'book.txt'; it must be a list of names"),
+        ("\nseq_length = 0", "line 2: seq_length is 0; it must be a whole number, 1 or more"),
+        ("lower = true\nforget_bias = inf", "line 2: forget_bias is inf; it must be a number from -1,000 to 1,000"),
+        ("accumulate = 4\nlr_decay = 1.5", "line 2: lr_decay is 1.5; it must be above 0 and at most 1"),
         (f"seed = {'9' * 5000}", "c.toml: the configuration has a number of too many digits"),
         (f"{'a.' * 50}b = 1", "c.toml: the configuration has a key of many parts; options have plain names"),
     ],

@@ -1,12 +1,17 @@
 """What the loop adds to the gradient: parts of a batch, averages; and options that make no sense."""
 
+import dataclasses
+import json
 import signal
 import threading
+import tracemalloc
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled import storage
 from unrolled.options import Options
 from unrolled.score import evaluate
 from unrolled.train import LANE_LENGTH, LANES, Listener, held_out_lanes, stops
@@ -81,6 +86,62 @@ def test_options_that_make_no_sense(options, message):
         Options(**options)
 
 
+FLOATS = [f.name for f in dataclasses.fields(Options) if "float" in str(f.type)]
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_no_option_takes_what_is_no_finite_number(name, tmp_path):
+    for value in (float("nan"), float("inf"), -float("inf"), 1e308 if name == "forget_bias" else np.float64("nan")):
+        with pytest.raises(ur.UnrolledError, match=rf"^{name} is .*; it must be ") as caught:
+            Options(**{name: value})
+        assert "\n" not in str(caught.value)
+        with pytest.raises(ur.UnrolledError, match=f"^{name} is "):
+            ur.LanguageModel.train(TEXT, out=tmp_path / "run", **{name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_are_pythons_own_numbers(tmp_path):
+    odd = {"batch_size": np.int64(6), "learning_rate": Fraction(1, 64)}
+    odd |= {"seq_length": np.uint8(13), "dropout": np.float32(0.25), "lower": np.bool_(False), "cell": np.str_("lstm")}
+    odd |= {"hidden_size": [np.int32(7), np.int16(5)]}
+    options = Options(**odd)
+    for f in dataclasses.fields(options):
+        value = getattr(options, f.name)
+        assert type(value) in (int, float, str, bool, tuple, type(None)), f.name
+    assert (options.hidden_size, options.num_layers, options.learning_rate) == ((7, 5), 2, 0.015625)
+    assert Options(**json.loads(json.dumps(dataclasses.asdict(options)))) == options
+    model = ur.LanguageModel.train(TEXT, out=tmp_path, **odd, epochs=np.float32(0.1), num_layers=np.int8(2))
+    model.save(tmp_path / "again.safetensors")
+
+
+def test_uniform_weights_of_a_bound(tmp_path):
+    model = ur.LanguageModel.train(TEXT, init="uniform:0.25", epochs=0.01, learning_rate=1e-30, batch_size=6)
+    for name, p in model.network.params.items():
+        assert 0.24 < np.abs(p).max() <= 0.25 if p.size > 500 else np.abs(p).max() <= 0.25, name
+        assert np.abs(p).max() > 0.15, name
+    model.save(tmp_path / "m.safetensors")
+    assert ur.load(tmp_path / "m.safetensors").network.spec.init == "uniform:0.25"
+    for wrong in (
+        "uniform",
+        "uniform:",
+        "uniform:B",
+        "uniform:nan",
+        "uniform:-1",
+        "uniform:0",
+        "uniform:1e99",
+        "uniform:1_0",
+    ):
+        for make in (ur.LSTM, ur.GRU, Options):
+            sizes = () if make is Options else (4, 5)
+            with pytest.raises(ur.UnrolledError, match=r"^(no init is called|init is 'uniform:.*'; its bound must be)"):
+                make(*sizes, init=wrong)
+        with pytest.raises(ur.UnrolledError, match="init"):
+            ur.Network(ur.Spec(11, init=wrong))
+    for bias in (float("nan"), 1e308, -1001):
+        with pytest.raises(ur.UnrolledError, match=r"^forget_bias is .*; it must be a number from -1,000 to 1,000$"):
+            ur.LSTM(4, 5, forget_bias=bias)
+
+
 @pytest.fixture(scope="module")
 def model():
     return ur.LanguageModel.train(TEXT, **SMALL)
@@ -98,8 +159,7 @@ WRONG = {
     "the path of a model is 3; expected a path": lambda m: m.save(3),
     "the folder of a run is None; expected a path": lambda m: m.resume(None),
     "the folder of a run is 3; expected a path": lambda m: m.train(TEXT, out=3),
-    "a file to read is 7; expected a path": lambda m: m.train(7),
-    "a file to read is [1]; expected a path": lambda m: m.train(RAGGED, level="tokens"),
+    "tokens are int; expected integers in one dimension (N,)": lambda m: m.train(7),
     'an array holds tokens: give level="tokens"': lambda m: m.train(np.arange(9)),
     "init_from is 'x'; expected a LanguageModel, such as load(path) gives": lambda m: m.train(TEXT, init_from="x"),
     "listener is 3; expected a Listener": lambda m: m.train(TEXT, listener=3),
@@ -134,7 +194,8 @@ def test_numbers_at_the_edge_of_a_float_give_no_warning(model):
     message = r"^the network's outputs are not finite: its weights are too large, .* up to 1e\+38$"
     with pytest.raises(ur.UnrolledError, match=message):
         huge.score("the cat sat")
-    assert len(huge.sample("the", 5, rng=np.random.default_rng(1))) == 5
+    with pytest.raises(ur.UnrolledError, match=r"^the network's outputs are not finite: its weights are too large$"):
+        huge.sample("the", 5, rng=np.random.default_rng(1))
 
 
 def test_an_array_given_to_a_model_of_bytes_holds_tokens():
@@ -335,3 +396,27 @@ def test_no_text_is_used_twice(tmp_path):
     ):
         train(folder, val=book, **SMALL)
     assert train(book, val=other, **SMALL).result.best.val_loss > 0
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not storage.HOLDS_FILES, reason="copies stay in memory here")
+def test_a_run_takes_at_most_six_times_its_parameters(tmp_path):
+    """Parameters, gradients and Adam's two moments are four; saving, validating and going on copy next to nothing."""
+    wide = {"hidden_size": 240, "num_layers": 2, "batch_size": 1, "seq_length": 4, "sample_length": 0}
+    wide |= {"backend": "reference", "eval_every": 1, "checkpoint_every": 2, "epochs": 0.015}
+
+    def traced(train):
+        tracemalloc.start()
+        try:
+            model = train()
+            return tracemalloc.get_traced_memory()[1] / (4 * model.network.parameter_count), model.result.steps
+        finally:
+            tracemalloc.stop()
+
+    begun, steps = traced(lambda: ur.LanguageModel.train(TEXT, out=tmp_path, **wide))
+    assert steps == 3
+    gone_on, steps = traced(lambda: ur.LanguageModel.resume(tmp_path, TEXT, epochs=0.025))
+    assert steps == 5
+    assert max(begun, gone_on) < 6

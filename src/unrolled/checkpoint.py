@@ -17,14 +17,16 @@ from .checks import Array
 from .errors import UnrolledError, one_line
 from .network import Network, Spec
 from .schema import entries
-from .storage import Content, Layout
+from .storage import Arrays, Content, Layout, Stored
 from .text import Vocabulary
 
 T = TypeVar("T")
 
 
-def save(path: str | Path, network: Network, vocabulary: Vocabulary) -> None:
+def save(path: str | Path, network: Network, vocabulary: Vocabulary, params: Arrays | None = None) -> dict[str, Stored]:
     """Write a model file: beside the old one, read back, then renamed over it.
+
+    Its parameters are the network's, or `params`, which may be in a file; return them as they are in the new one.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def save(path: str | Path, network: Network, vocabulary: Vocabulary) -> None:
         If it can't be written, or doesn't read back as it was; an older file is left as it is.
     """
     content = {"spec": network.spec.to_json(), "vocabulary": vocabulary.to_json()}
-    storage.write_arrays(path, "unrolled", network.params, content)
+    return storage.write_arrays(path, "unrolled", network.params if params is None else params, content)
 
 
 def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
@@ -53,14 +55,17 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     return network, vocabulary
 
 
-def save_run(path: Path, arrays: Mapping[str, Array], content: Mapping[str, Any]) -> None:
-    """Write a run's checkpoint, as `save` writes a model; `content` is what `json.dumps` takes."""
-    storage.write_arrays(path, "unrolled_run", arrays, content)
+def save_run(path: Path, arrays: Arrays, content: Mapping[str, Any]) -> dict[str, Stored]:
+    """Write a run's checkpoint, as `save` writes a model; `content` is what `json.dumps` takes.
+
+    Return the arrays as they are in the file.
+    """
+    return storage.write_arrays(path, "unrolled_run", arrays, content)
 
 
-def load_run(path: Path, check: Callable[[Content, Layout], T]) -> tuple[T, dict[str, Array]]:
-    """Read what `save_run` wrote: what `check` makes of its content, and the arrays (see `storage.read_arrays`)."""
-    return storage.read_arrays(path, "unrolled_run", "checkpoint of a run", check)
+def load_run(path: Path, check: Callable[[Content, Layout], T]) -> tuple[T, Mapping[str, Array | Stored]]:
+    """Read what `save_run` wrote: what `check` makes of its content, and the arrays (see `storage.open_arrays`)."""
+    return storage.open_arrays(path, "unrolled_run", "checkpoint of a run", check)
 
 
 def _check(content: Content, layout: Layout) -> tuple[Spec, Vocabulary]:

@@ -33,10 +33,11 @@ def is_number(value: object) -> bool:
         return False
 
 
-def check_size(name: str, value: object, least: int = 1) -> int:
+def check_size(name: str, value: object, least: int = 1, most: float = math.inf) -> int:
     """Return `value` as an int, or say what is wrong with it."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or int(value) < least:
-        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or not least <= int(value) <= most:
+        limits = f"{least} or more" if most == math.inf else f"from {least} to {most:,}"
+        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, {limits}")
     return int(value)
 
 
@@ -100,6 +101,14 @@ def as_kind(name: str, value: object, kind: str) -> Any:
         return make(value)
     except OverflowError:
         raise UnrolledError(f"{name} is too large a number; not even a float would hold it") from None
+
+
+def check_positive(name: str, value: object, most: float = math.inf) -> float:
+    """Return `value` as a finite float above 0, and at most `most`, or say what is wrong with it."""
+    if not is_number(value) or not 0 < float(cast(Real, value)) <= most:
+        shown = f"{float(cast(Real, value)):g}" if is_number(value) else repr(value)
+        raise UnrolledError(f"{name} is {shown}; it must be above 0{f' and at most {most:,.15g}' * (most < math.inf)}")
+    return float(cast(Real, value))
 
 
 def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:

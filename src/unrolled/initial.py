@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import re
 
 import numpy as np
 
 from .cells import Cell
-from .checks import Array, check_number
-from .errors import UnrolledError, suggest
+from .checks import Array, is_number
+from .errors import UnrolledError, brief, suggest
 from .layers import uniform
 
 INITS = {
@@ -16,21 +17,60 @@ INITS = {
     "char-rnn": "everything U(-0.08, 0.08), forget-gate biases 1 (half of it in each of the two bias vectors)",
     "glorot": "input weights uniform (Glorot & Bengio 2010), recurrent blocks orthogonal (Saxe et al. 2014), biases 0",
     "identity": "recurrent weight the identity, input weights N(0, 0.001), biases 0 (Le et al. 2015; simple cells)",
+    "uniform:B": "everything U(-B, B), such as uniform:0.1 (Zaremba et al. 2014)",
 }
 CHAR_RNN = 0.08
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = 1000
+"""Largest weight or bias that may be asked for: more is a slip, and float32 has little left of it."""
 
 
-def check_init_name(init: Any) -> None:
-    """Refuse a name that is none of `INITS`."""
-    if not isinstance(init, str) or init not in INITS:
+def check_init_name(init: object) -> str:
+    """Return the name of a rule, or say what is wrong with it.
+
+    Examples
+    --------
+    >>> check_init_name("uniform:0.1")
+    'uniform:0.1'
+    >>> check_init_name("uniform:nan")
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: init is 'uniform:nan'; its bound must be a number above 0, and at most 1,000
+    """
+    if not isinstance(init, str) or init == "uniform:B" or (init not in INITS and not init.startswith("uniform:")):
         raise UnrolledError(suggest("init", str(init), list(INITS)))
+    if init.startswith("uniform:"):
+        bound(init, 1)
+    return str(init)
+
+
+def bound(init: str, width: int) -> float:
+    """Return b of the U(-b, b) that a rule draws from where it says nothing else; `width` is the layer's.
+
+    Examples
+    --------
+    >>> bound("char-rnn", 100), bound("pytorch", 100), bound("uniform:0.25", 100)
+    (0.08, 0.1, 0.25)
+    """
+    if not init.startswith("uniform:"):
+        return CHAR_RNN if init == "char-rnn" else float(1 / np.sqrt(width))
+    text = init.partition(":")[2]
+    value = float(text) if re.fullmatch(r"[0-9.]{1,20}(e-?[0-9]{1,2})?", text) and text.count(".") < 2 else math.nan
+    if not 0 < value <= LARGEST:
+        raise UnrolledError(f"init is {brief(init)}; its bound must be a number above 0, and at most {LARGEST:,}")
+    return value
+
+
+def check_forget_bias(value: float | None) -> float | None:
+    """Return what the forget gate's biases are to add up to, or say what is wrong with it."""
+    if value is not None and not (is_number(value) and abs(float(value)) <= LARGEST):
+        raise UnrolledError(f"forget_bias is {value!r}; it must be a number from -{LARGEST:,} to {LARGEST:,}")
+    return None if value is None else float(value)
 
 
 def check_init(init: str, cell: Cell, *, forget_bias: float | None, bias: bool, proj: int) -> None:
     """Say what makes no sense with this cell."""
-    if forget_bias is not None and abs(check_number("forget_bias", forget_bias)) > LARGEST:
-        raise UnrolledError(f"forget_bias is {forget_bias:g}; float32 holds numbers up to {LARGEST:.1e}")
+    check_init_name(init)
+    forget_bias = check_forget_bias(forget_bias)
     simple = len(cell.rows) == 1 and cell.operand_width == 1
     if init == "identity" and not (simple and not proj):
         raise UnrolledError(f"init 'identity' is for cells of one product, rnn_relu and rnn_tanh, not for {cell.name}")
@@ -94,7 +134,6 @@ def initialise(
 
 
 def _draw(init: str, name: str, shape: tuple[int, ...], hidden: int, rng: np.random.Generator, dtype: str) -> Array:
-    bound = CHAR_RNN if init == "char-rnn" else 1 / np.sqrt(hidden)
     if name.startswith("gain"):
         return np.ones(shape, dtype)
     if name.startswith("initial"):
@@ -110,4 +149,4 @@ def _draw(init: str, name: str, shape: tuple[int, ...], hidden: int, rng: np.ran
         return np.eye(shape[0], dtype=dtype)
     if init == "identity" and name == "weight_ih":
         return (0.001 * rng.standard_normal(shape)).astype(dtype)
-    return uniform(rng, shape, bound, dtype)
+    return uniform(rng, shape, bound(init, hidden), dtype)

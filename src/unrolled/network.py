@@ -29,7 +29,7 @@ from .checks import (
     read_only,
 )
 from .errors import UnrolledError, UnrolledWarning
-from .initial import CHAR_RNN, check_init_name, glorot
+from .initial import bound, check_init_name, glorot
 from .params import Params, usable
 from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
 from .schema import each, entries, flag, maybe, number, text, whole
@@ -283,17 +283,17 @@ class Network:
             rng=rng,
             **{name: getattr(spec, name) for name in STACK_OPTIONS},
         )
-        bound = CHAR_RNN if spec.init == "char-rnn" else float(1 / np.sqrt(last))
-        if embedding is not None and (spec.tied or spec.init == "char-rnn"):
-            embedding = layers.uniform(rng, embedding.shape, bound, spec.dtype)  # N(0, 1) is too large for a decoder
+        limit = bound(spec.init, last)
+        if embedding is not None and (spec.tied or spec.init.startswith(("char-rnn", "uniform:"))):
+            embedding = layers.uniform(rng, embedding.shape, limit, spec.dtype)  # N(0, 1) is too large for a decoder
         params: dict[str, Array] = {} if embedding is None else {"embedding.weight": embedding}
         params |= {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
         if not spec.tied:
             weight = glorot(rng, (size, last), spec.dtype) if spec.init == "glorot" else None
             params["decoder.weight"] = (
-                layers.uniform(rng, (size, last), bound, spec.dtype) if weight is None else weight
+                layers.uniform(rng, (size, last), limit, spec.dtype) if weight is None else weight
             )
-        bias = layers.uniform(rng, (size,), bound, spec.dtype)
+        bias = layers.uniform(rng, (size,), limit, spec.dtype)
         params["decoder.bias"] = 0 * bias if spec.init in ("glorot", "identity") else bias
         self._params = Params(params)
         self._backend = backends.choose(backend)

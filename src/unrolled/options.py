@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
-from .checks import Array, as_kind, check_fraction, check_size, check_weight, check_widths
+from .checks import Array, as_kind, check_fraction, check_positive, check_size, check_weight, check_widths
 from .errors import UnrolledError, suggest
-from .initial import INITS
+from .initial import check_forget_bias, check_init_name
 from .network import Spec
-from .optim import OPTIMIZERS, Optimizer, Schedule, make_optimizer, make_schedule
+from .optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, make_optimizer, make_schedule
 from .recurrent import DTYPES, find_cell
 from .text import LEVELS, WORDS
 
@@ -36,6 +37,73 @@ ANEW = (
 AVERAGES = ("none", "ema", "asgd")
 
 
+def _of(kind: str, known: Sequence[str], hint: str = "") -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if value not in known:
+            raise UnrolledError(suggest(kind, value, list(known)) + hint)
+        return value
+
+    return check
+
+
+_LIMIT = 1_000_000
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = (
+    dict.fromkeys(
+        ("seq_length", "batch_size", "checkpoint_every", "min_count", "accumulate", "average_after"), check_size
+    )
+    | dict.fromkeys(
+        ("embedding_size", "proj_size", "eval_every", "seed", "warmup", "patience", "max_symbols"),
+        partial(check_size, least=0),
+    )
+    | dict.fromkeys(
+        ("val_fraction", "test_fraction", "ema_decay", "label_smoothing", "momentum", "decay_rate"), check_fraction
+    )
+    | dict.fromkeys(
+        (
+            "dropout",
+            "locked_dropout",
+            "embedding_dropout",
+            "recurrent_dropout",
+            "weight_drop",
+            "zoneout",
+            "zoneout_cell",
+        ),
+        check_fraction,
+    )
+    | dict.fromkeys(("ar", "tar", "weight_decay", "lr_decay_after", "grad_clip"), check_weight)
+    | dict.fromkeys(("minutes", "learning_rate", "lr_decay_every"), check_positive)
+    | {
+        "epochs": partial(check_positive, most=_LIMIT),
+        "lr_decay": partial(check_positive, most=1),
+        "sample_length": partial(check_size, least=0, most=_LIMIT),
+        "forget_bias": lambda name, value: check_forget_bias(value),
+        "init": lambda name, value: check_init_name(value),
+        "cell": lambda name, value: find_cell(value).name,
+        "clip": _of("clip mode", ("norm", "value"), " (how gradients are clipped; grad_clip is the limit)"),
+        "level": _of("level", LEVELS),
+        "average": _of("average", AVERAGES),
+        "words": _of("way to cut words", WORDS),
+        "dtype": _of("dtype", DTYPES),
+        "optimizer": _of("optimizer", list(OPTIMIZERS)),
+        "schedule": _of("schedule", list(SCHEDULES)),
+    }
+)
+"""What an option may be by itself, whatever the others are."""
+
+
+def check_option(name: str, value: object) -> Any:
+    """Return an option's value as Python's own, or say why it can't be one.
+
+    Examples
+    --------
+    >>> check_option("dropout", np.float32(0.25)), check_option("hidden_size", [np.int64(8), 6])
+    (0.25, (8, 6))
+    """
+    value = as_kind(name, value, str(Options.__dataclass_fields__[name].type))
+    return value if value is None or name not in CHECKS else CHECKS[name](name, value)
+
+
 @dataclass(frozen=True)
 class Options:
     """How to build and train a language model.
@@ -54,7 +122,7 @@ class Options:
     cell, embedding_size, hidden_size, num_layers, dropout, dtype, and what follows them
         As in `unrolled.network.Spec`.
     init : str
-        Initial weights: a name in `unrolled.initial.INITS`.
+        Initial weights: a name in `unrolled.initial.INITS`; "uniform:0.1" draws all from U(-0.1, 0.1).
     seq_length, batch_size : int
         T steps of truncated back-propagation and B lanes side by side.
     epochs : float
@@ -150,52 +218,15 @@ class Options:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            object.__setattr__(self, f.name, as_kind(f.name, getattr(self, f.name), str(f.type)))
-        if isinstance(self.hidden_size, (tuple, list)):  # the widths say how many layers there are
+            object.__setattr__(self, f.name, check_option(f.name, getattr(self, f.name)))
+        if isinstance(self.hidden_size, tuple):  # the widths say how many layers there are
             usual = type(self).__dataclass_fields__["num_layers"].default
             widths = check_widths(self.hidden_size, None if self.num_layers == usual else self.num_layers)
             object.__setattr__(self, "num_layers", len(widths))
-        for name in ("seq_length", "batch_size", "checkpoint_every", "min_count", "accumulate", "average_after"):
-            check_size(name, getattr(self, name))
-        for name in ("embedding_size", "eval_every", "sample_length", "seed", "warmup", "patience", "max_symbols"):
-            check_size(name, getattr(self, name), least=0)
-        for name in ("val_fraction", "test_fraction", "dropout", "embedding_dropout", "ema_decay", "label_smoothing"):
-            check_fraction(name, getattr(self, name))
-        for name in ("ar", "tar"):
-            check_weight(name, getattr(self, name))
         if self.val_fraction + self.test_fraction >= 1:
             raise UnrolledError("val_fraction and test_fraction leave nothing to train on; their sum must be below 1")
-        if self.sample_length > 1_000_000:
-            raise UnrolledError(f"sample_length is {self.sample_length}; it must be at most a million")
-        if self.lr_decay is not None and not 0 < self.lr_decay <= 1:
-            raise UnrolledError(f"lr_decay is {self.lr_decay:g}; it must be above 0 and at most 1")
-        if not (self.lr_decay_every > 0 and self.lr_decay_after >= 0):
-            raise UnrolledError(
-                f"lr_decay_every is {self.lr_decay_every:g}, lr_decay_after is {self.lr_decay_after:g}; "
-                "they must be above 0, and 0 or more"
-            )
-        if self.epochs > 1e6:
-            raise UnrolledError(f"epochs is {self.epochs:g}; it must be at most a million")
-        for name, least in (("epochs", "above 0"), ("minutes", "above 0"), ("grad_clip", "0 or more")):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and (value > 0 or (value == 0 and name == "grad_clip"))):
-                raise UnrolledError(f"{name} is {value:g}; it must be {least}")
-        if self.clip not in ("norm", "value"):
-            known = suggest("clip mode", self.clip, ["norm", "value"])
-            raise UnrolledError(f"{known} (how gradients are clipped; grad_clip is the limit)")
-        if self.level not in LEVELS:
-            raise UnrolledError(suggest("level", self.level, list(LEVELS)))
-        if self.average not in AVERAGES:
-            raise UnrolledError(suggest("average", self.average, list(AVERAGES)))
         if self.batch_size % self.accumulate:
             raise UnrolledError(f"accumulate is {self.accumulate}; it must divide the batch size, {self.batch_size}")
-        if self.words not in WORDS:
-            raise UnrolledError(suggest("way to cut words", self.words, list(WORDS)))
-        if self.dtype not in DTYPES:
-            raise UnrolledError(suggest("dtype", str(self.dtype), list(DTYPES)))
-        if self.init not in INITS:
-            raise UnrolledError(suggest("init", str(self.init), list(INITS)))
-        object.__setattr__(self, "cell", find_cell(self.cell).name)  # as the model file has it
         self.make_optimizer({}, "reference")  # checks its options; no engine is chosen for that
         self.make_schedule(steps=1)
 
@@ -230,8 +261,6 @@ class Options:
     def make_schedule(self, steps: int) -> Schedule:
         """Return the learning-rate schedule of a run of that many steps."""
         base = OPTIMIZERS[self.optimizer].rate if self.learning_rate is None else self.learning_rate
-        if not (math.isfinite(base) and base > 0):
-            raise UnrolledError(f"learning_rate is {base:g}; it must be above 0")
         decay = {} if self.lr_decay is None else {"decay": self.lr_decay}
         factor = {} if self.lr_decay is None else {"factor": self.lr_decay}
         options: dict[str, dict[str, float]] = {

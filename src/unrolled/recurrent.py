@@ -26,7 +26,7 @@ from .checks import (
     read_only,
 )
 from .errors import UnrolledError, UnrolledWarning, suggest
-from .initial import check_init, check_init_name, initialise
+from .initial import check_init, initialise
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
 from .params import Params, usable
@@ -127,7 +127,7 @@ class Recurrent:
     learn_state : bool
         Whether the initial state is a parameter (`initial_h_l0`, ...): what `state=None` then means.
     init : str
-        A name in `unrolled.initial.INITS`.
+        A name in `unrolled.initial.INITS`; "uniform:0.1" draws all from U(-0.1, 0.1).
     forget_bias : float, optional
         What the forget gate's two biases add up to at first.
     dtype : str
@@ -202,7 +202,6 @@ class Recurrent:
             check_fraction("zoneout_cell", zoneout_cell),
         )
         self.dtype = as_dtype(dtype, DTYPES)
-        check_init_name(init)
         check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
         self._backend = backends.choose_for(self.cell, self.dtype, backend)

@@ -34,7 +34,7 @@ from . import backends, checkpoint, schema, state, storage
 from .checks import Array, as_kind, is_number
 from .errors import UnrolledError, UnrolledWarning, suggest
 from .optim import OPTIMIZERS
-from .options import Options
+from .options import Options, check_option
 from .schema import each, entries, flag, objects, one_of, whole
 from .state import Evaluation, Snapshot
 from .storage import Content, Layout
@@ -168,7 +168,7 @@ def read_toml(path: Path) -> dict[str, Any]:
                 raise UnrolledError(f"{where}: {name} is {value!r}; it must be a list of names")
             continue
         try:
-            as_kind(name, value, kinds[name])
+            check_option(name, value) if name not in TEXT_KEYS else as_kind(name, value, kinds[name])
         except UnrolledError as error:
             raise UnrolledError(f"{where}: {error}") from None
     return values

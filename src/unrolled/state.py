@@ -14,6 +14,7 @@ from .errors import UnrolledError
 from .network import Network, Spec
 from .optim import Optimizer, Schedule
 from .schema import each, entries, maybe, number, one_of, whole
+from .storage import Arrays, Stored
 
 _EVALUATION = entries(
     {
@@ -54,8 +55,8 @@ STATE = entries(
 )
 """What a file says of a `TrainingState` beside its arrays; `restore` takes what was checked against it."""
 
-Snapshot = tuple[dict[str, Array], dict[str, Any]]
-"""Arrays by name, and what `json.dumps` takes."""
+Snapshot = tuple[Arrays, dict[str, Any]]
+"""Arrays by name, in memory or in a file, and what `json.dumps` takes."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class TrainingState:
     evaluated: int = 0
     history: list[Evaluation] = field(default_factory=list)
     best: Evaluation | None = None
-    best_params: dict[str, Array] = field(default_factory=dict)
+    best_params: dict[str, Array] | dict[str, Stored] | dict[str, Array | Stored] = field(default_factory=dict)
     average: dict[str, Array] = field(default_factory=dict)
     averaged: int = 0
     rate_scale: float = 1.0
@@ -122,19 +123,29 @@ class TrainingState:
             old = self.average.get(name, p)
             self.average[name] = old + p.dtype.type(share) * (p - old)
 
-    def snapshot(self) -> Snapshot:
-        """Return copies of all of it, which `restore` takes."""
-        moments = self.optimizer.state_dict()
-        moments.pop("step")
-        groups = {
+    def arrays(self) -> dict[str, Array | Stored]:
+        """Return all arrays by their names, as they are: nothing is copied."""
+        groups: dict[str, Mapping[str, Array | Stored]] = {
             "network": self.network.params,
-            "optimizer": moments,
+            "optimizer": self._moments(),
             "best": self.best_params,
             "average": self.average,
             "carried": {str(n): leaf for n, leaf in enumerate(_leaves(self.carried))},
         }
-        arrays = {f"{group}.{name}": np.array(a) for group, named in groups.items() for name, a in named.items()}
-        content = {
+        return {f"{group}.{name}": a for group, named in groups.items() for name, a in named.items()}
+
+    def _moments(self) -> dict[str, Array]:
+        slots = self.optimizer.slots
+        return {f"{slot}.{name}": m for slot, moments in slots.items() for name, m in moments.items()}
+
+    def snapshot(self) -> Snapshot:
+        """Return copies that `restore` takes, but for the best parameters: those a return to an earlier step keeps."""
+        arrays = {name: np.array(a) for name, a in self.arrays().items() if not name.startswith("best.")}
+        return arrays, self.content()
+
+    def content(self) -> dict[str, Any]:
+        """Return what is no array, as `json.dumps` takes it."""
+        return {
             "step": self.step,
             "updates": self.optimizer.step,
             "schedule": self.schedule.state_dict(),
@@ -150,7 +161,6 @@ class TrainingState:
             "seconds": self.seconds,
             "busy": self.busy,
         }
-        return arrays, content
 
     def restore(self, snapshot: Snapshot, batch_size: int) -> None:
         """Go back to a snapshot of B lanes; the network's and the optimiser's own arrays are filled again.
@@ -161,18 +171,19 @@ class TrainingState:
             If it is one of another network, optimiser or batch.
         """
         arrays, content = snapshot
-        groups: dict[str, dict[str, Array]] = {}
+        groups: dict[str, dict[str, Array | Stored]] = {}
         for name, array in arrays.items():
             group, _, rest = name.partition(".")
             groups.setdefault(group, {})[rest] = array
         content = STATE("the training state", content)
         params = groups.get("network", {})
         _check_like(params, self.network.params, "network")
+        _check_like(groups.get("optimizer", {}), self._moments(), "optimizer")
         for group in ("best", "average"):
             if group in groups:
                 _check_like(groups[group], self.network.params, group)
         carried = _fill(self.network.zero_state(batch_size), groups.get("carried", {}))
-        self.optimizer.load_state_dict(groups.get("optimizer", {}) | {"step": np.array(content["updates"])})
+        self.optimizer.step = content["updates"]
         self.schedule.load_state_dict(content["schedule"])
         self.rng.bit_generator.state = content["rng"]
         self.carried = carried
@@ -181,10 +192,12 @@ class TrainingState:
         self.smooth = math.nan if content["smooth"] is None else content["smooth"]
         self.history = [Evaluation(**e) for e in content["history"]]
         self.best = None if content["best"] is None else Evaluation(**content["best"])
+        for name, m in self._moments().items():
+            m[...] = np.asarray(groups["optimizer"][name])
         for name, p in self.network.params.items():
-            p[...] = params[name]
-        self.best_params = {name: a.copy() for name, a in groups.get("best", {}).items()}
-        self.average = {name: a.copy() for name, a in groups.get("average", {}).items()}
+            p[...] = np.asarray(params[name])  # one at a time: there may be room for no more
+        self.best_params = groups.get("best", {})
+        self.average = {name: np.array(a) for name, a in groups.get("average", {}).items()}
 
 
 def shapes(names: Iterable[str], spec: Spec, slots: Sequence[str], batch_size: int) -> dict[str, tuple[int, ...]]:
@@ -209,7 +222,7 @@ def shapes(names: Iterable[str], spec: Spec, slots: Sequence[str], batch_size: i
     return {f"{group}.{name}": shape for group, named in groups.items() for name, shape in named.items()}
 
 
-def _check_like(got: Mapping[str, Array], expected: Mapping[str, Array], group: str) -> None:
+def _check_like(got: Arrays, expected: Mapping[str, Array], group: str) -> None:
     if got.keys() != expected.keys():
         odd = min(got.keys() ^ expected.keys())
         raise UnrolledError(f"{group}.{odd} is {'unknown' if odd in got else 'missing'}: this is of another network")
@@ -229,13 +242,13 @@ def _leaves(state: Any) -> list[Array]:
     return [leaf for part in state for leaf in _leaves(part)] if isinstance(state, tuple) else [state]
 
 
-def _fill(template: Any, arrays: Mapping[str, Array]) -> Any:
+def _fill(template: Any, arrays: Arrays) -> Any:
     """Build a state of the template's kind from its leaves; None from none."""
     if not arrays:
         return None
     expected = _leaves(template)
     _check_like(arrays, {str(n): leaf for n, leaf in enumerate(expected)}, "carried")
-    leaves = iter([arrays[str(n)].copy() for n in range(len(expected))])
+    leaves = iter([np.array(arrays[str(n)]) for n in range(len(expected))])
     return map_state(lambda _: next(leaves), template)
 
 

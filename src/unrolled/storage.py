@@ -28,6 +28,7 @@ import numpy as np
 from .checks import Array
 from .errors import UnrolledError, brief, one_line
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 FORMAT = 1
@@ -234,10 +235,59 @@ def reason(error: OSError) -> str:
 # --- arrays -----------------------------------------------------------------------------------------------------------
 
 
+class _Handle:
+    """A file that stays open for as long as something refers to it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class Stored:
+    """An array in a file, read anew whenever it is used: it takes no memory.
+
+    The file is held open, so that it may be replaced or removed meanwhile (but on Windows).
+    """
+
+    def __init__(self, handle: _Handle, start: int, place: Place) -> None:
+        self._handle, self._start = handle, start + place.begin
+        self.dtype, self.shape, self.nbytes = place.dtype, place.shape, place.end - place.begin
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield its bytes, a piece at a time."""
+        at = 0
+        while at < self.nbytes:
+            piece = os.pread(self._handle.number, min(PIECE, self.nbytes - at), self._start + at)
+            if not piece:
+                raise UnrolledError("a file of this run was cut off while it was used; the last checkpoint may go on")
+            yield piece
+            at += len(piece)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return a copy in memory."""
+        array, at = np.empty(self.shape, self.dtype), 0
+        flat = array.reshape(-1).view(np.uint8)
+        for piece in self.pieces():
+            flat[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+            at += len(piece)
+        return array if dtype is None else array.astype(dtype)
+
+
+Arrays = Mapping[str, Array] | Mapping[str, Stored] | Mapping[str, Array | Stored]
+"""Arrays by their names, in memory or in a file."""
+
+HOLDS_FILES = os.name == "posix"
+"""Whether a file that is open may be replaced, so that `Stored` arrays are of use."""
+
+
 def write_arrays(
-    path: str | os.PathLike[str], entry: str, arrays: Mapping[str, Array], content: Mapping[str, Any]
-) -> None:
+    path: str | os.PathLike[str], entry: str, arrays: Arrays, content: Mapping[str, Any]
+) -> dict[str, Stored]:
     """Write arrays and what is to be said of them; the memory that it takes does not depend on their size.
+
+    Return the arrays as they are in the file.
 
     Parameters
     ----------
@@ -267,6 +317,8 @@ def write_arrays(
         same = file.read(len(header)) == header
         if not same or digest != _digest(content, layout, lambda name: _stored(file, len(header), layout[name])):
             raise UnrolledError(f"can't write {path}: the disk gave back other bytes than were written")
+        # opened anew, since a file that is open for writing keeps a disk from being made read-only
+        return _stored_in(os.open(file.name, os.O_RDONLY), len(header), layout)
 
 
 def read_arrays(
@@ -296,23 +348,7 @@ def read_arrays(
         With one line that says what is wrong: missing, cut off, a header that lies, another kind of file, from a newer
         format, changed since it was written, or whatever `check` says.
     """
-    with open_file(path, kind) as file:
-        try:
-            header, layout = _read_header(path, file, kind)
-            content = _content(path, header, entry, kind)
-            start = file.tell()
-            if content.pop("sha256", None) != _digest(content, layout, lambda name: _stored(file, start, layout[name])):
-                raise UnrolledError(f"{path} is damaged: its content doesn't match its checksum")
-            del content["format"]
-            try:
-                made = check(content, layout)
-            except UnrolledError as error:
-                raise UnrolledError(f"{path}: {one_line(str(error), 600)}") from None
-            return made, _read(path, file, layout)
-        except OSError as error:
-            raise UnrolledError(f"can't read the {kind} {path}: {reason(error)}") from None
-        except MemoryError:
-            raise UnrolledError(f"not enough memory to read {path}") from None
+    return _opened(path, entry, kind, check, lambda file, start, layout: _read(path, file, layout))
 
 
 def check_layout(layout: Layout, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
@@ -345,7 +381,49 @@ def open_file(path: str | os.PathLike[str], kind: str) -> BinaryIO:
         raise UnrolledError(f"can't read the {kind} {path}: {reason(error)}") from None
 
 
-def _layout(arrays: Mapping[str, Array]) -> Layout:
+def open_arrays(
+    path: str | os.PathLike[str], entry: str, kind: str, check: Callable[[Content, Layout], T]
+) -> tuple[T, Mapping[str, Array | Stored]]:
+    """Return what `read_arrays` does, but leave the arrays in the file where the system lets us."""
+    if HOLDS_FILES:
+        return _opened(path, entry, kind, check, lambda file, *place: _stored_in(os.dup(file.fileno()), *place))
+    return read_arrays(path, entry, kind, check)
+
+
+def _opened(
+    path: str | os.PathLike[str],
+    entry: str,
+    kind: str,
+    check: Callable[[Content, Layout], T],
+    read: Callable[[BinaryIO, int, Layout], S],
+) -> tuple[T, S]:
+    """Open a file that `write_arrays` wrote, check all of it, and read its arrays in one way or another."""
+    with open_file(path, kind) as file:
+        try:
+            header, layout = _read_header(path, file, kind)
+            content = _content(path, header, entry, kind)
+            start = file.tell()
+            if content.pop("sha256", None) != _digest(content, layout, lambda name: _stored(file, start, layout[name])):
+                raise UnrolledError(f"{path} is damaged: its content doesn't match its checksum")
+            del content["format"]
+            try:
+                made = check(content, layout)
+            except UnrolledError as error:
+                raise UnrolledError(f"{path}: {one_line(str(error), 600)}") from None
+            return made, read(file, start, layout)
+        except OSError as error:
+            raise UnrolledError(f"can't read the {kind} {path}: {reason(error)}") from None
+        except MemoryError:
+            raise UnrolledError(f"not enough memory to read {path}") from None
+
+
+def _stored_in(number: int, start: int, layout: Layout) -> dict[str, Stored]:
+    """Return the arrays of a file that is open for them alone, and whose header ends at `start`."""
+    handle = _Handle(number)
+    return {name: Stored(handle, start, place) for name, place in layout.items()}
+
+
+def _layout(arrays: Arrays) -> Layout:
     """Lay arrays out as the library does: wide numbers first, else by name."""
     layout, at = Layout(), 0
     for dtype in DTYPES.values():
@@ -374,8 +452,11 @@ def _header(layout: Layout, metadata: Mapping[str, str]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def _pieces(array: Array) -> Iterator[bytes]:
+def _pieces(array: Array | Stored) -> Iterator[bytes]:
     """Yield an array's numbers, in the order of C whatever it lies like."""
+    if isinstance(array, Stored):
+        yield from array.pieces()
+        return
     flat: Any = array.reshape(-1) if array.flags.c_contiguous else array.flat
     step = PIECE // array.itemsize
     for k in range(0, array.size, step):

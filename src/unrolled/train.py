@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import backends, checkpoint, sample
+from . import backends, checkpoint, sample, storage
 from .batches import Lanes, Tokens, lanes
 from .checks import Array
 from .errors import UnrolledError
@@ -27,6 +27,7 @@ from .options import Options
 from .recurrent import part_masks
 from .score import evaluate
 from .state import Evaluation, Snapshot, TrainingState, map_state
+from .storage import Arrays, Stored
 from .tape import Masks
 from .text import UNITS, Vocabulary
 
@@ -302,11 +303,12 @@ def fit(
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))
     optimizer = options.make_optimizer(network.params, network.recurrent.backend)
     state = TrainingState(network, optimizer, options.make_schedule(steps), rng)
-    good = None  # the last scheduled checkpoint: where a divergence leads back to
+    good: Snapshot | None = None  # the last scheduled checkpoint: where a divergence leads back to
     if resume is not None:
         arrays, content = resume
         state.restore((_part(arrays, "now."), content["now"]), options.batch_size)
-        good = (_part(arrays, "good."), content["good"]) if "good" in content else state.snapshot()
+        which = "good" if "good" in content else "now"
+        good = _part(arrays, f"{which}."), content[which]
     began, seconds_before, kept = time.perf_counter(), state.seconds, state.step if resume else -1
     torn = False  # whether a step has begun that did not end
 
@@ -323,24 +325,36 @@ def fit(
         if bad := first_nonfinite(network.params):
             raise _Diverged(f"stopped at step {state.step}: {bad} holds values that are not finite")
         state.seconds = seconds()
-        arrays, now = state.snapshot()
-        if scheduled or good is None:
-            good = (arrays, now)
-        if out is not None:
+        old = None if scheduled else good
+        now = state.content()
+        if out is None:
+            good = old or state.snapshot()
+        else:
             content: dict[str, Any] = {"options": asdict(options), "vocabulary": vocabulary.to_json(), "now": now}
-            both = {f"now.{name}": a for name, a in arrays.items()}
-            if good[1] is not now:
-                both |= {f"good.{name}": a for name, a in good[0].items()}
-                content["good"] = good[1]
-            checkpoint.save_run(out / CHECKPOINT, both, content | dict(about or {}))
+            arrays = {f"now.{name}": a for name, a in state.arrays().items()}
+            if old is not None and old[1]["step"] < state.step:
+                content["good"] = old[1]
+                arrays |= {f"good.{name}": a for name, a in old[0].items() if not name.startswith("best.")}
+            stored = checkpoint.save_run(out / CHECKPOINT, arrays, content | dict(about or {}))
+            if storage.HOLDS_FILES:
+                good = (_part(stored, "good."), old[1]) if old and "good" in content else (_part(stored, "now."), now)
+            else:
+                good = old or state.snapshot()
             save_models()
         kept = state.step
 
     def save_models() -> None:
         if out is not None:
             checkpoint.save(out / LAST, network, vocabulary)
-            best = network.with_params(state.best_params) if state.best_params else network
-            checkpoint.save(out / MODEL, best, vocabulary)
+            stored = checkpoint.save(out / MODEL, network, vocabulary, state.best_params or None)
+            if state.best_params and storage.HOLDS_FILES:
+                state.best_params = stored
+
+    def best_of(shown: Network, stored: dict[str, Stored] | None) -> dict[str, Array] | dict[str, Stored]:
+        """Return parameters as they are now: in their file, since copies take as much memory as the network."""
+        if stored is not None and storage.HOLDS_FILES:
+            return stored
+        return {name: p.copy() for name, p in shown.params.items()}
 
     def validate() -> None:
         shown = network.with_params(state.average) if state.average else network
@@ -362,10 +376,8 @@ def fit(
                     state.averaged = 1
                     state.update_average(1.0)
             if is_best:
-                state.best = now
-                state.best_params = {name: p.copy() for name, p in shown.params.items()}
-                if out is not None:
-                    checkpoint.save(out / MODEL, shown, vocabulary)
+                stored = None if out is None else checkpoint.save(out / MODEL, shown, vocabulary)
+                state.best, state.best_params = now, best_of(shown, stored)
         listener.evaluated(now, is_best)
         if options.sample_length:
             listener.sampled(_line(shown, vocabulary, options, state.step))
@@ -482,7 +494,7 @@ def fit(
             raise
     if state.best_params:
         for name, p in network.params.items():
-            p[...] = state.best_params[name]
+            p[...] = np.asarray(state.best_params[name])
     return Result(
         steps=state.step,
         epochs=state.step / len(batches),
@@ -503,7 +515,7 @@ def _step_of(snapshot: Snapshot | None) -> int:
     return -1 if snapshot is None else int(snapshot[1]["step"])
 
 
-def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+def _part(arrays: Arrays, prefix: str) -> dict[str, Array | Stored]:
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
 
 
