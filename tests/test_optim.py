@@ -591,6 +591,32 @@ def test_rates_by_hand(name, options, values):
         assert schedule.rate(step, epoch) == pytest.approx(rate, rel=1e-14), (step, epoch)
 
 
+def test_the_cosine_follows_the_larger_of_the_shares_of_steps_and_of_time():
+    schedule = make_schedule("cosine", 0.4, warmup=4, total=12, floor=0.1)
+    rates = {(2, 0.9): 0.3, (4, 0.5): 0.22, (8, 0.25): 0.22, (6, 0.5): 0.22, (6, 1.0): 0.04, (6, 7.0): 0.04}
+    for (step, time), rate in rates.items():
+        assert schedule.rate(step, 0, time) == pytest.approx(rate, rel=1e-14), (step, time)
+    for name in set(SCHEDULES) - {"cosine"}:
+        schedule = make_schedule(name, 0.4)
+        assert schedule.rate(7, 20.5, 0.9) == schedule.rate(7, 20.5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("a", 0), "step is 'a'; it must be a whole number, 0 or more"),
+        ((-1, 0), "step is -1; it must be a whole number, 0 or more"),
+        ((0, None), "epoch is None; it must be a number, 0 or more"),
+        ((0, 1, math.nan), "time is nan; it must be a number, 0 or more"),
+    ],
+)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_rate_is_of_numbers(name, given, message):
+    schedule = make_schedule(name, 0.4, **({"total": 9} if name == "cosine" else {}))
+    with pytest.raises(UnrolledError, match=f"^{message}$"):
+        schedule.rate(*given)
+
+
 @pytest.mark.parametrize("after", [0, 1, 2.5, 3, 10])
 def test_exponential_decay_is_char_rnns(after):
     """char-rnn counts updates from 1 and looks for a decay after each whole epoch."""

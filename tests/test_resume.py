@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import checkpoint, language_model, run
+from unrolled import checkpoint, language_model, run, train
 from unrolled.options import Options
 from unrolled.train import CHECKPOINT, LAST, MODEL, Listener, make_folder
 
@@ -701,3 +702,53 @@ def test_a_resumed_run_keeps_its_time_limit(tmp_path):
         ur.LanguageModel.resume(tmp_path / "b", TEXT)
     longer = ur.LanguageModel.resume(tmp_path / "b", TEXT, minutes=1000.0)
     assert longer.result.epochs == SMALL["epochs"]
+
+
+class Clock(Listener):
+    """A clock that only moves when a step is done: a second each."""
+
+    def __init__(self, monkeypatch, stop=0):
+        self.seconds, self.rates, self.stop = 0.0, [], stop
+        monkeypatch.setattr(train.time, "perf_counter", lambda: self.seconds)
+
+    def stepped(self, progress):
+        self.seconds += 1
+        self.rates.append(progress.rate)
+        if progress.step == self.stop:
+            raise KeyboardInterrupt
+
+
+TIMED = SMALL | {"schedule": "cosine", "learning_rate": 0.25, "epochs": 100, "minutes": 10 / 60}
+
+
+def test_a_timed_run_anneals_also_where_it_goes_on(tmp_path, monkeypatch):
+    """Ten steps of a second in ten seconds: half a cosine over the time, of which the steps are a hundredth."""
+    arc = [0.25 * (1 + math.cos(math.pi * n / 10)) / 2 for n in range(10)]
+    whole = Clock(monkeypatch)
+    model = ur.LanguageModel.train(TEXT, out=tmp_path / "whole", listener=whole, **TIMED)
+    assert whole.rates == pytest.approx(arc, rel=1e-14)
+    assert model.result.steps == 10
+    assert [line["rate"] for line in run.metrics(tmp_path / "whole")] == [whole.rates[6], whole.rates[9]]
+    stop = Clock(monkeypatch, stop=4)
+    stopped(TEXT, out=tmp_path / "run", listener=stop, **TIMED)
+    rest = Clock(monkeypatch)
+    ur.LanguageModel.resume(tmp_path / "run", TEXT, listener=rest)
+    assert stop.rates + rest.rates == whole.rates
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_timed_run_goes_on_with_more_minutes_at_the_smaller_share_of_them(tmp_path, monkeypatch):
+    ur.LanguageModel.train(TEXT, out=tmp_path / "run", listener=Clock(monkeypatch), **TIMED)
+    rest = Clock(monkeypatch)
+    ur.LanguageModel.resume(tmp_path / "run", TEXT, listener=rest, minutes=20 / 60)
+    assert rest.rates == pytest.approx([0.25 * (1 + math.cos(math.pi * n / 20)) / 2 for n in range(10, 20)], rel=1e-14)
+
+
+def test_a_time_limit_that_is_not_reached_changes_no_rate(monkeypatch):
+    few = TIMED | {"epochs": 1, "minutes": 1000.0}
+    limited = Clock(monkeypatch)
+    ur.LanguageModel.train(TEXT, listener=limited, **few)
+    free = Clock(monkeypatch)
+    ur.LanguageModel.train(TEXT, listener=free, **few | {"minutes": None})
+    assert limited.rates == free.rates
+    assert len(free.rates) > 10

@@ -487,7 +487,7 @@ def first_nonfinite(arrays: Mapping[str, Array]) -> str | None:
 
 
 class Schedule:
-    """A learning rate as a function of the update's number and of the epochs done; constant, unless it says otherwise.
+    """A learning rate as a function of how far a run has come; constant, unless it says otherwise.
 
     Parameters
     ----------
@@ -508,8 +508,26 @@ class Schedule:
         options = "".join(f", {name}={value:g}" for name, value in self.options.items())
         return f"{type(self).__name__}(base_rate={self.base:g}{options})"
 
-    def rate(self, step: int, epoch: float) -> float:
-        """Learning rate of update `step` (the first is 0) when `epoch` epochs are done."""
+    def rate(self, step: int, epoch: float, time: float = 0.0) -> float:
+        """Return the learning rate of an update.
+
+        Parameters
+        ----------
+        step : int
+            Number of the update; the first is 0.
+        epoch : float
+            Epochs done.
+        time : float
+            Share of the time of the run that is used, where it has a limit.
+
+        Raises
+        ------
+        UnrolledError
+            If one is no number, or negative.
+        """
+        return self._rate(check_size("step", step, 0), check_weight("epoch", epoch), check_weight("time", time))
+
+    def _rate(self, step: int, epoch: float, time: float) -> float:
         return self.base
 
     def observe(self, loss: float) -> None:
@@ -539,8 +557,7 @@ class Exponential(Schedule):
     name = "exponential"
     defaults: ClassVar = {"decay": 0.97, "after": 10}
 
-    def rate(self, step: int, epoch: float) -> float:
-        """Learning rate of update `step` when `epoch` epochs are done."""
+    def _rate(self, step: int, epoch: float, time: float) -> float:
         first = max(1, math.ceil(self.options["after"]))
         return self.base * float(self.options["decay"] ** max(0, math.floor(epoch) - first + 1))
 
@@ -551,8 +568,7 @@ class Step(Schedule):
     name = "step"
     defaults: ClassVar = {"every": 5, "factor": 0.5}
 
-    def rate(self, step: int, epoch: float) -> float:
-        """Learning rate of update `step` when `epoch` epochs are done."""
+    def _rate(self, step: int, epoch: float, time: float) -> float:
         return self.base * float(self.options["factor"] ** (epoch // self.options["every"]))
 
 
@@ -560,7 +576,13 @@ class Cosine(Schedule):
     """Linear warm-up over `warmup` steps, then half a cosine down to `floor` x base at step `total`.
 
     The arc is that of Loshchilov & Hutter 2017 (SGDR) without restarts. `total` has to be given. Where `warmup` is not
-    below it, all is warm-up.
+    below it, all is warm-up. Of a run with a time limit, the larger of the shares of steps and of time is what is done.
+
+    Examples
+    --------
+    >>> schedule = make_schedule("cosine", 0.1, total=100)
+    >>> [round(schedule.rate(step, 0, time), 6) for step, time in [(50, 0), (50, 0.25), (2, 0.5), (2, 1.1)]]
+    [0.05, 0.05, 0.05, 0.0]
     """
 
     name = "cosine"
@@ -571,12 +593,11 @@ class Cosine(Schedule):
         if not self.options["total"]:
             raise UnrolledError("the cosine schedule needs total, the number of steps it runs over")
 
-    def rate(self, step: int, epoch: float) -> float:
-        """Learning rate of update `step`."""
+    def _rate(self, step: int, epoch: float, time: float) -> float:
         warmup, total, floor = self.options["warmup"], self.options["total"], self.options["floor"]
         if step < warmup:
             return self.base * (step + 1) / warmup
-        done = min(1.0, (step - warmup) / max(1, total - warmup))
+        done = min(1.0, max(time, (step - warmup) / max(1, total - warmup)))
         return self.base * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
 
 
@@ -599,8 +620,7 @@ class Plateau(Schedule):
         super().__init__(base_rate, **options)
         self.best, self.bad, self.scale = math.inf, 0, 1.0
 
-    def rate(self, step: int, epoch: float) -> float:
-        """Learning rate after the losses observed so far."""
+    def _rate(self, step: int, epoch: float, time: float) -> float:
         return self.base * self.scale
 
     def observe(self, loss: float) -> None:

@@ -128,7 +128,8 @@ class Options:
     epochs : float
         Passes over the training part.
     minutes : float or None
-        Stop after this time; None for no limit.
+        Stop after this time, or after `epochs` if they are over sooner; None for no limit. The schedule "cosine" then
+        ends with whichever comes first.
     optimizer : str
         Update rule; `momentum`, `decay_rate` (the moving average of RMSprop or Adadelta) and `weight_decay` are its
         options, None for the rule's own default.

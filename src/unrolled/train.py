@@ -397,7 +397,8 @@ def fit(
         limit = EXPLODED * math.log(network.spec.vocabulary_size + 1)
         if not (math.isfinite(loss) and math.isfinite(norm) and loss < limit):
             raise _Diverged(_diverged(state.step + 1, "training loss", loss, network, grads))
-        rate = state.schedule.rate(state.step, state.step / len(batches)) * state.rate_scale
+        time_used = 0.0 if options.minutes is None else seconds() / (60 * options.minutes)
+        rate = state.schedule.rate(state.step, state.step / len(batches), time_used) * state.rate_scale
         state.optimizer.update(grads, rate)
         state.step += 1
         if options.average == "ema":
@@ -437,13 +438,16 @@ def fit(
         since = sum(e.step > state.best.step for e in state.history) if state.best else 0
         return 0 < options.patience <= since
 
+    def speed() -> float:
+        """Return symbols a second; a step may take no time that the clock shows."""
+        return batches.tokens_per_epoch * state.step / len(batches) / max(state.busy, 1e-9)
+
     def progress(rate: float, norm: float) -> Progress:
         now = seconds()
         left = (steps - state.step) * state.busy / state.step
-        speed = batches.tokens_per_epoch * state.step / len(batches) / state.busy
         limit = math.inf if options.minutes is None else max(0.0, 60 * options.minutes - now)
         epoch = state.step / len(batches)
-        return Progress(state.step, steps, epoch, state.smooth, rate, norm, speed, now, min(left, limit))
+        return Progress(state.step, steps, epoch, state.smooth, rate, norm, speed(), now, min(left, limit))
 
     interrupts, interrupted = Interrupts(), False
     whole = interrupts.whole
@@ -499,7 +503,7 @@ def fit(
         steps=state.step,
         epochs=state.step / len(batches),
         seconds=seconds(),
-        symbols_per_second=batches.tokens_per_epoch * state.step / len(batches) / max(state.busy, 1e-9),
+        symbols_per_second=speed(),
         interrupted=interrupted,
         signal=interrupts.number if interrupted else None,
         history=state.history,

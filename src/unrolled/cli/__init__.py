@@ -149,7 +149,12 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Training", "--seq-length", help="Steps of truncated back-propagation.")
 @option("Training", "--batch-size", help="Lanes of text side by side.")
 @option("Training", "--epochs", help="Passes over the training part; 4 without a FILE.")
-@option("Training", "--minutes", type=float, help="Stop after so long, all starts together. [default: no limit]")
+@option(
+    "Training",
+    "--minutes",
+    type=float,
+    help="Stop after so long, all starts together; cosine ends then. [default: none]",
+)
 @option("Training", "--patience", help="Stop after so many validations without a better one; 0 for never.")
 @option("Training", "--seed", help="Of everything random.")
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
