@@ -11,7 +11,8 @@ import pytest
 import unrolled as ur
 from unrolled import backends, bench
 from unrolled.cli import main
-from unrolled.cli.display import Display, Output, figures, wrapped
+from unrolled.cli.display import Display, Output, wrapped
+from unrolled.lines import figures
 from unrolled.state import Evaluation
 from unrolled.train import Result
 

@@ -10,18 +10,20 @@ from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from . import checkpoint, run
 from .backends import choose
 from .batches import Tokens, as_tokens, lanes
-from .checks import check_size
-from .errors import Interrupted, UnrolledError, UnrolledWarning, check_path, count
+from .checks import as_kind, check_size
+from .errors import Interrupted, UnrolledError, UnrolledWarning, brief, check_path, count
 from .events import Events
+from .keywords import named
+from .lines import Lines
 from .network import Network
-from .options import ANEW, Options
+from .options import ANEW, KEYWORDS, Anew, Asked, Options
 from .pictures import draw_losses
 from .sample import Sampler
 from .score import Score, evaluate, score
@@ -50,6 +52,16 @@ Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
+class _AsBefore:
+    """Stands in a signature for what a run has already."""
+
+    def __repr__(self) -> str:
+        return "<as the run had it>"
+
+
+_AS_BEFORE = _AsBefore()
+
+
 class LanguageModel:
     """A network that predicts the next symbol of a text, with the vocabulary that it knows.
 
@@ -75,6 +87,7 @@ class LanguageModel:
         self.network, self.vocabulary, self.result = network, vocabulary, result
 
     @classmethod
+    @named(KEYWORDS)
     def train(
         cls,
         source: Source = None,
@@ -85,8 +98,9 @@ class LanguageModel:
         overwrite: bool = False,
         init_from: LanguageModel | None = None,
         listener: Listener | None = None,
+        verbose: bool = False,
         backend: str = "auto",
-        **options: Any,
+        **options: Unpack[Asked],
     ) -> LanguageModel:
         """Train a model.
 
@@ -107,10 +121,20 @@ class LanguageModel:
             and it doesn't know. The network's and the vocabulary's options are then the model's.
         listener : Listener, optional
             Is told how it goes.
+        verbose : bool
+            Whether a line at the start and one a validation are printed to standard error; else nothing is.
         backend : str
             "auto", "cpu" or "reference".
         **options
-            Fields of `unrolled.options.Options`.
+            As `unrolled.options.Options` describes them, with these names and defaults. The text: `level`, `min_count`,
+            `max_symbols`, `lower`, `words`, `val_fraction`, `test_fraction`. The network: `cell`, `embedding_size`,
+            `hidden_size`, `num_layers`, `proj_size`, `residual`, `learn_state`, `tied`, `init`, `forget_bias`, `dtype`.
+            Dropout: `dropout`, `locked_dropout`, `embedding_dropout`, `recurrent_dropout`, `weight_drop`, `zoneout`,
+            `zoneout_cell`. Penalties: `ar`, `tar`, `label_smoothing`, `weight_decay`. Training: `seq_length`,
+            `batch_size`, `accumulate`, `epochs`, `minutes`, `patience`, `seed`. Learning: `optimizer`, `learning_rate`,
+            `momentum`, `decay_rate`, `grad_clip`, `clip`, `average`, `ema_decay`, `average_after`. The rate's schedule:
+            `schedule`, `lr_decay`, `lr_decay_after`, `lr_decay_every`, `warmup`. What is written: `checkpoint_every`,
+            `eval_every`, `sample_length`, `tensorboard`.
 
         Returns
         -------
@@ -126,9 +150,9 @@ class LanguageModel:
             signal that ends programs is sent again then.
         """
         out = None if out is None else Path(check_path("the folder of a run", out))
-        if init_from is not None:
-            options = _of_the_model(options, init_from)
-        chosen = Options.of(options)
+        listener = _told(listener, verbose)
+        asked = dict(options) if init_from is None else _of_the_model(dict(options), init_from)
+        chosen = Options.of(asked)
         if chosen.tensorboard and out is None:
             raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
         with nullcontext() if out is None else run.claimed(out, overwrite=overwrite):
@@ -138,14 +162,16 @@ class LanguageModel:
             return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
 
     @classmethod
+    @named(p.replace(default=_AS_BEFORE) for p in KEYWORDS if p.name in ANEW)
     def resume(
         cls,
         folder: str | os.PathLike[str],
         source: Source = None,
         *,
         listener: Listener | None = None,
+        verbose: bool = False,
         backend: str | None = None,
-        **options: Any,
+        **options: Unpack[Anew],
     ) -> LanguageModel:
         """Go on with a run, to the same bits as if it had never stopped.
 
@@ -155,13 +181,15 @@ class LanguageModel:
             The `out` of the run.
         source : as in `train`, optional
             The text; None reads it from where the run did. It must be the same text.
-        listener
+        listener, verbose
             As in `train`.
         backend : str, optional
             None is the run's own; another one rounds differently, so that the bytes are then not the same.
         **options
-            What is asked for anew: names of `unrolled.options.ANEW`. Minutes count from the run's first start; a new
-            learning rate also takes back what divergences have made of the old one.
+            What is asked for anew, else as the run had it: `epochs`, `minutes`, `patience`, `learning_rate`,
+            `schedule`, `lr_decay`, `lr_decay_after`, `lr_decay_every`, `warmup`, `grad_clip`, `clip`,
+            `checkpoint_every`, `eval_every`, `sample_length`, `tensorboard`. Minutes count from the run's first start;
+            a new learning rate also takes back what divergences have made of the old one.
 
         Raises
         ------
@@ -171,6 +199,7 @@ class LanguageModel:
             As in `train`.
         """
         folder = Path(check_path("the folder of a run", folder))
+        listener = _told(listener, verbose)
         for name in options:
             if name not in ANEW:
                 raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(ANEW)}")
@@ -209,7 +238,7 @@ class LanguageModel:
         vocabulary: Vocabulary,
         options: Options,
         folder: Path | None,
-        listener: Listener | None,
+        listener: Listener,
         backend: str,
         resume: Snapshot | None = None,
         init_from: LanguageModel | None = None,
@@ -219,9 +248,6 @@ class LanguageModel:
         """Train on a corpus from the start, or from a snapshot on."""
         from . import __version__
 
-        listener = listener or Listener()
-        if not isinstance(listener, Listener):
-            raise UnrolledError(f"listener is {listener!r}; expected a Listener")
         changed = f"the text is not the one that {folder} was trained on"
         vocabulary = replace(vocabulary, documents=False)  # what tokens are is not about documents
         try:
@@ -498,6 +524,14 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     """Return a model's file; in a run's folder that of the best one."""
     file = Path(check_path("the path of a model", path))
     return file / MODEL if file.is_dir() else file
+
+
+def _told(listener: Listener | None, verbose: bool) -> Listener:
+    """Return who is told how a run goes."""
+    if listener is not None and not isinstance(listener, Listener):
+        raise UnrolledError(f"listener is {brief(listener)}; expected a Listener")
+    listener = listener or Listener()
+    return Lines(listener) if as_kind("verbose", verbose, "bool") else listener
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:

@@ -5,34 +5,83 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict, get_type_hints
 
 from .checks import Array, as_kind, check_fraction, check_positive, check_size, check_weight, check_widths
 from .errors import UnrolledError, suggest
 from .initial import check_forget_bias, check_init_name
+from .keywords import keyword
 from .network import Spec
 from .optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, make_optimizer, make_schedule
 from .recurrent import DTYPES, find_cell
 from .text import LEVELS, WORDS
 
-ANEW = (
-    "epochs",
-    "minutes",
-    "patience",
-    "learning_rate",
-    "schedule",
-    "lr_decay",
-    "lr_decay_after",
-    "lr_decay_every",
-    "warmup",
-    "grad_clip",
-    "clip",
-    "checkpoint_every",
-    "eval_every",
-    "sample_length",
-    "tensorboard",
-)
-"""Options that a run which goes on may be asked for anew: all that its state does not depend on."""
+
+class Anew(TypedDict, total=False):
+    """Options that a run which goes on may be asked for anew: all that its state does not depend on."""
+
+    epochs: float
+    minutes: float | None
+    patience: int
+    learning_rate: float | None
+    schedule: str
+    lr_decay: float | None
+    lr_decay_after: float
+    lr_decay_every: float
+    warmup: int
+    grad_clip: float
+    clip: str
+    checkpoint_every: int
+    eval_every: int
+    sample_length: int
+    tensorboard: bool
+
+
+class Asked(Anew, total=False):
+    """Every option, all optional: the fields of `Options`, for editors and type checkers."""
+
+    level: str
+    min_count: int
+    max_symbols: int
+    lower: bool
+    words: str
+    cell: str
+    embedding_size: int
+    hidden_size: int | tuple[int, ...]
+    num_layers: int
+    dropout: float
+    dtype: str
+    locked_dropout: float
+    embedding_dropout: float
+    recurrent_dropout: float
+    weight_drop: float
+    zoneout: float
+    zoneout_cell: float
+    residual: bool
+    proj_size: int
+    learn_state: bool
+    tied: bool
+    ar: float
+    tar: float
+    label_smoothing: float
+    init: str
+    forget_bias: float | None
+    seq_length: int
+    batch_size: int
+    optimizer: str
+    momentum: float | None
+    decay_rate: float | None
+    weight_decay: float | None
+    average: str
+    ema_decay: float
+    average_after: int
+    accumulate: int
+    val_fraction: float
+    test_fraction: float
+    seed: int
+
+
+ANEW = tuple(get_type_hints(Anew))
 
 AVERAGES = ("none", "ema", "asgd")
 
@@ -271,3 +320,7 @@ class Options:
             "plateau": factor,
         }
         return make_schedule(self.schedule, base, **options.get(self.schedule, {}))
+
+
+KEYWORDS = [keyword(f.name, f.default, f.type) for f in fields(Options)]
+"""The options as a signature shows them."""

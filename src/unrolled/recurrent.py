@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from .checks import (
 )
 from .errors import UnrolledError, UnrolledWarning, suggest
 from .initial import check_init, initialise
+from .keywords import keyword, keywords_of, named
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
 from .params import Params, usable
@@ -156,6 +156,7 @@ class Recurrent:
     ((1, 3, 6), (1, 3, 5))
     """
 
+    @named([])
     def __init__(
         self,
         cell: str | Cell,
@@ -798,6 +799,11 @@ class Recurrent:
         )
 
 
+KEYWORDS = keywords_of(Recurrent)
+OPTIONS = [p.name for p in KEYWORDS]
+"""Keywords of `Recurrent`."""
+
+
 class RNN(Recurrent):
     """A stack of simple recurrent layers, `cell="rnn_tanh"` or `"rnn_relu"`; the rest as `Recurrent`.
 
@@ -810,6 +816,7 @@ class RNN(Recurrent):
     'rnn_relu'
     """
 
+    @named([keyword("cell", "rnn_tanh", "str | Cell"), keyword("nonlinearity", None, "str | None"), *KEYWORDS])
     def __init__(
         self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
     ) -> None:
@@ -832,6 +839,7 @@ class LSTM(Recurrent):
     (20, 5)
     """
 
+    @named([keyword("cell", "lstm", "str | Cell"), *KEYWORDS])
     def __init__(
         self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
     ) -> None:
@@ -841,6 +849,7 @@ class LSTM(Recurrent):
 class GRU(Recurrent):
     """A stack of GRU layers, `cell="gru_reset_after"` (PyTorch's) or `"gru_reset_before"`; the rest as `Recurrent`."""
 
+    @named([keyword("cell", "gru_reset_after", "str | Cell"), *KEYWORDS])
     def __init__(
         self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
     ) -> None:
@@ -880,12 +889,6 @@ def _family(kind: str, prefix: str, options: dict[str, Any]) -> Cell:
     return cell
 
 
-OPTIONS = [
-    name
-    for name, p in inspect.signature(Recurrent.__init__).parameters.items()
-    if p.kind is inspect.Parameter.KEYWORD_ONLY
-]
-"""Keywords of `Recurrent`."""
 DROPPING = ("dropout", "locked_dropout", "recurrent_dropout", "weight_drop")
 """Rates that do nothing without masks; zoneout mixes old and new instead."""
 SIGNATURE = (

@@ -351,8 +351,8 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, w
     JSON has the figures of each too, and null for one in which nothing is predicted.
     """
     from ..language_model import load
+    from ..lines import losses
     from ..text import UNITS, encode, read
-    from .display import losses
 
     language_model = load(model)
     vocabulary = language_model.vocabulary

@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from .. import lines as said
 from ..errors import count, printable
+from ..lines import clock, figures, losses
 from ..state import Evaluation
 from ..text import UNITS
 from ..train import LAST, MODEL, Facts, Listener, Progress, Result
@@ -23,23 +25,6 @@ LABEL = 11
 
 PLAIN_EVERY = 10.0
 """Seconds between two progress lines where there is no terminal."""
-
-
-def losses(nats: float, unit: str) -> str:
-    """Nats and bits side by side: '1.386 nats = 2.000 bits a character'."""
-    return f"{nats:.4f} nats = {nats / math.log(2):.4f} bits a {unit}"
-
-
-def figures(nats: float, unit: str) -> str:
-    """Return a loss as people compare it: of words and of byte pairs with the perplexity too.
-
-    Examples
-    --------
-    >>> figures(4.0, "word")
-    '4.0000 nats = 5.7708 bits a word, perplexity 54.60'
-    """
-    perplexity = f", perplexity {math.exp(nats):.2f}" if unit in ("word", "token") and nats < 100 else ""
-    return losses(nats, unit) + perplexity
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -55,19 +40,6 @@ def wrapped(text: str, width: int) -> list[str]:
     phrases = (phrase if len(phrase) > width else phrase.replace(" ", "\0") for phrase in text.split("  "))
     lines = textwrap.wrap("  ".join(phrases), max(1, width), break_long_words=False, break_on_hyphens=False)
     return [line.replace("\0", " ") for line in lines] or [""]
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss.
-
-    Examples
-    --------
-    >>> clock(75), clock(3700)
-    ('1:15', '1:01:40')
-    """
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def quoted(path: Path) -> str:
@@ -116,7 +88,6 @@ class Display(Listener):
         self.unit = UNITS[facts.level]
         # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
         self.bigram = facts.bigram_entropy if facts.level in ("char", "byte") else None
-        net, options = facts.network, facts.options
         for note in facts.notes:
             self._print("read", note)
         train, val, test = facts.split
@@ -126,21 +97,8 @@ class Display(Listener):
         )
         bigrams = "" if self.bigram is None else f", of bigrams {losses(self.bigram, self.unit)}"
         self._print("entropy", f"of single symbols {facts.unigram_entropy:.4f} nats{bigrams}")
-        spec = net.spec
-        equal = isinstance(spec.hidden_size, int)
-        units = f"{spec.num_layers} x {spec.hidden_size}" if equal else " and ".join(map(str, spec.widths))
-        embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else "one-hot input"
-        self._print(
-            "network",
-            f"{spec.cell}, {units} hidden units, {embedding}, "
-            f"{net.parameter_count:,} parameters, {net.recurrent.backend} backend",
-        )
-        limit = f" or {options.minutes:g} minutes" if options.minutes else ""
-        self._print(
-            "training",
-            f"{options.batch_size} lanes x {options.seq_length} steps, {options.optimizer}, "
-            f"up to {options.epochs:g} epochs{limit}" + (f", saved in {facts.out}" if facts.out else ""),
-        )
+        self._print("network", said.network(facts))
+        self._print("training", said.plan(facts))
         if facts.step:
             self._print("resumed", f"at step {facts.step:,}")
         if self.live:
@@ -165,17 +123,11 @@ class Display(Listener):
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Print a line a validation."""
         self.val_loss = evaluation.val_loss
-        val = "no validation part" if evaluation.val_loss is None else figures(evaluation.val_loss, self.unit)
-        star = "  (best so far)" if best and evaluation.val_loss is not None else ""
-        self._print(
-            "validation",
-            f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {evaluation.train_loss:.4f} nats  "
-            f"validation {val}{star}  {clock(evaluation.seconds)}",
-        )
+        self._print("validation", said.validation(evaluation, best, self.unit))
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
         """Say what happened and what is tried next."""
-        self._print("diverged", f"{why}; back to step {step:,}, with {factor:g} times the learning rate")
+        self._print("diverged", said.divergence(why, step, factor))
 
     def sampled(self, text: str) -> None:
         """Show what the model writes, as one line."""

@@ -1,0 +1,40 @@
+"""Functions that hand keywords on: their signatures say which, so that help and completion know them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def named(keywords: Iterable[inspect.Parameter]) -> Callable[[F], F]:
+    """Show keywords by their names and defaults in the signature of a function that takes them as `**options`.
+
+    Examples
+    --------
+    >>> @named([keyword("rate", 0.5), keyword("steps", 3)])
+    ... def fit(text, **options): ...
+    >>> print(inspect.signature(fit))
+    (text, *, rate=0.5, steps=3)
+    """
+
+    def show(function: F) -> F:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*own, *keywords])  # type: ignore[attr-defined]
+        return function
+
+    return show
+
+
+def keyword(name: str, default: Any, annotation: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    """Return a parameter that is given by its name."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def keywords_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a function that are given by their names alone."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -1,0 +1,104 @@
+"""What a run says of itself, in plain lines: figures as people compare them, and a listener that prints them."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+from .errors import count, printable
+from .state import Evaluation
+from .text import UNITS
+from .train import Chained, Facts
+
+
+def losses(nats: float, unit: str) -> str:
+    """Nats and bits side by side: '1.386 nats = 2.000 bits a character'."""
+    return f"{nats:.4f} nats = {nats / math.log(2):.4f} bits a {unit}"
+
+
+def figures(nats: float, unit: str) -> str:
+    """Return a loss as people compare it: of words and of byte pairs with the perplexity too.
+
+    Examples
+    --------
+    >>> figures(4.0, "word")
+    '4.0000 nats = 5.7708 bits a word, perplexity 54.60'
+    """
+    perplexity = f", perplexity {math.exp(nats):.2f}" if unit in ("word", "token") and nats < 100 else ""
+    return losses(nats, unit) + perplexity
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss.
+
+    Examples
+    --------
+    >>> clock(75), clock(3700)
+    ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def network(facts: Facts) -> str:
+    """Return what is trained."""
+    spec = facts.network.spec
+    equal = isinstance(spec.hidden_size, int)
+    units = f"{spec.num_layers} x {spec.hidden_size}" if equal else " and ".join(map(str, spec.widths))
+    embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else "one-hot input"
+    return (
+        f"{spec.cell}, {units} hidden units, {embedding}, "
+        f"{facts.network.parameter_count:,} parameters, {facts.network.recurrent.backend} backend"
+    )
+
+
+def plan(facts: Facts) -> str:
+    """Return how it is trained, and how long."""
+    options = facts.options
+    limit = f" or {options.minutes:g} minutes" if options.minutes else ""
+    return (
+        f"{options.batch_size} lanes x {options.seq_length} steps, {options.optimizer}, "
+        f"up to {options.epochs:g} epochs{limit}" + (f", saved in {facts.out}" if facts.out else "")
+    )
+
+
+def validation(evaluation: Evaluation, best: bool, unit: str) -> str:
+    """Return the figures of a validation."""
+    val = "no validation part" if evaluation.val_loss is None else figures(evaluation.val_loss, unit)
+    star = "  (best so far)" if best and evaluation.val_loss is not None else ""
+    return (
+        f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {evaluation.train_loss:.4f} nats  "
+        f"validation {val}{star}  {clock(evaluation.seconds)}"
+    )
+
+
+def divergence(why: str, step: int, factor: float) -> str:
+    """Return what happened and what is tried next."""
+    return f"{why}; back to step {step:,}, with {factor:g} times the learning rate"
+
+
+class Lines(Chained):
+    """Prints a line at the start of a run and one a validation to standard error, and passes everything on."""
+
+    def started(self, facts: Facts) -> None:
+        """Print what is trained, from which step on."""
+        self.unit = UNITS[facts.level]
+        begins = f"goes on at step {facts.step:,}: " if facts.step else ""
+        _say(f"{begins}{count(facts.symbols, self.unit)}; {network(facts)}; {plan(facts)}")
+        super().started(facts)
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        """Print its figures."""
+        _say(validation(evaluation, best, self.unit))
+        super().evaluated(evaluation, best)
+
+    def rolled_back(self, why: str, step: int, factor: float) -> None:
+        """Print what happened and what is tried next."""
+        _say(divergence(why, step, factor))
+        super().rolled_back(why, step, factor)
+
+
+def _say(line: str) -> None:
+    if sys.stderr is not None:  # a program without a console has none
+        print(printable(line), file=sys.stderr, flush=True)

@@ -1,0 +1,118 @@
+"""Help, completion and type checkers know every keyword; and a run says what it does where that is asked for."""
+
+import inspect
+import math
+import pydoc
+import re
+from dataclasses import fields
+from typing import get_type_hints
+
+import pytest
+
+import unrolled as ur
+from unrolled import train
+from unrolled.lines import Lines
+from unrolled.options import ANEW, Asked, Options
+from unrolled.state import Evaluation
+from unrolled.train import Listener
+
+TEXT = "the cat sat on the mat. " * 40
+SMALL = {"hidden_size": 5, "embedding_size": 3, "num_layers": 1, "batch_size": 2, "seq_length": 12, "epochs": 1}
+SMALL |= {"eval_every": 20, "sample_length": 0, "backend": "reference"}
+OPTIONS = {f.name: f.default for f in fields(Options)}
+
+
+def keywords(function):
+    parameters = inspect.signature(function).parameters.values()
+    assert all(p.kind is not p.VAR_KEYWORD for p in parameters)
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def test_the_signature_of_training_has_every_option_with_its_default():
+    own = {"val": (), "test": (), "out": None, "overwrite": False, "init_from": None, "listener": None}
+    assert keywords(ur.LanguageModel.train) == own | {"verbose": False, "backend": "auto"} | OPTIONS
+    assert list(keywords(ur.LanguageModel.train))[8:] == list(OPTIONS)
+    again = keywords(ur.LanguageModel.resume)
+    assert set(again) == {"listener", "verbose", "backend", *ANEW}
+    assert {repr(again[name]) for name in ANEW} == {"<as the run had it>"}
+
+
+def test_help_shows_names_defaults_and_what_they_are_about():
+    page = pydoc.plain(pydoc.render_doc(ur.LanguageModel.train))
+    for name, default in OPTIONS.items():
+        assert re.search(rf"\b{name}: '[^']+' = {re.escape(repr(default))}[,\n)]", page), name
+        assert f"`{name}`" in page
+    page = pydoc.plain(pydoc.render_doc(ur.LanguageModel.resume))
+    assert all(f"`{name}`" in page for name in ANEW)
+
+
+def test_type_checkers_know_the_options_as_they_are():
+    assert get_type_hints(Asked) == get_type_hints(Options)
+    assert len(ANEW) == 15
+
+
+@pytest.mark.parametrize(("kind", "cell"), [("RNN", "rnn_tanh"), ("LSTM", "lstm"), ("GRU", "gru_reset_after")])
+def test_the_signature_of_a_layer_has_every_option_with_its_default(kind, cell):
+    more = {"nonlinearity": None} if kind == "RNN" else {}
+    assert keywords(getattr(ur, kind)) == {"cell": cell} | more | keywords(ur.Recurrent)
+    assert keywords(ur.Recurrent)["zoneout_cell"] == 0.0
+    assert getattr(ur, kind)(3, 2).cell.name == cell
+
+
+def test_nothing_is_printed_unless_it_is_asked_for(capsys):
+    ur.LanguageModel.train(TEXT, **SMALL)
+    assert capsys.readouterr() == ("", "")
+
+
+class Seen(Listener):
+    """Counts validations."""
+
+    count = 0
+
+    def evaluated(self, evaluation, best):
+        self.count += 1
+
+
+def test_verbose_prints_a_line_at_the_start_and_one_a_validation(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train.time, "perf_counter", lambda: 0.0)
+    seen = Seen()
+    model = ur.LanguageModel.train(TEXT, verbose=True, listener=seen, out=tmp_path / "run", **SMALL)
+    first, second = model.result.history
+    begins = f"960 characters; lstm, 1 x 5 hidden units, embedding 3, {model.network.parameter_count} parameters, "
+    begins += f"reference backend; 2 lanes x 12 steps, adam, up to 1 epochs, saved in {tmp_path / 'run'}"
+
+    def line(evaluation, epoch):
+        val = evaluation.val_loss
+        figures = f"training {evaluation.train_loss:.4f} nats  validation {val:.4f} nats = {val / math.log(2):.4f} bits"
+        return f"epoch {epoch}  step {evaluation.step}  {figures} a character  (best so far)  0:00"
+
+    lines = [line(first, "0.53"), line(second, "1.00")]
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()) == ("", [begins, *lines])
+    assert seen.count == 2
+    ur.LanguageModel.resume(tmp_path / "run", TEXT, verbose=True, epochs=1.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"goes on at step 38: {begins.replace('1 epochs', '1.5 epochs')}"
+    assert [text[:19] for text in lines[1:]] == ["epoch 1.05  step 40", "epoch 1.50  step 57"]
+
+
+def test_the_lines_of_verbose_to_the_letter(capsys, monkeypatch):
+    lines = Lines(Listener())
+    lines.unit = "word"
+    lines.evaluated(Evaluation(2880, 3.79, 4.1585, 4.0, 65), best=False)
+    lines.evaluated(Evaluation(2881, 3.8, 4.1, None, 3700), best=True)
+    lines.rolled_back("stopped at step 7: the training loss is not a number", 4, 0.5)
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 3.79  step 2,880  training 4.1585 nats  "
+        "validation 4.0000 nats = 5.7708 bits a word, perplexity 54.60  1:05",
+        "epoch 3.80  step 2,881  training 4.1000 nats  validation no validation part  1:01:40",
+        "stopped at step 7: the training loss is not a number; back to step 4, with 0.5 times the learning rate",
+    ]
+    monkeypatch.setattr("sys.stderr", None)  # a program without a console
+    lines.evaluated(Evaluation(2881, 3.8, 4.1, None, 3700), best=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_verbose_is_true_or_false():
+    with pytest.raises(ur.UnrolledError, match=r"^verbose is 2; it must be true or false$"):
+        ur.LanguageModel.train(TEXT, verbose=2)
