@@ -47,6 +47,7 @@ def last(output):
     return output.rstrip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_one_cell_with_all_options_pairs_and_backends(monkeypatch):
     monkeypatch.setattr(suite, "PAIRS", 3)
     outcomes = list(suite.check_all("indrnn"))

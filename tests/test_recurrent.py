@@ -493,9 +493,9 @@ BAD = {
         n(np.ones((T, B, 9))),
     ),
     "steps is 2.5; it must be a whole number, 0 or more$": lambda n: n.draw_masks(2.5, 3, 1),
-    "forget_bias is nan; it must be a finite number$": lambda n: ur.LSTM(I, H, forget_bias=np.nan),
-    r"forget_bias is 1e\+308; float32 holds numbers up to 3\.4e\+38$": lambda n: ur.LSTM(I, H, forget_bias=1e308),
-    "forget_bias is 'a'; it must be a finite number$": lambda n: ur.LSTM(I, H, forget_bias="a"),
+    "forget_bias is nan; it must be a number from -1,000 to 1,000$": lambda n: ur.LSTM(I, H, forget_bias=np.nan),
+    r"forget_bias is 1e\+308; it must be a number from -1,000 to 1,000$": lambda n: ur.LSTM(I, H, forget_bias=1e308),
+    "forget_bias is 'a'; it must be a number from -1,000 to 1,000$": lambda n: ur.LSTM(I, H, forget_bias="a"),
     r"no init is called \"\['a'\]\"": lambda n: ur.LSTM(I, H, init=["a"]),
     "weight_hh_l0 holds values that are not finite$": lambda n: n.load_params(
         n.params | {"weight_hh_l0": np.full((20, 5), np.inf)}

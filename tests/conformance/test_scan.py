@@ -178,6 +178,7 @@ def test_auto_falls_back_and_says_why():
 
 
 @pytest.mark.skipif("UNROLLED_ISA" in os.environ, reason="runs once, from the default instruction set")
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", _engine.instruction_sets()[1:])
 def test_instruction_sets(isa):
     """This whole file again on every other instruction set that this machine can run."""
