@@ -12,8 +12,11 @@ import pytest
 
 import unrolled as ur
 from unrolled import storage
+from unrolled.batches import lanes
+from unrolled.optim import clip_by_norm
 from unrolled.options import Options
 from unrolled.score import evaluate
+from unrolled.text import Corpus, vocabulary_of
 from unrolled.train import LANE_LENGTH, LANES, Listener, held_out_lanes, stops
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
@@ -420,3 +423,26 @@ def test_a_run_takes_at_most_six_times_its_parameters(tmp_path):
     gone_on, steps = traced(lambda: ur.LanguageModel.resume(tmp_path, TEXT, epochs=0.025))
     assert steps == 5
     assert max(begun, gone_on) < 6
+
+
+def test_a_rate_and_a_clip_for_a_summed_loss_are_scaled_by_its_steps():
+    """Rate 1 and clip 0.2 of a loss summed over 20 steps are rate 20 and clip 0.01 of the mean."""
+
+    class Untrained(Weights):
+        def started(self, facts):
+            super().started(facts)
+            self.before = {name: p.copy() for name, p in self.network.params.items()}
+            _, self.mean, _ = self.network.loss_and_gradients(*lanes(tokens, 2, 20)[0])
+
+    text = "the cat sat on the mat. " * 3
+    tokens = vocabulary_of(Corpus(text, "char", "text")).encode(text)
+    options = {"hidden_size": 4, "num_layers": 1, "embedding_size": 3, "batch_size": 2, "seq_length": 20, "epochs": 0.1}
+    options |= {"optimizer": "sgd", "dtype": "float64", "backend": "reference", "val_fraction": 0}
+    weights = Untrained()
+    ur.LanguageModel.train(text, learning_rate=20.0, grad_clip=0.01, listener=weights, **options)
+    summed = {name: 20 * g for name, g in weights.mean.items()}
+    assert clip_by_norm(summed, 0.2) > 2
+    (after,) = weights.seen
+    for name, p in weights.before.items():
+        # the norms are above 0.1, and the guard adds 1e-6 to each: updates of 0.2 at most agree to 1e-5 of them
+        np.testing.assert_allclose(after[name], p - summed[name], rtol=0, atol=2e-6)

@@ -183,7 +183,7 @@ class Options:
         Update rule; `momentum`, `decay_rate` (the moving average of RMSprop or Adadelta) and `weight_decay` are its
         options, None for the rule's own default.
     learning_rate : float or None
-        None for the rule's own default.
+        For a loss that is the mean over steps and rows; None for the rule's own default.
     schedule : str
         "constant"; "exponential" (`lr_decay` each epoch from `lr_decay_after` on); "step" (`lr_decay` every
         `lr_decay_every` epochs); "cosine" (after `warmup` steps); "plateau" (`lr_decay` when validation stops falling).
@@ -194,7 +194,8 @@ class Options:
     accumulate : int
         Parts that the lanes are run in, one after another, their gradients added up: less memory, the same update.
     grad_clip : float
-        Largest gradient, 0 for no limit; `clip` says whether of the norm of all ("norm") or of every entry ("value").
+        Largest gradient (of that mean), 0 for no limit; `clip` says whether of the norm of all ("norm") or of every
+        entry ("value").
     val_fraction, test_fraction : float
         Shares of the text kept out of training: validation before test, both at the end.
     seed : int

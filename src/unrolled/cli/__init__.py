@@ -160,14 +160,24 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")
 @option("Learning", "--optimizer", help=f"{', '.join(OPTIMIZERS)}.")
-@option("Learning", "--learning-rate", "--lr", type=float, help="Rate. [default: 0.002 for adam; see the docs]")
+@option(
+    "Learning",
+    "--learning-rate",
+    "--lr",
+    type=float,
+    help="Rate; one for a loss summed over n steps: times n. [default: 0.002 for adam; see the docs]",
+)
 @option("Learning", "--momentum", type=float, help="Of momentum and nesterov. [default: 0.9]")
 @option("Learning", "--decay-rate", type=float, help="Moving average of rmsprop (0.99) and adadelta (0.9).")
 @option("Learning", "--average", help="Weights to validate and keep: none (as they are), ema, asgd.")
 @option("Learning", "--ema-decay", help="ema: share of the old average that a step keeps.")
 @option("Learning", "--average-after", help="asgd: validations without a better one before it begins.")
 @option("Learning", "--accumulate", help="Parts that the lanes are run in: less memory, the same update.")
-@option("Learning", "--grad-clip", help="Largest gradient; 0 for no limit.")
+@option(
+    "Learning",
+    "--grad-clip",
+    help="Largest gradient; one for a loss summed over n steps: divided by n; 0 for no limit.",
+)
 @option("Learning", "--clip", help="Clip the norm of all gradients together, or every value.")
 @option("Penalties", "--weight-decay", type=float, help="L2 penalty (adamw: decoupled). [default: 0; adamw 0.01]")
 @option("Penalties", "--ar", help="Activation regularisation: weight of the outputs' mean square.")
