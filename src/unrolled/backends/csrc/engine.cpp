@@ -258,7 +258,7 @@ template <class T>
 int threads_for(const Layer<T>& q, const CellKernels& cell) {
   const double step = double(cell.rows) * q.hidden * q.batch * cell.columns * q.hidden;
   const double products = q.steps * (step + (q.tokens ? 0 : double(cell.rows) * q.hidden * q.batch * q.inputs));
-  if (q.by_panels && (step < 6e4 || q.hidden <= padded_row<T>(1))) return 1;
+  if (q.by_panels && (step < 1.2e4 || q.hidden <= padded_row<T>(1))) return 1;
   return products < 2e5 ? 1 : state->threads;
 }
 
