@@ -160,10 +160,33 @@ def test_threads_give_the_same_bits(cell, dtype, B):
     for threads in (1, 2, 3, 8, 2):
         cpu.set_threads(threads)
         y, final, tape = cpu.forward(cell, w, x, s)
+        cpu.set_threads(threads)  # threads that slept in forward would leave backward to one of them
         dx, initial, grads = cpu.backward(tape, dy, ds)
         results.append([y, dx, *final, *initial, *tape.gates, *grads.values()])
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+def test_threads_that_sleep_for_one_another_leave_short_steps_to_one():
+    """More threads than processors never spin: all of their waits are sleeps, as on a busy machine."""
+    T, B, I, H = 40, 1, 5, 64
+    w, x, s, dy, ds = problem(CELLS["lstm"], "float32", T, B, I, H)
+    cpu.set_threads(1)
+    alone = cpu.forward(CELLS["lstm"], w, x, s)[0]
+    cpu.set_threads(os.cpu_count() + 1)
+    for calls in (64, 128, 256):  # each time that nothing has changed, twice as many
+        assert _engine.calls_alone() == 0
+        np.testing.assert_array_equal(cpu.forward(CELLS["lstm"], w, x, s)[0], alone)  # shared, and asleep
+        for left in range(calls, 0, -1):
+            assert _engine.calls_alone() == left
+            np.testing.assert_array_equal(cpu.forward(CELLS["lstm"], w, x, s)[0], alone)
+    cpu.forward(CELLS["lstm"], w, x, s)
+    assert _engine.calls_alone() == 512
+    w, x, s, dy, ds = problem(CELLS["lstm"], "float32", T, 3, I, H)  # rows are shared: threads meet seldom
+    cpu.backward(cpu.forward(CELLS["lstm"], w, x, s)[2], dy, ds)
+    assert _engine.calls_alone() == 512
+    cpu.set_threads(os.cpu_count() + 1)  # whoever sets the number finds out anew
+    assert _engine.calls_alone() == 0
 
 
 def test_auto_falls_back_and_says_why():

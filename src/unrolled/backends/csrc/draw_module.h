@@ -15,6 +15,7 @@ class Drawer {
   long long token_ = 0;
   long done_ = 0;
   long hidden_ = 0;
+  double products_ = 0;  // of one symbol
   int threads_ = 1;
 
   template <class U>
@@ -47,10 +48,10 @@ class Drawer {
       memcpy(own, from, numbers * sizeof(T));
       q_.embedding = own;
     }
-    double products = double(vocabulary) * hidden_;
+    products_ = double(vocabulary) * hidden_;
     for (size_t l = 0; l < weights.size(); ++l)
-      products += double(cell_.rows) * hidden_ * (double(cell_.columns) * hidden_ + (l ? hidden_ : inputs));
-    threads_ = products < 1e5 ? 1 : state->threads;
+      products_ += double(cell_.rows) * hidden_ * (double(cell_.columns) * hidden_ + (l ? hidden_ : inputs));
+    threads_ = products_ < 1e5 ? 1 : state->threads;
     for (size_t l = 0; l < weights.size(); ++l) {
       require(nb::isinstance<nb::dict>(weights[l]), "a layer's weights");
       Layer<T> q = {};
@@ -127,7 +128,7 @@ class Drawer {
     q_.u = numbers, q_.drawn = out, q_.count = length, q_.temperature = temperature;
     token_ = token, done_ = 0;
     if (q_.embedding) layers_[0].x = q_.embedding + token * layers_[0].inputs;
-    run(threads_, [&](const Worker& w) { kernels().draw(q_, w); });
+    run(threads_, [&](const Worker& w) { kernels().draw(q_, w); }, meets_often(products_));
     return done_;
   }
 

@@ -41,6 +41,7 @@ struct State {
   Pool* pool = nullptr;
   int threads = 1;
   std::mutex running;  // held by the call that uses the pool
+  Solitude solitude;
   std::atomic<int> inside{0};        // calls that have let the interpreter go
   std::atomic<bool> ending{false};   // the interpreter is about to end
 };
@@ -146,9 +147,13 @@ class Inside {
   ~Inside() { --s_.inside; }
 };
 
-// Runs work(worker) on `threads` threads (one if another call is using them) without the interpreter lock.
+// Whether threads that share a step of so many products meet often: waking one takes about as long as such a step.
+bool meets_often(double step) { return step < 1e6; }
+
+// Runs work(worker) on `threads` threads (one if another call is using them) without the interpreter lock; `often` is
+// whether they meet often.
 template <class Work>
-void run(int threads, const Work& work) {
+void run(int threads, const Work& work, bool often = false) {
   State& s = *state;
   if (s.ending) {  // whoever lets go now never comes back
     run_alone(work, nullptr);
@@ -160,13 +165,15 @@ void run(int threads, const Work& work) {
     const nb::gil_scoped_release release;
     asked = std::chrono::steady_clock::now();
     std::unique_lock<std::mutex> mine(s.running, std::defer_lock);
-    Pool* pool = threads > 1 && mine.try_lock() ? pool_of(s, threads) : nullptr;
+    const bool free = threads > 1 && mine.try_lock();
+    Pool* pool = free && !(often && s.solitude.one()) ? pool_of(s, threads) : nullptr;
     if (pool) {
       const std::function<void(const Worker&)> flushed = [&](const Worker& w) {
         const FlushDenormals flush;
         work(w);
       };
-      done = pool->run(flushed, interrupted);
+      done = pool->run(flushed, interrupted, often);
+      if (often) s.solitude.shared(pool->sleeps());
     } else {
       done = run_alone(work, interrupted);
     }
@@ -253,10 +260,16 @@ Layer<T> layer_of(Arrays& arrays, const CellKernels& cell, const std::vector<lon
   return q;
 }
 
+// Products of one step.
+template <class T>
+double step_of(const Layer<T>& q, const CellKernels& cell) {
+  return double(cell.rows) * q.hidden * q.batch * cell.columns * q.hidden;
+}
+
 // Small calls do not pay for threads; nor do steps whose units threads share, if a step is short: they meet after each.
 template <class T>
 int threads_for(const Layer<T>& q, const CellKernels& cell) {
-  const double step = double(cell.rows) * q.hidden * q.batch * cell.columns * q.hidden;
+  const double step = step_of(q, cell);
   const double products = q.steps * (step + (q.tokens ? 0 : double(cell.rows) * q.hidden * q.batch * q.inputs));
   if (q.by_panels && (step < 1.2e4 || q.hidden <= padded_row<T>(1))) return 1;
   return products < 2e5 ? 1 : state->threads;
@@ -273,7 +286,8 @@ void forward(const std::string& name, const std::vector<long>& dims, nb::handle 
   const ScanKernels<T>& scan = scan_of<T>(cell);
   q.threads = threads_for(q, cell);
   const Scratch scratch(scan.forward_work(q));
-  run(q.threads, [&](const Worker& worker) { scan.forward(q, scratch.get(), worker); });
+  const bool often = q.by_panels && meets_often(step_of(q, cell));
+  run(q.threads, [&](const Worker& worker) { scan.forward(q, scratch.get(), worker); }, often);
 }
 
 template <class T>
@@ -293,7 +307,8 @@ void backward(const std::string& name, const std::vector<long>& dims, nb::handle
   const ScanKernels<T>& scan = scan_of<T>(cell);
   q.threads = threads_for(q, cell);
   const Scratch scratch(scan.backward_work(q));
-  run(q.threads, [&](const Worker& worker) { scan.backward(q, scratch.get(), worker); });
+  const bool often = q.by_panels && meets_often(step_of(q, cell));
+  run(q.threads, [&](const Worker& worker) { scan.backward(q, scratch.get(), worker); }, often);
 }
 
 template <class T>
@@ -352,9 +367,11 @@ NB_MODULE(_engine, m) {
       [](int n) {
         require(n >= 1 && n <= MOST_THREADS, "the number of threads");
         state->threads = n;
+        state->solitude.forget();
       },
       nb::arg("n"));
   m.def("get_threads", [] { return state->threads; });
+  m.def("calls_alone", [] { return state->solitude.left(); });
   m.def("empty32", &empty_of<float>, nb::arg("shape"));
   m.def("empty64", &empty_of<double>, nb::arg("shape"));
   const auto def_forward = [&](const char* name, auto f) {

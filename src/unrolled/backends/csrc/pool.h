@@ -31,13 +31,39 @@ inline int looks() {
   return least > 0 ? int(std::min(200e-6 / least, 1e6)) : 4000;
 }
 
+// Calls that run on one thread though they could share their steps. Where another program wants the processors, threads
+// that meet after every short step sleep for one another again and again, and one alone is faster by far. A call finds
+// that out; then some stay alone (more each time that it is so still) before another tries.
+class Solitude {
+  static constexpr int FEW = 2, FIRST = 64, MOST = 4096;  // sleeps of a call that are chance; calls
+  std::atomic<int> left_{0}, next_{FIRST};
+
+ public:
+  int left() const { return left_; }
+  void forget() { left_ = 0, next_ = FIRST; }
+
+  // Whether the next call is alone.
+  bool one() {
+    if (left_ == 0) return false;
+    --left_;
+    return true;
+  }
+
+  // After a call that shared its steps.
+  void shared(int sleeps) {
+    if (sleeps > FEW) left_ = int(next_);
+    next_ = sleeps > FEW ? std::min(2 * next_, int(MOST)) : std::max(next_ / 2, int(FIRST));
+  }
+};
+
 // Threads that wait, within a call or for the next, spin for 200 microseconds, then sleep: clearly longer than waking one
-// takes (50), else two that once slept would wake each other by turns for ever. More threads than processors never spin.
+// takes (50), else two that once slept would wake each other by turns for ever. Where they meet seldom, a share may be that
+// much longer than another, and they spin for a millisecond. More threads than processors never spin.
 class Pool {
  public:
   // `wanted` threads, or as many as the system gives.
   explicit Pool(int wanted) : wanted_(wanted) {
-    shared_.spins = unsigned(wanted) <= std::thread::hardware_concurrency() ? looks() : 0;
+    looks_ = unsigned(wanted) <= std::thread::hardware_concurrency() ? looks() : 0;
     shared_.sleep = &Pool::sleep, shared_.wake = &Pool::wake, shared_.bed = this;
     threads_.reserve(wanted - 1);
     try {
@@ -55,10 +81,16 @@ class Pool {
 
   int wanted() const { return wanted_; }
 
-  // Runs work on every thread, the caller being the first. True unless something stopped it.
-  bool run(const std::function<void(const Worker&)>& work, bool (*interrupted)()) {
+  // Waits of the last call that spinning did not end.
+  int sleeps() const { return shared_.sleeps; }
+
+  // Runs work on every thread, the caller being the first; `often` is whether they meet often. True unless something
+  // stopped it.
+  bool run(const std::function<void(const Worker&)>& work, bool (*interrupted)(), bool often) {
     shared_.arrived = 0;
     shared_.stop = 0;
+    shared_.sleeps = 0;
+    shared_.spins = often ? looks_ : 5 * looks_;
     shared_.interrupted = interrupted;
     work_ = &work;
     __atomic_store_n(&pending_, size_ - 1, __ATOMIC_RELAXED);
@@ -82,7 +114,7 @@ class Pool {
   void serve(int rank) {
     unsigned seen = 0;
     for (;;) {
-      for (int i = 0; ticket_.load(std::memory_order_acquire) == seen && i < shared_.spins; ++i) Shared::pause();
+      for (int i = 0; ticket_.load(std::memory_order_acquire) == seen && i < looks_; ++i) Shared::pause();
       if (ticket_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
         idle_.fetch_add(1, std::memory_order_seq_cst);
@@ -102,6 +134,7 @@ class Pool {
     Pool* pool = static_cast<Pool*>(shared->bed);
     std::unique_lock<std::mutex> lock(pool->bedroom_);
     __atomic_add_fetch(&shared->sleepers, 1, __ATOMIC_SEQ_CST);
+    ++shared->sleeps;
     pool->changed_.wait(lock, [&] { return __atomic_load_n(word, __ATOMIC_SEQ_CST) != value || shared->stopped(); });
     __atomic_sub_fetch(&shared->sleepers, 1, __ATOMIC_RELAXED);
   }
@@ -114,6 +147,7 @@ class Pool {
 
   const int wanted_;
   int size_ = 1;
+  int looks_ = 0;
   Shared shared_;
   const std::function<void(const Worker&)>* work_ = nullptr;  // of the call that runs; null: end
   std::atomic<unsigned> ticket_{0};

@@ -11,6 +11,7 @@ struct Shared {
   alignas(64) int phase = 0;    // barriers passed
   alignas(64) int stop = 0;     // set once somebody wants the call to end; every wait looks at it
   alignas(64) int sleepers = 0;
+  int sleeps = 0;                   // of this call: waits that spinning did not end
   int spins = 0;                    // looks of a thread that waits, before it sleeps
   bool (*interrupted)() = nullptr;  // asked by thread 0 between blocks of work
   void (*sleep)(Shared*, const int* word, int value) = nullptr;  // until *word is another, or the call is stopped
