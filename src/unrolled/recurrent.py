@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -209,8 +210,15 @@ class Recurrent:
         rng = generator(rng)
         shapes = [self._local_shapes(layer) for layer in range(self.num_layers)]
         check_memory(self.directions * sum(math.prod(shape) for s in shapes for shape in s.values()), self.dtype)
-        self._scanned = [{name: shape for name, shape in s.items() if not name.startswith("initial_")} for s in shapes]
-        """Of every layer: the parameters that the scan reads, with their shapes."""
+        self._scanned = {
+            (layer, d): [
+                (name, name + self._suffix(layer, d), shape)
+                for name, shape in shapes[layer].items()
+                if not name.startswith("initial_")
+            ]
+            for layer, d in self._passes()
+        }
+        """Of every layer and direction: the parameters that the scan reads, by both names, with their shapes."""
         self._states = States(
             self.cell, tuple(self._state_widths(layer) for layer in range(self.num_layers)), self.directions
         )
@@ -309,10 +317,10 @@ class Recurrent:
         return p
 
     def _weights(self, layer: int, direction: int, masks: Masks) -> dict[str, Array]:
-        suffix = self._suffix(layer, direction)
-        w = {name: self._param(name + suffix, shape) for name, shape in self._scanned[layer].items()}
-        if "weight_hh" + suffix in masks:
-            w["weight_hh"] = dropout(w["weight_hh"], masks["weight_hh" + suffix], self.weight_drop)
+        w = {name: self._param(full, shape) for name, full, shape in self._scanned[layer, direction]}
+        mask = masks.get("weight_hh" + self._suffix(layer, direction)) if masks else None
+        if mask is not None:
+            w["weight_hh"] = dropout(w["weight_hh"], mask, self.weight_drop)
         return w
 
     def layer_params(self) -> list[dict[str, Array]]:
@@ -337,12 +345,17 @@ class Recurrent:
 
     def _on(self, params: Params, backend: str | None = None) -> Self:
         """Return the same network on these very arrays."""
-        other = object.__new__(type(self))
-        other.__dict__ |= self.__dict__
-        other._params = params
+        other = self._with(params)
         other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
         if backend is not None:
             other._backend = backends.choose(backend)
+        return other
+
+    def _with(self, params: Params) -> Self:
+        """As `_on`, of arrays of the same precision."""
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        other._params = params
         return other
 
     def zero_state(self, batch: int) -> Any:
@@ -360,6 +373,11 @@ class Recurrent:
             row = [self._param(f"initial_{name}{self._suffix(layer, d)}", (width,)) for name, width in widths.items()]
             states.append(self.cell.state(*[np.broadcast_to(a, (batch, len(a))) for a in row]))
         return self._states.join(states)
+
+    def _begin(self, batch: int) -> list[Any]:
+        """Return the state that None stands for, one State a pass."""
+        states = self._states
+        return states.part(self.initial_state(batch)) if self.learn_state else states.zeros(batch, self.dtype)
 
     @property
     def _fields(self) -> tuple[str, ...]:
@@ -391,7 +409,7 @@ class Recurrent:
             if x.shape[-1] != self.input_size:
                 raise UnrolledError(f"layer 0: x has {x.shape[-1]} features, weight_ih_l0 takes {self.input_size}")
             x = self._cast(x, "x")
-        x = x.copy() if own or is_index else x
+        x = backends.copied(x) if own or is_index else x
         if x.ndim == rank:
             return np.swapaxes(x, 0, 1) if self.batch_first else x, True
         return x[:, None], False
@@ -542,12 +560,12 @@ class Recurrent:
         (7, 3, 5)
         """
         self._warn_if_idle(masks, rng)
-        own = self._on(Params({name: p.copy() for name, p in self._params.items()}))
+        own = self._with(Params({name: backends.copied(p) for name, p in self._params.items()}))
         return own._run(x, state, lengths, masks, rng, starts=starts, live=live, record=True, own=True)
 
     def _warn_if_idle(self, masks: Any, rng: Any) -> None:
         """Say once that a rate of dropout changes nothing."""
-        if self._warned or masks is not None:
+        if self._warned or masks is not None or not any(_dropping(self)):
             return
         rates = [name for name in DROPPING if getattr(self, name)]
         between = [name for name in rates if name in ("dropout", "locked_dropout") and self.num_layers == 1]
@@ -578,7 +596,7 @@ class Recurrent:
         x, batched = self._input(x, own=own)
         steps, batch = x.shape[:2]
         taken = None if state is None else self._states.take(state, batch if batched else None, self._cast)
-        begin = self._states.part(self.initial_state(batch) if taken is None else taken)
+        begin = self._begin(batch) if taken is None else self._states.part(taken)
         there = self._live(lengths, live, (steps, batch), batched=batched)
         if x.dtype.kind in "iu":
             x = self._indices(x, there)
@@ -615,7 +633,7 @@ class Recurrent:
         if packing is not None:
             x = packing.back(x)
         elif own and x is outputs[0]:
-            x = x.copy()  # else it would be the tape's own states
+            x = backends.copied(x)  # else it would be the tape's own states
         final = self._states.join(finals)
         if not batched:
             return x[:, 0], self._states.without_batch(final), tape
@@ -623,7 +641,7 @@ class Recurrent:
 
     def _signature(self) -> dict[str, Any]:
         """Return what a tape's network and the one that it is handed back to must have in common."""
-        return {name: getattr(self, name) for name in SIGNATURE}
+        return dict(zip(SIGNATURE, _signed(self), strict=True))
 
     def _packing(self, starts: Any, shape: tuple[int, int], lengths: Any, *, batched: bool) -> Packing | None:
         """How documents that begin within rows become rows of their own."""
@@ -634,7 +652,7 @@ class Recurrent:
 
     def _packed_states(self, packing: Packing, given: Sequence[Any]) -> list[Any]:
         """States (R, H) of every pass that documents begin with, from those (B, H) of the batch's rows."""
-        own = self._states.part(self.initial_state(len(packing.lane)))
+        own = self._begin(len(packing.lane))
         packed = []
         for (_, d), initial, state in zip(self._passes(), own, given, strict=True):
             fresh = packing.begins(d)[:, None]
@@ -666,8 +684,10 @@ class Recurrent:
 
     def _drop(self, x: Array, layer: int, masks: Masks | None) -> Array:
         """Dropout behind a layer; its own gradient."""
+        if not masks:
+            return x
         for kind, rate in (("dropout", self.dropout), ("locked", self.locked_dropout)):
-            mask = (masks or {}).get(f"{kind}_l{layer}")
+            mask = masks.get(f"{kind}_l{layer}")
             x = x if mask is None else dropout(x, mask, rate)
         return x
 
@@ -722,9 +742,10 @@ class Recurrent:
             raise UnrolledError(f"dy has shape {dy.shape}; expected ({order}, D H) = {expected}")
         dy = self._in_time(dy, batched=tape.batched) if tape.batched else dy[:, None]
         rows = batch if tape.batched else None
-        ends = self._states.part(
-            self.zero_state(batch) if dstate is None else self._states.take(dstate, rows, self._cast, "dstate")
-        )
+        if dstate is None:
+            ends = self._states.zeros(batch, self.dtype)
+        else:
+            ends = self._states.part(self._states.take(dstate, rows, self._cast, "dstate"))
         if packing is not None:
             dy = packing.there(dy)
             ends = [
@@ -896,3 +917,4 @@ SIGNATURE = (
     *("residual", "learn_state", *DROPPING, "zoneout", "zoneout_cell", "dtype", "backend"),
 )
 """What a tape and the network that reads it must agree in."""
+_signed, _dropping = attrgetter(*SIGNATURE), attrgetter(*DROPPING)

@@ -39,11 +39,20 @@ class States:
 
     def zero(self, batch: int, dtype: str) -> Any:
         """Return the state of zeros."""
-        return self.join([
-            self.cell.state(*(np.zeros((batch, width), dtype) for width in layer.values()))
+        passes = self.directions * (len(self.widths) if self.uniform else 1)
+        states = tuple(
+            self.cell.state(*[np.zeros((passes, batch, width), dtype) for width in layer.values()])
+            for layer in (self.widths[:1] if self.uniform else self.widths)
+        )
+        return states[0] if self.uniform else states
+
+    def zeros(self, batch: int, dtype: str) -> list[Any]:
+        """The same, parted: one State of (B, H) arrays for each pass."""
+        return [
+            self.cell.state(*[np.zeros((batch, width), dtype) for width in layer.values()])
             for layer in self.widths
             for _ in range(self.directions)
-        ])  # fmt: skip
+        ]
 
     def join(self, states: Sequence[Any]) -> Any:
         """Join States of (B, H) arrays, one of each pass in order, to what users see as state: copies."""

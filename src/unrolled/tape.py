@@ -109,6 +109,8 @@ def check_tape(tape: Any, kind: type[Any], mine: Mapping[str, Any]) -> None:
     if not isinstance(tape, kind):
         raise UnrolledError(f"the tape is a {type(tape).__name__}; expected the {kind.__name__} that forward returned")
     made_by: Mapping[str, Any] = tape.made_by
+    if made_by == mine:
+        return
     for name, value in mine.items():
         if made_by.get(name) != value:
             theirs, ours = (getattr(v, "name", v) for v in (made_by.get(name), value))

@@ -25,41 +25,57 @@ from .memory import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width
 
 KERNELS = frozenset(_engine.cells())
 """Cells that the engine was built with kernels for, by name."""
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 BY_PANELS_BATCH = 2
 """Batches up to this share the hidden units of a step among threads; larger ones share the rows."""
 
 
 @dataclass(frozen=True)
 class EngineTape:
-    """What one layer remembers of a forward pass; the same fields as `scan.Tape`, gates read on demand.
+    """What one layer remembers of a forward pass; the same fields as `scan.Tape`, views made on demand.
 
     Attributes
     ----------
-    x, live, keep : as in `scan.Tape`
-    states : the cell's State of (T + 1, B, H) views; entry 0 is the initial state
-    proposed : State of (T, B, H) views; the cell's new states before `keep`
+    live, keep : as in `scan.Tape`
+    inputs : `scan.Tape`'s x, as the engine reads it
+    weights : the parameters under the engine's names
     packed : (T, P, B, gates, W) the gates as the engine keeps them: P panels of W units
     padded : the arrays (N, B, Hp) that `states` and `proposed` (where `keep` is) look into
     """
 
     cell: Cell
-    w: scan.Params
-    x: Array
-    states: Any
+    inputs: Array
+    weights: dict[str, Array | None]
     live: Array | None
     keep: Any
-    proposed: Any
     packed: Array
     padded: tuple[list[Array], list[Array]]
     _y: Array
+
+    @property
+    def x(self) -> Array:
+        """The inputs."""
+        return read_only(self.inputs)
+
+    @cached_property
+    def states(self) -> Any:
+        """The cell's State of (T + 1, B, H) views; entry 0 is the initial state."""
+        return self._fields(self.padded[0])
+
+    @cached_property
+    def proposed(self) -> Any:
+        """State of (T, B, H) views; the cell's new states before `keep`."""
+        return self._fields(self.padded[1] or [f[1:] for f in self.padded[0]])
+
+    def _fields(self, padded: list[Array]) -> Any:
+        return self.cell.state(*[read_only(f[..., : self._y.shape[-1]]) for f in padded])
 
     @cached_property
     def gates(self) -> Any:
         """The cell's gates, each (T, B, H)."""
         steps, panels, batch, gates, width = self.packed.shape
-        hidden = self.proposed.h.shape[-1]
         ordered = self.packed.transpose(3, 0, 2, 1, 4).reshape(gates, steps, batch, panels * width)
-        return self.cell.gates(*map(read_only, ordered[..., :hidden]))
+        return self.cell.gates(*map(read_only, ordered[..., : self._y.shape[-1]]))
 
     @property
     def y(self) -> Array:
@@ -111,14 +127,15 @@ def _pad(out: Array, field: Array, hidden: int) -> Array:
 
 def weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
     """Return the parameters under the engine's names, contiguous."""
-    names = {name: name for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
-    names["params"] = cell.params_name
-    return {ours: contiguous(w[name], dtype) if name in w else None for ours, name in names.items()}
+    read = {name: contiguous(w[name], dtype) if name in w else None for name in WEIGHTS}
+    read["params"] = contiguous(w[cell.params_name], dtype) if cell.params_name in w else None
+    return read
 
 
-def _dims(w: scan.Params, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
+def _dims(weight_ih: Array | None, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
     """Return the sizes of a call, as csrc/engine.cpp lists them; what the cell decides, the engine knows."""
-    return [steps, batch, w["weight_ih"].shape[1], hidden, record, batch <= BY_PANELS_BATCH]
+    assert weight_ih is not None
+    return [steps, batch, weight_ih.shape[1], hidden, record, batch <= BY_PANELS_BATCH]
 
 
 def _refuse(cell: Cell, dtype: Any) -> None:
@@ -159,7 +176,9 @@ def forward(
 
 def _dtype(w: scan.Params, x: Array, s: Any) -> np.dtype[Any]:
     """What these compute in; integer x are indices."""
-    return np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
+    arrays = [*w.values(), *s, *([] if x.dtype.kind in "iu" else [x])]
+    first: np.dtype[Any] = arrays[0].dtype
+    return first if all([a.dtype is first for a in arrays]) else np.result_type(*arrays)
 
 
 def _forward(
@@ -181,20 +200,22 @@ def _forward(
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     hidden = s[0].shape[-1]
-    width, padded = vector_width(dtype), padded_width(hidden, dtype)
+    width = vector_width(dtype)
+    padded = -(-hidden // width) * width
     states = [new((steps + 1 if record or n == 0 else 2, batch, padded)) for n in range(len(s))]
     for field, start in zip(states, s, strict=True):
         _pad(field[0], start, hidden)
     proposed = [new((steps, batch, padded)) for _ in s] if record and keep is not None else []
-    dims = _dims(w, steps, batch, hidden, record=record)
+    dims = _dims(w["weight_ih"], steps, batch, hidden, record=record)
     gates = new((steps, padded // width, batch, len(cell.gates._fields) if record else 0, width))  # type: ignore[attr-defined]
     y = states[0][1:] if live is None else new((steps, batch, padded))
     masks = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
+    read = weights(cell, w, dtype)
     of_dtype("forward", dtype)(
         cell.name,
         dims,
         contiguous(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
-        weights(cell, w, dtype),
+        read,
         bytes_of(live, (steps, batch)),
         masks,
         states,
@@ -206,9 +227,7 @@ def _forward(
     final = type(s)(*[f[steps % len(f), :, :hidden] for f in states])  # the last slot, or the one whose turn it was
     if not record:
         return y, final, None
-    kept = type(s)(*[read_only(f[..., :hidden]) for f in states])
-    unmixed = type(s)(*[read_only(f[..., :hidden]) for f in proposed] or [f[1:] for f in kept])
-    return y, final, EngineTape(cell, w, read_only(x), kept, live, keep, unmixed, gates, (states, proposed), y)
+    return y, final, EngineTape(cell, x, read, live, keep, gates, (states, proposed), y)
 
 
 def backward(
@@ -227,14 +246,13 @@ def backward(
     """
     if isinstance(tape, evaluator.ProgramTape):
         return evaluator.backward(tape, dy, ds)
-    cell, w, x, dtype = tape.cell, tape.w, tape.x, tape.packed.dtype
+    cell, x, packed, dtype = tape.cell, tape.inputs, tape.weights, tape.packed.dtype
     steps, batch, hidden = dy.shape
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
-    dims = _dims(w, steps, batch, hidden, record=True)
+    dims = _dims(packed["weight_ih"], steps, batch, hidden, record=True)
     inputs = dims[2]
     dx = None if tokens else new((steps, batch, padded_width(inputs, dtype)))
     dstate = [_pad(new((batch, padded_width(hidden, dtype))), f, hidden) for f in ds]
-    packed = weights(cell, w, dtype)
     # The engine writes every gradient, but for the columns beyond a narrow stage's operand, and where no steps are.
     written = steps * batch > 0 and len({len(stage.operand or ()) for stage in cell.stages}) == 1
     grads = {name: None if a is None else new(a.shape) for name, a in packed.items()}

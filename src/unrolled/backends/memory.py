@@ -84,6 +84,8 @@ def contiguous(a: Array, dtype: Any) -> Array:
     >>> bool(contiguous(apart, "float64").flags.aligned)
     True
     """
+    if a.dtype == dtype and a.flags.carray:
+        return a
     found = np.ascontiguousarray(a, dtype)
     return found if found.flags.aligned else found.copy()
 
