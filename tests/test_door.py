@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 import unrolled as ur
+from unrolled import __main__ as entry
 from unrolled import backends
 from unrolled.cli import _stops, main
 from unrolled.cli.display import redrawn
@@ -241,3 +242,30 @@ def test_lines_are_redrawn_only_where_that_shows(monkeypatch):
     assert not redrawn(console(io.StringIO(), FORCE_COLOR="1"))
     monkeypatch.setenv("CI", "true")
     assert not redrawn(console())
+
+
+@pytest.mark.parametrize("found", [signal.SIG_IGN, None])
+def test_a_sigint_that_is_ignored_or_a_hosts_is_left_alone(monkeypatch, found):
+    """In the background of a shell Ctrl-C is not meant for a command; None is a handler that Python did not install."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: found)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("a handler was replaced"))
+    monkeypatch.setattr(sys, "argv", ["unrolled", "--version"])
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == 0
+
+
+def test_a_command_in_the_background_goes_on_at_ctrl_c():
+    code = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from unrolled import __main__, backends
+def describe():
+    os.kill(os.getpid(), signal.SIGINT)
+    return "engine: none"
+backends.describe = describe
+sys.argv = ["unrolled", "info"]
+__main__.main()
+"""
+    status, out, err = python(code)
+    assert (status, err, "engine: none" in out) == (0, "", True)

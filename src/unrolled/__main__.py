@@ -13,7 +13,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line."""
-    signal.signal(signal.SIGINT, _leave)  # until the command has handlers of its own
+    # Ignored (in the background of a shell) or a host's, as in `train.stops`, which is not imported yet, it stays so.
+    heard = signal.getsignal(signal.SIGINT) not in (None, signal.SIG_IGN)
+    if heard:
+        signal.signal(signal.SIGINT, _leave)  # until the command has handlers of its own
     try:
         from .cli import main as command
     except Exception as error:  # half an installation, for one
@@ -28,7 +31,8 @@ def main() -> None:
         command()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
-        signal.signal(signal.SIGINT, lambda *_: os._exit(status))  # all is said; Python only has to end
+        if heard:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(status))  # all is said; Python only has to end
         raise
 
 
