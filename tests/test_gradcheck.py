@@ -621,3 +621,11 @@ def test_the_network_is_not_changed():
     assert net.params.keys() == before.keys()
     assert all((net.params[name] == p).all() for name, p in before.items())
     assert (net.dtype, net.backend) == ("float32", ur.GRU(4, 5).backend)
+
+
+@pytest.mark.parametrize("rate", ["dropout", "locked_dropout"])
+def test_one_layer_with_dropout_is_proven_without_a_warning(rate):
+    """There is nothing to drop between the layers of one; a language model drops after its only layer too."""
+    assert ur.check_network(ur.GRU(3, 4, **{rate: 0.3}, rng=1)).passed
+    spec = ur.Spec(7, hidden_size=4, num_layers=1, embedding_size=3, **{rate: 0.3})
+    assert ur.check_network(ur.Network(spec, rng=1)).passed

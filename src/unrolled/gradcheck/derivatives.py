@@ -86,7 +86,7 @@ def draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any = np.float
 def recurrent_case(net: Recurrent, x: Array, state: Any, lengths: Array | None, rng: np.random.Generator) -> Case:
     """The value is a random projection of outputs and final state; a trained initial state is used and tried itself."""
     steps, batch = x.shape[:2][:: -1 if net.batch_first else 1]
-    masks = net.draw_masks(steps, batch, rng)
+    masks = net.draw_masks(steps, batch, rng) or {}  # none where one layer has nothing to drop
     given = {} if net.learn_state else named_state(state)
     y, new, tape = net.forward(x, state if given else None, lengths, masks=masks)
     cy, *cs = (draw(rng, a.shape, y.dtype) for a in (y, *named_state(new).values()))

@@ -116,7 +116,7 @@ def laws(net: Recurrent, rng: np.random.Generator, label: str) -> Iterator[Proof
     x, state = random_inputs(net, T, B, rng)
     new = net(x, state)
     dy, dnew = draw(rng, new[0].shape), changed(new[1], lambda f: draw(rng, f.shape))
-    run = _Run(net, x, state, dy, dnew, net.draw_masks(T, B, rng))
+    run = _Run(net, x, state, dy, dnew, net.draw_masks(T, B, rng) or {})
     masked = replace(run, lengths=np.array([5, 0, 7]))
     before = {name: a.copy() for name, a in masked.inputs().items()}
     masked = replace(masked, near=_tolerance(masked, rng))
