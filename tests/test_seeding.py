@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled.ladder.layers import WordModel
+from unrolled.ladder.solver import RNN
 from unrolled.seeding import generator
 
 
@@ -66,3 +68,12 @@ def test_a_seed_that_is_none_is_said():
                 ur.UnrolledError, match=r"^rng is .*; expected a numpy Generator, such as .*, or a seed$"
             ):
                 call()
+
+
+def test_what_the_rungs_draw_follows_the_seed_of_the_script():
+    rnn, words = RNN(5, "abcde"), WordModel("one two three four five six seven eight. " * 3, [3])
+    for draw in (lambda: rnn.sample(0, 40), lambda: words.generate(longest=40)):
+        ur.manual_seed(3)
+        first, second = draw(), draw()
+        ur.manual_seed(3)
+        assert draw() == first != second

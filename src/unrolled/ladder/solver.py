@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..batches import lanes
-from ..checks import Array, check_number, check_rng, check_size, check_weight
+from ..checks import Array, check_number, check_size, check_weight
 from ..pictures import draw_losses
+from ..seeding import generator
 from .given import as_arrays, as_symbols, check
 from .layers import Grads, State, draw, sigmoid
 
@@ -131,7 +132,7 @@ class RNN:
         """Text of symbol `seed_idx` and T more, each drawn from softmax(a / temperature) after all before it."""
         check(seed_idx in range(self.vocab_dim), "seed_idx", seed_idx, f"from 0 to {self.vocab_dim - 1}")
         check((temperature := check_number("temperature", temperature)) > 0, "temperature", temperature, "above 0")
-        drawn, state, rng = [int(seed_idx)], State(), np.random.default_rng(0) if rng is None else check_rng(rng)
+        drawn, state, rng = [int(seed_idx)], State(), generator(rng)
         for _ in range(check_size("T", T, least=0)):
             a, state, _ = self.forward(np.array([drawn[-1:]]), state)
             drawn.append(int((a / temperature + rng.gumbel(size=a.shape)).argmax()))  # is such a draw: Gumbel 1954
