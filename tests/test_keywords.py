@@ -1,10 +1,12 @@
 """Help, completion and type checkers know every keyword; and a run says what it does where that is asked for."""
 
+import copy
 import inspect
 import math
+import pickle
 import pydoc
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import get_type_hints
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 import unrolled as ur
 from unrolled import train
 from unrolled.lines import Lines
+from unrolled.optim import clip_by_norm, make_optimizer, make_schedule
 from unrolled.options import ANEW, Asked, Options
 from unrolled.state import Evaluation
 from unrolled.train import Listener
@@ -116,3 +119,47 @@ def test_the_lines_of_verbose_to_the_letter(capsys, monkeypatch):
 def test_verbose_is_true_or_false():
     with pytest.raises(ur.UnrolledError, match=r"^verbose is 2; it must be true or false$"):
         ur.LanguageModel.train(TEXT, verbose=2)
+
+
+@pytest.mark.parametrize("make", [Options, lambda **given: ur.Spec(7, **given)])
+def test_an_unknown_field_is_named_with_the_nearest(make):
+    with pytest.raises(
+        ur.UnrolledError, match=r"^no option is called 'hiden_size'; did you mean 'hidden_size'\? Known: "
+    ):
+        make(hiden_size=3)
+    assert keywords(ur.Spec) == {}  # its signature is still its own
+    assert list(inspect.signature(ur.Spec).parameters) == [f.name for f in fields(ur.Spec)]
+    spec = make(hidden_size=3)
+    assert pickle.loads(pickle.dumps(spec)) == copy.copy(spec) == replace(spec) == spec
+    assert replace(spec, hidden_size=(3, 4)).num_layers == 2
+
+
+LONG = 10**400
+CUT = "1" + "0" * 79 + r"\.\.\."
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ur.LSTM(4, 5, dropout=LONG), f"dropout is {CUT}; it must be at least 0 and below 1"),
+        (
+            lambda: ur.LSTM(4, 5, proj_size=-LONG),
+            f"proj_size is -{CUT.replace('0', '', 1)}; it must be a whole number, 0 or more",
+        ),
+        (lambda: ur.LSTM(4, 5, LONG), f"num_layers is {CUT}; it must be at most 10,000"),
+        (lambda: ur.LSTM(4, 5, 10**5000), "num_layers is a number of 16,610 bits; it must be at most 10,000"),
+        (lambda: ur.LSTM(4, (5, 6), LONG), f"hidden_size has 2 widths, num_layers is {CUT}; leave one out"),
+        (
+            lambda: ur.LSTM(4, LONG),
+            r"not enough memory: a network of more than 10\^30 parameters takes more than 10\^30 GiB, .*",
+        ),
+        (lambda: ur.LSTM(4, 5, forget_bias=LONG), f"forget_bias is {CUT}; it must be a number from -1,000 to 1,000"),
+        (lambda: ur.LSTM(4, 5, rng=-LONG), f"rng is -{CUT.replace('0', '', 1)}; expected a numpy Generator, .*"),
+        (lambda: make_optimizer("adam", {}, eps=LONG), f"eps of adam is {CUT}; it must be 0 or more"),
+        (lambda: clip_by_norm({}, LONG), rf"clipping limit is {CUT}; it must be 0 or more \(infinity: no limit\)"),
+        (lambda: make_schedule("cosine", LONG, total=3), f"learning rate is {CUT}; it must be a number, 0 or more"),
+    ],
+)
+def test_a_long_number_is_cut_where_it_is_quoted(call, message):
+    with pytest.raises(ur.UnrolledError, match=f"^{message}$"):
+        call()

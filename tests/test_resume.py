@@ -272,8 +272,8 @@ def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
     np.testing.assert_allclose(rates.seen, expected, rtol=1e-12)
     config = run.read_toml(out / run.CONFIG)
     assert {name: config[name] for name in anew} == anew
-    assert Options.of({k: v for k, v in config.items() if k not in run.TEXT_KEYS}) == Options.of(SMALL | anew)
-    assert run.reopen(out)[1] == Options.of(SMALL | anew)
+    assert Options(**{k: v for k, v in config.items() if k not in run.TEXT_KEYS}) == Options(**(SMALL | anew))
+    assert run.reopen(out)[1] == Options(**(SMALL | anew))
     (entry,) = json.loads((out / run.ABOUT).read_text())["resumed"]
     assert (entry["step"], entry["options"]) == (12, anew)
     (line,) = [e for e in run.metrics(out) if "anew" in e]
@@ -590,7 +590,7 @@ def test_a_disk_that_takes_no_more_leaves_the_last_checkpoint(whole, disk, how):
 def test_a_configuration_comes_back_whole(whole, tmp_path):
     values = run.read_toml(whole / "config.toml")
     options = {k: v for k, v in values.items() if k not in run.TEXT_KEYS}
-    assert Options.of(options) == Options.of(SMALL)
+    assert Options(**options) == Options(**SMALL)
     about = json.loads((whole / "run.json").read_text())
     assert about["made_with"]["numpy"] == np.__version__
     assert about["text"]["symbols"] == len(TEXT)

@@ -37,28 +37,28 @@ def check_size(name: str, value: object, least: int = 1, most: float = math.inf)
     """Return `value` as an int, or say what is wrong with it."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or not least <= int(value) <= most:
         limits = f"{least} or more" if most == math.inf else f"from {least} to {most:,}"
-        raise UnrolledError(f"{name} is {value!r}; it must be a whole number, {limits}")
+        raise UnrolledError(f"{name} is {brief(value)}; it must be a whole number, {limits}")
     return int(value)
 
 
 def check_fraction(name: str, value: object) -> float:
     """Return `value` as a float in [0, 1), or say what is wrong with it."""
     if not is_number(value) or not 0 <= float(cast(Real, value)) < 1:
-        raise UnrolledError(f"{name} is {value!r}; it must be at least 0 and below 1")
+        raise UnrolledError(f"{name} is {brief(value)}; it must be at least 0 and below 1")
     return float(cast(Real, value))
 
 
 def check_weight(name: str, value: object) -> float:
     """Return `value` as a finite float, 0 or more, or say what is wrong with it."""
     if not is_number(value) or float(cast(Real, value)) < 0:
-        raise UnrolledError(f"{name} is {value!r}; it must be a number, 0 or more")
+        raise UnrolledError(f"{name} is {brief(value)}; it must be a number, 0 or more")
     return float(cast(Real, value))
 
 
 def check_number(name: str, value: object) -> float:
     """Return `value` as a finite float, or say what is wrong with it."""
     if not is_number(value):
-        raise UnrolledError(f"{name} is {value!r}; it must be a finite number")
+        raise UnrolledError(f"{name} is {brief(value)}; it must be a finite number")
     return float(cast(Real, value))
 
 
@@ -106,7 +106,7 @@ def as_kind(name: str, value: object, kind: str) -> Any:
 def check_positive(name: str, value: object, most: float = math.inf) -> float:
     """Return `value` as a finite float above 0, and at most `most`, or say what is wrong with it."""
     if not is_number(value) or not 0 < float(cast(Real, value)) <= most:
-        shown = f"{float(cast(Real, value)):g}" if is_number(value) else repr(value)
+        shown = f"{float(cast(Real, value)):g}" if is_number(value) else brief(value)
         raise UnrolledError(f"{name} is {shown}; it must be above 0{f' and at most {most:,.15g}' * (most < math.inf)}")
     return float(cast(Real, value))
 
@@ -116,10 +116,12 @@ def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
     several = isinstance(hidden_size, (tuple, list))
     told = None if num_layers is None else check_size("num_layers", num_layers)
     if several and (not hidden_size or told not in (None, len(hidden_size))):
-        raise UnrolledError(f"hidden_size has {len(hidden_size)} widths, num_layers is {num_layers}; leave one out")
+        raise UnrolledError(
+            f"hidden_size has {len(hidden_size)} widths, num_layers is {brief(num_layers)}; leave one out"
+        )
     count = len(hidden_size) if several else told or 1
     if count > MOST_LAYERS:  # before a million widths are looked at
-        raise UnrolledError(f"num_layers is {count}; it must be at most {MOST_LAYERS:,}")
+        raise UnrolledError(f"num_layers is {brief(count)}; it must be at most {MOST_LAYERS:,}")
     if several:
         return tuple(check_size("hidden_size", width) for width in hidden_size)
     return (check_size("hidden_size", hidden_size),) * count
@@ -130,9 +132,13 @@ def check_memory(parameters: int, dtype: str) -> None:
     needed = parameters * (8 if dtype == "float64" else 4)
     if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
         raise UnrolledError(
-            f"not enough memory: a network of {parameters:,} parameters takes {needed // 2**30:,} GiB, "
+            f"not enough memory: a network of {_many(parameters)} parameters takes {_many(needed // 2**30)} GiB, "
             f"this machine has {there // 2**30:,}"
         )
+
+
+def _many(number: int) -> str:
+    return f"{number:,}" if number < 10**30 else "more than 10^30"
 
 
 def as_array(name: str, value: Any) -> Array:
@@ -175,7 +181,7 @@ def as_numbers(name: str, value: Any) -> Array:
     """Return `value` as an array of numbers, or say that it is none."""
     array = as_array(name, value)
     if array.dtype.kind not in "biufc":
-        got = f"has dtype {array.dtype}" if array.ndim else f"is {value!r}"
+        got = f"has dtype {array.dtype}" if array.ndim else f"is {brief(value)}"
         raise UnrolledError(f"{name} {got}; expected an array of numbers")
     return array
 
@@ -242,7 +248,7 @@ def check_rng(rng: Any) -> np.random.Generator:
     if isinstance(rng, Integral) and not isinstance(rng, (bool, np.bool_)) and int(rng) >= 0:
         return np.random.default_rng(int(rng))
     raise UnrolledError(
-        f"rng is {rng!r}; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed"
+        f"rng is {brief(rng)}; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed"
     )
 
 

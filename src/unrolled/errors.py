@@ -96,7 +96,7 @@ def check_path(what: str, path: object) -> str:
     """
     plain = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     if not isinstance(plain, str):
-        raise UnrolledError(f"{what} is {path!r}; expected a path")
+        raise UnrolledError(f"{what} is {brief(path)}; expected a path")
     if "\0" in plain:
         raise UnrolledError(f"{plain!r}: a path can't hold a NUL character; check the path")
     return plain

@@ -63,7 +63,7 @@ def bound(init: str, width: int) -> float:
 def check_forget_bias(value: float | None) -> float | None:
     """Return what the forget gate's biases are to add up to, or say what is wrong with it."""
     if value is not None and not (is_number(value) and abs(float(value)) <= LARGEST):
-        raise UnrolledError(f"forget_bias is {value!r}; it must be a number from -{LARGEST:,} to {LARGEST:,}")
+        raise UnrolledError(f"forget_bias is {brief(value)}; it must be a number from -{LARGEST:,} to {LARGEST:,}")
     return None if value is None else float(value)
 
 

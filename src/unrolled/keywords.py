@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any, TypeVar
 
+from .errors import UnrolledError, suggest
+
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -27,6 +31,34 @@ def named(keywords: Iterable[inspect.Parameter]) -> Callable[[F], F]:
         return function
 
     return show
+
+
+def suggesting(cls: type[T]) -> type[T]:
+    """Let a dataclass name the nearest field where it is made with a keyword that it does not have.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @suggesting
+    ... @dataclass
+    ... class Point:
+    ...     left: int = 0
+    >>> Point(lift=3)
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: no option is called 'lift'; did you mean 'left'? Known: left
+    """
+    make, known = cls.__init__, list(inspect.signature(cls).parameters)
+
+    @wraps(make)
+    def init(self: T, *values: Any, **given: Any) -> None:
+        for name in given:
+            if name not in known:
+                raise UnrolledError(suggest("option", name, known))
+        make(self, *values, **given)
+
+    cls.__init__ = init  # type: ignore[assignment]
+    return cls
 
 
 def keyword(name: str, default: Any, annotation: Any = inspect.Parameter.empty) -> inspect.Parameter:

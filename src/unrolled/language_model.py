@@ -152,7 +152,7 @@ class LanguageModel:
         out = None if out is None else Path(check_path("the folder of a run", out))
         listener = _told(listener, verbose)
         asked = dict(options) if init_from is None else _of_the_model(dict(options), init_from)
-        chosen = Options.of(asked)
+        chosen = Options(**asked)
         if chosen.tensorboard and out is None:
             raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
         with nullcontext() if out is None else run.claimed(out, overwrite=overwrite):
@@ -205,7 +205,7 @@ class LanguageModel:
                 raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(ANEW)}")
         with run.held(folder) if folder.is_dir() else nullcontext():
             snapshot, before, vocabulary = run.reopen(folder)
-            chosen = Options.of(asdict(before) | options)
+            chosen = replace(before, **options)
             content = snapshot[1]
             if chosen.minutes is not None and float(content["now"]["seconds"]) >= 60 * chosen.minutes:
                 raise UnrolledError(
@@ -441,7 +441,7 @@ class LanguageModel:
             seed = check_size("seed", seed, least=0)
         rng = generator(seed if rng is None else rng)
         if not isinstance(prompt, str):
-            raise UnrolledError(f"prompt is {prompt!r}; expected a text")
+            raise UnrolledError(f"prompt is {brief(prompt)}; expected a text")
         if unlisted := list(dict.fromkeys(self.vocabulary.unlisted(prompt))):
             names = ", ".join(map(repr, unlisted[:5])) + (f" and {len(unlisted) - 5:,} more" if unlisted[5:] else "")
             warnings.warn(
@@ -537,7 +537,7 @@ def _told(listener: Listener | None, verbose: bool) -> Listener:
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     """Options with a model's network and vocabulary; those that say something else are refused."""
     if not isinstance(model, LanguageModel):
-        raise UnrolledError(f"init_from is {model!r}; expected a LanguageModel, such as load(path) gives")
+        raise UnrolledError(f"init_from is {brief(model)}; expected a LanguageModel, such as load(path) gives")
     spec, vocabulary = model.network.spec.to_json(), model.vocabulary
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
     fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
@@ -545,7 +545,7 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
     fixed |= {"max_symbols": len(vocabulary)} if vocabulary.level == "bpe" else {}
     for name, value in fixed.items():
         if options.get(name, value) != value:
-            raise UnrolledError(f"{name} is {options[name]!r}, but the model to start from has {value!r}")
+            raise UnrolledError(f"{name} is {brief(options[name])}, but the model to start from has {value!r}")
     return {name: spec[name] for name in free} | options | fixed
 
 

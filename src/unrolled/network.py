@@ -28,8 +28,9 @@ from .checks import (
     check_widths,
     read_only,
 )
-from .errors import UnrolledError, UnrolledWarning
+from .errors import UnrolledError, UnrolledWarning, brief
 from .initial import bound, check_init_name, glorot
+from .keywords import suggesting
 from .params import Params, usable
 from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
 from .schema import each, entries, flag, maybe, number, text, whole
@@ -53,6 +54,7 @@ STACK_OPTIONS = (
 """Entries of a `Spec` that are options of `Recurrent`."""
 
 
+@suggesting
 @dataclass(frozen=True)
 class Spec:
     """Everything needed to rebuild a network; stored as JSON in the model file.
@@ -267,7 +269,7 @@ class Network:
 
     def __init__(self, spec: Spec, *, backend: str = "auto", rng: np.random.Generator | int | None = None) -> None:
         if not isinstance(spec, Spec):
-            raise UnrolledError(f"spec is {spec!r}; expected a Spec, such as unrolled.Spec(vocabulary_size=65)")
+            raise UnrolledError(f"spec is {brief(spec)}; expected a Spec, such as unrolled.Spec(vocabulary_size=65)")
         self.spec = spec
         spec.check()
         size, width, last = spec.vocabulary_size, spec.embedding_size, spec.proj_size or spec.widths[-1]
@@ -378,7 +380,7 @@ class Network:
         if masks is None or (isinstance(masks, Mapping) and not masks):
             return None, None
         if not isinstance(masks, Mapping):
-            raise UnrolledError(f"masks are {masks!r}; expected what draw_masks gives")
+            raise UnrolledError(f"masks are {brief(masks)}; expected what draw_masks gives")
         outer = {name: shape for name, (shape, _) in self._outer_rates(steps, batch).items()}
         if self.spec.embedding_dropout:
             outer["embedding"] = (self.spec.vocabulary_size,)

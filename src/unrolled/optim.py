@@ -17,7 +17,7 @@ import numpy as np
 
 from . import backends
 from .checks import Array, as_array, check_number, check_size, check_weight, is_number
-from .errors import UnrolledError, suggest
+from .errors import UnrolledError, brief, suggest
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
     dict.fromkeys(("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1))
@@ -35,10 +35,10 @@ def _checked(owner: str, defaults: Mapping[str, float], given: Mapping[str, floa
     for option, value in given.items():
         if option not in defaults:
             known = suggest(f"option of {owner}", option, list(defaults))
-            raise UnrolledError(known if defaults else f"{owner} takes no options; got {option!r}")
+            raise UnrolledError(known if defaults else f"{owner} takes no options; got {brief(option)}")
         words, fits = _RANGES[option]
         if not (is_number(value) and fits(float(value))):
-            raise UnrolledError(f"{option} of {owner} is {value!r}; it must be {words}")
+            raise UnrolledError(f"{option} of {owner} is {brief(value)}; it must be {words}")
     return dict(defaults) | {option: float(value) for option, value in given.items()}
 
 
@@ -471,7 +471,7 @@ def _check_limit(limit: float, grads: Mapping[str, Array]) -> float:
             raise UnrolledError(f"gradient {name} is read-only, and clipping is in place; copy it first")
     unlimited = isinstance(limit, (float, np.floating)) and limit == math.inf
     if not unlimited and not (is_number(limit) and limit >= 0):
-        raise UnrolledError(f"clipping limit is {limit!r}; it must be 0 or more (infinity: no limit)")
+        raise UnrolledError(f"clipping limit is {brief(limit)}; it must be 0 or more (infinity: no limit)")
     return float(limit)
 
 
@@ -626,7 +626,7 @@ class Plateau(Schedule):
     def observe(self, loss: float) -> None:
         """Take note of a validation loss."""
         if not isinstance(loss, Real):
-            raise UnrolledError(f"the loss is {loss!r}; expected a number")
+            raise UnrolledError(f"the loss is {brief(loss)}; expected a number")
         if loss < self.best:
             self.best, self.bad = float(loss), 0
             return

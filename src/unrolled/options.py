@@ -10,7 +10,7 @@ from typing import Any, TypedDict, get_type_hints
 from .checks import Array, as_kind, check_fraction, check_positive, check_size, check_weight, check_widths
 from .errors import UnrolledError, suggest
 from .initial import check_forget_bias, check_init_name
-from .keywords import keyword
+from .keywords import keyword, suggesting
 from .network import Spec
 from .optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, make_optimizer, make_schedule
 from .recurrent import DTYPES, find_cell
@@ -153,6 +153,7 @@ def check_option(name: str, value: object) -> Any:
     return value if value is None or name not in CHECKS else CHECKS[name](name, value)
 
 
+@suggesting
 @dataclass(frozen=True)
 class Options:
     """How to build and train a language model.
@@ -280,15 +281,6 @@ class Options:
             raise UnrolledError(f"accumulate is {self.accumulate}; it must divide the batch size, {self.batch_size}")
         self.make_optimizer({}, "reference")  # checks its options; no engine is chosen for that
         self.make_schedule(steps=1)
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> Options:
-        """Build from keywords; an unknown one is named with its nearest neighbour."""
-        known = [f.name for f in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise UnrolledError(suggest("option", name, known))
-        return cls(**options)
 
     def spec(self, vocabulary_size: int) -> Spec:
         """Return the network's description."""

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .checks import Array, as_numbers
-from .errors import UnrolledError, suggest
+from .errors import UnrolledError, brief, suggest
 
 
 class Params(dict[str, Array]):
@@ -42,7 +42,7 @@ class Params(dict[str, Array]):
             given = dict(*args, **named)
         except (TypeError, ValueError):
             raise UnrolledError(
-                f"the parameters are {args[0]!r}; expected a dictionary of arrays by their names"
+                f"the parameters are {brief(args[0])}; expected a dictionary of arrays by their names"
             ) from None
         self.load(dict(self) | given)
 
@@ -80,7 +80,7 @@ class Params(dict[str, Array]):
 def check_names(params: Mapping[str, Array], new: Any) -> None:
     """Refuse what is no mapping with these very names."""
     if not isinstance(new, Mapping):
-        raise UnrolledError(f"the parameters are {new!r}; expected a dictionary of arrays by their names")
+        raise UnrolledError(f"the parameters are {brief(new)}; expected a dictionary of arrays by their names")
     missing, extra = sorted(params.keys() - new.keys()), sorted(map(str, new.keys() - params.keys()))
     if missing or extra:
         said = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]

@@ -25,7 +25,7 @@ from .checks import (
     check_widths,
     read_only,
 )
-from .errors import UnrolledError, UnrolledWarning, suggest
+from .errors import UnrolledError, UnrolledWarning, brief, suggest
 from .initial import check_init, initialise
 from .keywords import keyword, keywords_of, named
 from .layers import draw_mask, dropout
@@ -845,7 +845,7 @@ class RNN(Recurrent):
             if kind not in ("tanh", "relu"):
                 raise UnrolledError(suggest("nonlinearity", str(kind), ["tanh", "relu"]))
             if options.setdefault("cell", f"rnn_{kind}") != f"rnn_{kind}":
-                raise UnrolledError(f"nonlinearity is {kind!r}, cell is {options['cell']!r}; leave one out")
+                raise UnrolledError(f"nonlinearity is {brief(kind)}, cell is {options['cell']!r}; leave one out")
         super().__init__(_family("RNN", "rnn", options), input_size, hidden_size, num_layers, **options)
 
 
@@ -882,7 +882,7 @@ def _lengths(lengths: Any, steps: int, batch: int) -> Array:
     array = as_array("lengths", lengths)
     array = array.reshape(1) if not array.ndim and batch == 1 else array
     if array.shape != (batch,) or array.dtype.kind not in "iu":
-        raise UnrolledError(f"lengths must be {batch} whole numbers, one a row of the batch; got {array!r}")
+        raise UnrolledError(f"lengths must be {batch} whole numbers, one a row of the batch; got {brief(array)}")
     if array.size and not (array.min() >= 0 and array.max() <= steps):
         raise UnrolledError(f"lengths must lie between 0 and T = {steps}; got {array.min()} to {array.max()}")
     return array

@@ -32,7 +32,7 @@ import numpy as np
 
 from . import backends, checkpoint, schema, state, storage
 from .checks import Array, as_kind, is_number
-from .errors import UnrolledError, UnrolledWarning, suggest
+from .errors import UnrolledError, UnrolledWarning, brief, suggest
 from .optim import OPTIMIZERS
 from .options import Options, check_option
 from .schema import each, entries, flag, objects, one_of, whole
@@ -165,7 +165,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             raise UnrolledError(f"{where}: {suggest('option', name, list(kinds))}")
         if kinds[name] == "list":
             if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-                raise UnrolledError(f"{where}: {name} is {value!r}; it must be a list of names")
+                raise UnrolledError(f"{where}: {name} is {brief(value)}; it must be a list of names")
             continue
         try:
             check_option(name, value) if name not in TEXT_KEYS else as_kind(name, value, kinds[name])
@@ -287,7 +287,7 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
 def _check(content: Content, layout: Layout) -> tuple[Content, Options, Vocabulary]:
     """Take what a checkpoint says, if its arrays are those of the run that it describes."""
     said: Content = _CHECKPOINT("", content)
-    options, vocabulary = Options.of(said["options"]), Vocabulary.from_json(said["vocabulary"])
+    options, vocabulary = Options(**said["options"]), Vocabulary.from_json(said["vocabulary"])
     spec = options.spec(len(vocabulary))
     spec.check()
     expected: dict[str, tuple[int, ...]] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .checks import NOT_FINITE, Array, as_array, check_size, is_number
-from .errors import UnrolledError
+from .errors import UnrolledError, brief
 from .network import Network
 
 CHUNK = 32
@@ -161,7 +161,7 @@ class Drawer:
 
     def __init__(self, network: Network, state: Any, length: int) -> None:
         if not isinstance(network, Network):
-            raise UnrolledError(f"network is {network!r}; expected a Network")
+            raise UnrolledError(f"network is {brief(network)}; expected a Network")
         self.network, length = network, check_size("length", length, least=0)
         self._state = _checked(network, state)
         self._engine = network.drawer(self._state, length)

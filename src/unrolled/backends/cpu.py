@@ -19,7 +19,7 @@ import numpy as np
 from .. import layers, losses, scan
 from ..cells import CELLS, Cell
 from ..checks import Array, read_only
-from ..errors import UnrolledError, Unsupported
+from ..errors import UnrolledError, Unsupported, brief
 from . import _engine, cpu_layers, evaluator, program
 from .memory import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, vector_width
 
@@ -292,7 +292,7 @@ def set_threads(n: int) -> None:
     >>> set_threads(before)
     """
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= 1024:
-        raise UnrolledError(f"the number of threads is {n!r}; it must be a whole number from 1 to 1024")
+        raise UnrolledError(f"the number of threads is {brief(n)}; it must be a whole number from 1 to 1024")
     _engine.set_threads(int(n))
 
 
@@ -371,7 +371,7 @@ def use_environment() -> None:
     """Take the number of threads and the instruction set from the environment."""
     ours, others = (os.environ.get(name, "").strip() for name in ("UNROLLED_THREADS", "OMP_NUM_THREADS"))
     if ours and not (ours.isdecimal() and len(ours) <= 4 and 1 <= int(ours) <= 1024):
-        raise UnrolledError(f"UNROLLED_THREADS is {ours!r}; it must be a whole number from 1 to 1024")
+        raise UnrolledError(f"UNROLLED_THREADS is {brief(ours)}; it must be a whole number from 1 to 1024")
     first = others.split(",")[0]  # OpenMP takes a list, a number a level; what makes no sense there is not ours to say
     _engine.set_threads(
         int(ours or 0) or (int(first) if first.isdecimal() and len(first) <= 3 else 0) or usable_cores()
@@ -380,7 +380,7 @@ def use_environment() -> None:
     if wanted:
         known = _engine.instruction_sets()
         if wanted.lower() not in known:
-            raise UnrolledError(f"UNROLLED_ISA is {wanted!r}; this machine and this build have {', '.join(known)}")
+            raise UnrolledError(f"UNROLLED_ISA is {brief(wanted)}; this machine and this build have {', '.join(known)}")
         _engine.select(wanted.lower())
 
 

@@ -23,7 +23,7 @@ import click
 
 from .. import __version__, backends
 from ..cells import CELLS
-from ..errors import UnrolledError, UnrolledWarning, count, failure, printable
+from ..errors import UnrolledError, UnrolledWarning, brief, count, failure, printable
 from ..initial import INITS
 from ..optim import OPTIMIZERS, SCHEDULES
 from ..options import ANEW, Options
@@ -102,7 +102,7 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
         try:
             widths = tuple(int(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is no whole number, nor several with commas between", param, ctx)
+            self.fail(f"{brief(value)} is no whole number, nor several with commas between", param, ctx)
         return widths if len(widths) > 1 else widths[0]
 
 
@@ -257,7 +257,7 @@ def train(
         asked = _given(ctx) | set(ctx.default_map or ())
         options = {name: value for name, value in options.items() if name in asked}
         options.setdefault("level", start.vocabulary.level)
-    Options.of(options)  # before anything is read or made
+    Options(**options)  # before anything is read or made
     if not files and (odd := [name for name in HOW_TO_READ if how[name]]):
         raise UnrolledError(f"--{odd[0].replace('_', '-')} is about files; name some")
     level = options["level"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..cells import CELLS, Cell
 from ..checks import Array, as_numbers, check_size
-from ..errors import UnrolledError
+from ..errors import UnrolledError, brief
 from ..recurrent import Recurrent
 from .reverse import Reverse
 
@@ -172,7 +172,7 @@ def _refuse(net: Recurrent, layer: int, batch: Any) -> None:
     if batch is not None:
         check_size("batch", batch)
         if not net.learn_state:
-            raise UnrolledError(f"batch is {batch!r}, but only a learned initial state needs it; leave it out")
+            raise UnrolledError(f"batch is {brief(batch)}, but only a learned initial state needs it; leave it out")
 
 
 def from_onnx(node: Node, *, dtype: str = "float32") -> Recurrent:
@@ -265,7 +265,7 @@ def _layout(attributes: Mapping[str, Any]) -> int:
     """Return 0 where time comes first, 1 where the batch does."""
     layout = attributes.get("layout", 0)
     if layout not in (0, 1):
-        raise UnrolledError(f"layout is {layout!r}; it must be 0, (T, B, I), or 1, (B, T, I)")
+        raise UnrolledError(f"layout is {brief(layout)}; it must be 0, (T, B, I), or 1, (B, T, I)")
     return int(layout)
 
 
@@ -295,7 +295,7 @@ def _cell_of(operator: str, attributes: Mapping[str, Any], tensors: Mapping[str,
     if attributes.get("direction", "forward") not in ("forward", "reverse", "bidirectional"):
         odd["direction"] = attributes["direction"]
     if odd:
-        said = ", ".join(f"{key} = {value!r}" for key, value in odd.items())
+        said = ", ".join(f"{key} = {brief(value)}" for key, value in odd.items())
         raise UnrolledError(f"no layer here computes {operator} with {said}")
     if "sequence_lens" in tensors:
         raise UnrolledError("sequence_lens are no weights; leave them out, and call the layer with them as lengths")
@@ -309,7 +309,7 @@ def _cell_of(operator: str, attributes: Mapping[str, Any], tensors: Mapping[str,
         if form.operator == operator and fits and got == wanted and (isinstance(given, list) or not given):
             return name
     said = f"activations {given or 'by default'}{' and P' * ('P' in tensors)}"
-    said += f", linear_before_reset = {before!r}" if before not in (0, 1) else ""
+    said += f", linear_before_reset = {brief(before)}" if before not in (0, 1) else ""
     raise UnrolledError(f"no cell here computes {operator} with {said}; there are {', '.join(FORMS)}")
 
 

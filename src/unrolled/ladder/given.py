@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from ..checks import Array, are_indices, as_numbers
-from ..errors import UnrolledError
+from ..errors import UnrolledError, brief
 
 
 def check(fits: bool, name: str, value: object, words: str) -> None:
     """Say in one line what is wrong with a value that does not fit."""
     if not fits:
-        raise UnrolledError(f"{name} is {value!r}; it must be {words}")
+        raise UnrolledError(f"{name} is {brief(value)}; it must be {words}")
 
 
 def as_steps(name: str, steps: Any, width: int) -> list[Array]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batches import Tokens, as_tokens
-from ..errors import UnrolledError
+from ..errors import UnrolledError, brief
 from .vocabulary import check_range
 from .words import count
 
@@ -122,7 +122,7 @@ def split(
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
         if not isinstance(fraction, Real) or not 0 <= fraction < 1:
             option = f"--{name.replace('_', '-')}"
-            raise UnrolledError(f"{name} is {fraction!r}; it must be at least 0 and below 1 ({option})")
+            raise UnrolledError(f"{name} is {brief(fraction)}; it must be at least 0 and below 1 ({option})")
     if val_fraction + test_fraction >= 1:
         raise UnrolledError(
             f"val_fraction {val_fraction} and test_fraction {test_fraction} leave nothing to train on; "

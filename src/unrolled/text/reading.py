@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..batches import Tokens
-from ..errors import UnrolledError, check_path
+from ..errors import UnrolledError, brief, check_path
 from . import arrays
 from .files import Source, are_large, is_pipe, opened, short_name, shown, sources
 from .pieces import MARK, Cleaner, Mark
@@ -184,7 +184,7 @@ def _check_options(level: str, how: Mapping[str, Any]) -> None:
         if how[name] and level in ("byte", "tokens"):
             raise UnrolledError(f"{option} works on characters, and the level is {level}; leave out one of the two")
         if name in records and not isinstance(how[name], str):
-            raise UnrolledError(f"{name} is {how[name]!r}; expected the name of a field ({option})")
+            raise UnrolledError(f"{name} is {brief(how[name])}; expected the name of a field ({option})")
     if len(records) > 1:
         raise UnrolledError("--json-field is of JSON lines and --column of tables; leave out one of the two")
     if how["skip_null"] and not records:

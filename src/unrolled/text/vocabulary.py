@@ -94,7 +94,8 @@ class Vocabulary:
         object.__setattr__(self, "size", as_kind("size", self.size, "int"))
         if self.level == "tokens":
             if self.symbols or self.size < 1:
-                raise UnrolledError(f"a vocabulary of tokens has a size of 1 or more and no symbols; got {self.size!r}")
+                size = brief(self.size)
+                raise UnrolledError(f"a vocabulary of tokens has a size of 1 or more and no symbols; got {size}")
             return
         if self.level == "word":
             if self.symbols[:2] != (UNK, EOS):
