@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unrolled import optim
 from unrolled.errors import UnrolledError
 from unrolled.optim import (
     OPTIMIZERS,
@@ -178,6 +179,35 @@ def test_a_warm_update_allocates_no_array(rule):
     finally:
         tracemalloc.stop()
     assert peak < params["w"].nbytes / 20  # views and numbers only
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_an_update_in_parts_is_that_of_the_whole(rule, monkeypatch):
+    rng, found = np.random.default_rng(5), []
+    start, g = rng.normal(size=(2, 7, 11, 3))
+    for part in (optim.PART, 1, 50):  # all at once; a row; the last one is shorter
+        monkeypatch.setattr(optim, "PART", part)
+        p = {"w": start.copy(), "none": np.ones((3, 0)), "number": np.array(2.0)}
+        optimizer = make_optimizer(rule, p, weight_decay=0.1, backend="reference")
+        for _ in range(3):
+            optimizer.update({"w": g, "none": p["none"].copy(), "number": np.array(0.5)}, 0.1)
+        found.append(p)
+    for other in found[1:]:
+        for name, p in found[0].items():
+            np.testing.assert_array_equal(other[name], p)
+
+
+def test_a_norm_takes_little_memory_and_is_the_sum_of_all_squares_to_the_bit():
+    for shape in ((300, 401), (optim.PART + 1,), (2, optim.PART // 2 - 1), (3, 5 * optim.PART + 7)):
+        g = np.random.default_rng(7).normal(size=shape).astype("float32")
+        for laid_out in (g, np.asfortranarray(g)):
+            expected = math.sqrt(np.square(laid_out, dtype=np.float64).sum())
+            tracemalloc.start()
+            try:
+                assert optim.global_norm({"w": laid_out}, "reference") == expected
+                assert tracemalloc.get_traced_memory()[1] < 16 * optim.PART  # one part in float64 is 8
+            finally:
+                tracemalloc.stop()
 
 
 @pytest.mark.parametrize("rule", OPTIMIZERS)

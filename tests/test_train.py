@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import tracemalloc
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import storage
+from unrolled import backends, storage
 from unrolled.batches import lanes
 from unrolled.optim import clip_by_norm
 from unrolled.options import Options
@@ -405,9 +409,10 @@ def test_no_text_is_used_twice(tmp_path):
 
 
 @pytest.mark.skipif(not storage.HOLDS_FILES, reason="copies stay in memory here")
-def test_a_run_takes_at_most_six_times_its_parameters(tmp_path):
-    """Parameters, gradients and Adam's two moments are four; saving, validating and going on copy next to nothing."""
-    wide = {"hidden_size": 240, "num_layers": 2, "batch_size": 1, "seq_length": 4, "sample_length": 0}
+@pytest.mark.parametrize(("hidden_size", "num_layers"), [(240, 2), (300, 1)])
+def test_a_run_takes_at_most_six_times_its_parameters(hidden_size, num_layers, tmp_path):
+    """Parameters, gradients and Adam's two moments are four; saving, drawing and going on copy next to nothing."""
+    wide = {"hidden_size": hidden_size, "num_layers": num_layers, "batch_size": 1, "seq_length": 4, "sample_length": 5}
     wide |= {"backend": "reference", "eval_every": 1, "checkpoint_every": 2, "epochs": 0.015}
 
     def traced(train):
@@ -446,3 +451,78 @@ def test_a_rate_and_a_clip_for_a_summed_loss_are_scaled_by_its_steps():
     for name, p in weights.before.items():
         # the norms are above 0.1, and the guard adds 1e-6 to each: updates of 0.2 at most agree to 1e-5 of them
         np.testing.assert_allclose(after[name], p - summed[name], rtol=0, atol=2e-6)
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+import numpy as np
+import unrolled as ur
+from unrolled.train import Listener
+
+def status(key):
+    return 1024 * int(re.search(rf"{key}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+class Lines(Listener):
+    drawn = 0
+    def sampled(self, text):
+        self.drawn += 1
+
+folder, hidden_size, num_layers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+text, lines = np.random.default_rng(1).integers(97, 123, 4000).astype(np.uint8).tobytes(), Lines()
+options = {"level": "byte", "batch_size": 2, "seq_length": 8, "val_fraction": 0.02, "eval_every": 2}
+options |= {"checkpoint_every": 3, "sample_length": 40, "backend": "cpu"}
+ur.LanguageModel.train(text, **options | {"hidden_size": 8, "epochs": 0.01})  # all is imported, the threads are there
+before = status("VmRSS")
+if folder.exists():
+    model = ur.LanguageModel.resume(folder, text, epochs=0.04, listener=lines)
+else:
+    options |= {"hidden_size": hidden_size, "num_layers": num_layers, "epochs": 0.02}
+    model = ur.LanguageModel.train(text, out=folder, listener=lines, **options)
+print(lines.drawn, (status("VmHWM") - before) / (4 * model.network.parameter_count))
+"""
+"""Trains, or goes on where there is a run: the lines drawn, and the peak of resident memory in parameters."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
+@pytest.mark.parametrize(("hidden_size", "num_layers"), [(1024, 2), (1536, 1), (640, 4)])
+def test_so_does_one_that_the_engine_runs(hidden_size, num_layers, tmp_path):
+    """The engine's memory is not Python's; networks are so large that what its pool always keeps, 16 MB, is small."""
+    pytest.importorskip("unrolled.backends._engine")
+    for least in (3, 2):  # begun, and gone on
+        command = [sys.executable, "-c", PEAK, str(tmp_path / "run"), str(hidden_size), str(num_layers)]
+        drawn, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert int(drawn) >= least
+        assert float(peak) < 6
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from Linux's /proc")
+def test_what_the_engine_keeps_for_its_next_step_can_be_given_back():
+    memory = pytest.importorskip("unrolled.backends.memory")
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    array = memory.empty((1 << 24,), "float32")
+    array.fill(1)
+    used = resident()
+    del array
+    kept = resident()
+    backends.trim()
+    assert used - kept < 1 << 20  # it serves the next step
+    assert used - resident() > 60 << 20  # of 64 MB: other threads may have taken some meanwhile
+
+
+def test_copies_in_memory_take_the_place_of_the_copies_before():
+    """A run without a folder holds one good step and the best parameters, also while it copies the next."""
+    options = SMALL | {"hidden_size": 300, "num_layers": 1, "batch_size": 1, "seq_length": 4}
+    options |= {"eval_every": 1, "checkpoint_every": 1, "epochs": 0.02}
+    tracemalloc.start()
+    try:
+        model = ur.LanguageModel.train(TEXT, **options)
+        peak = tracemalloc.get_traced_memory()[1] / (8 * model.network.parameter_count)
+    finally:
+        tracemalloc.stop()
+    assert model.result.steps > 2
+    assert peak < 10  # four and what a step needs, three of the good step, one of the best

@@ -8,7 +8,7 @@ Letters: p parameter, g gradient, a and b scratch; m, v, s, u the moments.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from numbers import Real
 from typing import Any, ClassVar
@@ -28,6 +28,9 @@ _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
     | {"total": ("a whole number, 1 or more", lambda v: v >= 1 and v == int(v))}
 )
 """What an option may be, in words and as a test."""
+
+PART = 1 << 16
+"""Numbers that NumPy updates at a time, about: the scratch is then small, and stays in the cache."""
 
 
 def _checked(owner: str, defaults: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
@@ -152,7 +155,8 @@ class Optimizer:
     def _scratch(self) -> dict[Any, Array]:
         sizes: dict[Any, int] = {}
         for p in self.params.values():
-            sizes[p.dtype] = max(p.size, sizes.get(p.dtype, 0))
+            for part in _parts(p):
+                sizes[p.dtype] = max(p[part].size, sizes.get(p.dtype, 0))
         return {dtype: np.empty((3, size), dtype) for dtype, size in sizes.items()}
 
     def _numbers(self, rate: float) -> list[float]:
@@ -160,13 +164,14 @@ class Optimizer:
         raise NotImplementedError
 
     def _update(self, grads: Mapping[str, Array], rate: float) -> None:
-        for name, p in self.params.items():
-            a, b, decayed = (row[: p.size].reshape(p.shape) for row in self._scratch[p.dtype])
-            g = grads[name]
-            if self.options["weight_decay"] and not self.decoupled:
-                np.multiply(p, self.options["weight_decay"], out=decayed)
-                g = np.add(decayed, g, out=decayed)
-            self._apply(p, g, rate, [self.slots[slot][name] for slot in self.slot_names], a, b)
+        for name, whole in self.params.items():
+            for part in _parts(whole):  # each entry is on its own, and the scratch is small
+                p, g = whole[part], grads[name][part]
+                a, b, decayed = (row[: p.size].reshape(p.shape) for row in self._scratch[p.dtype])
+                if self.options["weight_decay"] and not self.decoupled:
+                    np.multiply(p, self.options["weight_decay"], out=decayed)
+                    g = np.add(decayed, g, out=decayed)
+                self._apply(p, g, rate, [self.slots[slot][name][part] for slot in self.slot_names], a, b)
 
     def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
         """Change p and its moments by the rule's equation; a and b are scratch of p's shape, g only to be read."""
@@ -372,6 +377,15 @@ class AdamW(Adam):
         super()._apply(p, g, rate, moments, a, b)
 
 
+def _parts(p: Array) -> Iterator[Any]:
+    """Yield indices that cut an array along its first axis into parts of about `PART` numbers."""
+    if p.size <= PART:
+        yield ...
+        return
+    rows = max(1, PART * len(p) // p.size)
+    yield from (slice(start, start + rows) for start in range(0, len(p), rows))
+
+
 def _average(mean: Array, new: Array, keep: float, scratch: Array) -> None:
     """mean <- keep mean + (1 - keep) new, in place; `scratch` may be `new`."""
     np.multiply(new, 1 - keep, out=scratch)
@@ -420,7 +434,15 @@ def global_norm(grads: Mapping[str, Array], backend: str = "auto") -> float:
     if native:
         return math.sqrt(native.sum_of_squares(grads[name] for name in sorted(grads)))
     with np.errstate(over="ignore"):  # an infinite norm says it
-        return math.sqrt(sum(float(np.square(grads[name], dtype=np.float64).sum()) for name in sorted(grads)))
+        return math.sqrt(sum(_sum_of_squares(grads[name].ravel("K")) for name in sorted(grads)))
+
+
+def _sum_of_squares(flat: Array) -> float:
+    """Sum of the squares in float64 of (N,): halves are added as NumPy itself does, without a copy of the whole."""
+    if len(flat) <= PART:
+        return float(np.square(flat, dtype=np.float64).sum())
+    half = len(flat) // 16 * 8
+    return _sum_of_squares(flat[:half]) + _sum_of_squares(flat[half:])
 
 
 def clip_by_norm(grads: dict[str, Array], limit: float, backend: str = "auto") -> float:

@@ -120,8 +120,11 @@ class TrainingState:
     def update_average(self, share: float) -> None:
         """average <- average + share (parameter - average), of every parameter."""
         for name, p in self.network.params.items():
-            old = self.average.get(name, p)
-            self.average[name] = old + p.dtype.type(share) * (p - old)
+            if name not in self.average:
+                self.average[name] = p.copy()
+            change = p - self.average[name]
+            change *= p.dtype.type(share)
+            self.average[name] += change
 
     def arrays(self) -> dict[str, Array | Stored]:
         """Return all arrays by their names, as they are: nothing is copied."""
@@ -138,10 +141,13 @@ class TrainingState:
         slots = self.optimizer.slots
         return {f"{slot}.{name}": m for slot, moments in slots.items() for name, m in moments.items()}
 
-    def snapshot(self) -> Snapshot:
-        """Return copies that `restore` takes, but for the best parameters: those a return to an earlier step keeps."""
-        arrays = {name: np.array(a) for name, a in self.arrays().items() if not name.startswith("best.")}
-        return arrays, self.content()
+    def snapshot(self, into: dict[str, Array] | None = None) -> Snapshot:
+        """Return copies that `restore` takes, but for the best parameters: those a return to an earlier step keeps.
+
+        They take the memory of the copies in `into`, which are gone then.
+        """
+        arrays = {name: np.asarray(a) for name, a in self.arrays().items() if not name.startswith("best.")}
+        return copied(arrays, {} if into is None else into), self.content()
 
     def content(self) -> dict[str, Any]:
         """Return what is no array, as `json.dumps` takes it."""
@@ -198,6 +204,26 @@ class TrainingState:
             p[...] = np.asarray(params[name])  # one at a time: there may be room for no more
         self.best_params = groups.get("best", {})
         self.average = {name: np.array(a) for name, a in groups.get("average", {}).items()}
+
+
+def copied(arrays: Mapping[str, Array], into: dict[str, Array]) -> dict[str, Array]:
+    """Copy arrays into those of the same names, which are made where there are none; return them.
+
+    Examples
+    --------
+    >>> old = copied({"a": np.zeros(2), "b": np.zeros(3)}, {})
+    >>> new = copied({"a": np.ones(2)}, old)
+    >>> new, new is old
+    ({'a': array([1., 1.])}, True)
+    """
+    for name in into.keys() - arrays.keys():
+        del into[name]
+    for name, a in arrays.items():
+        if name in into:
+            into[name][...] = a
+        else:
+            into[name] = a.copy()
+    return into
 
 
 def shapes(names: Iterable[str], spec: Spec, slots: Sequence[str], batch_size: int) -> dict[str, tuple[int, ...]]:

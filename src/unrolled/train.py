@@ -26,7 +26,7 @@ from .optim import clip_by_norm, clip_by_value, first_nonfinite
 from .options import Options
 from .recurrent import part_masks
 from .score import evaluate
-from .state import Evaluation, Snapshot, TrainingState, map_state
+from .state import Evaluation, Snapshot, TrainingState, copied, map_state
 from .storage import Arrays, Stored
 from .tape import Masks
 from .text import UNITS, Vocabulary
@@ -304,6 +304,7 @@ def fit(
     optimizer = options.make_optimizer(network.params, network.recurrent.backend)
     state = TrainingState(network, optimizer, options.make_schedule(steps), rng)
     good: Snapshot | None = None  # the last scheduled checkpoint: where a divergence leads back to
+    copies, best_copies = dict[str, Array](), dict[str, Array]()  # what is not in files; their memory serves the next
     if resume is not None:
         arrays, content = resume
         state.restore((_part(arrays, "now."), content["now"]), options.batch_size)
@@ -328,7 +329,7 @@ def fit(
         old = None if scheduled else good
         now = state.content()
         if out is None:
-            good = old or state.snapshot()
+            good = old or state.snapshot(copies)
         else:
             content: dict[str, Any] = {"options": asdict(options), "vocabulary": vocabulary.to_json(), "now": now}
             arrays = {f"now.{name}": a for name, a in state.arrays().items()}
@@ -339,7 +340,7 @@ def fit(
             if storage.HOLDS_FILES:
                 good = (_part(stored, "good."), old[1]) if old and "good" in content else (_part(stored, "now."), now)
             else:
-                good = old or state.snapshot()
+                good = old or state.snapshot(copies)
             save_models()
         kept = state.step
 
@@ -354,7 +355,7 @@ def fit(
         """Return parameters as they are now: in their file, since copies take as much memory as the network."""
         if stored is not None and storage.HOLDS_FILES:
             return stored
-        return {name: p.copy() for name, p in shown.params.items()}
+        return copied(shown.params, best_copies)
 
     def validate() -> None:
         shown = network.with_params(state.average) if state.average else network
@@ -380,7 +381,10 @@ def fit(
                 state.best, state.best_params = now, best_of(shown, stored)
         listener.evaluated(now, is_best)
         if options.sample_length:
-            listener.sampled(_line(shown, vocabulary, options, state.step))
+            backends.trim()  # a line's packed weights take the place of what a step keeps, and go again
+            line = _line(shown, vocabulary, options, state.step)
+            backends.trim()
+            listener.sampled(line)
 
     def step() -> tuple[float, float]:
         """Make one update; return its learning rate and the norm of its gradient."""
@@ -496,6 +500,7 @@ def fit(
                 with suppress(_Diverged, UnrolledError), whole():
                     save(scheduled=False)
             raise
+    backends.trim()
     if state.best_params:
         for name, p in network.params.items():
             p[...] = np.asarray(state.best_params[name])
@@ -546,8 +551,10 @@ def _accumulate(
         )
         loss += part / parts
         states.append(new)
-        for name, g in grads.items():
-            total[name] = total[name] + g / parts if name in total else g / parts
+        for name in list(grads):  # which are ours; each goes once it is added
+            g = grads.pop(name)
+            g /= parts
+            total[name] = np.add(total[name], g, out=total[name]) if name in total else g
     return loss, total, map_state(lambda *a: np.concatenate(a, axis=1), *states)
 
 

@@ -179,6 +179,19 @@ def drawer(
     return Drawer(cell, layers, embedding, weight, bias, state, length)
 
 
+def trim() -> None:
+    """Give the memory that the native engine keeps for its next step back to the system.
+
+    Examples
+    --------
+    >>> trim()
+    """
+    if not _missing:
+        from . import _engine
+
+        _engine.trim()
+
+
 def threads() -> int:
     """Return how many threads the native engine uses; 1 without it."""
     if _missing:

@@ -372,6 +372,7 @@ NB_MODULE(_engine, m) {
       nb::arg("n"));
   m.def("get_threads", [] { return state->threads; });
   m.def("calls_alone", [] { return state->solitude.left(); });
+  m.def("trim", [] { memory.trim(); });
   m.def("empty32", &empty_of<float>, nb::arg("shape"));
   m.def("empty64", &empty_of<double>, nb::arg("shape"));
   const auto def_forward = [&](const char* name, auto f) {

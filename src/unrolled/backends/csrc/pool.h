@@ -1,7 +1,11 @@
 // The threads that stay between calls, and the memory that stays between calls.
 #pragma once
 
+#include <stdlib.h>
 #include <sys/mman.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -209,6 +213,20 @@ class Memory {
     } catch (const std::bad_alloc&) {  // no memory to note it down
     }
     std::free(block.data);
+  }
+
+  // Gives what is kept for later back to the system, which is asked for it anew.
+  void trim() {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      for (const auto& [size, blocks] : free_)
+        for (void* data : blocks) std::free(data);
+      free_.clear();
+      kept_ = 0, peak_ = used_;
+    }
+#if defined(__GLIBC__)
+    malloc_trim(0);  // which keeps some of it too
+#endif
   }
 
  private:
