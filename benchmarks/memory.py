@@ -1,11 +1,11 @@
 """Measure the memory of training: of a run beside its parameters, and on a file of 2 GB.
 
-    python benchmarks/memory.py --run [--hidden-size 1024] [--num-layers 2]
+    python benchmarks/memory.py --run [--hidden-size 1024 --num-layers 2]
     python benchmarks/memory.py [--gigabytes 2] [--level byte char word bpe]
 
 With `--run`: the peak of the resident memory (Linux), over what the process had before, as a multiple of the
 parameters' own: while a run trains with Adam, validates, draws lines and saves; while it goes on in a new process; and
-while one without a folder trains.
+while one without a folder trains. By default networks of several shapes, and the table goes to `--out`.
 
 Without: trains on a file of 2 GB, and prints the largest RssAnon of the process that trained, and its speed, beside
 those on a file a hundred times smaller (but of 70 MB, so that it counts as large): neither may grow with the file. Then
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from side_by_side import machine, report
 
 import unrolled as ur
 from unrolled.run import metrics
@@ -73,35 +74,62 @@ def status(key: str) -> int:
     return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
-def peak(folder: Path | None, options: dict[str, Any]) -> None:
-    """Train or go on, and print the peak over the memory before, in multiples of the parameters' own."""
+SHAPES = [(1024, 2), (1536, 1), (640, 4)]
+"""Hidden units and layers of the networks of `--run`."""
+
+
+def peak(folder: Path | None, options: dict[str, Any], found: Any) -> None:
+    """Train or go on, and tell the peak over the memory before, in multiples of the parameters' own."""
     text = np.random.default_rng(1).integers(97, 123, 4000).astype(np.uint8).tobytes()
     ur.LanguageModel.train(text, **RUN | {"hidden_size": 8, "epochs": 0.01})  # all is imported, the threads are there
     before = status("VmRSS")
     if folder is not None and folder.exists():
-        what, model = "goes on", ur.LanguageModel.resume(folder, text, epochs=0.08)
+        model = ur.LanguageModel.resume(folder, text, epochs=0.08)
     else:
-        what = "trains without a folder" if folder is None else "trains"
         model = ur.LanguageModel.train(text, out=folder, epochs=0.05, **RUN | options)
     size, more = 4 * model.network.parameter_count, 1024 * (status("VmHWM") - before)
-    print(f"{model!r}, {size / 1e6:.1f} MB, {model.result.steps} steps: {what} with {more / size:.2f} times that")
+    found.put((size, more / size))
+
+
+def runs(shapes: list[tuple[int, int]], out: Path | None) -> None:
+    """Print what runs of networks of these shapes take, and write it to a file if there is one."""
+    head = "| layers x units | parameters, MB | trains | goes on | trains without a folder |"
+    rows, lines = [], ["", head, "|---|---|---|---|---|"]
+    for hidden, layers in shapes:
+        peaks, size = [], 0
+        with tempfile.TemporaryDirectory(dir=os.environ.get("UNROLLED_DATA")) as folder:
+            for where in (Path(folder, "run"), Path(folder, "run"), None):  # each in a process of its own
+                context = multiprocessing.get_context("spawn")
+                found = context.SimpleQueue()
+                arguments = (where, {"hidden_size": hidden, "num_layers": layers}, found)
+                child = context.Process(target=peak, args=arguments)
+                child.start()
+                child.join()
+                if child.exitcode:
+                    sys.exit(child.exitcode)
+                size, times = found.get()
+                peaks.append(times)
+        rows.append({"hidden_size": hidden, "num_layers": layers, "bytes": size, "times": peaks})
+        lines.append(f"| {layers} x {hidden:,} | {size / 1e6:.1f} | " + " | ".join(f"{p:.2f}" for p in peaks) + " |")
+        print(lines[-1], flush=True)
+    if out is not None:
+        report(out, "python benchmarks/memory.py --run", machine(), rows, lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--run", action="store_true")
-    parser.add_argument("--hidden-size", type=int, default=1024)
+    parser.add_argument("--hidden-size", type=int)
     parser.add_argument("--num-layers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/memory.json"))
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--level", nargs="+", default=["byte", "char", "word", "bpe"])
     arguments = parser.parse_args()
     if arguments.run:
-        options = {"hidden_size": arguments.hidden_size, "num_layers": arguments.num_layers}
-        with tempfile.TemporaryDirectory(dir=os.environ.get("UNROLLED_DATA")) as folder:
-            for out in (Path(folder, "run"), Path(folder, "run"), None):  # each in a process of its own
-                child = multiprocessing.get_context("spawn").Process(target=peak, args=(out, options))
-                child.start()
-                child.join()
+        if arguments.hidden_size:
+            runs([(arguments.hidden_size, arguments.num_layers)], None)
+        else:
+            runs(SHAPES, arguments.out)
         return
     size = int(arguments.gigabytes * 1e9)
     with tempfile.TemporaryDirectory(dir=os.environ.get("UNROLLED_DATA")) as folder:
