@@ -1,7 +1,7 @@
 """Write recurrent.json: names, shapes and the last entry of every parameter, from seed 7.
 
 A change of this file is a change of what people's files and seeds mean: run it as
-`python tests/golden/make_recurrent.py` only for new cells or options, and look at the difference.
+`python tests/golden/make_stacks.py` only for new cells or options, and look at the difference.
 """
 
 import json
