@@ -479,7 +479,7 @@ class Network:
             Once a network, if a rate of dropout is set and nothing is dropped.
         """
         self._warn_if_idle(masks)
-        own = self._on(Params({name: backends.copied(p) for name, p in self._params.items()}))
+        own = self._on(Params({name: p.copy() for name, p in self._params.items()}))
         return own._forward(tokens, state, masks, starts, own=True, fold=not inputs)
 
     def _forward(

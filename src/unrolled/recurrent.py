@@ -409,7 +409,7 @@ class Recurrent:
             if x.shape[-1] != self.input_size:
                 raise UnrolledError(f"layer 0: x has {x.shape[-1]} features, weight_ih_l0 takes {self.input_size}")
             x = self._cast(x, "x")
-        x = backends.copied(x) if own or is_index else x
+        x = x.copy() if own or is_index else x
         if x.ndim == rank:
             return np.swapaxes(x, 0, 1) if self.batch_first else x, True
         return x[:, None], False
@@ -560,7 +560,7 @@ class Recurrent:
         (7, 3, 5)
         """
         self._warn_if_idle(masks, rng)
-        own = self._with(Params({name: backends.copied(p) for name, p in self._params.items()}))
+        own = self._with(Params({name: p.copy() for name, p in self._params.items()}))
         return own._run(x, state, lengths, masks, rng, starts=starts, live=live, record=True, own=True)
 
     def _warn_if_idle(self, masks: Any, rng: Any) -> None:
@@ -633,7 +633,7 @@ class Recurrent:
         if packing is not None:
             x = packing.back(x)
         elif own and x is outputs[0]:
-            x = backends.copied(x)  # else it would be the tape's own states
+            x = x.copy()  # else it would be the tape's own states
         final = self._states.join(finals)
         if not batched:
             return x[:, 0], self._states.without_batch(final), tape

@@ -71,8 +71,6 @@ class Reference:
 
 
 REFERENCE = Reference()
-LARGE = 1 << 16
-"""Bytes of an array that the system would give fresh pages for, each of which costs more than copying it."""
 
 
 def _load() -> tuple[dict[str, Backend], str, str]:
@@ -314,25 +312,6 @@ def build_info() -> dict[str, Any]:
     from . import cpu
 
     return cpu.build_info()
-
-
-def copied(a: Array) -> Array:
-    """Return a copy in C order; a large one in the engine's memory, which serves every step anew, where there is one.
-
-    Examples
-    --------
-    >>> copied(np.arange(3.0))
-    array([0., 1., 2.])
-    """
-    if a.nbytes < LARGE or _missing:
-        return a.copy()
-    from .memory import DTYPES, empty
-
-    if a.dtype not in DTYPES:
-        return a.copy()
-    copy = empty(a.shape, a.dtype)
-    copy[...] = a
-    return copy
 
 
 def has_kernel(cell: Cell) -> bool:
