@@ -172,7 +172,7 @@ void run(int threads, const Work& work, bool often = false) {
         const FlushDenormals flush;
         work(w);
       };
-      done = pool->run(flushed, interrupted, often);
+      done = pool->run(flushed, interrupted);
       if (often) s.solitude.shared(pool->sleeps());
     } else {
       done = run_alone(work, interrupted);

@@ -61,13 +61,13 @@ class Solitude {
 };
 
 // Threads that wait, within a call or for the next, spin for 200 microseconds, then sleep: clearly longer than waking one
-// takes (50), else two that once slept would wake each other by turns for ever. Where they meet seldom, a share may be that
-// much longer than another, and they spin for a millisecond. More threads than processors never spin.
+// takes (50), else two that once slept would wake each other by turns for ever. More threads than processors
+// never spin.
 class Pool {
  public:
   // `wanted` threads, or as many as the system gives.
   explicit Pool(int wanted) : wanted_(wanted) {
-    looks_ = unsigned(wanted) <= std::thread::hardware_concurrency() ? looks() : 0;
+    shared_.spins = unsigned(wanted) <= std::thread::hardware_concurrency() ? looks() : 0;
     shared_.sleep = &Pool::sleep, shared_.wake = &Pool::wake, shared_.bed = this;
     threads_.reserve(wanted - 1);
     try {
@@ -88,13 +88,11 @@ class Pool {
   // Waits of the last call that spinning did not end.
   int sleeps() const { return shared_.sleeps; }
 
-  // Runs work on every thread, the caller being the first; `often` is whether they meet often. True unless something
-  // stopped it.
-  bool run(const std::function<void(const Worker&)>& work, bool (*interrupted)(), bool often) {
+  // Runs work on every thread, the caller being the first. True unless something stopped it.
+  bool run(const std::function<void(const Worker&)>& work, bool (*interrupted)()) {
     shared_.arrived = 0;
     shared_.stop = 0;
     shared_.sleeps = 0;
-    shared_.spins = often ? looks_ : 5 * looks_;
     shared_.interrupted = interrupted;
     work_ = &work;
     __atomic_store_n(&pending_, size_ - 1, __ATOMIC_RELAXED);
@@ -118,7 +116,7 @@ class Pool {
   void serve(int rank) {
     unsigned seen = 0;
     for (;;) {
-      for (int i = 0; ticket_.load(std::memory_order_acquire) == seen && i < looks_; ++i) Shared::pause();
+      for (int i = 0; ticket_.load(std::memory_order_acquire) == seen && i < shared_.spins; ++i) Shared::pause();
       if (ticket_.load(std::memory_order_acquire) == seen) {
         std::unique_lock<std::mutex> lock(mutex_);
         idle_.fetch_add(1, std::memory_order_seq_cst);
@@ -151,7 +149,6 @@ class Pool {
 
   const int wanted_;
   int size_ = 1;
-  int looks_ = 0;
   Shared shared_;
   const std::function<void(const Worker&)>* work_ = nullptr;  // of the call that runs; null: end
   std::atomic<unsigned> ticket_{0};
