@@ -205,3 +205,10 @@ def test_halves_of_characters_are_refused_before_pairs_are_learnt():
     assert str(caught.value) == (
         "'\\ud800' (U+D800) at character 2 of the text is half a character, which has no UTF-8 bytes; leave it out"
     )
+
+
+def test_a_vocabulary_of_byte_pairs_has_a_largest_size():
+    with pytest.raises(
+        ur.UnrolledError, match=r"^max_symbols is 1000000000; byte pairs have at most 1,000,000 tokens$"
+    ):
+        Vocabulary.of("the cat sat on the mat", "bpe", max_symbols=10**9)

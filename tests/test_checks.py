@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from unrolled import checks
+from unrolled import backends, checks
 from unrolled.errors import UnrolledError
 
 
@@ -57,3 +57,19 @@ def test_whatever_a_conversion_raises_is_one_line():
 def test_a_list_of_too_many_widths_is_refused_before_it_is_read():
     with pytest.raises(UnrolledError, match=r"^num_layers is 1000000; it must be at most 10,000$"):
         checks.check_widths(["no width"] * 1_000_000, None)
+
+
+def test_a_span_of_time_is_no_number():
+    for check in (checks.check_size, checks.check_fraction):
+        with pytest.raises(UnrolledError, match=r"^n is "):
+            check("n", np.timedelta64(3, "s"))
+
+
+def test_masked_entries_are_found_however_deep():
+    with pytest.raises(UnrolledError, match=r"^x has masked entries"):
+        checks.as_array("x", [[np.ma.masked_array([1.0, 2.0], [False, True])], [[3.0, 4.0]]])
+
+
+def test_an_array_is_no_backend():
+    with pytest.raises(UnrolledError, match=r"^backend is array\(\[0\., 0\.\]\); expected one of auto, "):
+        backends.choose(np.zeros(2))

@@ -209,3 +209,24 @@ def test_dtypes_that_the_engine_lacks_are_said_and_run_on_auto(name, args):
     said = message(getattr(backends.choose("cpu"), name), *args)
     assert re.fullmatch(r"cpu works on arrays of one dtype, float32 or float64; got .*\. Use backend='auto'\.", said)
     getattr(backends.choose("auto"), name)(*args)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("order", [np.asfortranarray, lambda a: a.swapaxes(0, 1).copy().swapaxes(0, 1)])
+def test_the_gradient_does_not_depend_on_how_logits_lie(backend, order):
+    logits = np.random.default_rng(0).standard_normal((7, 3, 5))
+    targets = np.arange(21).reshape(7, 3) % 5
+    loss, d = backends.choose(backend).cross_entropy(logits, targets)
+    other, lying = backends.choose(backend).cross_entropy(order(logits), targets)
+    assert loss == other
+    assert np.array_equal(d, lying)
+    assert np.abs(lying.sum(axis=-1)).max() < 1e-15  # softmax minus one-hot: 5 additions of numbers below 1 / 21
+
+
+def test_large_logits_have_the_loss_of_their_differences():
+    assert losses.cross_entropy(np.full((1, 2, 4), 1e300), np.array([[0, 3]]))[0] == np.log(4)
+
+
+def test_starts_are_bools():
+    with pytest.raises(ur.UnrolledError, match=r"^starts are int64; expected bools, True where a document begins$"):
+        losses.temporal_penalty(np.ones((3, 2, 4)), np.zeros((3, 2), np.int64))

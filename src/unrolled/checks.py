@@ -25,7 +25,7 @@ def is_number(value: object) -> bool:
     >>> is_number(np.float32(0.5)), is_number(float("nan")), is_number(10**400), is_number(True)
     (True, False, False, False)
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, Real):
         return False
     try:
         return math.isfinite(float(value))  # as a Python float: NumPy would cast a bound to float32, and overflow
@@ -33,12 +33,23 @@ def is_number(value: object) -> bool:
         return False
 
 
+def is_whole(value: object) -> bool:
+    """Whether `value` is a whole number; a bool is none, nor is a span of time, though NumPy calls that integral.
+
+    Examples
+    --------
+    >>> is_whole(np.int8(3)), is_whole(True), is_whole(np.timedelta64(3, "s")), is_whole(3.0)
+    (True, False, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_, np.timedelta64))
+
+
 def check_size(name: str, value: object, least: int = 1, most: float = math.inf) -> int:
     """Return `value` as an int, or say what is wrong with it."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral) or not least <= int(value) <= most:
+    if not is_whole(value) or not least <= int(cast(Any, value)) <= most:
         limits = f"{least} or more" if most == math.inf else f"from {least} to {most:,}"
         raise UnrolledError(f"{name} is {brief(value)}; it must be a whole number, {limits}")
-    return int(value)
+    return int(cast(Any, value))
 
 
 def check_fraction(name: str, value: object) -> float:
@@ -156,7 +167,7 @@ def as_array(name: str, value: Any) -> Array:
     """
     if type(value) is np.ndarray and value.dtype.isbuiltin == 1:  # what nearly every step hands in
         return value
-    if np.ma.is_masked(value) or (isinstance(value, (list, tuple)) and any(map(np.ma.is_masked, value))):
+    if _is_masked(value):
         raise UnrolledError(f"{name} has masked entries; fill them, or leave their steps out with lengths")
     try:
         if str(getattr(value, "dtype", None)) == "torch.bfloat16":  # NumPy has none; float32 holds each of them
@@ -169,6 +180,13 @@ def as_array(name: str, value: Any) -> Array:
         raise _no_array(name, value, error) from None
     except Exception as error:
         raise _no_array(name, value, error) from None
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether anything in an array, or in lists of arrays however deep, is masked."""
+    if isinstance(value, (list, tuple)):
+        return any(_is_masked(part) for part in value if isinstance(part, (list, tuple, np.ma.MaskedArray)))
+    return bool(np.ma.is_masked(value))
 
 
 def _no_array(name: str, value: Any, error: Exception) -> UnrolledError:

@@ -88,10 +88,11 @@ def cross_entropy(
     """
     logits, targets = check_targets(logits, targets)
     smoothing, count = check_fraction("smoothing", smoothing), targets.size
+    logits = np.ascontiguousarray(logits)  # so that the gradient has C's order, and its rows can be written through
     d = np.exp(logits - logits.max(axis=-1, keepdims=True))
     picked = np.take_along_axis(logits, targets[..., None], axis=-1)
     total = d.sum(axis=-1, keepdims=True)
-    nats = np.log(total) + logits.max(axis=-1, keepdims=True) - picked
+    nats = np.log(total) + (logits.max(axis=-1, keepdims=True) - picked)
     # Complex logits (the derivative proofs) have a complex loss; sums of real ones are taken in float64.
     loss = nats.sum(dtype=np.result_type(nats.dtype, np.float64)) / count
     d /= total * count
@@ -146,6 +147,8 @@ def temporal_penalty(y: Array, starts: Array | None = None) -> tuple[Any, Array]
     if starts is not None:
         starts = as_array("starts", starts)
         check_shape("starts", starts, y.shape[:2], f"y of shape {y.shape}")
+        if starts.dtype != bool:
+            raise UnrolledError(f"starts are {starts.dtype}; expected bools, True where a document begins")
         size -= int(starts[1:].sum()) * y.shape[-1]
         change = np.where(starts[1:, :, None], y.dtype.type(0), change)
     slope, dy = change * (2 / max(1, size)), np.zeros_like(y)

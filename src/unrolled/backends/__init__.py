@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .. import layers, losses, scan
 from ..cells import Cell
 from ..checks import Array
-from ..errors import UnrolledError, Unsupported, suggest, warn
+from ..errors import UnrolledError, Unsupported, brief, suggest, warn
 
 
 class Backend(Protocol):
@@ -109,12 +109,14 @@ def choose(name: str) -> Backend:
     >>> choose("reference").name
     'reference'
     """
+    if not isinstance(name, str):  # an array has no truth to compare with
+        raise UnrolledError(f"backend is {brief(name)}; expected one of {', '.join(BACKENDS)}")
     if _mistake and name != "reference":
         raise UnrolledError(_mistake)
     if name == "cpu" and _missing:
         raise Unsupported(f"backend 'cpu': {_missing}. Install with a C++ compiler at hand, or use 'auto'.")
-    if not isinstance(name, str) or name not in BACKENDS:
-        raise UnrolledError(suggest("backend", str(name), list(BACKENDS)))
+    if name not in BACKENDS:
+        raise UnrolledError(suggest("backend", name, list(BACKENDS)))
     return BACKENDS[name]
 
 

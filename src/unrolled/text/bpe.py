@@ -34,6 +34,9 @@ REMEMBERED = 1 << 19
 """Words whose tokens are kept at hand."""
 
 
+MOST_TOKENS = 1_000_000
+"""Tokens of a vocabulary of byte pairs, at most."""
+
 MOST_BYTES = 1 << 26
 """Bytes of all pairs of a vocabulary together; learnt ones have some hundred thousand."""
 
@@ -77,6 +80,8 @@ def learn(pieces: Iterable[str], size: int) -> Merges:
 
     The library learns in a thread of its own, so that Ctrl-C is heard meanwhile.
     """
+    if size > MOST_TOKENS:  # the library asks for memory by this number, and ends the process where there is none
+        raise UnrolledError(f"max_symbols is {brief(size)}; byte pairs have at most {MOST_TOKENS:,} tokens")
     library = _library()
     tokenizer = _tokenizer({}, [])
     trainer = library.trainers.BpeTrainer(

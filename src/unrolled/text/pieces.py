@@ -150,7 +150,8 @@ class Cleaner:
         """Say in plain sentences what was changed."""
         notes = []
         if self.documents:
-            notes.append(f"{count(self.begun, 'document')}, kept apart")
+            alone = "" if self.begun > 1 else ": a text file is one; JSON lines and a table's --column have one a line"
+            notes.append(f"{count(self.begun, 'document')}, kept apart{alone}")
         if self.marks:
             notes.append("byte-order mark dropped" if self.marks == 1 else f"{self.marks:,} byte-order marks dropped")
         if self.crlf:
