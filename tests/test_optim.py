@@ -444,6 +444,94 @@ def test_a_state_of_wrong_kinds_changes_nothing(change, message):
         rule.load_state_dict([1])
 
 
+def unaligned(size):
+    return np.zeros(8 * size + 1, np.uint8)[1:].view(np.float64)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_moments_belong_to_names_in_whatever_order_the_dictionaries_come(name, backend):
+    """The two have one shape, so that moments taken by position would fit, and be wrong."""
+    found = []
+    for turned in (False, True):
+        params = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([-1.0, 5.0, 2.0])}
+        rule = make_optimizer(name, params, backend=backend)
+        rule.update({"a": np.array([1.0, -2.0, 3.0]), "b": np.zeros(3)}, 0.1)
+        if turned:
+            params["a"] = params.pop("a")
+        rule.update({"b": np.zeros(3), "a": np.zeros(3)}, 0.1)
+        assert list(params) == (["b", "a"] if turned else ["a", "b"])
+        found.append({key: p.tolist() for key, p in sorted(params.items())})
+    assert found[0] == found[1]
+    if name != "adamw":  # which decays what has no gradient, too
+        assert found[1]["b"] == [-1.0, 5.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda p: p.pop("w"),
+            "the parameters are not those momentum was made for: w is missing; make another for them",
+        ),
+        (
+            lambda p: p.clear(),
+            "the parameters are not those momentum was made for: b is missing, w is missing; make another for them",
+        ),
+        (
+            lambda p: p.update(c=np.zeros(4)),
+            "the parameters are not those momentum was made for: c is new; make another for them",
+        ),
+        (
+            lambda p: p.update({7: p.pop("b")}),
+            "the parameters are not those momentum was made for: 7 is new, b is missing; make another for them",
+        ),
+        (lambda p: p.update(w=[0.0] * 3), "parameter w is now a list; FITS"),
+        (lambda p: p.update(w=np.ma.zeros(3)), "parameter w is now a MaskedArray; FITS"),
+        (lambda p: p.update(w=np.zeros(3, int)), "parameter w is now int64 (3,); FITS"),
+        (lambda p: p.update(w=np.zeros(3, "f4")), "parameter w is now float32 (3,); FITS"),
+        (lambda p: p.update(w=np.zeros(3, ">f8")), "parameter w is now >f8 (3,); FITS"),
+        (lambda p: p.update(w=np.zeros(5)), "parameter w is now float64 (5,); FITS"),
+        (lambda p: p.update(w=p["w"].reshape(3, 1)), "parameter w is now float64 (3, 1); FITS"),
+        (lambda p: p["w"].resize(4, refcheck=False), "parameter w is now float64 (4,); FITS"),
+        (lambda p: p["w"].setflags(write=False), "parameter w is now read-only; FITS"),
+        (lambda p: p.update(w=np.zeros(6)[::2]), "parameter w is now not contiguous; FITS"),
+        (lambda p: p.update(w=unaligned(3)), "parameter w is now not aligned; FITS"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_parameters_that_are_no_longer_those_of_the_moments_are_refused(backend, change, message):
+    params, grads = {"w": np.zeros(3), "b": np.zeros(2)}, {"w": np.ones(3), "b": np.ones(2)}
+    rule = make_optimizer("momentum", params, backend=backend)
+    rule.update(grads, 0.5)
+    change(params)
+    before = repr((params, rule.slots))
+    with pytest.raises(UnrolledError) as error:
+        rule.update(grads, 0.5)
+    fits = "momentum was made for float64 (3,) that it can change in place"
+    assert str(error.value) == message.replace("FITS", fits)
+    assert rule.step == 1
+    assert repr((params, rule.slots)) == before
+    assert repr(rule) == "Momentum(weight_decay=0, momentum=0.9, 5 parameters, step 1)"
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize(
+    "odd", [lambda: unaligned(6), lambda: np.zeros(12)[::2], lambda: np.zeros((2, 3), order="F"), lambda: np.zeros(6)]
+)
+def test_a_parameter_of_any_layout_is_updated_and_so_is_one_put_in_its_place(backend, odd):
+    params = {"w": odd(), "b": np.zeros(2)}
+    grads = {"w": np.full(params["w"].shape, 2.0), "b": np.ones(2)}
+    rule = make_optimizer("momentum", params, backend=backend, momentum=0.5)
+    rule.update(grads, 0.5)
+    copied = copy.deepcopy(rule)  # NumPy's copies are contiguous and aligned
+    params["w"] = params["w"].copy("C")
+    for one in (rule, copied):
+        one.update(grads, 0.5)
+        assert set(one.params["w"].ravel()) == {-1.0 - 1.5}  # velocity 2, then 0.5 2 + 2
+        assert one.params["b"].tolist() == [-1.25, -1.25]
+
+
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_pickled_and_a_copied_rule_go_on_to_the_same_bits(name, backend):

@@ -108,10 +108,11 @@ class Optimizer:
         self.params, self.backend = params, backend
         self.step = 0
         self.slots = {slot: {name: np.zeros_like(p) for name, p in params.items()} for slot in self.slot_names}
+        self._made_for = {name: (p.shape, p.dtype, p.flags.carray) for name, p in params.items()}
 
     def __repr__(self) -> str:
         options = "".join(f"{name}={value:g}, " for name, value in self.options.items())
-        size = sum(p.size for p in self.params.values())
+        size = sum(math.prod(shape) for shape, _, _ in self._made_for.values())
         return f"{type(self).__name__}({options}{size:,} parameters, step {self.step})"
 
     def update(self, grads: Mapping[str, Array], rate: float) -> None:
@@ -127,29 +128,58 @@ class Optimizer:
         Raises
         ------
         UnrolledError
-            If a gradient is missing, misshapen or no array of floats, or the rate is negative or not finite; nothing
-            has changed then.
+            If a gradient is missing, misshapen or no array of floats, the rate is negative or not finite, or the
+            parameters are no longer those that the rule was made for; nothing has changed then.
         """
         rate, grads = check_weight("learning rate", rate), _arrays("gradient", grads)
-        for name, p in self.params.items():
+        self._check_params()
+        for name, (shape, _, _) in self._made_for.items():
             if name not in grads:
                 raise UnrolledError(f"{name} has no gradient; got those of {', '.join(sorted(grads)) or 'nothing'}")
-            if grads[name].shape != p.shape:
-                raise UnrolledError(f"the gradient of {name} has shape {grads[name].shape}; expected {p.shape}")
-        self.step += 1
-        params, given = list(self.params.values()), [grads[name] for name in self.params]
+            if grads[name].shape != shape:
+                raise UnrolledError(f"the gradient of {name} has shape {grads[name].shape}; expected {shape}")
+        # paired by name: the caller's dictionaries may come in any order
+        params, given = [self.params[name] for name in self._made_for], [grads[name] for name in self._made_for]
+        moments = [[self.slots[slot][name] for name in self._made_for] for slot in self.slot_names]
         native = backends.kernels(self.backend, *params, *given)
-        if native and all(p.flags.c_contiguous for p in params):
+        self.step += 1
+        if native and all(whole for _, _, whole in self._made_for.values()):  # then the moments are, too
             native.update(
                 self.kernel,
                 params,
                 given,
-                [list(moments.values()) for moments in self.slots.values()],
+                moments,
                 self._numbers(rate),
                 0.0 if self.decoupled else self.options["weight_decay"],
             )
             return
         self._update(grads, rate)
+
+    def _check_params(self) -> None:
+        """Refuse parameters that are not those the moments are of: the dictionary is the caller's, who can change it.
+
+        A copy of a rule may have its parameters in better order (contiguous, aligned) than they were, never in worse.
+        """
+        if not isinstance(self.params, Mapping) or self.params.keys() != self._made_for.keys():
+            names = self.params.keys() if isinstance(self.params, Mapping) else ()
+            odd = sorted(names ^ self._made_for.keys(), key=str)
+            said = ", ".join(f"{name} is {'new' if name in names else 'missing'}" for name in odd[:5])
+            raise UnrolledError(f"the parameters are not those {self.name} was made for: {said}; make another for them")
+        for name, (shape, dtype, whole) in self._made_for.items():
+            p = self.params[name]
+            if not isinstance(p, np.ndarray) or isinstance(p, np.ma.MaskedArray):
+                found = f"a {type(p).__name__}"
+            elif p.shape != shape or p.dtype != dtype:
+                found = f"{p.dtype} {p.shape}"
+            elif not p.flags.writeable:
+                found = "read-only"
+            elif whole and not p.flags.carray:
+                found = "not contiguous" if p.flags.aligned else "not aligned"
+            else:
+                continue
+            raise UnrolledError(
+                f"parameter {name} is now {found}; {self.name} was made for {dtype} {shape} that it can change in place"
+            )
 
     @cached_property
     def _scratch(self) -> dict[Any, Array]:
