@@ -47,7 +47,8 @@ def test_nothing_that_a_caller_holds_can_change_the_gradients_of_a_pass(cell, ba
 def test_what_a_tape_shows_can_not_be_written_to(cell, backend):
     net = ur.Recurrent(cell, I, H, 2, backend=backend)
     tape = net.forward(np.ones((T, B, I)))[2]
-    shown = [f for part in (*tape.states, *tape.gates) for f in part] + [one.x for one in tape.scans]
+    shown = [f for part in (*tape.states, *tape.gates) for f in part]
+    shown += [a for one in tape.scans for a in (one.x, one.y)]
     assert shown
     for a in shown:
         with pytest.raises(ValueError, match="read-only"):

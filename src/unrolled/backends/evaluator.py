@@ -52,7 +52,7 @@ class ProgramTape:
     @property
     def y(self) -> Array:
         """Outputs (T, B, H): the hidden states, 0 where a sequence is over."""
-        return self._y
+        return read_only(self._y)
 
     @property
     def state(self) -> Any:
