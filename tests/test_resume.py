@@ -409,6 +409,30 @@ def test_metrics_that_became_a_link_are_not_written_through(tmp_path):
     assert run.reopen(tmp_path / "run")[0][1]["now"]["step"] == 3  # what had been learnt is not lost
 
 
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+@pytest.mark.parametrize("name", run.FILES)
+def test_what_no_file_can_replace_is_said_before_anything_is_written(whole, tmp_path, name, how):
+    """A folder, or for lines of metrics a link: the run that is there stays as it is, and so does what is linked to."""
+    folder, precious = tmp_path / "run", tmp_path / "precious"
+    shutil.copytree(whole, folder)
+    precious.write_text("mine")
+    (folder / name).unlink()
+    if name == run.METRICS:
+        (folder / name).symlink_to(precious)
+    else:
+        (folder / name).mkdir()
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    message = rf"run: {re.escape(name)} there is (a link|no file); move it away first$|Is a directory$"
+    call = {
+        "resume": lambda: ur.LanguageModel.resume(folder, TEXT, epochs=4),
+        "overwrite": lambda: ur.LanguageModel.train(TEXT, out=folder, overwrite=True, **BRIEF),
+    }
+    with pytest.raises(ur.UnrolledError, match=message):
+        call[how]()
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert precious.read_text() == "mine"
+
+
 def test_a_damaged_line_of_metrics_is_set_aside_and_the_run_goes_on(whole, tmp_path):
     class Notes(Listener):
         def started(self, facts):

@@ -170,7 +170,7 @@ WRONG = {
     'an array holds tokens: give level="tokens"': lambda m: m.train(np.arange(9)),
     "init_from is 'x'; expected a LanguageModel, such as load(path) gives": lambda m: m.train(TEXT, init_from="x"),
     "listener is 3; expected a Listener": lambda m: m.train(TEXT, listener=3),
-    "no backend is called '[]'. Known: auto, cpu, reference": lambda m: m.train(
+    "backend is []; expected one of auto, cpu, reference": lambda m: m.train(
         TEXT, batch_size=2, seq_length=9, backend=[]
     ),
     "epochs is too large a number; not even a float would hold it": lambda m: m.train(TEXT, epochs=HUGE),

@@ -211,6 +211,7 @@ class LanguageModel:
                 raise UnrolledError(
                     f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
                 )
+            run.check_places(folder)
             _begin_anew(content, before, chosen, options)
             text, how = content["text"], recorded(content["text"]["how"])
             if source is None and text["files"]:

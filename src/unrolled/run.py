@@ -60,6 +60,24 @@ def holds(folder: Path) -> list[str]:
     return [name for name in FILES if os.path.lexists(folder / name)]
 
 
+def check_places(folder: Path) -> None:
+    """Refuse what a run's files can't take the place of, before any of them is written.
+
+    Models and checkpoints are written through links, as by `storage.replaced`; lines of metrics never are.
+
+    Raises
+    ------
+    UnrolledError
+        With the name of what is in the way.
+    """
+    for name in FILES:
+        path = folder / name
+        link = name == METRICS and path.is_symlink()
+        if link or (os.path.lexists(path) and not path.is_file()):
+            kind = "a link" if path.is_symlink() else "no file"
+            raise UnrolledError(f"can't train in {folder}: {name} there is {kind}; move it away first")
+
+
 @contextmanager
 def claimed(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
     """Make a folder for a new run and keep others off it; take it away again where no run came of it.
@@ -76,6 +94,7 @@ def claimed(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
             if not overwrite and (there := holds(folder)):
                 what = "a model" if {MODEL, LAST, CHECKPOINT} & set(there) else " and ".join(there)
                 raise UnrolledError(f"{folder} holds {what} already; choose another --out, or --overwrite it")
+            check_places(folder)
             yield
     finally:
         for path in made:
