@@ -65,7 +65,7 @@ def test_plot_prints_lines_or_draws_a_picture(runs):
         (("plot", "nowhere"), "can't read the metrics nowhere/metrics.jsonl: No such file or directory"),
         (("compare", "nowhere"), "can't read the configuration nowhere/config.toml: No such file"),
         (("plot", "wide", "--out", "x.gif"), "x.gif is no picture that can be drawn; end its name in .png or .svg"),
-        (("plot", "wide", "--out", "no/x.svg"), "can't write no/x.svg: No such file"),
+        (("plot", "wide", "--out", "no/x.svg"), "can't write in no: No such file"),
         (("plot", "empty"), "empty has no validation yet"),
         (("plot", "pipe"), "can't read the metrics pipe/metrics.jsonl: it is a device or a pipe, not a file"),
         (("compare", "pipe"), "can't read the configuration pipe/config.toml: it is a device or a pipe, not a file"),

@@ -633,6 +633,8 @@ def test_a_configuration_comes_back_whole(whole, tmp_path):
         ("lower = true\nforget_bias = inf", "line 2: forget_bias is inf; it must be a number from -1,000 to 1,000"),
         ("accumulate = 4\nlr_decay = 1.5", "line 2: lr_decay is 1.5; it must be above 0 and at most 1"),
         (f"seed = {'9' * 5000}", "c.toml: the configuration has a number of too many digits"),
+        (f"""{'"a b".' * 50}b = 1""", "c.toml: the configuration has a key of many parts; options have plain names"),
+        (f"{'k' * 300_000} = 1", "line 1: no option is called"),  # soon: its length is looked at once
         (f"{'a.' * 50}b = 1", "c.toml: the configuration has a key of many parts; options have plain names"),
     ],
 )

@@ -166,7 +166,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         text = read_plain(path, "configuration").decode()
-        if _DEEP.search(text):  # the time that such a key takes to read is the square of its length
+        if _is_deep(text):
             raise UnrolledError(f"{path}: the configuration has a key of many parts; options have plain names")
         values = recorded(tomllib.loads(text))
     except UnicodeDecodeError:
@@ -193,8 +193,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     return values
 
 
-_DEEP = re.compile(r"""(?:[\w"'-]+[ \t]*\.[ \t]*){50}""")
-"""A key of fifty parts and more."""
+_QUOTED = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
+
+
+def _is_deep(text: str) -> bool:
+    """Whether a key has fifty parts and more: the time that reading it takes is the square of its length."""
+    return any(part.count(".") >= 50 for part in re.split(r"[=,\n{}\[\]]", _QUOTED.sub("", text)))
 
 
 def read_plain(path: Path, what: str) -> bytes:

@@ -12,6 +12,7 @@ from .. import run
 from ..errors import UnrolledError, printable
 from ..optim import OPTIMIZERS
 from ..options import Options
+from ..storage import replaced
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60
@@ -80,15 +81,14 @@ def picture(curves: Mapping[str, Curve], out: Path) -> None:
         epochs = [epoch for epoch, _, _ in points]
         (line,) = axes.plot(epochs, [train for _, train, _ in points], "--", linewidth=1, alpha=0.7)
         validated = [(epoch, val) for epoch, _, val in points if val is not None]
-        style: dict[str, Any] = {"color": line.get_color(), "label": name, "marker": "." if len(points) < 40 else ""}
+        style: dict[str, Any] = {"color": line.get_color(), "marker": "." if len(points) < 40 else ""}
+        style["label"] = name.replace("$", r"\$")  # no formula
         axes.plot([e for e, _ in validated], [v for _, v in validated], **style)
     axes.plot([], [], "k--", linewidth=1, alpha=0.7, label="training")
     axes.grid(alpha=0.3)
     axes.legend()
-    try:
-        figure.savefig(out, dpi=150)
-    except OSError as error:
-        raise UnrolledError(f"can't write {out}: {error.strerror}") from None
+    with replaced(out) as file:
+        figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
 
 
 def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
