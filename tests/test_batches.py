@@ -266,3 +266,26 @@ def test_windows_refuse_bad_input_before_the_first_draw():
         "rng is '42'; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed"
     )
     assert message(windows, range(5), 2, 1, rng, 0) == "count is 0; it must be a whole number, 1 or more"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"documents": [1.5]}, "documents are float64; expected integers, which Vocabulary.encode makes of a text"),
+        ({"documents": [3, 12]}, "documents run from 3 to 12; they must be at least 0 and below 12"),
+        ({"documents": [5, 3]}, "documents must begin in rising order; sort where they begin"),
+        ({"tokens": [0.5] * 12}, "tokens are float64; expected integers, which Vocabulary.encode makes of a text"),
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number, 1 or more"),
+        ({"seq_length": 2.0}, "seq_length is 2.0; it must be a whole number, 1 or more"),
+    ],
+)
+@pytest.mark.parametrize("made", [lanes, Lanes])
+def test_lanes_say_the_same_however_they_are_made(made, given, said):
+    assert message(made, **{"tokens": range(12), "batch_size": 2, "seq_length": 3} | given) == said
+
+
+def test_a_chunk_has_a_whole_number():
+    data = lanes(range(12), 2, 3)
+    assert message(lambda: data["x"]) == "a chunk's number is 'x'; it must be a whole number"
+    with pytest.raises(IndexError, match=r"^chunk a number of 16,610 bits is outside an epoch of 2 chunks$"):
+        data[10**5000]

@@ -7,7 +7,7 @@ import unrolled as ur
 from unrolled.losses import log_softmax
 from unrolled.options import Options
 from unrolled.sample import draw
-from unrolled.text import bigram_entropy
+from unrolled.text import Vocabulary, bigram_entropy
 from unrolled.train import Listener
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 60
@@ -213,3 +213,26 @@ def test_the_name_of_a_file_is_no_text(tmp_path, monkeypatch):
     (tmp_path / "book.txt").write_text("to be or not to be")
     with pytest.raises(ur.UnrolledError, match=r"^the text 'book\.txt' is the name of a file; .* Path\('book\.txt'\)$"):
         ur.LanguageModel.train("book.txt")
+
+
+def test_a_model_has_a_network_and_a_vocabulary_of_one_size(model):
+    for network, vocabulary, said in [
+        (None, model.vocabulary, "network is None; expected a Network"),
+        (model.network, None, "vocabulary is None; expected a Vocabulary"),
+        (
+            model.network,
+            Vocabulary("byte"),
+            "the vocabulary has 256 symbols, the network predicts 14; they must be as",
+        ),
+    ]:
+        with pytest.raises(ur.UnrolledError, match=f"^{said}"):
+            ur.LanguageModel(network, vocabulary)
+
+
+def test_no_file_to_validate_on_is_none_or_nothing():
+    models = [ur.LanguageModel.train(TEXT, val=val, **SMALL | {"epochs": 0.1}) for val in ((), None, "")]
+    assert len({model.result.best.val_loss for model in models}) == 1
+    with pytest.raises(ur.UnrolledError, match=r"^a file to read is 5; expected a path$"):
+        ur.LanguageModel.train(TEXT, val=5, **SMALL)
+    with pytest.raises(ur.UnrolledError, match=r"^listener is 5; expected a Listener$"):
+        ur.LanguageModel.train(TEXT, listener=5, **SMALL)

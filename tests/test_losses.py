@@ -154,7 +154,7 @@ def test_shapes_that_would_be_broadcast_are_refused(name, args, said, backend):
             "rng is -1; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed",
         ),
         (lambda: layers.draw_mask(rng, (2, 3), 2), "rate is 2; it must be at least 0 and below 1"),
-        (lambda: layers.uniform(rng, (2, 3), np.inf, "float32"), "bound is inf; it must be a finite number"),
+        (lambda: layers.uniform(rng, (2, 3), np.inf, "float32"), "bound is inf; it must be a number, 0 or more"),
         (
             lambda: losses.activation_penalty(X[0, 0]),
             "y has shape (4,); expected an array of floats with 3 axes or more",
@@ -230,3 +230,23 @@ def test_large_logits_have_the_loss_of_their_differences():
 def test_starts_are_bools():
     with pytest.raises(ur.UnrolledError, match=r"^starts are int64; expected bools, True where a document begins$"):
         losses.temporal_penalty(np.ones((3, 2, 4)), np.zeros((3, 2), np.int64))
+
+
+@pytest.mark.parametrize("mask", [X * 0.5, np.ones(X.shape, int)])
+def test_a_mask_of_numbers_is_refused(mask):
+    assert message(layers.dropout, X, mask, 0.5) == f"mask has dtype {mask.dtype}; expected bools, True where x is kept"
+
+
+def test_an_embedding_without_columns_has_a_gradient_without_columns():
+    assert layers.embed_backward(TARGETS, np.zeros((T, B, 0)), V).shape == (V, 0)
+
+
+@EVERY_BACKEND
+def test_logits_that_can_not_be_written_to_are_not_overwritten(backend):
+    logits = LOGITS.copy()
+    logits.flags.writeable = False
+    expected = losses.cross_entropy(LOGITS, TARGETS)
+    loss, d = backends.BACKENDS[backend].cross_entropy(logits, TARGETS, overwrite=True)
+    assert loss == pytest.approx(expected[0], rel=1e-14)  # sums of 21 terms in another order
+    np.testing.assert_allclose(d, expected[1], rtol=1e-13, atol=1e-16)
+    np.testing.assert_array_equal(logits, LOGITS)

@@ -787,6 +787,8 @@ def test_a_plateau_is_pytorchs(patience):
 def test_a_loss_is_a_number():
     with pytest.raises(UnrolledError, match=r"^the loss is '2.0'; expected a number$"):
         make_schedule("plateau", 0.4).observe("2.0")
+    with pytest.raises(UnrolledError, match=r"^the loss is a number of 16,610 bits; expected a number$"):
+        make_schedule("plateau", 0.4).observe(10**5000)
 
 
 def test_a_plateau_by_hand():

@@ -168,7 +168,7 @@ def test_a_drawer_says_in_a_line_what_does_not_fit(backend):
     for u in ([1.0], [-0.1], [np.nan], "x", None, 0.5, [[0.5]], [[0.1], [0.1, 0.2]], [True], [0.5j]):
         with pytest.raises(ur.UnrolledError, match=r"^u "):
             drawer.draw(1, u, 1)
-    with pytest.raises(ur.UnrolledError, match=r"^temperature is hot; "):
+    with pytest.raises(ur.UnrolledError, match=r"^temperature is 'hot'; "):
         drawer.draw(1, [0.5], "hot")
     with pytest.raises(ur.UnrolledError, match=r"^network is 3; expected a Network$"):
         sample.drawer(3, None, 3)
@@ -237,3 +237,38 @@ def test_a_model_cannot_speak_to_the_terminal(tmp_path, monkeypatch, terminal):
     raw = "\x1b[2" + model.sample("\x1b[2", 200, seed=1) + "\n"
     assert "\n" in raw
     assert written == (raw.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e") if terminal else raw)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "u", "said"),
+    [
+        (-1, 0.5, "temperature is -1; it must be 0 (greedy) or a positive number"),
+        (1, np.nan, "u is nan; it must be at least 0 and below 1"),
+        (0, 1.0, "u is 1.0; it must be at least 0 and below 1"),
+    ],
+)
+def test_a_number_that_means_no_draw_is_refused(temperature, u, said):
+    with pytest.raises(ur.UnrolledError) as error:
+        sample.draw(np.zeros(3), temperature, u)
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_a_drawer_has_drawn_before_it_returns(backend):
+    """On both backends alike: whoever takes only the first token still goes on behind the last."""
+    net = ur.Network(ur.Spec(5, hidden_size=4, num_layers=1, dtype="float64"), backend=backend, rng=1)
+    drawer = sample.drawer(net, net.zero_state(1), 3)
+    drawn = drawer.draw(2, [0.1, 0.6, 0.9], 1.0)
+    assert isinstance(drawn, list)
+    _, state = net(np.array([[2], *([token] for token in drawn[:2])]), None)
+    expected = sample.draw(net.step(np.array([4]), state)[0][0], 1.0, 0.3)
+    assert drawer.draw(4, [0.3], 1.0) == [expected]
+
+
+def test_what_samples_can_not_draw_is_said_at_once(model):
+    with pytest.raises(ur.UnrolledError, match=r"^temperature is -1; "):
+        model.samples(2, temperature=-1)
+    with pytest.raises(ur.UnrolledError, match=r"^prompt are float64; expected integers"):
+        sample.tokens(model.network, [1.5], 3, 1.0, 1)
+    with pytest.raises(ur.UnrolledError, match=r"^prompt run from 0 to 99; they must be at least 0 and below "):
+        sample.tokens(model.network, [0, 99], 3, 1.0, 1)

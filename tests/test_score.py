@@ -123,3 +123,20 @@ def test_a_list_of_texts_is_scored_as_documents():
 def test_a_score_without_documents_is_one():
     part = Score(1.5, np.array([-1.0, -2.0]))
     assert [(p.nats, p.predicted) for p in part.by_document()] == [(1.5, 2)]
+
+
+def test_what_is_no_token_is_refused_and_not_cut():
+    net = ur.Network(ur.Spec(4, hidden_size=5, num_layers=1), rng=0)
+    with pytest.raises(ur.UnrolledError, match=r"^tokens are float64; expected integers"):
+        score(net, [0.0, 1.9, 3.2])
+    for documents, said in (([1.5], "documents are float64; "), ([-2], "documents run from -2 to -2; ")):
+        with pytest.raises(ur.UnrolledError, match=f"^{said}"):
+            score(net, [0, 1, 3], documents)
+
+
+def test_logits_that_can_not_be_written_to_give_the_same_probabilities():
+    logits, targets = np.random.default_rng(2).normal(size=(7, 4)), np.arange(7) % 4
+    kept = logits.copy()
+    logits.flags.writeable = False
+    np.testing.assert_array_equal(log_probabilities(logits, targets), log_probabilities(kept.copy(), targets))
+    np.testing.assert_array_equal(logits, kept)

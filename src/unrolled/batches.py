@@ -7,7 +7,6 @@ when the tokens are memory-mapped.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import as_array, check_rng, check_size
-from .errors import UnrolledError, count
+from .checks import as_array, check_indices, check_rng, check_size, is_whole
+from .errors import UnrolledError, brief, count
 
 Tokens = NDArray[np.integer[Any]]
 Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
@@ -50,6 +49,22 @@ def as_tokens(tokens: Sequence[int] | NDArray[Any], name: str = "tokens") -> Tok
     if array.dtype.kind not in "iu":
         raise UnrolledError(f"{name} are {array.dtype}; expected integers, which Vocabulary.encode makes of a text")
     return array
+
+
+def check_documents(documents: Any, size: int) -> Tokens:
+    """Return where documents begin in `size` tokens, (D - 1,) in rising order, or say what is wrong with it.
+
+    Examples
+    --------
+    >>> check_documents([3, 12], 12)
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: documents run from 3 to 12; they must be at least 0 and below 12
+    """
+    places: Tokens = check_indices("documents", as_tokens(documents, "documents"), size)
+    if not (places[:-1] <= places[1:]).all():
+        raise UnrolledError("documents must begin in rising order; sort where they begin")
+    return places
 
 
 def _chunk(values: Tokens, name: str) -> NDArray[np.int32]:
@@ -87,6 +102,12 @@ class Lanes:
     seq_length : T, the steps of every chunk but perhaps the last
     name : what the tokens are, for messages
     documents : where documents begin, in rising order; None if they aren't kept apart
+
+    Raises
+    ------
+    UnrolledError
+        If a size is not positive, tokens or documents are not integers in one dimension, or documents do not begin
+        within the tokens in rising order.
     """
 
     tokens: Tokens
@@ -94,6 +115,13 @@ class Lanes:
     seq_length: int
     name: str = "the text"
     documents: Tokens | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", as_tokens(self.tokens))
+        for name in ("batch_size", "seq_length"):
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
+        if self.documents is not None:
+            object.__setattr__(self, "documents", check_documents(self.documents, len(self.tokens)))
 
     @property
     def lane_length(self) -> int:
@@ -118,9 +146,11 @@ class Lanes:
 
     def _steps(self, k: int) -> slice:
         """Steps of a lane that chunk k has."""
-        index = operator.index(k)
+        if not is_whole(k):
+            raise UnrolledError(f"a chunk's number is {brief(k)}; it must be a whole number")
+        index = int(k)
         if not -len(self) <= index < len(self):
-            raise IndexError(f"chunk {k} is outside an epoch of {len(self)} chunks")
+            raise IndexError(f"chunk {brief(k)} is outside an epoch of {len(self)} chunks")
         start = (index % len(self)) * self.seq_length
         return slice(start, min(start + self.seq_length, self.lane_length))
 
@@ -191,10 +221,6 @@ def lanes(
     """
     array = as_tokens(tokens)
     B, T = check_size("batch_size", batch_size), check_size("seq_length", seq_length)
-    if documents is not None:
-        documents = as_tokens(documents, "documents")
-        if not (documents[:-1] <= documents[1:]).all():
-            raise UnrolledError("documents must begin in rising order; sort where they begin")
     need = tokens_needed(B, T)
     if len(array) < need:
         fits = (len(array) - 1) // T

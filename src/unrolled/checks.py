@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from .errors import UnrolledError, brief, suggest
 
 Array = np.ndarray[Any, Any]
+_T = TypeVar("_T")
 
 MOST_LAYERS = 10_000
+LARGEST = 2**63 - 1
 NOT_FINITE = "the network's outputs are not finite: its weights are too large"
 
 
@@ -44,10 +47,21 @@ def is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, (bool, np.bool_, np.timedelta64))
 
 
-def check_size(name: str, value: object, least: int = 1, most: float = math.inf) -> int:
-    """Return `value` as an int, or say what is wrong with it."""
-    if not is_whole(value) or not least <= int(cast(Any, value)) <= most:
-        limits = f"{least} or more" if most == math.inf else f"from {least} to {most:,}"
+def check_size(name: str, value: object, least: int = 1, most: float = LARGEST) -> int:
+    """Return `value` as an int, or say what is wrong with it; what no machine counts to is no size.
+
+    Examples
+    --------
+    >>> check_size("steps", 10**5000)
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: steps is a number of 16,610 bits; it must be a whole number, from 1 to \
+9,223,372,036,854,775,807
+    """
+    whole = is_whole(value)
+    if not whole or not least <= int(cast(Any, value)) <= most:
+        open_end = most >= LARGEST and not (whole and int(cast(Any, value)) > most)
+        limits = f"{least} or more" if open_end else f"from {least} to {most:,}"
         raise UnrolledError(f"{name} is {brief(value)}; it must be a whole number, {limits}")
     return int(cast(Any, value))
 
@@ -71,6 +85,50 @@ def check_number(name: str, value: object) -> float:
     if not is_number(value):
         raise UnrolledError(f"{name} is {brief(value)}; it must be a finite number")
     return float(cast(Real, value))
+
+
+def check_seed(value: object) -> int:
+    """Return a seed, a whole number of any size, as an int, or say what is wrong with it."""
+    return check_size("seed", value, least=0, most=math.inf)
+
+
+def check_choice(kind: str, value: object, known: Sequence[str]) -> str:
+    """Return a name that is known, or say which one is near; arrays and the like are no names.
+
+    Examples
+    --------
+    >>> check_choice("level", np.array(["char", "byte"]), ["byte", "char"])
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: no level is called array(['char', 'byte'], dtype='<U4'). Known: byte, char
+    """
+    if not isinstance(value, str):
+        raise UnrolledError(f"no {kind} is called {brief(value)}. Known: {', '.join(known)}")
+    if value not in known:
+        raise UnrolledError(suggest(kind, value, list(known)))
+    return str(value)
+
+
+def check_a(name: str, value: object, kind: type[_T], words: str) -> _T:
+    """Return `value` if it is of a class, or say what it is.
+
+    Examples
+    --------
+    >>> check_a("prompt", 5, str, "a text")
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: prompt is 5; expected a text
+    """
+    if not isinstance(value, kind):
+        raise UnrolledError(f"{name} is {brief(value)}; expected {words}")
+    return value
+
+
+def check_dims(name: str, value: Any) -> tuple[int, ...]:
+    """Return an array's shape as a tuple of whole numbers, or say what is wrong with it."""
+    if not isinstance(value, (tuple, list)):
+        raise UnrolledError(f"{name} is {brief(value)}; expected a tuple of sizes")
+    return tuple(check_size(f"{name}[{n}]", size, least=0) for n, size in enumerate(value))
 
 
 _KINDS: dict[str, tuple[Any, type, str]] = {
@@ -125,7 +183,7 @@ def check_positive(name: str, value: object, most: float = math.inf) -> float:
 def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
     """Return the width of every layer: one for all (one layer by default), or one a layer."""
     several = isinstance(hidden_size, (tuple, list))
-    told = None if num_layers is None else check_size("num_layers", num_layers)
+    told = None if num_layers is None else check_size("num_layers", num_layers, most=math.inf)  # bounded below
     if several and (not hidden_size or told not in (None, len(hidden_size))):
         raise UnrolledError(
             f"hidden_size has {len(hidden_size)} widths, num_layers is {brief(num_layers)}; leave one out"
@@ -134,8 +192,8 @@ def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
     if count > MOST_LAYERS:  # before a million widths are looked at
         raise UnrolledError(f"num_layers is {brief(count)}; it must be at most {MOST_LAYERS:,}")
     if several:
-        return tuple(check_size("hidden_size", width) for width in hidden_size)
-    return (check_size("hidden_size", hidden_size),) * count
+        return tuple(check_size("hidden_size", width, most=math.inf) for width in hidden_size)  # the memory bounds it
+    return (check_size("hidden_size", hidden_size, most=math.inf),) * count
 
 
 def check_memory(parameters: int, dtype: str) -> None:
@@ -263,7 +321,7 @@ def check_rng(rng: Any) -> np.random.Generator:
     """Return `rng`, or the Generator of a seed, or say that it is neither."""
     if isinstance(rng, np.random.Generator):
         return rng
-    if isinstance(rng, Integral) and not isinstance(rng, (bool, np.bool_)) and int(rng) >= 0:
+    if is_whole(rng) and int(rng) >= 0:
         return np.random.default_rng(int(rng))
     raise UnrolledError(
         f"rng is {brief(rng)}; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed"
@@ -293,7 +351,7 @@ def as_dtype(dtype: Any, known: tuple[str, ...]) -> str:
     >>> [as_dtype(d, ("float32", "float64")) for d in ("single", float, np.dtype("f4"), "torch.float64")]
     ['float32', 'float64', 'float32', 'float64']
     """
-    said = str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
+    said = (dtype if isinstance(dtype, str) else str(getattr(dtype, "__name__", brief(dtype)))).removeprefix("torch.")
     try:
         name = np.dtype(said if said in known or type(dtype).__module__ == "torch" else dtype).name
     except Exception:  # NumPy reads texts as a small language of their own, and complains in many ways

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, replace
@@ -17,8 +16,8 @@ import numpy as np
 from . import checkpoint, run
 from .backends import choose
 from .batches import Tokens, as_tokens, lanes
-from .checks import as_kind, check_size
-from .errors import Interrupted, UnrolledError, UnrolledWarning, brief, check_path, count
+from .checks import LARGEST, as_kind, check_a, check_seed, check_size
+from .errors import Interrupted, UnrolledError, brief, check_path, count, warn
 from .events import Events
 from .keywords import named
 from .lines import Lines
@@ -49,7 +48,7 @@ from .text.figures import MOST_DENSE
 from .train import MODEL, Facts, Listener, Result, first_token, fit, held_out_lanes, send_again
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 class _AsBefore:
@@ -84,7 +83,14 @@ class LanguageModel:
     """
 
     def __init__(self, network: Network, vocabulary: Vocabulary, result: Result | None = None) -> None:
-        self.network, self.vocabulary, self.result = network, vocabulary, result
+        self.network = check_a("network", network, Network, "a Network")
+        self.vocabulary = check_a("vocabulary", vocabulary, Vocabulary, "a Vocabulary")
+        self.result = None if result is None else check_a("result", result, Result, "what training gave, a Result")
+        if len(vocabulary) != network.spec.vocabulary_size:
+            raise UnrolledError(
+                f"the vocabulary has {count(len(vocabulary), 'symbol')}, the network predicts "
+                f"{network.spec.vocabulary_size:,}; they must be as many"
+            )
 
     @classmethod
     @named(KEYWORDS)
@@ -427,10 +433,10 @@ class LanguageModel:
         [5, 5, 5]
         """
         count, length = check_size("count", count, least=0), check_size("length", length, least=0)
-        sampler = self._sampler(prompt, length * count, temperature, seed, rng)
+        sampler = self._sampler(prompt, min(length * count, LARGEST), temperature, seed, rng)
         end = self.vocabulary.end
-        for _ in range(count):
-            yield "".join(self._decoded(token for token in sampler.text(length) if token != end))
+        texts = ((token for token in sampler.text(length) if token != end) for _ in range(count))
+        return ("".join(self._decoded(text)) for text in texts)
 
     def _sampler(
         self, prompt: str, length: int, temperature: float, seed: int | None, rng: np.random.Generator | None
@@ -439,15 +445,12 @@ class LanguageModel:
         if seed is not None and rng is not None:
             raise UnrolledError("both seed and rng are given; give one, or neither for another text each time")
         if seed is not None:
-            seed = check_size("seed", seed, least=0)
+            seed = check_seed(seed)
         rng = generator(seed if rng is None else rng)
-        if not isinstance(prompt, str):
-            raise UnrolledError(f"prompt is {brief(prompt)}; expected a text")
+        check_a("prompt", prompt, str, "a text")
         if unlisted := list(dict.fromkeys(self.vocabulary.unlisted(prompt))):
             names = ", ".join(map(repr, unlisted[:5])) + (f" and {len(unlisted) - 5:,} more" if unlisted[5:] else "")
-            warnings.warn(
-                f"the model doesn't list {names} of the prompt; it reads {UNK} instead", UnrolledWarning, stacklevel=4
-            )
+            warn(f"the model doesn't list {names} of the prompt; it reads {UNK} instead")
         start = self.vocabulary.encode(prompt) if prompt else np.array([first_token(self.vocabulary, rng)])
         return Sampler(self.network, start, length, temperature, rng, self.vocabulary.end)
 
@@ -529,16 +532,13 @@ def model_file(path: str | os.PathLike[str]) -> Path:
 
 def _told(listener: Listener | None, verbose: bool) -> Listener:
     """Return who is told how a run goes."""
-    if listener is not None and not isinstance(listener, Listener):
-        raise UnrolledError(f"listener is {brief(listener)}; expected a Listener")
-    listener = listener or Listener()
+    listener = Listener() if listener is None else check_a("listener", listener, Listener, "a Listener")
     return Lines(listener) if as_kind("verbose", verbose, "bool") else listener
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     """Options with a model's network and vocabulary; those that say something else are refused."""
-    if not isinstance(model, LanguageModel):
-        raise UnrolledError(f"init_from is {brief(model)}; expected a LanguageModel, such as load(path) gives")
+    check_a("init_from", model, LanguageModel, "a LanguageModel, such as load(path) gives")
     spec, vocabulary = model.network.spec.to_json(), model.vocabulary
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
     fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
@@ -598,8 +598,8 @@ def _held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, Corp
 
 def _several(paths: Paths) -> list[str]:
     """Return one path or several as a list."""
-    several = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    return [check_path("a file to read", path) for path in several if path != ""]
+    several: Any = paths if isinstance(paths, (list, tuple, Iterator)) else [] if paths is None else [paths]
+    return [name for path in several if (name := check_path("a file to read", path))]
 
 
 def _vocabulary(corpus: Corpus, held: Sequence[Corpus], options: Options, model: LanguageModel | None) -> Vocabulary:

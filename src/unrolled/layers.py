@@ -10,13 +10,15 @@ import numpy as np
 from .checks import (
     Array,
     as_array,
+    as_dtype,
     as_floats,
+    check_dims,
     check_fraction,
     check_indices,
-    check_number,
     check_rng,
     check_shape,
     check_size,
+    check_weight,
 )
 from .errors import UnrolledError
 from .scan import scatter_add
@@ -24,14 +26,14 @@ from .scan import scatter_add
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtype: str) -> Array:
     """Draw U(-bound, bound); in float64 first, so that both dtypes start from the same numbers."""
-    bound = check_number("bound", bound)
-    draws: Array = check_rng(rng).uniform(-bound, bound, shape)
-    return draws.astype(dtype)
+    bound = check_weight("bound", bound)
+    draws: Array = check_rng(rng).uniform(-bound, bound, check_dims("shape", shape))
+    return draws.astype(as_dtype(dtype, ("float32", "float64")))
 
 
 def draw_mask(rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> Array:
     """Draw a bool mask, True (keep) with probability 1 - rate."""
-    return check_rng(rng).random(shape, np.float32) >= check_fraction("rate", rate)
+    return check_rng(rng).random(check_dims("shape", shape), np.float32) >= check_fraction("rate", rate)
 
 
 def dropout(x: Array, mask: Array, rate: float) -> Array:
@@ -43,6 +45,8 @@ def dropout(x: Array, mask: Array, rate: float) -> Array:
     array([2., 0.])
     """
     x, mask, rate = as_floats("x", x), as_array("mask", mask), check_fraction("rate", rate)
+    if mask.dtype != bool:
+        raise UnrolledError(f"mask has dtype {mask.dtype}; expected bools, True where x is kept")
     if mask.shape != x.shape and not _fits(mask.shape, x.shape):
         raise UnrolledError(f"mask has shape {mask.shape}, x {x.shape}; expected the same, or 1 where a mask is shared")
     return np.asarray(np.where(mask, x / x.dtype.type(1 - rate), x.dtype.type(0)))
@@ -70,7 +74,7 @@ def embed(weight: Array, tokens: Array) -> Array:
 def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
     """Gradient (V, E) of the weight, V = `size`: rows of dx (T, B, E) summed by token."""
     tokens, dx = check_tokens(tokens, dx, size)
-    return scatter_add(tokens.ravel(), dx.reshape(-1, dx.shape[-1]), size)
+    return scatter_add(tokens.ravel(), _flat(dx), size)
 
 
 def check_tokens(tokens: Any, dx: Any, size: int) -> tuple[Array, Array]:

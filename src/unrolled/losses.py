@@ -65,7 +65,8 @@ def cross_entropy(
     gradient : bool
         Without it only the loss is worked out, and `dlogits` holds nothing.
     overwrite : bool
-        Whether the gradient may take the place of the logits; the native engine then needs no memory for it.
+        Whether the gradient may take the place of the logits, where they can be written to; the native engine then
+        needs no memory for it.
     smoothing : float
         Share of the target's probability that is spread over all V symbols (Szegedy et al. 2016, section 7).
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -677,7 +676,7 @@ class Plateau(Schedule):
 
     def observe(self, loss: float) -> None:
         """Take note of a validation loss."""
-        if not isinstance(loss, Real):
+        if not is_number(loss) and not isinstance(loss, (float, np.floating)):  # these may be infinite, or no number
             raise UnrolledError(f"the loss is {brief(loss)}; expected a number")
         if loss < self.best:
             self.best, self.bad = float(loss), 0

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from .checks import NOT_FINITE, Array, as_array, check_size, is_number
+from .batches import as_tokens
+from .checks import (
+    NOT_FINITE,
+    Array,
+    as_array,
+    as_floats,
+    check_a,
+    check_fraction,
+    check_indices,
+    check_rng,
+    check_size,
+    is_number,
+)
 from .errors import UnrolledError, brief
 from .network import Network
 
@@ -32,6 +43,9 @@ def draw(logits: Array, temperature: float, u: float) -> int:
     >>> draw(np.log([0.25, 0.75]), temperature=1.0, u=0.2)
     0
     """
+    logits, temperature, u = as_floats("logits", logits, 1), check_temperature(temperature), check_fraction("u", u)
+    if logits.ndim != 1 or not logits.size or logits.dtype.kind == "c":
+        raise UnrolledError(f"logits are {logits.dtype} of shape {logits.shape}; expected real ones (V,), V >= 1")
     peak = logits.max()
     if not np.isfinite(peak):  # infinite, or not a number
         raise UnrolledError(NOT_FINITE)
@@ -45,8 +59,8 @@ def draw(logits: Array, temperature: float, u: float) -> int:
 
 def check_temperature(value: Any) -> float:
     """Return a temperature as a float, or say what is wrong with it."""
-    if not is_number(value) or not 0 <= float(value) <= sys.float_info.max:
-        raise UnrolledError(f"temperature is {value}; it must be 0 (greedy) or a positive number")
+    if not is_number(value) or float(value) < 0:
+        raise UnrolledError(f"temperature is {brief(value)}; it must be 0 (greedy) or a positive number")
     return float(value)
 
 
@@ -84,13 +98,17 @@ class Sampler:
         rng: np.random.Generator,
         end: int | None = None,
     ) -> None:
-        if not len(prompt):
+        self.network = check_a("network", network, Network, "a Network")
+        self.temperature = check_temperature(temperature)
+        size, tokens = network.spec.vocabulary_size, as_tokens(prompt, "prompt")
+        if not len(tokens):
             raise UnrolledError("the prompt has no token; a network needs at least one to start from")
-        self.network, self.temperature, self.rng, self.end = network, check_temperature(temperature), rng, end
-        tokens = np.asarray(prompt)
+        check_indices("prompt", tokens, size)
+        self.rng = check_rng(rng)
+        self.end = None if end is None else check_size("end", end, least=0, most=size - 1)
         self.token, before = int(tokens[-1]), tokens[:-1, None]
         starts = None if end is None else before == end
-        fresh = len(tokens) == 1 or self.token == end
+        fresh = len(tokens) == 1 or self.token == self.end
         with np.errstate(over="ignore", invalid="ignore"):
             self.state = network.initial_state(1) if fresh else network(before, starts=starts)[1]
         self.drawer = drawer(network, self.state, length)
@@ -98,10 +116,13 @@ class Sampler:
 
     def text(self, length: int) -> Iterator[int]:
         """Yield at most `length` tokens that continue the prompt, to a document's end."""
-        return self._to_the_end(self.state, self.token, length)
+        return self._to_the_end(self.state, self.token, check_size("length", length, least=0))
 
     def texts(self, length: int) -> Iterator[int]:
         """Yield `length` tokens that continue the prompt, and another document where one ends."""
+        return self._on_and_on(check_size("length", length, least=0))
+
+    def _on_and_on(self, length: int) -> Iterator[int]:
         state, token = self.state, self.token
         while length:
             for drawn in self._to_the_end(state, token, length):
@@ -135,8 +156,7 @@ def tokens(
     end: int | None = None,
 ) -> Iterator[int]:
     """Prime the state with the prompt (N,), N >= 1, then yield `length` tokens, each fed back; as `Sampler` has it."""
-    length = check_size("length", length, least=0)
-    yield from Sampler(network, prompt, length, temperature, rng, end).texts(length)
+    return Sampler(network, prompt, length, temperature, rng, end).texts(length)
 
 
 def drawer(network: Network, state: Any, length: int) -> Drawer:
@@ -148,9 +168,9 @@ def drawer(network: Network, state: Any, length: int) -> Drawer:
     >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
     >>> state = net.zero_state(1)
     >>> greedy = drawer(net, state, 3)
-    >>> drawn = list(greedy.draw(1, np.zeros(3), 0))
+    >>> drawn = greedy.draw(1, np.zeros(3), 0)
     >>> greedy.start(state)
-    >>> list(greedy.draw(1, np.zeros(3), 0)) == drawn
+    >>> greedy.draw(1, np.zeros(3), 0) == drawn
     True
     """
     return Drawer(network, state, length)
@@ -160,9 +180,7 @@ class Drawer:
     """Feeds a network its own tokens: the engine many a call, where it has the kernels; else a step at a time."""
 
     def __init__(self, network: Network, state: Any, length: int) -> None:
-        if not isinstance(network, Network):
-            raise UnrolledError(f"network is {brief(network)}; expected a Network")
-        self.network, length = network, check_size("length", length, least=0)
+        self.network, length = check_a("network", network, Network, "a Network"), check_size("length", length, least=0)
         self._state = _checked(network, state)
         self._engine = network.drawer(self._state, length)
 
@@ -172,8 +190,10 @@ class Drawer:
         if self._engine is not None:
             self._engine.start(self._state)
 
-    def draw(self, token: int, u: Any, temperature: float) -> Iterator[int]:
+    def draw(self, token: int, u: Any, temperature: float) -> list[int]:
         """Feed a token, and draw one for each number in u (N,), each of them fed; where to go on from is kept.
+
+        All of them are drawn before the first is returned, on both backends.
 
         Parameters
         ----------
@@ -188,15 +208,14 @@ class Drawer:
         if token >= size:
             raise UnrolledError(f"token is {token}; this network knows 0 to {size - 1}")
         if self._engine is not None:
-            return iter(self._engine.draw(token, np.ascontiguousarray(numbers, np.float64), temperature))
-        return self._steps(token, numbers, temperature)
-
-    def _steps(self, token: int, u: Array, temperature: float) -> Iterator[int]:
-        for number in u:
+            drawn: list[int] = self._engine.draw(token, np.ascontiguousarray(numbers, np.float64), temperature)
+            return drawn
+        drawn = []
+        for number in numbers:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite `draw` refuses
                 logits, self._state = self.network.step(np.array([token]), self._state)
-            token = draw(logits[0], temperature, number)
-            yield token
+            drawn.append(token := draw(logits[0], temperature, number))
+        return drawn
 
 
 def _checked(network: Network, state: Any) -> Any:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .batches import Lanes
-from .checks import NOT_FINITE, Array, check_size
+from .batches import Lanes, as_tokens, check_documents
+from .checks import NOT_FINITE, Array, check_a, check_size
 from .errors import UnrolledError, count
+from .losses import check_targets
 from .network import Network
 
 CHUNK = 256
@@ -78,9 +79,11 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
     >>> round(score(net, np.array([0, 3, 2])).perplexity, 4)
     4.0
     """
+    check_a("network", network, Network, "a Network")
+    tokens = as_tokens(tokens)
     if len(tokens) < 2:
         raise UnrolledError(f"a text of {count(len(tokens), 'symbol')} has nothing to predict; scoring needs 2 or more")
-    begins = documents
+    begins = documents = None if documents is None else check_documents(documents, len(tokens))
     if check_size("window", window, least=0):
         places = np.arange(window, len(tokens), window)
         begins = places if documents is None else np.union1d(places, documents)
@@ -96,7 +99,9 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
 
 
 def log_probabilities(logits: Array, targets: Array) -> Array:
-    """Natural logarithm of the probability of each target (N,) under its logits (N, V), which are overwritten.
+    """Natural logarithm of the probability of each target (N,) under its logits (N, V).
+
+    The logits are overwritten, where they can be.
 
     Exponentials are those of the logits' own type, sums and the result are float64.
 
@@ -105,16 +110,18 @@ def log_probabilities(logits: Array, targets: Array) -> Array:
     >>> log_probabilities(np.zeros((1, 4), np.float32), np.array([3])).round(4)
     array([-1.3863])
     """
+    logits, targets = check_targets(logits, targets)
     peak = logits.max(axis=-1, keepdims=True)
-    picked = np.take_along_axis(logits, targets[:, None], axis=-1).astype(np.float64) - peak
-    np.exp(np.subtract(logits, peak, out=logits), out=logits)
-    return np.asarray(picked[:, 0] - np.log(logits.sum(axis=-1, dtype=np.float64)))
+    picked = np.take_along_axis(logits, targets[..., None], axis=-1).astype(np.float64) - peak
+    shifted = np.subtract(logits, peak, out=logits if logits.flags.writeable else None)
+    return np.asarray(picked[..., 0] - np.log(np.exp(shifted, out=shifted).sum(axis=-1, dtype=np.float64)))
 
 
 def evaluate(network: Network, lanes: Lanes) -> float:
     """Mean nats a target over contiguous lanes side by side, each from a zero state: the validation loss."""
+    check_a("network", network, Network, "a Network")
     total, count, state = 0.0, 0, None
-    for k, (x, y) in enumerate(lanes):
+    for k, (x, y) in enumerate(check_a("lanes", lanes, Lanes, "Lanes, such as unrolled.batches.lanes makes")):
         loss, state = network.loss(x, y, state, starts=lanes.starts(k))
         total, count = total + loss * y.size, count + y.size
     return total / count

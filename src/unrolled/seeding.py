@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_rng, check_size
+from .checks import check_rng, check_seed
 
 _own = np.random.default_rng()
 
@@ -28,7 +28,7 @@ def manual_seed(seed: int) -> None:
     (np.True_, np.False_)
     """
     global _own
-    _own = np.random.default_rng(check_size("seed", seed, least=0))
+    _own = np.random.default_rng(check_seed(seed))
 
 
 def generator(rng: Any = None) -> np.random.Generator:

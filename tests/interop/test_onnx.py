@@ -418,3 +418,21 @@ def test_a_reverse_layer_says_what_is_wrong(message):
 def test_a_stack_is_no_operator():
     with pytest.raises(ur.UnrolledError, match=r"^an operator of ONNX is one layer; name one of the 2: layer=0$"):
         to_onnx(ur.LSTM(I, H, 2))
+
+
+@pytest.mark.parametrize("dy", [1.0, [1.0], np.ones(3)])
+def test_a_reverse_layer_says_which_gradient_has_too_few_axes(dy):
+    net = Reverse("lstm", I, H)
+    tape = net.forward(np.zeros((5, 2, I)))[2]
+    with pytest.raises(
+        ur.UnrolledError, match=r"^dy has shape \(.*\); expected an array of floats with 2 axes or more$"
+    ):
+        net.backward(tape, dy)
+
+
+def test_whole_numbers_are_a_gradient_like_any_other():
+    """One sequence, which integers of two axes are not: they would be a batch of symbols."""
+    net = Reverse("lstm", I, H, batch_first=True, dtype="float64", rng=np.random.default_rng(1))
+    tape = net.forward(np.random.default_rng(2).normal(size=(5, I)))[2]
+    dy = np.arange(5 * H).reshape(5, H)
+    np.testing.assert_array_equal(net.backward(tape, dy)[0], net.backward(tape, dy.astype(float))[0])

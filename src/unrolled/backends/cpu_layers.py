@@ -113,7 +113,8 @@ def cross_entropy(
     flat = matrix(logits, logits.dtype)
     wanted = contiguous(targets.reshape(-1), np.int64)
     nats = np.empty(len(flat))
-    d = flat if overwrite and np.may_share_memory(flat, logits) else empty(flat.shape, logits.dtype)
+    own = overwrite and flat.flags.writeable and np.may_share_memory(flat, logits)
+    d = flat if own else empty(flat.shape, logits.dtype)
     of_dtype("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, smoothing, nats, d if gradient else None)
     return float(nats.sum()) / targets.size, d.reshape(logits.shape)
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..cells import Cell
 from ..cells.contract import brief
-from ..checks import check_size
+from ..checks import check_seed, check_size
 from ..errors import UnrolledError
 from ..recurrent import Recurrent, find_cell
 from .contract import contract
@@ -76,7 +76,7 @@ def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
     ('complex step', 'weight_ih_l0, lstm, one step', True)
     """
     cell = find_cell(cell)
-    check_size("seed", seed, least=0)
+    check_seed(seed)
     kept = contract(cell, np.random.default_rng(seed))
     proofs = [kept]
     if kept.passed:
@@ -124,7 +124,7 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
     the reverse direction needs the whole sequence
     """
     _check_net(net)
-    rng = np.random.default_rng(check_size("seed", seed, least=0))
+    rng = np.random.default_rng(check_seed(seed))
     net = net.with_params(away_from_zero(net.params, rng))
     wide = {name: p.astype(np.float64) for name, p in net.params.items()}
     twin = net.with_params(wide, "reference")
@@ -163,7 +163,7 @@ def check_derivatives(net: Recurrent, *, steps: int = T, seed: int = 0) -> Repor
     """
     if not isinstance(net, Recurrent):
         raise UnrolledError(f"net is {brief(net)}; expected a Recurrent (check_network takes other networks)")
-    steps, rng = check_size("steps", steps), np.random.default_rng(check_size("seed", seed, least=0))
+    steps, rng = check_size("steps", steps), np.random.default_rng(check_seed(seed))
     params = away_from_zero(net.params, rng)
     twin = net.with_params({name: p.astype(np.float64) for name, p in params.items()}, "reference")
     x, state = random_inputs(twin, steps, B, rng)

@@ -13,7 +13,7 @@ import numpy as np
 from .. import backends
 from ..catalogue import LANGUAGE, STACK, build, build_language
 from ..cells import CELLS, Cell
-from ..checks import check_size
+from ..checks import check_seed
 from ..errors import UnrolledError
 from ..recurrent import find_cell
 from . import check_cell, check_derivatives, check_network
@@ -64,7 +64,7 @@ def check_all(cell: str | None = None, *, quick: bool = False, seed: int = 0) ->
     >>> sum(len(outcome.report.failed) for outcome in outcomes)
     0
     """
-    check_size("seed", seed, least=0)
+    check_seed(seed)
     cells = list(CELLS.values()) if cell is None else [find_cell(cell)]
     turns = {name: _turn(n, options, cells) for n, (name, options) in enumerate(STACK.items())}
     turns |= {name: cells[n % len(cells)] for n, name in enumerate(LANGUAGE)}

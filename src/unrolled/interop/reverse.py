@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cells import Cell
-from ..checks import Array, as_numbers
+from ..checks import Array, as_floats, as_numbers
 from ..errors import UnrolledError
 from ..recurrent import Recurrent
 from ..tape import Masks, StackTape
@@ -89,7 +89,7 @@ class Reverse(Recurrent):
         """As `Recurrent.backward`."""
         if not isinstance(tape, ReverseTape):
             raise UnrolledError(f"the tape is a {type(tape).__name__}; expected the one that this layer's forward gave")
-        dy = None if dy is None else self._turned(as_numbers("dy", dy))
+        dy = None if dy is None else self._turned(as_floats("dy", dy, 2))
         dx, before, grads = super().backward(tape.stack, dy, dstate)
         return None if dx is None else self._turned(dx), before, grads
 

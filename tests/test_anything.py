@@ -1,0 +1,78 @@
+"""Functions that anyone may call take anything: it is used, or refused in one short line."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled import batches, layers, losses, sample, score
+
+
+class Long:
+    def __repr__(self):
+        return "x\n" * 500
+
+
+ODD = [
+    *(None, True, -1, 10**5000, 1.5, float("nan"), float("inf"), 1j, "x", "x" * 5000, b"x", np.float32(2), np.int8(-3)),
+    *([], [1.5], ["a"], [[1], [1, 2]], {}, {"a": 1}, set(), Long(), object, lambda: 0, np.timedelta64(3, "s")),
+    *(np.zeros(3), np.zeros((2, 3)), np.array(3), np.zeros((0, 0)), np.array([2**63], np.uint64), np.array([None])),
+    *(np.array(["a", "b"]), np.array([True, False]), np.ma.masked_array([1, 2], [0, 1]), np.datetime64("2020")),
+]
+TOKENS = np.arange(40) % 5
+NETS = {name: ur.Network(ur.Spec(5, "lstm", 3, 4, 1), backend=name, rng=0) for name in ("auto", "reference")}
+NET = NETS["auto"]
+MODEL = ur.LanguageModel(NET, ur.text.Vocabulary("char", tuple("abcd\n")))
+ONE, TWO, THREE = np.zeros(5), np.ones((2, 3)), np.ones((7, 2, 3))
+CALLS = {
+    sample.draw: {"logits": ONE, "temperature": 1.0, "u": 0.5},
+    sample.tokens: {"network": NET, "prompt": [1], "length": 3, "temperature": 1.0, "rng": 0, "end": None},
+    sample.drawer: {"network": NET, "state": NET.zero_state(1), "length": 3},
+    sample.drawer(NET, NET.zero_state(1), 3).draw: {"token": 1, "u": [0.5], "temperature": 1.0},
+    sample.Sampler(NET, [1], 3, 1.0, 0).text: {"length": 3},
+    sample.Sampler(NET, [1], 3, 1.0, 0).texts: {"length": 3},
+    score.score: {"network": NET, "tokens": TOKENS, "documents": None, "window": 0},
+    score.log_probabilities: {"logits": TWO, "targets": [0, 2]},
+    score.evaluate: {"network": NET, "lanes": batches.lanes(TOKENS, 2, 3)},
+    batches.lanes: {"tokens": TOKENS, "batch_size": 2, "seq_length": 3, "documents": None},
+    batches.Lanes: {"tokens": TOKENS, "batch_size": 2, "seq_length": 3, "documents": None},
+    batches.windows: {"tokens": TOKENS, "seq_length": 3, "batch_size": 2, "rng": 0, "count": 1},
+    batches.tokens_needed: {"batch_size": 2, "seq_length": 3},
+    losses.log_softmax: {"logits": TWO},
+    losses.cross_entropy: {"logits": TWO, "targets": [0, 2], "smoothing": 0.0},
+    losses.confidence: {"logits": TWO, "targets": [0, 2]},
+    losses.activation_penalty: {"y": THREE},
+    losses.temporal_penalty: {"y": THREE, "starts": None},
+    layers.dropout: {"x": TWO, "mask": TWO > 0, "rate": 0.5},
+    layers.draw_mask: {"rng": 0, "shape": (2, 3), "rate": 0.5},
+    layers.uniform: {"rng": 0, "shape": (2, 3), "bound": 0.5, "dtype": "float32"},
+    layers.embed: {"weight": TWO, "tokens": [1]},
+    layers.embed_backward: {"tokens": [1, 2], "dx": TWO, "size": 5},
+    layers.linear: {"weight": TWO, "bias": np.zeros(2), "x": THREE},
+    layers.linear_backward: {"weight": TWO, "x": THREE, "dy": THREE[..., :2]},
+    ur.LanguageModel: {"network": NET, "vocabulary": MODEL.vocabulary, "result": None},
+    MODEL.score: {"text": "abc", "window": 0},
+    MODEL.stream: {"prompt": "a", "length": 3, "temperature": 1.0, "seed": None, "rng": None},
+    MODEL.samples: {"count": 2, "prompt": "a", "length": 3, "temperature": 1.0, "seed": None, "rng": None},
+}
+
+
+def used(result):
+    """Take the first of what comes one by one, since some errors would come with it."""
+    return list(islice(result, 3)) if hasattr(result, "__next__") else result
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__qualname__)
+def test_anything_is_used_or_refused_in_one_short_line(call):
+    good = CALLS[call]
+    used(call(**good))
+    for name in good:
+        for odd in ODD:
+            try:
+                used(call(**good | {name: odd}))
+            except ur.UnrolledError as error:
+                said = str(error)
+                assert "\n" not in said, (name, said)
+                assert len(said) < 400, (name, said)
