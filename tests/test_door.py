@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -18,6 +19,7 @@ from unrolled.cli import _stops, main
 from unrolled.cli.display import redrawn
 from unrolled.cli.familiar import ABSENT, CALLED
 from unrolled.recurrent import find_cell
+from unrolled.text import read
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_half_an_installation_is_one_line(tmp_path):
 def test_what_an_error_quotes_cannot_speak_to_the_terminal(said):
     status, _, err = said("info", "a\x1b]0;title\x07\nb" + "c" * 5000)
     assert status == 2
-    assert err.startswith(r"unrolled: a\x1b]0;title\x07 bccc")
+    assert err.startswith(r"unrolled: 'a\x1b]0;title\x07\nbccc")
     assert len(err) < 1100
 
 
@@ -270,3 +272,47 @@ __main__.main()
 """
     status, out, err = python(code)
     assert (status, err, "engine: none" in out) == (0, "", True)
+
+
+class _Path:
+    def __init__(self, gives):
+        self.gives = gives
+
+    def __fspath__(self):
+        if isinstance(self.gives, Exception):
+            raise self.gives
+        return self.gives
+
+
+PATHS = {
+    "long": ("x" * 3000, f"'{'x' * 79}...: the path is too long for this system; check the path"),
+    "long parts": ("ab/" * 3000, f"'{('ab/' * 30)[:79]}...: the path is too long for this system; check the path"),
+    "no character": ("a\ud800", r"'a\ud800': no name of a file has such characters here; check the path"),
+    "number": (_Path(3), "expected a path"),
+    "own error": (_Path(RuntimeError("mine")), "expected a path"),
+    "bytes": (_Path(b"a"), "expected a path"),
+    "NUL": ("a\0", r"'a\x00': a path can't hold a NUL character; check the path"),
+}
+
+
+@pytest.mark.parametrize("door", ["load", "save", "train", "out", "val", "resume", "read"])
+@pytest.mark.parametrize("case", PATHS)
+def test_what_is_no_path_is_said_at_every_door(case, door):
+    path, message = PATHS[case]
+    tiny = {"hidden_size": 3, "num_layers": 1, "batch_size": 2, "seq_length": 5, "epochs": 0.1}
+    text = "the cat sat on the mat. " * 9
+    doors = {
+        "load": lambda: ur.load(path),
+        "save": lambda: ur.LanguageModel.train(text, **tiny).save(path),
+        "train": lambda: ur.LanguageModel.train(Path(path) if isinstance(path, str) else path, **tiny),
+        "out": lambda: ur.LanguageModel.train(text, out=path, **tiny),
+        "val": lambda: ur.LanguageModel.train(text, val=path, **tiny),
+        "resume": lambda: ur.LanguageModel.resume(path),
+        "read": lambda: read(path),
+    }
+    with pytest.raises(ur.UnrolledError) as caught:
+        doors[door]()
+    said = str(caught.value)
+    assert "\n" not in said
+    if not (door == "train" and isinstance(path, _Path)):  # that is no kind of text at all
+        assert said.endswith(message.replace("ab/" * 26 + "a", ("ab/" * 30)[:79]))

@@ -1,6 +1,7 @@
 """Reading, cleaning, vocabularies, entropies, the split: exact values and exact messages."""
 
 import dataclasses
+import errno
 import inspect
 import io
 import json
@@ -19,6 +20,7 @@ from unrolled.text import (
     Vocabulary,
     bigram_entropy,
     default_corpus,
+    files,
     read,
     split,
     strip_gutenberg,
@@ -825,3 +827,18 @@ def test_fractions_that_leave_nothing_to_train_on_are_refused():
     assert message(split, range(9), 0.5, 0.5) == (
         "val_fraction 0.5 and test_fraction 0.5 leave nothing to train on; their sum must be below 1"
     )
+
+
+def test_a_file_that_fails_while_it_is_read_is_named(tmp_path, monkeypatch):
+    class Failing(io.FileIO):
+        def readinto(self, buffer):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # names no file
+
+    path = tmp_path / "book.txt"
+    path.write_text("the cat")
+    monkeypatch.setattr(files, "open", lambda path, mode: io.BufferedReader(Failing(path, mode)), raising=False)
+    source = files.Source(str(path), str(path))
+    for use in (source.digest, lambda: files.packed_as(source), lambda: list(source.blocks()), lambda: read(path)):
+        with pytest.raises(UnrolledError) as caught:
+            use()
+        assert str(caught.value) == f"{path}: input/output error; expected a file that can be read"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import storage
+from . import backends, storage
 from .checks import Array
 from .errors import UnrolledError, one_line
 from .network import Network, Spec
@@ -46,6 +46,7 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
         With one line that says what is wrong: missing, cut off, a header that lies, not ours, from a newer format,
         changed since it was written, or parameters that are missing, unknown or misshapen.
     """
+    backends.choose(backend)  # what is wrong with it, or with the environment, is no fault of the file's
     (spec, vocabulary), arrays = storage.read_arrays(path, "unrolled", "model", _check)
     try:
         network = Network(spec, backend=backend, rng=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import warnings
@@ -94,11 +95,21 @@ def check_path(what: str, path: object) -> str:
     >>> check_path("the path of a model", Path("book.safetensors"))
     'book.safetensors'
     """
-    plain = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    try:
+        plain = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    except Exception:  # an object's own, which may be wrong in any way
+        plain = None
     if not isinstance(plain, str):
         raise UnrolledError(f"{what} is {brief(path)}; expected a path")
     if "\0" in plain:
         raise UnrolledError(f"{plain!r}: a path can't hold a NUL character; check the path")
+    try:
+        os.lstat(plain)
+    except UnicodeEncodeError:
+        raise UnrolledError(f"{brief(plain)}: no name of a file has such characters here; check the path") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UnrolledError(f"{brief(plain)}: the path is too long for this system; check the path") from None
     return plain
 
 

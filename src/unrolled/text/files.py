@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -149,11 +150,8 @@ def packed_as(source: Source) -> str:
 
 def file_blocks(path: str | Path, size: int = 0) -> Iterator[bytes]:
     """Yield the bytes of a regular file, unpacked, so many at once; errors name it."""
-    try:
-        with opened(path) as file:
-            yield from _plain(file, shown(path), str(path), os.fstat(file.fileno()).st_size, size or BLOCK)
-    except OSError as error:
-        raise UnrolledError(f"{shown(path)}: {reason(error)}; expected a file that can be read") from None
+    with opened(path) as file:
+        yield from _plain(file, shown(path), str(path), os.fstat(file.fileno()).st_size, size or BLOCK)
 
 
 def _plain(file: BinaryIO, where: str, name: str, there: int, size: int) -> Iterator[bytes]:
@@ -282,12 +280,14 @@ def _check_regular(path: str | Path) -> None:
         raise UnrolledError(f"{shown(path)}: this is a {name}, not a file; pipe the text in and name - instead")
 
 
-def opened(path: str | Path, *, pipe: bool = False) -> io.BufferedReader:
-    """Open a regular file, or a pipe, for reading."""
+@contextmanager
+def opened(path: str | Path, *, pipe: bool = False) -> Iterator[io.BufferedReader]:
+    """Open a regular file, or a pipe, for reading; what goes wrong while it is open names it too."""
     if not pipe:
         _check_regular(path)
     try:
-        return open(path, "rb")
+        with open(path, "rb") as file:
+            yield file
     except OSError as error:
         raise UnrolledError(f"{shown(path)}: {reason(error)}; expected a file that can be read") from None
 
