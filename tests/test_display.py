@@ -4,14 +4,16 @@ import io
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import unrolled as ur
 from unrolled import backends, bench
+from unrolled.cli import display as module
 from unrolled.cli import main
-from unrolled.cli.display import Display, Output, wrapped
+from unrolled.cli.display import SIZES, Display, Output, wrapped
 from unrolled.lines import figures
 from unrolled.state import Evaluation
 from unrolled.train import Result
@@ -130,7 +132,7 @@ def test_compare_shows_what_a_default_stands_for(tmp_path, monkeypatch, capsys):
         "files": ["one.txt", "two.txt"],
         "optimizer": ["adam", "adamw"],
         "learning_rate": ["0.002", "0.00125"],
-        "weight_decay": ["default", "0.1000"],
+        "weight_decay": ["default", "0.1"],
     }
     assert command("compare", "plain", "tuned", "--json") == 0
     said = {row["run"]: row for row in json.loads(capsys.readouterr().out)}
@@ -188,3 +190,30 @@ def test_a_missing_extra_is_named_with_its_command(package, extra, args, tmp_pat
     assert err.endswith(f"pip install 'unrolled[{extra}]'\n")
     assert (err.count("\n"), out) == (1, "")
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES", "JUPYTER_COLUMNS"])
+@pytest.mark.parametrize("value", ["²", "0", "-3", "9" * 5000, "", "wide"])
+def test_an_odd_size_of_the_terminal_is_as_if_it_were_not_set(monkeypatch, name, value):
+    for other in SIZES:
+        monkeypatch.delenv(other, raising=False)
+    usual = Output(file=io.StringIO()).size
+    monkeypatch.setenv(name, value)
+    assert Output(file=io.StringIO()).size == usual
+    monkeypatch.setenv("COLUMNS", "57")
+    assert Output(file=io.StringIO()).width == 57
+
+
+def test_a_text_that_takes_long_to_read_is_spoken_of(monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    shown = Display(Output(file=(file := io.StringIO())))
+    with shown.patience("reading 2 files or folders"):
+        deadline = time.monotonic() + 20
+        while not file.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert file.getvalue() == "read       reading 2 files or folders ...\n"
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    with shown.patience("reading 3 files or folders"):
+        pass
+    time.sleep(0.1)
+    assert file.getvalue().count("\n") == 1

@@ -248,7 +248,11 @@ def test_options_that_contradict_each_other_are_refused(tmp_path):
         ("a.csv", "id,text\n1,one\n", "looks like a table: --column NAME takes one column of it"),
         ("a.TSV.gz", "id\ttext\n1\tone\n", "looks like a table: --column NAME takes one column of it"),
         ("a.txt", "a\tb\n" * 9, "looks like a table: --column NAME takes one column of it"),
-        ("a.conllu", "# text = I am\n1\tI\n", "looks like annotated sentences (CoNLL-U): take the sentences out first"),
+        (
+            "a.conllu",
+            "# text = I am\n1\tI\n",
+            "looks like annotated sentences (CoNLL-U): sed -n 's/^# text = //p' FILE | unrolled train - takes them out",
+        ),
         ("a", "# id\n" + "1" + "\t_" * 9 + "\n\n" * 2 + ("1" + "\t_" * 9 + "\n") * 5, "looks like annotated"),
         ("a.jsonl", '{"t": "one"}\n', "looks like JSON lines: --json-field NAME takes one field of each"),
         ("a.txt", "One, two, and three.\nFour, five.\n", ""),

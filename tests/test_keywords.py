@@ -82,7 +82,7 @@ def test_verbose_prints_a_line_at_the_start_and_one_a_validation(tmp_path, capsy
     model = ur.LanguageModel.train(TEXT, verbose=True, listener=seen, out=tmp_path / "run", **SMALL)
     first, second = model.result.history
     begins = f"960 characters; lstm, 1 x 5 hidden units, embedding 3, {model.network.parameter_count} parameters, "
-    begins += f"reference backend; 2 lanes x 12 steps, adam, up to 1 epochs, saved in {tmp_path / 'run'}"
+    begins += f"reference backend; 2 lanes x 12 steps, adam, up to 1 epoch, saved in {tmp_path / 'run'}"
 
     def line(evaluation, epoch):
         val = evaluation.val_loss
@@ -95,7 +95,7 @@ def test_verbose_prints_a_line_at_the_start_and_one_a_validation(tmp_path, capsy
     assert seen.count == 2
     ur.LanguageModel.resume(tmp_path / "run", TEXT, verbose=True, epochs=1.5)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"goes on at step 38: {begins.replace('1 epochs', '1.5 epochs')}"
+    assert lines[0] == f"goes on at step 38: {begins.replace('1 epoch,', '1.5 epochs,')}"
     assert [text[:19] for text in lines[1:]] == ["epoch 1.05  step 40", "epoch 1.50  step 57"]
 
 
@@ -108,7 +108,7 @@ def test_the_lines_of_verbose_to_the_letter(capsys, monkeypatch):
     assert capsys.readouterr().err.splitlines() == [
         "epoch 3.79  step 2,880  training 4.1585 nats  "
         "validation 4.0000 nats = 5.7708 bits a word, perplexity 54.60  1:05",
-        "epoch 3.80  step 2,881  training 4.1000 nats  validation no validation part  1:01:40",
+        "epoch 3.80  step 2,881  training 4.1000 nats  no validation part  1:01:40",
         "stopped at step 7: the training loss is not a number; back to step 4, with 0.5 times the learning rate",
     ]
     monkeypatch.setattr("sys.stderr", None)  # a program without a console

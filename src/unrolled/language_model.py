@@ -310,6 +310,7 @@ class LanguageModel:
             options=options,
             out=folder,
             step=0 if resume is None else int(resume[1]["now"]["step"]),
+            documents=encoded.documents is not None,
         )
 
         def begin(log: run.Log) -> None:

@@ -56,20 +56,24 @@ def network(facts: Facts) -> str:
 def plan(facts: Facts) -> str:
     """Return how it is trained, and how long."""
     options = facts.options
-    limit = f" or {options.minutes:g} minutes" if options.minutes else ""
+    limit = f" or {_counted(options.minutes, 'minute')}" if options.minutes else ""
     return (
         f"{options.batch_size} lanes x {options.seq_length} steps, {options.optimizer}, "
-        f"up to {options.epochs:g} epochs{limit}" + (f", saved in {facts.out}" if facts.out else "")
+        f"up to {_counted(options.epochs, 'epoch')}{limit}" + (f", saved in {facts.out}" if facts.out else "")
     )
+
+
+def _counted(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def validation(evaluation: Evaluation, best: bool, unit: str) -> str:
     """Return the figures of a validation."""
-    val = "no validation part" if evaluation.val_loss is None else figures(evaluation.val_loss, unit)
+    val = "no validation part" if evaluation.val_loss is None else f"validation {figures(evaluation.val_loss, unit)}"
     star = "  (best so far)" if best and evaluation.val_loss is not None else ""
     return (
         f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {evaluation.train_loss:.4f} nats  "
-        f"validation {val}{star}  {clock(evaluation.seconds)}"
+        f"{val}{star}  {clock(evaluation.seconds)}"
     )
 
 

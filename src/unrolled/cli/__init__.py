@@ -79,7 +79,7 @@ def how_to_read(group: str) -> Callable[[F], F]:
             group, "--column", default="", help="Files are tables (CSV, TSV); the text is this column: name or number."
         ),
         option(group, "--skip-null", is_flag=True, help="Leave out lines and rows that have no text there."),
-        option(group, "--documents", is_flag=True, help="Start each file, line or row from the initial state."),
+        option(group, "--documents", is_flag=True, help="Start each file, JSON line or row from the initial state."),
     ]
 
     def decorate(command: F) -> F:
@@ -261,7 +261,9 @@ def train(
     if not files and (odd := [name for name in HOW_TO_READ if how[name]]):
         raise UnrolledError(f"--{odd[0].replace('_', '-')} is about files; name some")
     level = options["level"]
-    corpus = read(files, level, stream=True, **how) if files else default_corpus(level=level)
+    what = count(len(files), "file or folder") if files else "the standard library"
+    with display.patience(f"reading {what}"):
+        corpus = read(files, level, stream=True, **how) if files else default_corpus(level=level)
     if out == "":
         raise UnrolledError("--out is empty; name a folder")
     wanted = Path("runs") / corpus.name
@@ -318,8 +320,9 @@ def _given(ctx: click.Context) -> set[str]:
 def sample(model: Path, prompt: str, length: int, count: int | None, temperature: float, seed: int | None) -> None:
     """Write text with a trained model, symbol by symbol.
 
-    A model trained with --documents on lines, such as names, begins each line anew. With --count, each text continues
-    the prompt; those of other models have --length symbols, and an empty line between.
+    A model trained with --documents on records of one line (JSON lines or a table's rows, such as names) begins each
+    line anew. With --count, each text continues the prompt; those of other models have --length symbols, and an empty
+    line between.
     """
     from ..language_model import load
 
@@ -511,7 +514,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to stop
     with _stops(), _notes():
         try:
             status, line = _outcome(argv)

@@ -60,7 +60,10 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
         for name in ("unrolled", "PyTorch", "ratio", "of sgemm"):
             table.add_column(name, justify="right", no_wrap=True)
         rows = []
-        with console.status(f"{TABLES[what]} ...") if redrawn(console) else nullcontext():
+        live = redrawn(console)
+        if not live:
+            console.print(f"measuring: {TABLES[what]} ...", soft_wrap=True)
+        with console.status(f"{TABLES[what]} ...") if live else nullcontext():
             for row in measure.rows(what, count, seconds):
                 size = row.size[2:] if what == "drawing" else row.size
                 table.add_row(

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -23,8 +28,14 @@ from ..train import LAST, MODEL, Facts, Listener, Progress, Result
 LABEL = 11
 """Columns of what a line is about."""
 
+SIZES = ("COLUMNS", "LINES", "JUPYTER_COLUMNS", "JUPYTER_LINES")
+"""Variables that rich takes a console's size from; it takes "²" for a number."""
+
 PLAIN_EVERY = 10.0
 """Seconds between two progress lines where there is no terminal."""
+
+PATIENCE = 3.0
+"""Seconds after which a text that is still being read is spoken of."""
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -49,7 +60,12 @@ def quoted(path: Path) -> str:
 
 
 class Output(Console):
-    """A console that lets a closed pipe be an error, so that the run can be saved."""
+    """A console that lets a closed pipe be an error, so that the run can be saved, and a size be a number."""
+
+    def __init__(self, **options: Any) -> None:
+        environ = options.pop("_environ", os.environ)
+        odd = {name for name in SIZES if not re.fullmatch("[1-9][0-9]{0,4}", environ.get(name, ""))}
+        super().__init__(**options, _environ={name: v for name, v in environ.items() if name not in odd})
 
     def on_broken_pipe(self) -> None:
         """Raise what rich would turn into a silent exit."""
@@ -71,6 +87,7 @@ class Display(Listener):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.unit = "character"
+        self.documents = False
         self.bigram: float | None = None
         self.val_loss: float | None = None
         self.said = time.monotonic()
@@ -83,9 +100,20 @@ class Display(Listener):
             text = f"\n{'':<{LABEL}}".join(wrapped(text, self.console.width - LABEL))
         self.console.print(Text.assemble((f"{label:<{LABEL}}", "bold"), text), soft_wrap=True)
 
+    @contextmanager
+    def patience(self, what: str) -> Iterator[None]:
+        """Say what is being done if it takes longer than a moment."""
+        timer = Timer(PATIENCE, self._print, ("read", f"{what} ..."))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit = UNITS[facts.level]
+        self.unit, self.documents = UNITS[facts.level], facts.documents
         # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
         self.bigram = facts.bigram_entropy if facts.level in ("char", "byte") else None
         for note in facts.notes:
@@ -160,6 +188,7 @@ class Display(Listener):
         if out is not None:
             model = out / MODEL
             self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))
-            self._print("next", f"unrolled sample {quoted(model)} --length 400 --temperature 0.7", whole=True)
+            much = "--count 5" if self.documents else "--length 400"
+            self._print("next", f"unrolled sample {quoted(model)} {much} --temperature 0.7", whole=True)
             if result.interrupted:
                 self._print("go on", f"unrolled train --resume {quoted(out)}", whole=True)

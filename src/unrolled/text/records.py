@@ -129,7 +129,9 @@ def looks_like(head: str, path: str) -> str:
     written = [line for line in lines if line.strip() and not line.startswith("#")]
     tabs = {line.count("\t") for line in written}
     if name.endswith((".conllu", ".conll")) or (len(written) >= 5 and tabs == {9}):
-        return "looks like annotated sentences (CoNLL-U): take the sentences out first"
+        return (
+            "looks like annotated sentences (CoNLL-U): sed -n 's/^# text = //p' FILE | unrolled train - takes them out"
+        )
     if lines[0].lstrip("\ufeff").startswith("{") and _is_object(lines[0]):
         return "looks like JSON lines: --json-field NAME takes one field of each"
     table = name.endswith((".csv", ".tsv", ".tab")) and any(mark in lines[0] for mark in DELIMITERS)
