@@ -183,7 +183,10 @@ ERRORS = {
     "long name": (["train", "book.txt", "--out", "x" * 300], "File name too long"),
     "no name": (["train", "book.txt", "--out", ""], "--out is empty; name a folder"),
     "threads": (["train", "book.txt", "--threads", "0"], "the number of threads is"),
-    "out": (["train", "book.txt", "--out", "book.txt/x"], "book.txt/x: a file of that name is in the way"),
+    "out": (
+        ["train", "book.txt", "--out", "book.txt/x"],
+        "can't make the folder book.txt/x: book.txt is a file; move it away first",
+    ),
     "again": (["train", "book.txt", "--out", "runs/book"], "runs/book holds a model already; choose another --out, or"),
     "prompt": (["sample", "runs/book/model.safetensors", "--prompt", "é€"], "'€'"),
     "temperature": (

@@ -67,6 +67,7 @@ def test_plot_prints_lines_or_draws_a_picture(runs):
         (("plot", "wide", "--out", "x.gif"), "x.gif is no picture that can be drawn; end its name in .png or .svg"),
         (("plot", "wide", "--out", "no/x.svg"), "can't write in no: No such file"),
         (("plot", "empty"), "empty has no validation yet"),
+        (("plot", "odd"), "odd has no validation yet, so there is nothing to draw (2 lines are damaged)"),
         (("plot", "pipe"), "can't read the metrics pipe/metrics.jsonl: it is a device or a pipe, not a file"),
         (("compare", "pipe"), "can't read the configuration pipe/config.toml: it is a device or a pipe, not a file"),
     ],
@@ -76,6 +77,8 @@ def test_what_is_no_run_is_one_line(runs, args, message):
         pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
     (runs / "empty").mkdir(exist_ok=True)
     (runs / "empty" / "metrics.jsonl").write_text('{"step": 3, "ep')
+    (runs / "odd").mkdir(exist_ok=True)
+    (runs / "odd" / "metrics.jsonl").write_text("{}\n[]\n")
     if "pipe" in args:
         shutil.rmtree(runs / "pipe", ignore_errors=True)
         (runs / "pipe").mkdir()
@@ -99,6 +102,8 @@ DAMAGED = [
     b'{"step": 7, "val_loss": "low", "epoch": 1, "train_loss": 2.0, "seconds": 1}',
     b'{"step": 7, "val_loss": null, "epoch": 1, "train_loss": NaN, "seconds": 1}',
     b'{"step": 7, "val_loss": 1.5, "epoch": {}, "train_loss": 2.0, "seconds": 1}',
+    b'{"step": 7, "val_loss": -1e308, "epoch": 1, "train_loss": 2.0, "seconds": 1}',
+    b'{"step": 7, "val_loss": 1.5, "epoch": 1, "train_loss": 1e308, "seconds": 1}',
     b'{"step": 7, "val_loss": 1.5, "epoch": 1e999, "train_loss": 2.0, "seconds": 1}',
     b'{"step": 7, "val_loss": 1.5, "epoch": 1, "train_loss": 2.0, "seconds": 1, "symbols_per_second": []}',
 ]
@@ -123,3 +128,25 @@ def test_damaged_lines_are_left_out_and_said(runs):
 def test_long_runs_fit_the_terminal():
     line = plots.sparkline("x", [(n, 2.0 + 1 / (n + 1), None) for n in range(1000)])
     assert len(line.split()[1]) <= plots.WIDTH
+
+
+NAMES = ("_private", "a\udcff", "$x_1$", "語", "tab\there", "-")
+"""Names of folders: hidden ones to matplotlib, no UTF-8, a formula, of letters that its font lacks, unprintable."""
+
+
+@pytest.mark.parametrize("end", ["png", "svg"])
+def test_every_run_of_a_picture_stands_in_its_legend(tmp_path, monkeypatch, end):
+    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    from matplotlib.text import Text
+
+    drawn, inner = [], Text.draw
+    monkeypatch.setattr(Text, "draw", lambda self, *args: (drawn.append(self.get_text()), inner(self, *args))[1])
+    plots.picture({name: [(1.0, 2.0, 2.5), (2.0, 1.5, 1.75)] for name in NAMES}, tmp_path / f"x.{end}")
+    assert {"_private", "a\\udcff", "$x_1$", "語", "tab\\there", "-", "training"} <= set(drawn)
+
+
+def test_large_figures_are_short(runs):
+    curve = [(1.0, 2.0, 1e99), (2.0, 2.0, -1e99)]
+    assert plots.sparkline("x", curve) == "x  █▁  validation 1e+99 to -1e+99 nats, lowest -1e+99 at epoch 2.00"
+    row = {"minutes": 0.2, "epochs": 1500.0, "learning_rate": 0.0004, "val_loss": -1e99, "train_loss": 1234567.0}
+    assert plots.table([row]).split()[5:] == ["0.2", "1,500", "0.0004", "-1e+99", "1,234,567"]

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 
 import numpy as np
 import pytest
@@ -383,14 +384,70 @@ def test_a_run_that_cannot_start_leaves_nothing_behind(whole, tmp_path, options,
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
-def test_a_link_to_nowhere_is_said(tmp_path):
-    (tmp_path / "book").symlink_to(tmp_path / "not mounted")
-    for new, message in ((False, "a link to nowhere of that name is in the way"), (True, "")):
-        if new:
-            assert make_folder(tmp_path / "book", new=True).name == "book-2"
-        else:
-            with pytest.raises(ur.UnrolledError, match=message):
-                make_folder(tmp_path / "book")
+@pytest.mark.parametrize(
+    ("kind", "inside"), [(kind, n) for kind in ("a link to nowhere", "a link to a file", "a file") for n in (0, 1, 2)]
+)
+def test_what_is_in_the_way_of_a_folder_is_named(tmp_path, kind, inside):
+    there = tmp_path / "book"
+    (tmp_path / "text").write_text("text")
+    if kind == "a file":
+        there.write_text("text")
+    else:
+        there.symlink_to(tmp_path / ("text" if kind == "a link to a file" else "not mounted"))
+    folder = there.joinpath(*["x", "y"][:inside])
+    with pytest.raises(ur.UnrolledError) as caught:
+        make_folder(folder)
+    assert str(caught.value) == f"can't make the folder {folder}: {there} is {kind}; move it away first"
+    if not inside:
+        assert make_folder(there, new=True).name == "book-2"
+
+
+@pytest.mark.parametrize("name", run.FILES)
+def test_what_can_t_be_read_stops_a_run_before_it_goes_on(whole, tmp_path, monkeypatch, name):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    asked = os.access  # which lets root read anything
+    monkeypatch.setattr(os, "access", lambda path, how: os.path.basename(path) != name and asked(path, how))
+    with pytest.raises(ur.UnrolledError) as caught:
+        ur.LanguageModel.resume(out, TEXT, epochs=4)
+    assert str(caught.value) == f"can't train in {out}: {name} there can't be read; move it away first"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+class During(Listener):
+    """Sends a signal at a step, in a place of the loop of which a listener knows nothing."""
+
+    def __init__(self, monkeypatch, step, owner, name):
+        self.told, self.last, inner = [], 0, getattr(owner, name)
+
+        def signalled(*args, **options):
+            if self.last == step:
+                signal.raise_signal(signal.SIGINT)
+            return inner(*args, **options)
+
+        monkeypatch.setattr(owner, name, signalled)
+
+    def stepped(self, progress):
+        self.last = progress.step
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"), [(train, "evaluate"), (checkpoint, "save")], ids=["evaluate", "save the best one"]
+)
+def test_a_signal_during_a_validation_loses_nothing_of_its_line(whole, tmp_path, monkeypatch, owner, name):
+    out = tmp_path / "run"
+    stopped(TEXT, out=out, listener=During(monkeypatch, 14, owner, name), **SMALL)
+    monkeypatch.undo()
+    ur.LanguageModel.resume(out, TEXT)
+    expected, found = run.metrics(whole), run.metrics(out)
+    assert [entry["step"] for entry in found] == [entry["step"] for entry in expected]
+    for here, there in zip(found, expected, strict=True):
+        assert here.keys() == there.keys()
+        assert [here[key] for key in ("rate", "best", "val_loss")] == [
+            there[key] for key in ("rate", "best", "val_loss")
+        ]
+        assert here["symbols_per_second"] > 0
 
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are followed here")
@@ -778,3 +835,46 @@ def test_a_time_limit_that_is_not_reached_changes_no_rate(monkeypatch):
     ur.LanguageModel.train(TEXT, listener=free, **few | {"minutes": None})
     assert limited.rates == free.rates
     assert len(free.rates) > 10
+
+
+def test_a_configuration_holds_any_path(tmp_path):
+    paths = ["/a/b\udcff.txt", "/a/é.txt", "rel\udce9/%41.txt", "/plain %41.txt", "/del\x7f.txt", "-"]
+    config = run.to_toml(Options(), paths, {"val_file": paths[:1], "test_file": []})
+    assert tomllib.loads(config)["files"][0] == "file:///a/b%FF.txt"
+    (tmp_path / "c.toml").write_text(config)
+    values = run.read_toml(tmp_path / "c.toml")
+    assert values["files"] == [*paths[:2], os.path.abspath(paths[2]), *paths[3:]]
+    assert values["val_file"] == paths[:1]
+
+
+@pytest.mark.parametrize("odd", [b"caf\xe9", "語".encode(), b"line\nend"])
+def test_a_run_of_any_name_is_made_and_goes_on_where_only_ascii_is_known(tmp_path, odd):
+    """Everything that prints a path, in the poorest of environments."""
+    name = os.fsencode(tmp_path) + b"/" + odd
+    try:
+        with open(name + b".txt", "w") as file:
+            file.write(TEXT)
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    known = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    sizes = ["--hidden-size", "3", "--num-layers", "1", "--batch-size", "2", "--seq-length", "9"]
+    small = [*sizes, "--epochs", "0.1", "--sample-length", "0"]
+    commands = [
+        ["train", name + b".txt", "--out", name, *small],
+        ["train", "--resume", name, "--epochs", "0.2"],
+        ["train", "--config", name + b"/config.toml", "--out", name, "--overwrite"],
+        ["plot", name],
+        ["compare", name, name],
+        ["info", name],
+        ["sample", name, "--length", "3"],
+        ["score", name, name + b".txt"],
+    ]
+    for command in commands:
+        line = [sys.executable, "-W", "error", "-m", "unrolled", *command]
+        done = subprocess.run(line, capture_output=True, env=os.environ | known, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b""), command
+    failed = subprocess.run(
+        [*line[:5], "train", name + b".none"], capture_output=True, env=os.environ | known, timeout=60
+    )
+    assert failed.returncode == 2
+    assert failed.stderr.count(b"\n") == 1

@@ -526,3 +526,19 @@ def test_copies_in_memory_take_the_place_of_the_copies_before():
         tracemalloc.stop()
     assert model.result.steps > 2
     assert peak < 10  # four and what a step needs, three of the good step, one of the best
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "plateau"])
+@pytest.mark.parametrize("minutes", [5e-324, 1e-320, 1e-9])
+def test_no_time_at_all_is_time_for_one_step(schedule, minutes):
+    result = ur.LanguageModel.train(TEXT, minutes=minutes, schedule=schedule, **SMALL).result
+    assert result.steps == 1
+
+
+def test_a_model_is_not_blamed_for_the_environment(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    ur.LanguageModel.train(TEXT, minutes=1e-9, **SMALL).save(path)
+    monkeypatch.setattr(backends, "_mistake", "UNROLLED_THREADS is 'abc'; it must be a whole number from 1 to 1024")
+    with pytest.raises(ur.UnrolledError) as caught:
+        ur.load(path)
+    assert str(caught.value) == backends._mistake

@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
@@ -42,9 +43,12 @@ from .text import Vocabulary, recorded
 from .train import CHECKPOINT, LAST, MODEL, Chained, Facts, Listener, Progress, make_folder
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
+LARGEST = 1e100
+"""No figure of a run is so large; what is drawn from larger ones would overflow."""
 DAMAGED = "metrics.jsonl.damaged"
 """Lines that were no metrics when the run went on."""
-TEXT_KEYS = {"files": "list", "val_file": "list", "test_file": "list"}
+PATHS = ("files", "val_file", "test_file")
+TEXT_KEYS = dict.fromkeys(PATHS, "list")
 TEXT_KEYS |= {"keep_gutenberg": "bool", "json_field": "str", "column": "str", "skip_null": "bool", "documents": "bool"}
 """What a configuration says beside the fields of `Options`."""
 _HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
@@ -61,7 +65,7 @@ def holds(folder: Path) -> list[str]:
 
 
 def check_places(folder: Path) -> None:
-    """Refuse what a run's files can't take the place of, before any of them is written.
+    """Refuse what a run's files can't take the place of, or what can't be read, before any of them is written.
 
     Models and checkpoints are written through links, as by `storage.replaced`; lines of metrics never are.
 
@@ -76,6 +80,8 @@ def check_places(folder: Path) -> None:
         if link or (os.path.lexists(path) and not path.is_file()):
             kind = "a link" if path.is_symlink() else "no file"
             raise UnrolledError(f"can't train in {folder}: {name} there is {kind}; move it away first")
+        if path.exists() and not os.access(path, os.R_OK):
+            raise UnrolledError(f"can't train in {folder}: {name} there can't be read; move it away first")
 
 
 @contextmanager
@@ -137,13 +143,28 @@ def held(folder: Path) -> Iterator[None]:
 def to_toml(options: Options, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:
     """Return the configuration of a run, every option with its value; one that is not set is a comment.
 
+    A path whose bytes are no UTF-8, which TOML can't hold, is written as a URI: "file:///home/a%FF.txt".
+
     Examples
     --------
     >>> to_toml(Options(), ["book.txt"]).splitlines()[:3]
     ['files = ["book.txt"]', 'level = "char"', 'min_count = 1']
     """
     values = {"files": list(files)} | dict(text or {}) | asdict(options)
+    values |= {name: [_as_uri(path) for path in values[name]] for name in PATHS if name in values}
     return "".join(f"# {name} = (not set)\n" if v is None else f"{name} = {_toml(v)}\n" for name, v in values.items())
+
+
+def _as_uri(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Path(os.path.abspath(path)).as_uri()
+    return path
+
+
+def _from_uri(path: str) -> str:
+    return os.fsdecode(unquote_to_bytes(path.removeprefix("file://"))) if path.startswith("file:///") else path
 
 
 def _toml(value: object) -> str:
@@ -185,6 +206,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         if kinds[name] == "list":
             if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
                 raise UnrolledError(f"{where}: {name} is {brief(value)}; it must be a list of names")
+            values[name] = [_from_uri(item) for item in value]
             continue
         try:
             check_option(name, value) if name not in TEXT_KEYS else as_kind(name, value, kinds[name])
@@ -298,7 +320,7 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
         With one line that says what is wrong with the folder or its checkpoint.
     """
     path = folder / CHECKPOINT
-    if folder.is_dir() and not path.exists():
+    if folder.is_dir() and not os.path.exists(path):  # which never fails, however long the path is
         raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
     (content, options, vocabulary), arrays = checkpoint.load_run(path, _check)
     for name, array in arrays.items():
@@ -355,17 +377,20 @@ def remove_leftovers(folder: Path) -> None:
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def metrics(folder: Path) -> list[dict[str, Any]]:
+def metrics(folder: Path, *, validated: bool = False) -> list[dict[str, Any]]:
     """Return a run's metrics; a damaged line is left out, with a warning, and a last one that was cut off without.
 
     Raises
     ------
     UnrolledError
-        If they can't be read.
+        If they can't be read, or it is to have been `validated` and has not been yet.
     """
     found, damaged = read_metrics(folder)
+    lines = "a line is" if len(damaged) == 1 else f"{len(damaged)} lines are"
+    if validated and not any("val_loss" in entry for entry in found):
+        said = f" ({lines} damaged)" if damaged else ""
+        raise UnrolledError(f"{folder} has no validation yet, so there is nothing to draw{said}")
     if damaged:
-        lines = "a line is" if len(damaged) == 1 else f"{len(damaged)} lines are"
         warnings.warn(f"{folder / METRICS}: {lines} damaged and left out", UnrolledWarning, stacklevel=2)
     return found
 
@@ -403,7 +428,7 @@ def _is_entry(entry: Any) -> bool:
     if entry.get("val_loss") is not None:
         numbers.add("val_loss")
     given = entry.keys() & {"rate", "symbols_per_second", "rate_factor"}
-    return all(is_number(entry.get(name)) for name in numbers | given)
+    return all(is_number(entry.get(name)) and abs(entry[name]) < LARGEST for name in numbers | given)
 
 
 class Log(Chained):
@@ -461,6 +486,11 @@ class Log(Chained):
         """Remember the rate and the speed for the next line."""
         self.rate, self.speed = progress.rate, progress.symbols_per_second
         super().stepped(progress)
+
+    def resumed(self, progress: Progress) -> None:
+        """Remember the rate and the speed: a validation may be the first that happens."""
+        self.rate, self.speed = progress.rate, progress.symbols_per_second
+        super().resumed(progress)
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Write a line."""

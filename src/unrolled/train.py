@@ -89,6 +89,9 @@ class Listener:
     def stepped(self, progress: Progress) -> None:
         """Called after every step."""
 
+    def resumed(self, progress: Progress) -> None:
+        """Called once where a run goes on, with the figures of its last step; the gradient's norm is not known."""
+
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Called after every validation."""
 
@@ -118,6 +121,10 @@ class Chained(Listener):
     def stepped(self, progress: Progress) -> None:
         """Pass it on."""
         self.listener.stepped(progress)
+
+    def resumed(self, progress: Progress) -> None:
+        """Pass it on."""
+        self.listener.resumed(progress)
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Pass it on."""
@@ -157,6 +164,8 @@ class Facts:
     out: Path | None
     step: int = 0
     """Above 0 where a run goes on."""
+    documents: bool = False
+    """Whether the text has documents that are kept apart."""
 
 
 def stops() -> list[int]:
@@ -226,11 +235,12 @@ def make_folder(path: Path, *, new: bool = False) -> Path:
             n += 1
             path = base.with_name(f"{base.name}-{n}")
         path.mkdir(exist_ok=not new)
-    except FileExistsError:
+    except (FileExistsError, NotADirectoryError):
         if new and base.parent.is_dir():  # another run took the name just now
             return make_folder(base, new=True)
-        what = "a link to nowhere" if path.is_symlink() else "a file"
-        raise UnrolledError(f"can't make the folder {path}: {what} of that name is in the way") from None
+        there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+        what = "a link to nowhere" if not there.exists() else "a link to a file" if there.is_symlink() else "a file"
+        raise UnrolledError(f"can't make the folder {path}: {there} is {what}; move it away first") from None
     except OSError as error:
         raise UnrolledError(f"can't make the folder {path}: {error.strerror}") from None
     return path
@@ -379,12 +389,16 @@ def fit(
             if is_best:
                 stored = None if out is None else checkpoint.save(out / MODEL, shown, vocabulary)
                 state.best, state.best_params = now, best_of(shown, stored)
-        listener.evaluated(now, is_best)
+            listener.evaluated(now, is_best)  # what is in the history has been told, whatever comes between
         if options.sample_length:
             backends.trim()  # a line's packed weights take the place of what a step keeps, and go again
             line = _line(shown, vocabulary, options, state.step)
             backends.trim()
             listener.sampled(line)
+
+    def rate_at(step: int) -> float:
+        time_used = 0.0 if options.minutes is None else min(1.0, seconds() / (60 * options.minutes))
+        return state.schedule.rate(step, step / len(batches), time_used) * state.rate_scale
 
     def step() -> tuple[float, float]:
         """Make one update; return its learning rate and the norm of its gradient."""
@@ -401,8 +415,7 @@ def fit(
         limit = EXPLODED * math.log(network.spec.vocabulary_size + 1)
         if not (math.isfinite(loss) and math.isfinite(norm) and loss < limit):
             raise _Diverged(_diverged(state.step + 1, "training loss", loss, network, grads))
-        time_used = 0.0 if options.minutes is None else seconds() / (60 * options.minutes)
-        rate = state.schedule.rate(state.step, state.step / len(batches), time_used) * state.rate_scale
+        rate = rate_at(state.step)
         state.optimizer.update(grads, rate)
         state.step += 1
         if options.average == "ema":
@@ -432,7 +445,7 @@ def fit(
             state.rollbacks, state.rate_scale = rollbacks, scale
             state.best, state.best_params = best, best_params
             kept = state.step
-        listener.rolled_back(str(why), state.step, scale)
+            listener.rolled_back(str(why), state.step, scale)
 
     def over() -> bool:
         in_time = options.minutes is None or state.step == 0 or seconds() < 60 * options.minutes
@@ -465,6 +478,8 @@ def fit(
                     else:
                         save(scheduled=False)
                     listener.saved(state.step)
+                    if state.step:
+                        listener.resumed(progress(rate_at(state.step - 1), math.nan))
             while True:
                 try:
                     done = over()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -33,10 +34,8 @@ def curve(folder: Path) -> Curve:
     UnrolledError
         If it has none yet, or the folder is no run's.
     """
-    found = [(e["epoch"], e["train_loss"], e["val_loss"]) for e in run.metrics(folder) if "val_loss" in e]
-    if not found:
-        raise UnrolledError(f"{folder} has no validation yet, so there is nothing to draw")
-    return found
+    entries = run.metrics(folder, validated=True)
+    return [(e["epoch"], e["train_loss"], e["val_loss"]) for e in entries if "val_loss" in e]
 
 
 def sparkline(name: str, curve: Curve) -> str:
@@ -56,9 +55,13 @@ def sparkline(name: str, curve: Curve) -> str:
     bars = "".join(BARS[round((v - low) / (high - low) * 7) if high > low else 0] for v in shown)
     best = min(points, key=lambda point: point[1])
     kind = "validation" if validated else "training"
-    return (
-        f"{name}  {bars}  {kind} {values[0]:.4f} to {values[-1]:.4f} nats, lowest {best[1]:.4f} at epoch {best[0]:.2f}"
-    )
+    first, last, lowest = (_figure(loss) for loss in (values[0], values[-1], best[1]))
+    return f"{name}  {bars}  {kind} {first} to {last} nats, lowest {lowest} at epoch {best[0]:.2f}"
+
+
+def _figure(value: float) -> str:
+    """Four digits behind the point, while there are few before it."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 def picture(curves: Mapping[str, Curve], out: Path) -> None:
@@ -77,17 +80,21 @@ def picture(curves: Mapping[str, Curve], out: Path) -> None:
         raise UnrolledError("a picture needs matplotlib: pip install 'unrolled[plot]'") from None
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel="loss, nats a symbol")
-    for name, points in curves.items():
+    drawn: list[Any] = []
+    for points in curves.values():
         epochs = [epoch for epoch, _, _ in points]
         (line,) = axes.plot(epochs, [train for _, train, _ in points], "--", linewidth=1, alpha=0.7)
         validated = [(epoch, val) for epoch, _, val in points if val is not None]
         style: dict[str, Any] = {"color": line.get_color(), "marker": "." if len(points) < 40 else ""}
-        style["label"] = name.replace("$", r"\$")  # no formula
-        axes.plot([e for e, _ in validated], [v for _, v in validated], **style)
-    axes.plot([], [], "k--", linewidth=1, alpha=0.7, label="training")
+        drawn += axes.plot([e for e, _ in validated], [v for _, v in validated], **style)
+    drawn += axes.plot([], [], "k--", linewidth=1, alpha=0.7)
     axes.grid(alpha=0.3)
-    axes.legend()
-    with replaced(out) as file:
+    names = [*(printable(name) for name in curves), "training"]
+    for label, name in zip(axes.legend(drawn, ["-"] * len(names)).get_texts(), names, strict=True):
+        # Set here, where a name that begins with _ is one like others.
+        label.set(text=name, parse_math=False)
+    with replaced(out) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is drawn as a box
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
 
 
@@ -140,8 +147,10 @@ def _shown(name: str, value: object) -> str:
         return "-" if name in FIGURES else "default"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):  # files
         value = [min(item, os.path.relpath(item), key=len) if os.path.isabs(item) else item for item in value]
+    if isinstance(value, float) and name not in FIGURES:  # an option, as it was given
+        return f"{value:,.10g}"
     if isinstance(value, float):
-        if value and abs(value) < 0.01:
+        if (value and abs(value) < 0.01) or abs(value) >= 1e12:
             return f"{value:.4g}"
         return f"{value:.4f}" if abs(value) < 1000 and value != round(value) else f"{value:,.0f}"
     return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
