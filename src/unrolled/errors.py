@@ -6,7 +6,11 @@ import errno
 import os
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+
+MOST = 1000
+"""Characters of a line about an error."""
 
 
 class UnrolledError(ValueError):
@@ -21,6 +25,10 @@ class UnrolledError(ValueError):
         ...
     unrolled.errors.UnrolledError: hidden_size is 0; it must be 1 or more
     """
+
+    def __init__(self, said: str = "") -> None:
+        # whatever a message quotes, what it begins with and what it advises at its end are seen
+        super().__init__(said if len(said) <= MOST else f"{said[: MOST * 3 // 4]} ... {said[-MOST // 5 :]}")
 
 
 class Unsupported(UnrolledError):
@@ -71,8 +79,20 @@ def brief(value: object, most: int = 80) -> str:
         return one_line(repr(value), most)
     except ValueError:  # Python writes no whole number of more than 4,300 digits
         return f"a number of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
-    except RecursionError:
+    except Exception:  # nested too deep, or a repr of the caller's own
         return f"a {type(value).__name__}"
+
+
+def listed(names: Iterable[object], most: int = 8) -> str:
+    """Return names in a line that is not long, however many there are.
+
+    Examples
+    --------
+    >>> listed(["a", "b"]), listed(range(1000), 3)
+    ('a, b', '0, 1, 2 and 997 more')
+    """
+    texts = [one_line(name, 80) if isinstance(name, str) else brief(name) for name in names]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most:,} more" if len(texts) > most else "")
 
 
 def warn(message: str) -> None:
@@ -139,10 +159,6 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
-MOST = 1000
-"""Characters of a line about an error."""
-
-
 def failure(error: BaseException) -> tuple[int, str]:
     r"""Return what a command ends with: its exit status, and a line that says why.
 
@@ -168,7 +184,7 @@ def failure(error: BaseException) -> tuple[int, str]:
     return status, line if len(line) <= MOST else f"{line[:MOST]}..."
 
 
-def suggest(kind: str, got: str, known: list[str]) -> str:
+def suggest(kind: str, got: object, known: list[str]) -> str:
     """Say that `got` is no `kind`, name the nearest one and list them all.
 
     Examples
@@ -178,6 +194,7 @@ def suggest(kind: str, got: str, known: list[str]) -> str:
     """
     from difflib import get_close_matches
 
-    near = get_close_matches(str(got)[:100], known, n=1, cutoff=0.5)  # a file may name anything, at any length
+    text = got if isinstance(got, str) else ""
+    near = get_close_matches(text[:100], known, n=1, cutoff=0.5)  # a file may name anything, at any length
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"no {kind} is called {brief(got)}{hint} Known: {', '.join(known)}"

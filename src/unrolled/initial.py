@@ -37,7 +37,7 @@ def check_init_name(init: object) -> str:
     unrolled.errors.UnrolledError: init is 'uniform:nan'; its bound must be a number above 0, and at most 1,000
     """
     if not isinstance(init, str) or init == "uniform:B" or (init not in INITS and not init.startswith("uniform:")):
-        raise UnrolledError(suggest("init", str(init), list(INITS)))
+        raise UnrolledError(suggest("init", init, list(INITS)))
     if init.startswith("uniform:"):
         bound(init, 1)
     return str(init)

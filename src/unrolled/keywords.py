@@ -66,6 +66,20 @@ def keyword(name: str, default: Any, annotation: Any = inspect.Parameter.empty) 
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
+def names_of(function: Callable[..., Any]) -> list[str]:
+    """Return the names of what a method takes, by position or by name.
+
+    Examples
+    --------
+    >>> class Point:
+    ...     def move(self, left, *, up=0, **rest): ...
+    >>> names_of(Point.move)
+    ['left', 'up']
+    """
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in [*inspect.signature(function).parameters.values()][1:] if p.kind not in several]
+
+
 def keywords_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return the parameters of a function that are given by their names alone."""
     parameters = inspect.signature(function).parameters.values()

@@ -15,6 +15,7 @@ from .checks import (
     check_dims,
     check_fraction,
     check_indices,
+    check_memory,
     check_rng,
     check_shape,
     check_size,
@@ -33,7 +34,9 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtyp
 
 def draw_mask(rng: np.random.Generator, shape: tuple[int, ...], rate: float) -> Array:
     """Draw a bool mask, True (keep) with probability 1 - rate."""
-    return check_rng(rng).random(check_dims("shape", shape), np.float32) >= check_fraction("rate", rate)
+    shape = check_dims("shape", shape)
+    check_memory(math.prod(shape), "float32", "drawing a mask of {} entries")
+    return check_rng(rng).random(shape, np.float32) >= check_fraction("rate", rate)
 
 
 def dropout(x: Array, mask: Array, rate: float) -> Array:

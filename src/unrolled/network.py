@@ -31,7 +31,7 @@ from .checks import (
 from .errors import UnrolledError, UnrolledWarning, brief
 from .initial import bound, check_init_name, glorot
 from .keywords import suggesting
-from .params import Params, usable
+from .params import Parametric, Params, usable
 from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
 from .schema import each, entries, flag, maybe, number, text, whole
 from .seeding import generator
@@ -241,7 +241,7 @@ class NetworkTape:
     """The network's description, precision and backend."""
 
 
-class Network:
+class Network(Parametric, derived=("recurrent",)):
     """Tokens -> embedding -> recurrent stack -> decoder -> logits.
 
     Parameters
@@ -302,15 +302,6 @@ class Network:
         self._warned = False
 
     @property
-    def params(self) -> Params:
-        """Parameters by name; what is assigned to them is copied in."""
-        return self._params
-
-    @params.setter
-    def params(self, new: Mapping[str, Any]) -> None:
-        self._params.load(new)
-
-    @property
     def recurrent(self) -> Recurrent:
         """The stack; its parameters are these arrays."""
         return self._recurrent
@@ -323,10 +314,6 @@ class Network:
     def parameter_count(self) -> int:
         """Number of parameters."""
         return self.spec.parameter_count
-
-    def load_params(self, params: Mapping[str, Any]) -> None:
-        """Copy parameters in, by name, after checking names, shapes and numbers; nothing changes on an error."""
-        self._params.load(params)
 
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
         """Return the same network on other arrays, used as they are (the proofs pass complex ones)."""
@@ -428,9 +415,7 @@ class Network:
         if not fold or len(weight) > tokens.size or (masks is not None and "embedding" in masks):
             return stack, self._drop_symbols(layers.embed(weight, tokens), tokens, masks), False
         columns = np.ascontiguousarray(self._backend.linear(weight, None, stack.params["weight_ih_l0"]))
-        folded = stack._on(Params(stack.params | {"weight_ih_l0": columns}))
-        folded.input_size = len(weight)
-        return folded, tokens, True
+        return stack._reading(len(weight), columns), tokens, True
 
     def _decode(self, y: Array) -> Array:
         return self._backend.linear(self._decoder(self._params), self._params["decoder.bias"], y)
@@ -478,6 +463,7 @@ class Network:
         UnrolledWarning
             Once a network, if a rate of dropout is set and nothing is dropped.
         """
+        inputs = as_kind("inputs", inputs, "bool")
         self._warn_if_idle(masks)
         own = self._on(Params({name: p.copy() for name, p in self._params.items()}))
         return own._forward(tokens, state, masks, starts, own=True, fold=not inputs)
@@ -516,6 +502,7 @@ class Network:
 
         `dlogits` (T, B, V) or `dstate` may be None, for zeros.
         """
+        penalties = as_kind("penalties", penalties, "bool")
         return self._backward(tape, self._dlogits(tape, dlogits, dstate), dstate, penalties=penalties)[1:]
 
     def input_gradient(self, tape: NetworkTape, dlogits: Any = None, dstate: Any = None) -> Array:
@@ -635,9 +622,12 @@ class Network:
     def drawer(self, state: Any, length: int) -> Any:
         """Return what draws about `length` tokens from this state (L, 1, H), many a call; None without the engine.
 
+        The state None is the network's own initial one.
         The engine's knows plain stacks: no mixtures of zoneout, no projection, no residual layers, one width.
         """
-        spec = self.spec
+        spec, length = self.spec, check_size("length", length, least=0)
+        states, cast = self._recurrent._states, self._recurrent._cast
+        state = self.initial_state(1) if state is None else states.take(state, 1, cast)
         if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
             return None
         return backends.drawer(

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import backends
 from .checks import Array, as_array, check_number, check_size, check_weight, is_number
-from .errors import UnrolledError, brief, suggest
+from .errors import UnrolledError, brief, listed, suggest
 
 _RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
     dict.fromkeys(("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1))
@@ -50,7 +50,9 @@ def _arrays(what: str, arrays: object) -> Mapping[str, Array]:
         raise UnrolledError(f"{what}s are a {type(arrays).__name__}; expected a dictionary of arrays by their names")
     for name, a in arrays.items():
         if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray):
-            raise UnrolledError(f"{what} {name} is a {type(a).__name__}; expected an array of float32 or float64")
+            raise UnrolledError(
+                f"{what} {listed([name])} is a {type(a).__name__}; expected an array of float32 or float64"
+            )
         if a.dtype.kind != "f":
             raise UnrolledError(f"{what} {name} has dtype {a.dtype}; expected float32 or float64")
     return arrays
@@ -134,7 +136,7 @@ class Optimizer:
         self._check_params()
         for name, (shape, _, _) in self._made_for.items():
             if name not in grads:
-                raise UnrolledError(f"{name} has no gradient; got those of {', '.join(sorted(grads)) or 'nothing'}")
+                raise UnrolledError(f"{name} has no gradient; got those of {listed(grads) or 'nothing'}")
             if grads[name].shape != shape:
                 raise UnrolledError(f"the gradient of {name} has shape {grads[name].shape}; expected {shape}")
         # paired by name: the caller's dictionaries may come in any order
@@ -162,7 +164,7 @@ class Optimizer:
         if not isinstance(self.params, Mapping) or self.params.keys() != self._made_for.keys():
             names = self.params.keys() if isinstance(self.params, Mapping) else ()
             odd = sorted(names ^ self._made_for.keys(), key=str)
-            said = ", ".join(f"{name} is {'new' if name in names else 'missing'}" for name in odd[:5])
+            said = listed((f"{listed([name])} is {'new' if name in names else 'missing'}" for name in odd), 5)
             raise UnrolledError(f"the parameters are not those {self.name} was made for: {said}; make another for them")
         for name, (shape, dtype, whole) in self._made_for.items():
             p = self.params[name]
@@ -229,7 +231,7 @@ class Optimizer:
         if not isinstance(state, Mapping):
             raise UnrolledError(f"the state is a {type(state).__name__}; expected a dictionary, as state_dict gives it")
         if odd := sorted(map(str, state.keys() ^ (flat.keys() | {"step"}))):
-            said = ", ".join(f"{name} is {'unknown' if name in state else 'missing'}" for name in odd[:5])
+            said = listed((f"{listed([name])} is {'unknown' if name in state else 'missing'}" for name in odd), 5)
             raise UnrolledError(f"the state is not one of {self.name} for these parameters: {said}")
         arrays = {name: as_array(name, state[name]) for name in [*flat, "step"]}
         for name, m in flat.items():
@@ -447,7 +449,7 @@ def make_optimizer(name: str, params: dict[str, Array], *, backend: str = "auto"
     array([ 0.95, -2.05])
     """
     if not isinstance(name, str) or name not in OPTIMIZERS:
-        raise UnrolledError(suggest("optimizer", str(name), list(OPTIMIZERS)))
+        raise UnrolledError(suggest("optimizer", name, list(OPTIMIZERS)))
     return OPTIMIZERS[name](params, backend=backend, **options)
 
 
@@ -594,7 +596,7 @@ class Schedule:
             raise UnrolledError(f"the state is a {type(state).__name__}; expected a dictionary, as state_dict gives it")
         if state.keys() != self.state_dict().keys():
             raise UnrolledError(
-                f"the state holds {', '.join(sorted(map(str, state))) or 'nothing'}; "
+                f"the state holds {listed(state) or 'nothing'}; "
                 f"the {self.name} schedule's holds {', '.join(sorted(self.state_dict())) or 'nothing'}"
             )
 
@@ -711,5 +713,5 @@ def make_schedule(name: str, base_rate: float, **options: float) -> Schedule:
     (0.002, 0.00194)
     """
     if not isinstance(name, str) or name not in SCHEDULES:
-        raise UnrolledError(suggest("schedule", str(name), list(SCHEDULES)))
+        raise UnrolledError(suggest("schedule", name, list(SCHEDULES)))
     return SCHEDULES[name](base_rate, **options)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
 from .checks import Array, as_numbers
-from .errors import UnrolledError, brief, suggest
+from .errors import UnrolledError, brief, listed, suggest
+from .keywords import names_of
 
 
 class Params(dict[str, Array]):
@@ -31,8 +32,8 @@ class Params(dict[str, Array]):
     """
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self:
-            raise UnrolledError(suggest("parameter", str(name), list(self)))
+        if not self._has(name):
+            raise UnrolledError(suggest("parameter", name, list(self)))
         if value is not self[name]:  # else it was changed in place: `params[name] -= step`
             self[name][...] = fitting(name, value, self[name])
 
@@ -40,7 +41,7 @@ class Params(dict[str, Array]):
         """Copy some parameters in; nothing changes on an error."""
         try:
             given = dict(*args, **named)
-        except (TypeError, ValueError):
+        except Exception:
             raise UnrolledError(
                 f"the parameters are {brief(args[0])}; expected a dictionary of arrays by their names"
             ) from None
@@ -59,9 +60,12 @@ class Params(dict[str, Array]):
 
     def setdefault(self, name: str, default: Any = None) -> Array:
         """Return the parameter; one that is not there can't be added."""
-        if name not in self:
-            raise UnrolledError(suggest("parameter", str(name), list(self)))
+        if not self._has(name):
+            raise UnrolledError(suggest("parameter", name, list(self)))
         return self[name]
+
+    def _has(self, name: object) -> bool:
+        return isinstance(name, str) and name in self  # what has no hash names nothing
 
     def _stays(self, *_: Any) -> NoReturn:
         raise UnrolledError(
@@ -77,13 +81,58 @@ class Params(dict[str, Array]):
         return type(self), (dict(self),)  # unpickled as a whole: entry by entry there would be none to copy into
 
 
+class Parametric:
+    """What has parameters, and options that are told where it is made.
+
+    An option decides shapes, states and which kernels run, so one that is set later would change half of that.
+    """
+
+    _params: Params
+    _options: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, derived: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._options = tuple(dict.fromkeys([*cls._options, *names_of(cls.__init__), *derived]))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._options and "_params" in self.__dict__:
+            raise UnrolledError(
+                f"{name} is told where a network is made; make another one, and give it these parameters by "
+                "load_params(net.params)"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def params(self) -> Params:
+        """Parameters by name, PyTorch's where it has them; what is assigned to them is copied in."""
+        return self._params
+
+    @params.setter
+    def params(self, new: Mapping[str, Any]) -> None:
+        self._params.load(new)
+
+    def load_params(self, params: Mapping[str, Any]) -> None:
+        """Copy parameters in, by name; a PyTorch module's `state_dict()` as NumPy arrays fits a stack as it is.
+
+        Raises
+        ------
+        UnrolledError
+            If a name is missing or unknown, a shape differs, or a number is not finite; nothing is changed then.
+        """
+        self._params.load(params)
+
+
 def check_names(params: Mapping[str, Array], new: Any) -> None:
     """Refuse what is no mapping with these very names."""
-    if not isinstance(new, Mapping):
+    try:
+        names = set(new) if isinstance(new, Mapping) else None
+    except Exception:  # of a mapping of the caller's own
+        names = None
+    if names is None:
         raise UnrolledError(f"the parameters are {brief(new)}; expected a dictionary of arrays by their names")
-    missing, extra = sorted(params.keys() - new.keys()), sorted(map(str, new.keys() - params.keys()))
+    missing, extra = sorted(params.keys() - names), [name for name in new if name not in params]
     if missing or extra:
-        said = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("unknown", extra)) if names]
+        said = [f"{what}: {listed(odd)}" for what, odd in (("missing", missing), ("unknown", extra)) if odd]
         raise UnrolledError(f"the parameters do not fit this network; {'; '.join(said)}")
 
 

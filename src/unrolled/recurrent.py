@@ -17,6 +17,7 @@ from .checks import (
     are_indices,
     as_array,
     as_dtype,
+    as_kind,
     as_numbers,
     check_fraction,
     check_memory,
@@ -25,12 +26,12 @@ from .checks import (
     check_widths,
     read_only,
 )
-from .errors import UnrolledError, UnrolledWarning, brief, suggest
+from .errors import UnrolledError, UnrolledWarning, brief, listed, suggest
 from .initial import check_init, initialise
 from .keywords import keyword, keywords_of, named
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
-from .params import Params, usable
+from .params import Parametric, Params, usable
 from .scan import Tape
 from .seeding import generator
 from .states import States
@@ -76,7 +77,7 @@ def find_cell(cell: str | Cell) -> Cell:
     for name in (cell, lower, FAMILIAR.get(lower)):
         if isinstance(name, str) and name in CELLS:
             return CELLS[name]
-    raise UnrolledError(suggest("cell", str(cell), [*CELLS, *FAMILIAR]))
+    raise UnrolledError(suggest("cell", cell, [*CELLS, *FAMILIAR]))
 
 
 def state_widths(cell: Cell, hidden: int, proj: int = 0) -> dict[str, int]:
@@ -94,7 +95,7 @@ def layer_shapes(
     return shapes | {f"initial_{name}": (width,) for name, width in initial.items()}
 
 
-class Recurrent:
+class Recurrent(Parametric, derived=("hidden_sizes",)):
     """A stack of recurrent layers of one cell; shapes, names and initialisation are PyTorch's.
 
     Letters: T steps, B rows of the batch, I inputs, H hidden units, L layers, D directions (1 or 2).
@@ -185,7 +186,7 @@ class Recurrent:
         **unknown: Any,
     ) -> None:
         for name in unknown:
-            raise UnrolledError(suggest("option", name, OPTIONS))
+            raise UnrolledError(suggest("option", name, list(self._options)))
         self.cell = find_cell(cell)
         self.input_size = check_size("input_size", input_size)
         self.hidden_sizes = widths = check_widths(hidden_size, num_layers)
@@ -193,8 +194,10 @@ class Recurrent:
         """H; where layers differ, all their widths."""
         self.num_layers = len(widths)
         self.proj_size = check_size("proj_size", proj_size, least=0)
-        self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
-        self.residual, self.learn_state = bool(residual), bool(learn_state)
+        self.bias, self.batch_first = as_kind("bias", bias, "bool"), as_kind("batch_first", batch_first, "bool")
+        self.bidirectional = as_kind("bidirectional", bidirectional, "bool")
+        self.residual = as_kind("residual", residual, "bool")
+        self.learn_state = as_kind("learn_state", learn_state, "bool")
         self.dropout = check_fraction("dropout", dropout)
         self.locked_dropout = check_fraction("locked_dropout", locked_dropout)
         self.recurrent_dropout = check_fraction("recurrent_dropout", recurrent_dropout)
@@ -231,15 +234,6 @@ class Recurrent:
         })  # fmt: skip
         self._complex = False
         self._warned = False
-
-    @property
-    def params(self) -> Params:
-        """Parameters by PyTorch's names; what is assigned to them is copied in."""
-        return self._params
-
-    @params.setter
-    def params(self, new: Mapping[str, Any]) -> None:
-        self._params.load(new)
 
     def _check_options(self) -> None:
         """Refuse what makes no sense with this cell or with these widths."""
@@ -327,16 +321,6 @@ class Recurrent:
         """Each layer's (and direction's) parameters, by their local names."""
         return [self._weights(layer, d, {}) for layer, d in self._passes()]
 
-    def load_params(self, params: Mapping[str, Any]) -> None:
-        """Copy parameters in, by name; a PyTorch module's `state_dict()` as NumPy arrays fits as it is.
-
-        Raises
-        ------
-        UnrolledError
-            If a name is missing or unknown, a shape differs, or a number is not finite; nothing is changed then.
-        """
-        self._params.load(params)
-
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
         """Return the same network on other arrays, used as they are, in their precision (proofs pass complex ones)."""
         other = self._on(usable(params, self._params), backend)
@@ -345,18 +329,18 @@ class Recurrent:
 
     def _on(self, params: Params, backend: str | None = None) -> Self:
         """Return the same network on these very arrays."""
-        other = self._with(params)
-        other.dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
-        if backend is not None:
-            other._backend = backends.choose(backend)
-        return other
+        dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
+        return self._with(params, dtype=dtype, _backend=self._backend if backend is None else backends.choose(backend))
 
-    def _with(self, params: Params) -> Self:
+    def _with(self, params: Params, **other_than_here: Any) -> Self:
         """As `_on`, of arrays of the same precision."""
         other = object.__new__(type(self))
-        other.__dict__ |= self.__dict__
-        other._params = params
+        other.__dict__ |= self.__dict__ | other_than_here | {"_params": params}
         return other
+
+    def _reading(self, symbols: int, columns: Array) -> Self:
+        """Return the same network that reads one-hot vectors of `symbols`, by these columns of its first weight."""
+        return self._with(Params(self._params | {"weight_ih_l0": columns}), input_size=symbols)
 
     def zero_state(self, batch: int) -> Any:
         """State of zeros: each field (L D, B, H); a tuple of one such State a layer where widths differ."""
@@ -367,6 +351,7 @@ class Recurrent:
         if not self.learn_state:
             return self.zero_state(batch)
         batch = check_size("batch", batch, least=0)
+        self._states.check_memory(batch, self.dtype)
         states = []
         for layer, d in self._passes():
             widths = self._state_widths(layer)
@@ -467,7 +452,7 @@ class Recurrent:
         if isinstance(masks, dict) and not masks:
             return None
         given = as_masks(masks) if isinstance(masks, dict) else None
-        got = type(masks).__name__ if given is None else {name: m.shape for name, m in given.items()}
+        got = type(masks).__name__ if given is None else {listed([name]): m.shape for name, m in given.items()}
         if given is None or got != expected:
             raise UnrolledError(f"masks are {got}; expected {expected}, as draw_masks gives them")
         return {name: read_only(m.copy()) for name, m in given.items()} if own else given
@@ -559,6 +544,8 @@ class Recurrent:
         >>> tape.gates[0].f.shape
         (7, 3, 5)
         """
+        if masks is not None and rng is not None:
+            raise UnrolledError("both rng and masks are given; give masks for those very ones, or rng to draw some")
         self._warn_if_idle(masks, rng)
         own = self._with(Params({name: p.copy() for name, p in self._params.items()}))
         return own._run(x, state, lengths, masks, rng, starts=starts, live=live, record=True, own=True)
@@ -842,10 +829,10 @@ class RNN(Recurrent):
         self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
     ) -> None:
         if (kind := options.pop("nonlinearity", None)) is not None:
-            if kind not in ("tanh", "relu"):
-                raise UnrolledError(suggest("nonlinearity", str(kind), ["tanh", "relu"]))
-            if options.setdefault("cell", f"rnn_{kind}") != f"rnn_{kind}":
-                raise UnrolledError(f"nonlinearity is {brief(kind)}, cell is {options['cell']!r}; leave one out")
+            if not isinstance(kind, str) or kind not in ("tanh", "relu"):
+                raise UnrolledError(suggest("nonlinearity", kind, ["tanh", "relu"]))
+            if find_cell(options.setdefault("cell", f"rnn_{kind}")).name != f"rnn_{kind}":
+                raise UnrolledError(f"nonlinearity is {brief(kind)}, cell is {brief(options['cell'])}; leave one out")
         super().__init__(_family("RNN", "rnn", options), input_size, hidden_size, num_layers, **options)
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .cells import Cell
-from .checks import Array, as_array
-from .errors import UnrolledError
+from .checks import Array, as_array, check_memory
+from .errors import UnrolledError, brief
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,18 @@ class States:
 
     def zero(self, batch: int, dtype: str) -> Any:
         """Return the state of zeros."""
+        self.check_memory(batch, dtype)
         passes = self.directions * (len(self.widths) if self.uniform else 1)
         states = tuple(
             self.cell.state(*[np.zeros((passes, batch, width), dtype) for width in layer.values()])
             for layer in (self.widths[:1] if self.uniform else self.widths)
         )
         return states[0] if self.uniform else states
+
+    def check_memory(self, batch: int, dtype: str) -> None:
+        """Refuse a state of more rows than this machine has memory for."""
+        numbers = batch * self.directions * sum(width for layer in self.widths for width in layer.values())
+        check_memory(numbers, dtype, f"a state of {brief(batch)} rows, {{}} numbers,")
 
     def zeros(self, batch: int, dtype: str) -> list[Any]:
         """The same, parted: one State of (B, H) arrays for each pass."""
@@ -68,8 +74,8 @@ class States:
     def take(self, state: Any, batch: int | None, cast: Callable[[Any, str], Array], what: str = "state") -> Any:
         """Return what a caller hands in, as `join` gives it.
 
-        A State, a tuple in its order, or, of one field, anything like an array; one a layer where widths differ. Fields
-        are (L D, B, H); without a batch they are (L D, H), and B is 1.
+        A State, a tuple in its order (a named one with the same names in any), or, of one field, anything like an
+        array; one a layer where widths differ. Fields are (L D, B, H); without a batch they are (L D, H), and B is 1.
         """
         layers = len(self.widths)
         if self.uniform:
@@ -88,6 +94,8 @@ class States:
             raise UnrolledError(
                 f"{what} must be ({', '.join(widths)}{',' * (len(widths) == 1)}), as {self.cell.name} has it"
             )
+        if set(getattr(fields, "_fields", ())) == widths.keys():  # a named tuple's own names say which is which
+            fields = [getattr(fields, name) for name in widths]
         found = []
         for (name, width), field in zip(widths.items(), fields, strict=True):
             array, expected = cast(field, f"{what}.{name}"), (passes, *rows, width)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .checks import Array, as_array
-from .errors import UnrolledError
+from .errors import UnrolledError, listed
 from .packing import Packing
 
 Masks = dict[str, Array]
@@ -94,10 +94,10 @@ def _teaching(tape: Any) -> Teaching:
 
 def as_masks(masks: Mapping[str, Any]) -> Masks:
     """Return masks as arrays; what is not bool would be weights, not a selection."""
-    arrays = {name: as_array(f"mask {name}", m) for name, m in masks.items()}
+    arrays = {name: as_array(f"mask {listed([name])}", m) for name, m in masks.items()}
     for name, m in arrays.items():
         if m.dtype != bool:
-            raise UnrolledError(f"mask {name} is {m.dtype}; expected bool, as draw_masks gives it")
+            raise UnrolledError(f"mask {listed([name])} is {m.dtype}; expected bool, as draw_masks gives it")
     return arrays
 
 

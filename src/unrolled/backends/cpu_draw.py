@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
-from ..checks import NOT_FINITE, Array
+from ..checks import NOT_FINITE, Array, as_floats, check_size, check_weight
 from ..errors import UnrolledError
 from . import cpu
 from .memory import contiguous, of_dtype
@@ -59,7 +59,7 @@ class Drawer:
             contiguous(weight, dtype),
             contiguous(bias, dtype),
         )
-        self._dtype = dtype
+        self._dtype, self._symbols = dtype, len(weight)
         self.start(state)
 
     def start(self, state: Any) -> None:
@@ -71,6 +71,8 @@ class Drawer:
 
         Several threads may call: each call is drawn whole, one after the other.
         """
+        token, temperature = check_size("token", token, 0, self._symbols - 1), check_weight("temperature", temperature)
+        u = as_floats("u", u, 1)
         drawn = np.empty(len(u), np.int64)
         if self._engine.draw(token, contiguous(u, np.float64), temperature, drawn) < len(u):
             raise UnrolledError(NOT_FINITE)

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from ..errors import UnrolledError
+import numpy as np
+
+from ..errors import UnrolledError, brief, one_line
 from .cell import Cell, Stage
 
 
@@ -24,25 +26,13 @@ def check_contract(cell: Cell) -> None:
         If a part is missing, of another kind, or does not fit the others; the message says which.
     """
     for problem in _problems(cell):
-        raise UnrolledError(f"cell {brief(cell.name)}: {problem}")
+        raise UnrolledError(f"cell {brief(cell.name)}: {one_line(problem)}")
 
 
 def field_names(kind: Any) -> tuple[str, ...] | None:
     """Return the fields of a named tuple's type; None for anything else."""
     named = isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")
     return tuple(kind._fields) if named else None
-
-
-def brief(value: object) -> str:
-    """Return what a value is, in one line that is not long.
-
-    Examples
-    --------
-    >>> brief("n"), len(brief("n" * 1000))
-    ("'n'", 80)
-    """
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def stage_name(stage: Stage, n: int) -> str:
@@ -52,8 +42,9 @@ def stage_name(stage: Stage, n: int) -> str:
 
 def _problems(cell: Cell) -> Iterator[str]:
     """Yield what is wrong; what comes later takes for granted that nothing came before."""
-    if not (isinstance(cell.name, str) and cell.name):
-        yield f"name is {brief(cell.name)}; expected a text"
+    for what in ("name", "paper", "params_name", "candidate"):
+        if not isinstance(text := getattr(cell, what), str) or not (text or what != "name"):
+            yield f"{what} is {brief(text)}; expected a text"
     state, gates = field_names(cell.state), field_names(cell.gates)
     if state is None or state[:1] != ("h",):
         got = brief(cell.state) if state is None else f"({', '.join(state)})"
@@ -95,6 +86,9 @@ def _stage_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
         yield f"rows is {brief(stage.rows)}; expected a tuple of names, such as ('n',)"
     if not (stage.operand is None or (_are_names(stage.operand) and stage.operand)):
         yield f"operand is {brief(stage.operand)}; expected a tuple of names, such as ('h',), or None for no product"
+    for name in ("inputs", "product"):
+        if not isinstance(getattr(stage, name), (bool, np.bool_)):
+            yield f"{name} is {brief(getattr(stage, name))}; it must be True or False"
     if not (isinstance(stage.norm, tuple) and all(type(size) is int and size > 0 for size in stage.norm)):
         yield f"norm is {brief(stage.norm)}; expected a tuple of whole numbers, () for none"
     if not stage.product:

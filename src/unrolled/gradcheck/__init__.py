@@ -19,9 +19,8 @@ from typing import Any, cast
 import numpy as np
 
 from ..cells import Cell
-from ..cells.contract import brief
 from ..checks import check_seed, check_size
-from ..errors import UnrolledError
+from ..errors import UnrolledError, brief
 from ..recurrent import Recurrent, find_cell
 from .contract import contract
 from .derivatives import (

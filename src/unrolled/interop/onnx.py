@@ -16,7 +16,7 @@ import numpy as np
 
 from ..cells import CELLS, Cell
 from ..checks import Array, as_numbers, check_size
-from ..errors import UnrolledError, brief
+from ..errors import UnrolledError, brief, listed, one_line
 from ..recurrent import Recurrent
 from .reverse import Reverse
 
@@ -125,10 +125,12 @@ def to_onnx(net: Recurrent, layer: int | None = None, *, batch: int | None = Non
         rows = (net.params[cell.params_name + d] for d in directions)
         tensors["P"] = np.stack([_reorder(p, _peepholes(cell), form.peepholes).ravel() for p in rows])
     if net.learn_state and batch is not None:
+        axis = 0 if net.batch_first else 1
+        net._states.check_memory(batch, net.dtype)
         for name, field in INITIAL.items():
             if field in cell.state._fields:  # type: ignore[attr-defined]
                 one = np.stack([net.params[f"initial_{field}{d}"] for d in directions])
-                tensors[name] = np.stack([one] * batch, axis=0 if net.batch_first else 1)
+                tensors[name] = np.repeat(np.expand_dims(one, axis), batch, axis)
     single = "reverse" if isinstance(net, Reverse) else "forward"
     attributes: dict[str, Any] = {
         "hidden_size": net.hidden_sizes[layer],
@@ -151,7 +153,7 @@ def _layer_of(net: Any, layer: Any) -> int:
         raise UnrolledError(f"an operator of ONNX is one layer; name one of the {net.num_layers}: layer=0")
     which = check_size("layer", 0 if layer is None else layer, least=0)
     if which >= net.num_layers:
-        raise UnrolledError(f"layer is {layer}; this network has the layers 0 to {net.num_layers - 1}")
+        raise UnrolledError(f"layer is {brief(layer)}; this network has the layers 0 to {net.num_layers - 1}")
     return which
 
 
@@ -213,7 +215,7 @@ def from_onnx(node: Node, *, dtype: str = "float32") -> Recurrent:
     initial = {field: tensors.pop(key) for key, field in INITIAL.items() if key in tensors}
     inputs, hidden = _sizes(operator, form, directions, tensors)
     if attributes.get("hidden_size", hidden) != hidden:
-        raise UnrolledError(f"hidden_size is {attributes['hidden_size']}, but R has {hidden} columns")
+        raise UnrolledError(f"hidden_size is {brief(attributes['hidden_size'])}, but R has {hidden} columns")
     options: dict[str, Any] = {"bias": "B" in tensors, "batch_first": bool(layout), "learn_state": bool(initial)}
     if direction == "reverse":
         net: Recurrent = Reverse(cell, inputs, hidden, dtype=dtype, rng=0, **options)
@@ -239,13 +241,19 @@ def _peepholes(cell: Cell) -> tuple[str, ...]:
     return tuple(cell.params._fields)  # type: ignore[union-attr]
 
 
-def _text(value: Any) -> Any:
+def _plain(name: object, value: Any) -> Any:
     """Return an attribute's value with its strings, which `onnx.helper.get_attribute_value` gives as bytes."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_text(v) for v in value]
-    return value.decode() if isinstance(value, bytes) else value
+        return [_plain(name, v) for v in value]
+    if isinstance(value, bytes) and value.isascii():  # as all of ONNX's names are
+        return value.decode()
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise UnrolledError(
+        f"attribute {listed([name])} holds {brief(value)}; expected numbers and names, or lists of them"
+    )
 
 
 def _read(node: Any) -> tuple[str, dict[str, Any], dict[str, Array]]:
@@ -256,8 +264,8 @@ def _read(node: Any) -> tuple[str, dict[str, Any], dict[str, Array]]:
         raise UnrolledError(f"expected Node(operator, attributes, tensors), a str and two dictionaries; {got}...)")
     return (
         operator,
-        {str(key): _text(value) for key, value in attributes.items()},
-        {str(name): as_numbers(str(name), a) for name, a in tensors.items()},
+        {listed([key]): _plain(key, value) for key, value in attributes.items()},
+        {(key := listed([name])): as_numbers(key, a) for name, a in tensors.items()},
     )
 
 
@@ -290,13 +298,13 @@ def _initial(given: dict[str, Array], cell: Cell, sizes: tuple[int, int], layout
 
 def _cell_of(operator: str, attributes: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
     """Name the cell that computes what an operator does; refuse what none of ours does."""
-    known = {"hidden_size", "direction", "activations", "linear_before_reset", "layout"}
+    known = {"hidden_size", "direction", "activations", "layout", *["linear_before_reset"] * (operator == "GRU")}
     odd = {key: value for key, value in attributes.items() if key not in known and value}  # all other defaults are 0
     if attributes.get("direction", "forward") not in ("forward", "reverse", "bidirectional"):
         odd["direction"] = attributes["direction"]
     if odd:
         said = ", ".join(f"{key} = {brief(value)}" for key, value in odd.items())
-        raise UnrolledError(f"no layer here computes {operator} with {said}")
+        raise UnrolledError(f"no layer here computes {listed([operator])} with {one_line(said)}")
     if "sequence_lens" in tensors:
         raise UnrolledError("sequence_lens are no weights; leave them out, and call the layer with them as lengths")
     directions = 2 if attributes.get("direction") == "bidirectional" else 1
@@ -308,16 +316,16 @@ def _cell_of(operator: str, attributes: Mapping[str, Any], tensors: Mapping[str,
         fits = form.linear_before_reset in (None, before) and bool(form.peepholes) == ("P" in tensors)
         if form.operator == operator and fits and got == wanted and (isinstance(given, list) or not given):
             return name
-    said = f"activations {given or 'by default'}{' and P' * ('P' in tensors)}"
+    said = f"activations {brief(given) if given else 'by default'}{' and P' * ('P' in tensors)}"
     said += f", linear_before_reset = {brief(before)}" if before not in (0, 1) else ""
-    raise UnrolledError(f"no cell here computes {operator} with {said}; there are {', '.join(FORMS)}")
+    raise UnrolledError(f"no cell here computes {listed([operator])} with {said}; there are {', '.join(FORMS)}")
 
 
 def _sizes(operator: str, form: _Form, directions: int, tensors: Mapping[str, Array]) -> tuple[int, int]:
     """Return I and H, after checking that all tensors agree."""
     for name, size in (("W", "I"), ("R", "H")):
         if name not in tensors:
-            raise UnrolledError(f"the node lacks {name}; it has {', '.join(tensors) or 'no tensors'}")
+            raise UnrolledError(f"the node lacks {name}; it has {listed(tensors) or 'no tensors'}")
         if tensors[name].ndim != 3:
             raise UnrolledError(f"{name} has shape {tensors[name].shape}; expected (D, G H, {size})")
     inputs, hidden = tensors["W"].shape[2], tensors["R"].shape[2]

@@ -10,7 +10,8 @@ import numpy as np
 from ..cells import Cell
 from ..checks import Array, as_floats, as_numbers
 from ..errors import UnrolledError
-from ..recurrent import Recurrent
+from ..keywords import named
+from ..recurrent import KEYWORDS, Recurrent
 from ..tape import Masks, StackTape
 
 
@@ -47,6 +48,7 @@ class Reverse(Recurrent):
     True
     """
 
+    @named(KEYWORDS)
     def __init__(
         self,
         cell: str | Cell,
@@ -55,9 +57,9 @@ class Reverse(Recurrent):
         num_layers: int | None = None,
         **options: Any,
     ) -> None:
-        if options.get("bidirectional"):
-            raise UnrolledError("bidirectional layers read both ways already; a reverse one has one direction")
         super().__init__(cell, input_size, hidden_size, num_layers, **options)
+        if self.bidirectional:
+            raise UnrolledError("bidirectional layers read both ways already; a reverse one has one direction")
 
     def __call__(
         self, x: Any, state: Any = None, lengths: Any = None, *, starts: Any = None, live: Any = None
