@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import socket
 import sys
 import sysconfig
@@ -21,6 +22,7 @@ from unrolled.text import (
     bigram_entropy,
     default_corpus,
     files,
+    of_documents,
     read,
     split,
     strip_gutenberg,
@@ -263,7 +265,7 @@ def test_an_empty_file_is_named(tmp_path, level):
 
 def test_a_file_of_a_mark_alone_is_refused(tmp_path):
     path = write(tmp_path, a__txt=b"\xef\xbb\xbf") / "a.txt"
-    assert message(read, path) == f"{path}: nothing but a byte-order mark in the file; expected some text"
+    assert message(read, path) == f"{path}: there is only a byte-order mark in it; expected some text"
 
 
 @pytest.mark.parametrize(
@@ -842,3 +844,26 @@ def test_a_file_that_fails_while_it_is_read_is_named(tmp_path, monkeypatch):
         with pytest.raises(UnrolledError) as caught:
             use()
         assert str(caught.value) == f"{path}: input/output error; expected a file that can be read"
+
+
+@pytest.mark.parametrize("level", ["char", "byte", "word", "tokens"])
+@pytest.mark.parametrize("token", [-1, 1 << 20000, 1.0, "1", None, True, np.array([1])], ids=type)
+def test_what_is_no_token_has_no_text(level, token):
+    """Least of all a negative one, which Python would count from the end."""
+    known = Vocabulary.of(np.arange(5) if level == "tokens" else "ab cd", level)
+    for call in (known.piece, known.decoder().feed):
+        assert re.match(r"token .* is outside the vocabulary of \d+ symbols; expected 0 to \d+$", message(call, token))
+
+
+@pytest.mark.parametrize("level", [["char"], np.array(["char", "byte"]), {"char"}, None])
+def test_a_level_is_a_name(level):
+    calls = (lambda: Vocabulary(level), lambda: Vocabulary.of("a", level), lambda: read("a.txt", level))
+    for call in (*calls, lambda: of_documents(["a"], level)):
+        assert message(call).startswith("no level is called ")
+
+
+def test_a_long_field_is_quoted_in_part(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"t": "a"}\n')
+    for option in ("json_field", "column"):
+        assert len(message(read, path, **{option: "x" * 5000})) < 300

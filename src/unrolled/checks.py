@@ -109,7 +109,7 @@ def check_choice(kind: str, value: object, known: Sequence[str]) -> str:
     return str(value)
 
 
-def check_a(name: str, value: object, kind: type[_T], words: str) -> _T:
+def check_a(name: str, value: object, kind: type[_T] | tuple[type[_T], ...], words: str) -> _T:
     """Return `value` if it is of a class, or say what it is.
 
     Examples
@@ -162,7 +162,10 @@ def as_kind(name: str, value: object, kind: str) -> Any:
     if isinstance(value, (tuple, list)) and plain == "int | tuple[int, ...]":  # of each layer
         return tuple(as_kind(name, part, "int") for part in value)
     wanted, make, words = _KINDS[plain.split(" | ")[0]]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and make is not bool):
+    odd = isinstance(value, np.timedelta64) or (
+        isinstance(value, bool) and make is not bool
+    )  # to Python, whole numbers
+    if odd or not isinstance(value, wanted):
         raise UnrolledError(f"{name} is {brief(value)}; it must be {words}")
     try:
         if isinstance(value, Integral):

@@ -29,6 +29,7 @@ import numpy as np
 
 from .. import storage
 from ..batches import Tokens
+from ..checks import check_a
 from ..errors import UnrolledError, brief
 from . import arrays
 from .files import HINT, cannot_keep, shown
@@ -63,6 +64,7 @@ class Encoded:
 
 def vocabulary_of(corpus: Corpus, **options: Any) -> Vocabulary:
     """Vocabulary of a corpus, as `Vocabulary.of` makes it with these options."""
+    check_a("corpus", corpus, Corpus, "a Corpus, such as read gives")
     if not isinstance(corpus.text, Stream):
         return Vocabulary.of(corpus.text, corpus.level, **options)
     slot = _slot(corpus, "vocabulary", options)
@@ -81,6 +83,8 @@ def encode(corpus: Corpus, vocabulary: Vocabulary) -> Encoded:
     UnrolledError
         If the text has symbols that the vocabulary doesn't know, or the tokens can't be kept.
     """
+    check_a("corpus", corpus, Corpus, "a Corpus, such as read gives")
+    check_a("vocabulary", vocabulary, Vocabulary, "a Vocabulary")
     if isinstance(corpus.text, Stream):
         return _kept(corpus, corpus.text, vocabulary)
     if corpus.documents is None:

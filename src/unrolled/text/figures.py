@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..batches import Tokens, as_tokens
+from ..checks import is_number
 from ..errors import UnrolledError, brief
 from .vocabulary import check_range
 from .words import count
@@ -120,7 +120,7 @@ def split(
     """
     ids = as_tokens(tokens)
     for name, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not isinstance(fraction, Real) or not 0 <= fraction < 1:
+        if not is_number(fraction) or not 0 <= float(fraction) < 1:
             option = f"--{name.replace('_', '-')}"
             raise UnrolledError(f"{name} is {brief(fraction)}; it must be at least 0 and below 1 ({option})")
     if val_fraction + test_fraction >= 1:

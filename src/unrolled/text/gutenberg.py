@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from ..checks import check_a
+
 # A marker of *** lines may run over up to three lines when the title is long. Its length is bounded, by MARGIN.
 _MARKER = re.compile(
     r"""
@@ -122,5 +124,6 @@ def strip_gutenberg(text: str) -> tuple[str, int]:
     >>> strip_gutenberg("It was.\n")
     ('It was.\n', 0)
     """
+    check_a("text", text, str, "a text")
     stripper = Stripper("\r\n" if "\r\n" in text else "\n")
     return "".join(stripper.kept([text])), stripper.removed

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from ..errors import UnrolledError
+from ..errors import UnrolledError, brief
 from .gutenberg import Stripper
 from .records import column, fields, looks_like
 from .words import count
@@ -76,7 +76,7 @@ class Cleaner:
         if not size:
             name = self.json_field or self.column
             what = (
-                f"no record has a text in the field {name!r}" if name else "nothing but a byte-order mark in the file"
+                f"no record has a text in the field {brief(name)}" if name else "there is only a byte-order mark in it"
             )
             raise UnrolledError(f"{where}: {what}; expected some text")
         self.files += 1

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..batches import Tokens
-from ..errors import UnrolledError, brief, check_path
+from ..batches import Tokens, check_documents
+from ..checks import as_kind, check_a
+from ..errors import UnrolledError, check_path
 from . import arrays
 from .files import Source, are_large, is_pipe, opened, short_name, shown, sources
 from .pieces import MARK, Cleaner, Mark
@@ -72,6 +73,13 @@ class Corpus:
     paths: tuple[str, ...] = field(default=(), repr=False, compare=False)
     how: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     documents: Tokens | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        kind = {"byte": bytes, "tokens": np.ndarray}.get(self.level, str)
+        check_a(f"the text at the level {self.level}", self.text, (kind, Stream), f"{kind.__name__} or a Stream")
+        if self.documents is not None and not isinstance(self.text, Stream):
+            object.__setattr__(self, "documents", check_documents(self.documents, len(self.text)))
 
     def pieces(self) -> Iterator[Any]:
         """The text in pieces, one of them for all of a small one; the newline between two documents is a `MARK`."""
@@ -146,7 +154,9 @@ def read(
     how = {"keep_gutenberg": keep_gutenberg, "json_field": json_field, "column": column}
     how |= {"skip_null": skip_null, "documents": documents}
     _check_options(level, how)
-    several = paths if isinstance(paths, Iterable) and not isinstance(paths, (str, bytes)) else [paths]
+    as_kind("stream", stream, "bool")
+    single = isinstance(paths, (str, bytes)) or not isinstance(paths, Iterable) or getattr(paths, "ndim", 1) == 0
+    several: Any = [paths] if single else paths
     given = [check_path("a file to read", path) for path in several]
     if not given:
         raise UnrolledError("no file given; name at least one file or directory, or - for standard input")
@@ -178,13 +188,16 @@ def read(
 
 def _check_options(level: str, how: Mapping[str, Any]) -> None:
     """Refuse options that don't go together, or not with a level."""
+    for name in ("skip_null", "documents", "keep_gutenberg"):
+        as_kind(name, how.get(name, False), "bool")
+    for name in ("json_field", "column"):
+        option = f"the name of a field (--{name.replace('_', '-')})"
+        check_a(name, how[name], str, option)
     records = [name for name in ("json_field", "column") if how[name]]
     for name in (*records, "skip_null", "documents"):
         option = f"--{name.replace('_', '-')}"
         if how[name] and level in ("byte", "tokens"):
             raise UnrolledError(f"{option} works on characters, and the level is {level}; leave out one of the two")
-        if name in records and not isinstance(how[name], str):
-            raise UnrolledError(f"{name} is {brief(how[name])}; expected the name of a field ({option})")
     if len(records) > 1:
         raise UnrolledError("--json-field is of JSON lines and --column of tables; leave out one of the two")
     if how["skip_null"] and not records:
@@ -216,6 +229,9 @@ def of_documents(texts: Sequence[str], level: str) -> Corpus:
     >>> corpus.text, corpus.documents.tolist(), corpus.notes
     ('one\ntwo\nthree', [3, 7], ('3 documents, kept apart',))
     """
+    check_level(level)
+    several = check_a("texts", texts, (tuple, list), "a list of texts")
+    texts = [check_a(f"texts[{n}]", text, str, "a text") for n, text in enumerate(several)]
     how = {"documents": True}
     _check_options(level, {"json_field": "", "column": "", "skip_null": False} | how)
     cleaner = Cleaner(level, keep_gutenberg=True, documents=True)

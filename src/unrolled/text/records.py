@@ -37,7 +37,7 @@ def fields(pieces: Iterable[str], name: str, where: str, *, skip_null: bool = Fa
             if skip_null and isinstance(error, KeyError):
                 yield None
                 continue
-            raise UnrolledError(f"{where}, line {n} is no object with a field {name!r} (--json-field)") from None
+            raise UnrolledError(f"{where}, line {n} is no object with a field {brief(name)} (--json-field)") from None
         if value is None and skip_null:
             yield None
         elif isinstance(value, str):
@@ -45,7 +45,7 @@ def fields(pieces: Iterable[str], name: str, where: str, *, skip_null: bool = Fa
         else:
             got = "null" if value is None else brief(value, 60)
             hint = "; --skip-null leaves such lines out" if value is None else ""
-            raise UnrolledError(f"{where}, line {n}: the field {name!r} is {got}; expected a text{hint}")
+            raise UnrolledError(f"{where}, line {n}: the field {brief(name)} is {got}; expected a text{hint}")
 
 
 def _number(digits: str) -> float:
@@ -73,7 +73,9 @@ def column(
                 if row.count(name) != 1:
                     said = "twice" if name in row else "nowhere"
                     named = brief(", ".join(row), 120)
-                    raise UnrolledError(f"{where}: the column {name!r} is {said} in the first row, which has {named}")
+                    raise UnrolledError(
+                        f"{where}: the column {brief(name)} is {said} in the first row, which has {named}"
+                    )
                 at = row.index(name)
             elif row:  # an empty line is no row
                 value = row[at] if at < len(row) else None

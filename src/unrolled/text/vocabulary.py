@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches import Tokens, as_tokens
-from ..checks import as_kind
-from ..errors import UnrolledError, brief, suggest
+from ..batches import Tokens, as_tokens, check_documents
+from ..checks import as_kind, check_a, check_choice, check_size, is_whole
+from ..errors import UnrolledError, brief
 from ..schema import Kind, each, entries, flag, one_of, text, whole
 from . import bpe
 from .pieces import whole_words
@@ -84,10 +84,11 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         check_level(self.level)
-        if self.words not in WORDS:
-            raise UnrolledError(suggest("way to cut words", str(self.words), list(WORDS)))
-        # as they come back from a file
-        object.__setattr__(self, "symbols", tuple(self.symbols))
+        check_choice("way to cut words", self.words, WORDS)
+        for name in ("symbols", "merges"):
+            given: Any = getattr(self, name)
+            several = check_a(name, given.tolist() if isinstance(given, np.ndarray) else given, (tuple, list), "a list")
+            object.__setattr__(self, name, tuple(several))  # as they come back from a file
         object.__setattr__(self, "merges", tuple(bpe.pair_of(n, pair) for n, pair in enumerate(self.merges)))
         for name in ("lower", "documents"):
             object.__setattr__(self, name, as_kind(name, getattr(self, name), "bool"))
@@ -98,10 +99,10 @@ class Vocabulary:
                 raise UnrolledError(f"a vocabulary of tokens has a size of 1 or more and no symbols; got {size}")
             return
         if self.level == "word":
-            if self.symbols[:2] != (UNK, EOS):
-                raise UnrolledError(f"a vocabulary of words begins with {UNK} and {EOS}; got {brief(self.symbols[:2])}")
             if not all(isinstance(word, str) and word for word in self.symbols):
                 raise UnrolledError("a vocabulary of words lists something that is no word")
+            if self.symbols[:2] != (UNK, EOS):
+                raise UnrolledError(f"a vocabulary of words begins with {UNK} and {EOS}; got {brief(self.symbols[:2])}")
             if len(set(self.symbols)) != len(self.symbols):
                 word, times = Counter(self.symbols).most_common(1)[0]
                 raise UnrolledError(f"the vocabulary lists {brief(word)} {times} times; expected distinct words")
@@ -138,6 +139,8 @@ class Vocabulary:
         characters may come in pieces.
         """
         check_level(level)
+        min_count = check_size("min_count", min_count, least=0)
+        max_symbols = check_size("max_symbols", max_symbols, least=0)
         if level == "byte":
             return cls(level)
         if level == "tokens":
@@ -149,7 +152,7 @@ class Vocabulary:
             if high > (most := np.iinfo(np.int32).max):
                 raise UnrolledError(f"the tokens hold {high}; they must be at most {most}")
             return cls(level, size=high + 1)
-        pieces = [_str(text)] if isinstance(text, (str, bytes, np.ndarray)) else text
+        pieces = map(_str, text) if isinstance(text, (list, tuple, Iterator)) else [_str(text)]
         if level == "char":
             seen = np.zeros(0x110000, bool)
             for points in chain.from_iterable(map(_code_points, pieces)):
@@ -198,6 +201,7 @@ class Vocabulary:
         >>> words.unpredicted("  the cow", 2), words.unpredicted("\nthe cow", 1)
         (5, 1)
         """
+        text, first = check_a("text", text, str, "a text"), self._token(first)
         if self.level == "bpe":
             return len(self.token_bytes[first].decode("utf-8", "ignore"))
         if self.level != "word":
@@ -277,6 +281,7 @@ class Vocabulary:
         >>> Vocabulary("word", (UNK, EOS, "the")).unlisted("the cow the moon")
         ['cow', 'moon']
         """
+        check_a("text", text, str, "a text")
         if self.level != "word":
             return []
         words = (word for piece in whole_words([text]) for line in piece.split("\n") for word in self._cut(line))
@@ -315,11 +320,20 @@ class Vocabulary:
         if self.level in ("byte", "bpe"):
             return b"".join([self.token_bytes[k] for k in ids.tolist()]).decode("utf-8", "replace")
         if self.level in ("word", "tokens"):
-            return "".join(self.piece(int(k)) for k in ids)
+            return "".join(map(self._piece, ids.tolist()))
         return self._points[ids].tobytes().decode("utf-32-le", "surrogatepass")
 
     def piece(self, token: int) -> str:
         """What a token by itself is written as: a word or number with a blank, the end of a line, or its text."""
+        return self._piece(self._token(token))
+
+    def _token(self, token: Any) -> int:
+        """Return one token as an int, or say that the vocabulary has no such one."""
+        if not is_whole(token) or not 0 <= token < len(self):
+            raise UnrolledError(_outside(token, len(self)))
+        return int(token)
+
+    def _piece(self, token: int) -> str:
         if self.level in ("byte", "bpe"):
             return self.token_bytes[token].decode("utf-8", "replace")
         if self.level == "char":
@@ -336,6 +350,7 @@ class Vocabulary:
         >>> Vocabulary.of("ab", "char").grown(Vocabulary.of("bacé", "char")).symbols
         ('a', 'b', 'c', 'é')
         """
+        check_a("the vocabulary to grow by", other, Vocabulary, "a Vocabulary")
         if (self.level, self.lower, self.words, self.merges) != (other.level, other.lower, other.words, other.merges):
             raise UnrolledError(f"a vocabulary of the level {self.level} can't grow by one of the level {other.level}")
         symbols = tuple(dict.fromkeys(self.symbols + other.symbols))
@@ -359,9 +374,11 @@ class Vocabulary:
 
         They are if every newline lies between two; else nothing that is drawn tells where a document ends.
         """
+        tokens = as_tokens(tokens)
+        documents = None if documents is None else check_documents(documents, len(tokens))
         if documents is None or not len(documents):
             return replace(self, documents=False)
-        ends = [token for token in range(len(self)) if "\n" in self.piece(token)]
+        ends = [token for token in range(len(self)) if "\n" in self._piece(token)]
         found = sum(int(np.isin(tokens[k : k + _STEP], ends).sum()) for k in range(0, len(tokens), _STEP))
         last = int(tokens[-1]) in ends and documents[-1] != len(tokens) - 1  # which ends the last line
         return replace(self, documents=found - last == len(documents))
@@ -414,16 +431,15 @@ class Decoder:
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self.vocabulary = vocabulary
+        self.vocabulary = check_a("vocabulary", vocabulary, Vocabulary, "a Vocabulary")
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, token: int) -> str:
         """Take one token; return the text it completes, which may be empty where tokens are bytes."""
-        if not 0 <= token < len(self.vocabulary):
-            raise UnrolledError(_outside(token, len(self.vocabulary)))
+        token = self.vocabulary._token(token)
         if self.vocabulary.level in ("byte", "bpe"):
             return self._bytes.decode(self.vocabulary.token_bytes[token])
-        return self.vocabulary.piece(token)
+        return self.vocabulary._piece(token)
 
     def finish(self) -> str:
         """End the text: U+FFFD for a character left incomplete, else nothing. The decoder may then be used anew."""
@@ -434,7 +450,7 @@ def _point(symbol: str) -> str:
     return f"{symbol!r} (U+{ord(symbol):04X})"
 
 
-def _str(text: str | bytes | Tokens) -> str:
+def _str(text: object) -> str:
     if not isinstance(text, str):
         raise UnrolledError(f"the text is {type(text).__name__}; a char vocabulary takes str, a byte vocabulary bytes")
     return text
@@ -474,8 +490,8 @@ def _utf8(text: str | bytes) -> bytes:
         raise UnrolledError(_half(text, error.start)) from None
 
 
-def _outside(token: int, size: int) -> str:
-    return f"token {token} is outside the vocabulary of {count(size, 'symbol')}; expected 0 to {size - 1}"
+def _outside(token: object, size: int) -> str:
+    return f"token {brief(token)} is outside the vocabulary of {count(size, 'symbol')}; expected 0 to {size - 1}"
 
 
 def _extremes(tokens: Tokens) -> tuple[int, int]:
@@ -487,6 +503,7 @@ def _extremes(tokens: Tokens) -> tuple[int, int]:
 
 def check_range(tokens: Tokens, size: int) -> None:
     """Refuse tokens (N,) that a vocabulary of that size doesn't have."""
+    tokens, size = as_tokens(tokens), check_size("size", size)
     if tokens.size:
         low, high = _extremes(tokens)
         if low < 0 or high >= size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import UnrolledError, suggest
+from ..checks import check_choice
 from ..errors import count as count
 
 LEVELS = ("char", "byte", "word", "bpe", "tokens")
@@ -10,7 +10,6 @@ UNITS = {"char": "character", "byte": "byte", "word": "word", "bpe": "token", "t
 """What a symbol of each level is called."""
 
 
-def check_level(level: str) -> None:
+def check_level(level: object) -> None:
     """Refuse what is no level."""
-    if level not in LEVELS:
-        raise UnrolledError(suggest("level", str(level), sorted(LEVELS)))
+    check_choice("level", level, sorted(LEVELS))
