@@ -1,10 +1,13 @@
 """A tape is its own: nothing that a caller does after forward changes a gradient, and no other network takes it."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.cells import CELLS
+from unrolled.cells import CELLS, Back, Cell, Stage
 
 T, B, I, H = 6, 3, 4, 5
 BACKENDS = pytest.mark.parametrize("backend", ["reference", "auto"])
@@ -135,3 +138,76 @@ def test_what_is_no_tape_is_said():
         ur.UnrolledError, match=r"^the tape is another network's: its hidden_size is 128, this netw.* 5$"
     ):
         ur.Network(ur.Spec(7, hidden_size=5)).backward(tape, 1)
+
+
+@BACKENDS
+@pytest.mark.parametrize("cell", ["lstm", "lstm_layer_norm", "lstm_peephole"])
+@pytest.mark.parametrize("given", ["rng", "masks", "starts"])
+@pytest.mark.parametrize("rates", [{}, {"zoneout": 0.2}, {"recurrent_dropout": 0.3, "weight_drop": 0.2}], ids=str)
+def test_what_a_tape_keeps_for_itself_can_not_be_changed(cell, backend, given, rates):
+    rng = np.random.default_rng(3)
+    net = ur.Recurrent(cell, I, H, 2, backend=backend, dropout=0.3, rng=rng, **rates)
+    starts, live = rng.random((T, B)) < 0.3, rng.random((T, B)) < 0.8
+    drawn = {"rng": 1} if given == "rng" else {"masks": net.draw_masks(T, B, 1)}
+    tape = net.forward(np.ones((T, B, I)), live=live, starts=starts if given == "starts" else None, **drawn)[2]
+    kept = [*tape.masks.values(), *(vars(tape.packing).values() if tape.packing else ())]
+    dictionaries = [tape.masks, tape.made_by]
+    for one in tape.scans:
+        weights = one.weights if hasattr(one, "weights") else one.w
+        dictionaries.append(weights)
+        kept += [*weights.values(), one.live, getattr(one, "drop", None), *(one.keep or ())]
+        kept += [a for pair in getattr(one, "norms", {}).values() for a in pair if isinstance(one.norms, dict)]
+    for named in dictionaries:
+        for change in (named.clear, named.popitem, lambda d=named: d.update(a=1), lambda d=named: d.pop("cell", 0)):
+            with pytest.raises(ur.UnrolledError, match=r"^what a tape holds can't be changed; copy it"):
+                change()
+    arrays = [a for a in kept if isinstance(a, np.ndarray)]
+    assert len(arrays) > 6
+    assert not [a.shape for a in arrays if a.flags.writeable]
+    net.backward(tape, np.ones((T, B, H)))
+    if tape.packing is None:
+        net.forward(np.ones((T, B, I)), live=live, masks=tape.masks)  # the same masks once more
+
+
+@BACKENDS
+@pytest.mark.parametrize("width", [0, 4])
+def test_what_a_networks_tape_keeps_can_not_be_changed(backend, width):
+    net = ur.Network(ur.Spec(7, embedding_size=width, hidden_size=H, dropout=0.3, num_layers=1), backend=backend)
+    tokens = np.zeros((T, B), int)
+    tape = net.forward(tokens, masks=net.draw_masks(T, B, 1), starts=tokens > 0)[2]
+    assert not [a.shape for a in (*tape.params.values(), tape.tokens, tape.starts) if a.flags.writeable]
+    for named in (tape.masks, tape.made_by, tape.params):
+        with pytest.raises(ur.UnrolledError, match="can't be"):
+            named.clear()
+    assert net.params["decoder.bias"].flags.writeable
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_a_cells_function_may_give_one_number_for_all_units(backend):
+    """As the engine takes it: the reference raised."""
+
+    class State(NamedTuple):
+        h: object
+
+    class Gates(NamedTuple):
+        a: object
+
+    def forward(ax, ah, s):
+        return State(ax[0]), Gates(1.0)
+
+    def backward(d, k, s, new):
+        return Back((d.h,), (0.0,), State(0))
+
+    cell = Cell("plain", State, Gates, (Stage(("h",), forward, backward),), "none")
+    x = np.random.default_rng(4).normal(size=(T, B, I))
+    net = ur.Recurrent(cell, I, H, backend=backend, dtype="float64", rng=5)
+    y, _, tape = net.forward(x)
+    dx, dstate, grads = net.backward(tape, np.ones_like(y))
+    np.testing.assert_allclose(dx, np.ones_like(y) @ net.params["weight_ih_l0"], rtol=1e-13)
+    assert not dstate.h.any()
+    assert not grads["weight_hh_l0"].any()
+    assert (tape.gates[0].a == 1).all()
+    ones = replace(cell, name="ones", stages=(Stage(("h",), lambda ax, ah, s: (State(1.0), Gates(2.0)), backward),))
+    y, state = ur.Recurrent(ones, I, H, backend=backend)(x)
+    assert (y == 1).all()
+    assert (state.h == 1).all()

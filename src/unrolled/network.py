@@ -31,7 +31,7 @@ from .checks import (
 from .errors import UnrolledError, UnrolledWarning, brief
 from .initial import bound, check_init_name, glorot
 from .keywords import suggesting
-from .params import Parametric, Params, usable
+from .params import Kept, Parametric, Params, usable
 from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
 from .schema import each, entries, flag, maybe, number, text, whole
 from .seeding import generator
@@ -375,7 +375,7 @@ class Network(Parametric, derived=("recurrent",)):
         for name, shape in outer.items():
             if name not in given or given[name].shape != shape:
                 raise UnrolledError(f"masks have no {name} of shape {shape}; draw them for these steps and rows")
-        given = {name: read_only(m.copy()) for name, m in given.items()} if own else given
+        given = Kept({name: read_only(m.copy()) for name, m in given.items()}) if own else given
         return given, {name: mask for name, mask in given.items() if name not in outer} or None
 
     def _tokens(self, tokens: Any, name: str = "tokens") -> Array:
@@ -384,7 +384,7 @@ class Network(Parametric, derived=("recurrent",)):
         size = self.spec.vocabulary_size
         if array.ndim != 2 or array.dtype.kind not in "iu":
             raise UnrolledError(f"{name} are {array.dtype} of shape {array.shape}; expected integers (T, B)")
-        array = array.copy()
+        array = read_only(array.copy())
         if not are_indices(array, size):
             raise UnrolledError(f"{name} run from {array.min()} to {array.max()}; this network knows 0 to {size - 1}")
         return array
@@ -415,7 +415,7 @@ class Network(Parametric, derived=("recurrent",)):
         if not fold or len(weight) > tokens.size or (masks is not None and "embedding" in masks):
             return stack, self._drop_symbols(layers.embed(weight, tokens), tokens, masks), False
         columns = np.ascontiguousarray(self._backend.linear(weight, None, stack.params["weight_ih_l0"]))
-        return stack._reading(len(weight), columns), tokens, True
+        return stack._reading(len(weight), read_only(columns)), tokens, True
 
     def _decode(self, y: Array) -> Array:
         return self._backend.linear(self._decoder(self._params), self._params["decoder.bias"], y)
@@ -465,7 +465,7 @@ class Network(Parametric, derived=("recurrent",)):
         """
         inputs = as_kind("inputs", inputs, "bool")
         self._warn_if_idle(masks)
-        own = self._on(Params({name: p.copy() for name, p in self._params.items()}))
+        own = self._on(self._params.kept())
         return own._forward(tokens, state, masks, starts, own=True, fold=not inputs)
 
     def _forward(
@@ -475,11 +475,11 @@ class Network(Parametric, derived=("recurrent",)):
         tokens = self._tokens(tokens)
         masks, inner = self._masks(masks, *tokens.shape, own=own)
         starts = None if starts is None else as_array("starts", starts)
-        starts = starts.copy() if own and starts is not None else starts
+        starts = read_only(starts.copy()) if own and starts is not None else starts
         stack, x, folded = self._embed(tokens, masks, fold=fold)
         y, new, scans = stack._run(x, state, None, inner, starts=starts, record=True)
         output = self._drop(y, masks)
-        made_by = self._signature() if own else {}
+        made_by = Kept(self._signature() if own else {})
         tape = NetworkTape(self._params, tokens, scans, read_only(y), read_only(output), masks, folded, starts, made_by)
         return self._decode(output), new, tape
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Array, as_array
+from .checks import Array, as_array, read_only
 from .errors import UnrolledError
 
 
@@ -107,4 +107,6 @@ def pack(starts: Any, steps: int, batch: int, lengths: Array | None = None) -> P
     lane, offset = np.concatenate([np.arange(batch), lane]), np.concatenate([np.zeros(batch, int), later + 1])
     fresh = np.concatenate([begins[0], np.ones(len(later), bool)])
     sizes = np.bincount(row.ravel(), minlength=len(lane))
-    return Packing(lane, offset, np.clip(live[lane] - offset, 0, sizes), fresh, row, int(sizes.max()))
+    lengths = np.clip(live[lane] - offset, 0, sizes)
+    lane, offset, lengths, fresh, row = map(read_only, (lane, offset, lengths, fresh, row))
+    return Packing(lane, offset, lengths, fresh, row, int(sizes.max()))

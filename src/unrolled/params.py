@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from .checks import Array, as_numbers
+from .checks import Array, as_numbers, read_only
 from .errors import UnrolledError, brief, listed, suggest
 from .keywords import names_of
 
@@ -58,6 +58,10 @@ class Params(dict[str, Array]):
         for name, array in arrays.items():
             self[name][...] = array
 
+    def kept(self) -> Params:
+        """Return copies that can't be written to: those of a tape."""
+        return Params({name: read_only(p.copy()) for name, p in self.items()})
+
     def setdefault(self, name: str, default: Any = None) -> Array:
         """Return the parameter; one that is not there can't be added."""
         if not self._has(name):
@@ -79,6 +83,26 @@ class Params(dict[str, Array]):
 
     def __reduce__(self) -> Any:
         return type(self), (dict(self),)  # unpickled as a whole: entry by entry there would be none to copy into
+
+
+class Kept(dict[str, Any]):
+    """A dictionary that is only read: what a tape holds by name.
+
+    Examples
+    --------
+    >>> Kept(a=1).clear()
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: what a tape holds can't be changed; copy it (dict(...)), and change the copy
+    """
+
+    def _stays(self, *_: Any, **__: Any) -> NoReturn:
+        raise UnrolledError("what a tape holds can't be changed; copy it (dict(...)), and change the copy")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _stays
+
+    def __reduce__(self) -> Any:
+        return type(self), (dict(self),)
 
 
 class Parametric:

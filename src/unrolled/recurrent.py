@@ -31,7 +31,7 @@ from .initial import check_init, initialise
 from .keywords import keyword, keywords_of, named
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
-from .params import Parametric, Params, usable
+from .params import Kept, Parametric, Params, usable
 from .scan import Tape
 from .seeding import generator
 from .states import States
@@ -314,8 +314,8 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
         w = {name: self._param(full, shape) for name, full, shape in self._scanned[layer, direction]}
         mask = masks.get("weight_hh" + self._suffix(layer, direction)) if masks else None
         if mask is not None:
-            w["weight_hh"] = dropout(w["weight_hh"], mask, self.weight_drop)
-        return w
+            w["weight_hh"] = read_only(dropout(w["weight_hh"], mask, self.weight_drop))
+        return Kept(w)
 
     def layer_params(self) -> list[dict[str, Array]]:
         """Each layer's (and direction's) parameters, by their local names."""
@@ -547,7 +547,7 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
         if masks is not None and rng is not None:
             raise UnrolledError("both rng and masks are given; give masks for those very ones, or rng to draw some")
         self._warn_if_idle(masks, rng)
-        own = self._with(Params({name: p.copy() for name, p in self._params.items()}))
+        own = self._with(self._params.kept())
         return own._run(x, state, lengths, masks, rng, starts=starts, live=live, record=True, own=True)
 
     def _warn_if_idle(self, masks: Any, rng: Any) -> None:
@@ -597,6 +597,9 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
             within = _steps_within(packing.lengths, packing.steps)
             there = within if live is None or there is None else within & packing.there(there)
             begin = self._packed_states(packing, begin)
+        if own:
+            there = None if there is None else read_only(there)
+            masks = None if masks is None else Kept({name: read_only(m) for name, m in masks.items()})
         tapes: list[Any] = []
         finals: list[Any] = []
         for layer in range(self.num_layers):
@@ -613,7 +616,7 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
             if self.residual and layer:
                 x = x + given
             x = self._drop(x, layer, masks)
-        made_by = self._signature() if record else {}
+        made_by = Kept(self._signature() if record else {})
         tape = StackTape(
             tuple(tapes), self.directions, masks, self.batch_first, state is None, packing, batched, made_by
         )
@@ -666,7 +669,7 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
             keep = self.cell.state(*kept) if any(m is not None for m in kept) else None
             if f"recurrent{suffix}" in masks:
                 mask = masks[f"recurrent{suffix}"][flip]
-                drop = np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype)
+                drop = read_only(np.where(mask, 1 / (1 - self.recurrent_dropout), 0).astype(self.dtype))
         return self._backend.forward(self.cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
 
     def _drop(self, x: Array, layer: int, masks: Masks | None) -> Array:

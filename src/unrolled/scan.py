@@ -19,6 +19,7 @@ import numpy as np
 
 from .cells import Cell, Stage
 from .checks import Array, read_only
+from .params import Kept
 
 Params = Mapping[str, Array]
 
@@ -200,7 +201,14 @@ def advance(
         ax_blocks = _blocks(ax[..., place.inputs], len(stage.rows) * stage.inputs)
         values = stage.forward(ax_blocks, _blocks(ah, stage.blocks), s, **earlier, **_keywords(cell, w, stage, drop))
     new, gates = values
-    return new, gates, norms
+    return type(new)(*_whole(new, s[-1])), gates, norms
+
+
+def _whole(parts: Any, like: Array) -> tuple[Array, ...]:
+    """Return what a cell's function gave as arrays (B, H): one number is that of every unit, as it is on the engine."""
+    return tuple(
+        p if np.shape(p) == like.shape else np.broadcast_to(np.asarray(p, like.dtype), like.shape) for p in parts
+    )
 
 
 def _select(mask: Array | float | None, old: Array, new: Array) -> Array:
@@ -298,7 +306,8 @@ def forward(
         kind(*map(read_only, arrays))
         for kind, arrays in ((type(s), fields), (cell.gates, gates), (type(s), new_fields))
     )
-    tape = Tape(cell, w, read_only(x), states, seen, live, keep, new_states, drop, norms)
+    held = Kept({name: tuple(map(read_only, pair)) for name, pair in norms.items()})
+    tape = Tape(cell, w, read_only(x), states, seen, live, keep, new_states, drop, held)
     return tape.y, tape.state, tape
 
 
@@ -352,17 +361,19 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
             b = stage.backward(down, k, s, new, **_keywords(cell, w, stage, drop))
             if b.ah is not b.ax and dah is dax:
                 dah = dax.copy()
+            ax = _whole(b.ax, new[-1])
+            ah = ax if b.ah is b.ax else _whole(b.ah, new[-1])
             if stage.inputs:
-                np.concatenate(b.ax, axis=-1, out=dax[t, :, place.inputs])
+                np.concatenate(ax, axis=-1, out=dax[t, :, place.inputs])
             if stage.rows and dah is not dax:
-                np.concatenate(b.ah, axis=-1, out=dah[t, :, place.rows])
+                np.concatenate(ah, axis=-1, out=dah[t, :, place.rows])
             d_old = [p + q for p, q in zip(d_old, b.state, strict=True)]
-            for row, q in enumerate(b.params or ()):
+            for row, q in enumerate(_whole(b.params or (), new[-1])):
                 sums[cell.params_name][row] += np.sum(q, axis=0)
             down = b.values
             if stage.operand is None:
                 continue
-            d_operand = np.concatenate(b.ah, axis=-1)
+            d_operand = np.concatenate(ah, axis=-1)
             if stage.norm:
                 norm = tape.norms[f"{n}"][0][t], tape.norms[f"{n}"][1][t]
                 if place.bias in sums:

@@ -20,6 +20,7 @@ from .. import layers, losses, scan
 from ..cells import CELLS, Cell
 from ..checks import Array, read_only
 from ..errors import UnrolledError, Unsupported, brief
+from ..params import Kept
 from . import _engine, cpu_layers, evaluator, program
 from .memory import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, vector_width
 
@@ -227,7 +228,7 @@ def _forward(
     final = type(s)(*[f[steps % len(f), :, :hidden] for f in states])  # the last slot, or the one whose turn it was
     if not record:
         return y, final, None
-    return y, final, EngineTape(cell, x, read, live, keep, gates, (states, proposed), y)
+    return y, final, EngineTape(cell, x, Kept(read), live, keep, gates, (states, proposed), y)
 
 
 def backward(

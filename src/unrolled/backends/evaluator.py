@@ -17,6 +17,7 @@ from .. import scan
 from ..cells import Cell
 from ..checks import Array, read_only
 from ..errors import UnrolledError
+from ..params import Kept
 from .memory import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, vector_width, zeros
 from .program import NARROW, Options, Plan, StagePlan, plans
 
@@ -70,8 +71,8 @@ class ProgramTape:
             if len(stage.group):
                 blocks = [_view(self.places[plan.fields[n]], steps, batch, hidden) for n in stage.block]
                 spread = np.repeat(inverse.reshape(steps, batch, len(stage.group)), stage.group * hidden, axis=-1)
-                found[name] = np.concatenate(blocks, axis=-1), spread
-        return found
+                found[name] = read_only(np.concatenate(blocks, axis=-1)), read_only(spread)
+        return Kept(found)
 
 
 def _view(place: Place, steps: int, batch: int, hidden: int) -> Array:
