@@ -180,7 +180,7 @@ ERRORS = {
         ["train", "book.txt", "--epochs", "1e300"],
         "epochs is 1e+300; it must be above 0 and at most 1,000,000",
     ),
-    "long name": (["train", "book.txt", "--out", "x" * 300], "File name too long"),
+    "long name": (["train", "book.txt", "--out", "x" * 300], "the path is too long for this system; check the path"),
     "no name": (["train", "book.txt", "--out", ""], "--out is empty; name a folder"),
     "threads": (["train", "book.txt", "--threads", "0"], "the number of threads is"),
     "out": (

@@ -18,6 +18,7 @@ import pytest
 import unrolled as ur
 from unrolled import checkpoint, language_model, run, train
 from unrolled.options import Options
+from unrolled.state import TrainingState
 from unrolled.train import CHECKPOINT, LAST, MODEL, Listener, make_folder
 
 TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 20
@@ -243,6 +244,22 @@ def test_a_stop_at_any_step_does_not_change_what_a_divergence_leads_back_to(spoi
     assert again.back == ([] if kind == "after" else [10])
     assert contents(tmp_path) == contents(spoilt)
     assert [e["step"] for e in run.metrics(tmp_path)] == [e["step"] for e in run.metrics(spoilt)]
+
+
+def test_a_signal_while_a_divergence_leads_back_loses_nothing_of_its_line(spoilt, tmp_path, monkeypatch):
+    inner = TrainingState.restore
+
+    def restore(self, *args):
+        signal.raise_signal(signal.SIGINT)
+        return inner(self, *args)
+
+    monkeypatch.setattr(TrainingState, "restore", restore)
+    stopped(TEXT, out=tmp_path, listener=Spoil(), **BRIEF)
+    monkeypatch.undo()
+    ur.LanguageModel.resume(tmp_path, TEXT, listener=Spoil(spoilt=True))
+    assert contents(tmp_path) == contents(spoilt)
+    found, expected = ([(e["step"], e.get("rolled_back")) for e in run.metrics(f)] for f in (tmp_path, spoilt))
+    assert found == expected
 
 
 def test_patience_stops_after_so_many_worse_validations(tmp_path):

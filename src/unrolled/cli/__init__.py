@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import shlex
 import signal
 import sys
 import traceback
@@ -79,7 +78,7 @@ def how_to_read(group: str) -> Callable[[F], F]:
             group, "--column", default="", help="Files are tables (CSV, TSV); the text is this column: name or number."
         ),
         option(group, "--skip-null", is_flag=True, help="Leave out lines and rows that have no text there."),
-        option(group, "--documents", is_flag=True, help="Start each file, JSON line or row from the initial state."),
+        option(group, "--documents", is_flag=True, help="Start each file, JSON line or row from zero state."),
     ]
 
     def decorate(command: F) -> F:
@@ -292,15 +291,15 @@ def train(
 def _output_closed(folder: Path) -> Iterator[None]:
     """Say on standard error what has become of a run whose output a reader has closed."""
     from ..train import CHECKPOINT
+    from .display import quoted
 
     try:
         yield
     except BrokenPipeError:
         _let_go_of_output()
         if (folder / CHECKPOINT).exists():
-            name = shlex.quote(str(folder))
             raise UnrolledError(
-                f"the output was closed; the run is saved: unrolled train --resume {name} goes on"
+                f"the output was closed; the run is saved: unrolled train --resume {quoted(folder)} goes on"
             ) from None
         raise UnrolledError("the output was closed before training began") from None
 

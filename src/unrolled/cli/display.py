@@ -54,9 +54,18 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def quoted(path: Path) -> str:
-    """A path as a shell takes it, also where it begins with a dash."""
-    text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    r"""A path as a shell takes it, also where it begins with a dash; bash's quotes hold what can't be printed.
+
+    Examples
+    --------
+    >>> print(quoted(Path("a b")), quoted(Path("-x")), quoted(Path("it's\udcff")))
+    'a b' ./-x $'it\x27s\xff'
+    """
+    text = f"./{path}" if str(path).startswith("-") else str(path)
+    if text.isprintable():
+        return shlex.quote(text)
+    plain = (chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(text))
+    return f"$'{''.join(plain)}'"
 
 
 class Output(Console):
