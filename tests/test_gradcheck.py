@@ -575,8 +575,8 @@ class Half:
     [
         (lambda: ur.check_cell("lstm", seed=-1), "seed is -1; it must be a whole number, 0 or more"),
         (lambda: ur.check_cell("lstm", seed=0.5), "seed is 0.5; it must be a whole number, 0 or more"),
-        (lambda: ur.check_cell(None), "no cell is called 'None'"),
-        (lambda: ur.check_cell(ur.GRU(4, 5)), 'no cell is called "GRU('),
+        (lambda: ur.check_cell(None), "no cell is called None"),
+        (lambda: ur.check_cell(ur.GRU(4, 5)), "no cell is called GRU("),
         (lambda: ur.check_network(ur.GRU(4, 5), seed="1"), "seed is '1'; it must be a whole number, 0 or more"),
         (lambda: ur.check_network("lstm"), "net is 'lstm'; expected a Recurrent, a Network, or another LossNetwork"),
         (

@@ -142,6 +142,7 @@ ODD = {
     "long state": lambda: optim.make_optimizer("adam", {"w": np.ones(3)}).load_state_dict({"x" * 9000: 1}),
     "long cell": lambda: ur.Recurrent("x" * 9000, I, H),
     "many widths": lambda: ur.LSTM(I, [5, 6] * 900, residual=True),
+    "a path": lambda: ur.load("\0" * 9000),
     "drawing x tokens": lambda: ur.Network(ur.Spec(7)).drawer(None, "x"),
     "drawing from two rows": lambda: ur.Network(ur.Spec(7)).drawer(ur.Network(ur.Spec(7)).zero_state(2), 3),
     **{

@@ -122,7 +122,7 @@ def check_path(what: str, path: object) -> str:
     if not isinstance(plain, str):
         raise UnrolledError(f"{what} is {brief(path)}; expected a path")
     if "\0" in plain:
-        raise UnrolledError(f"{plain!r}: a path can't hold a NUL character; check the path")
+        raise UnrolledError(f"{brief(plain)}: a path can't hold a NUL character; check the path")
     try:
         os.lstat(plain)
     except UnicodeEncodeError:

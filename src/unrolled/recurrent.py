@@ -245,9 +245,11 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
                 "and one product of h alone, as lstm has"
             )
         if self.proj_size and self.proj_size >= min(self.hidden_sizes):
-            raise UnrolledError(f"proj_size is {self.proj_size}; it must be below hidden_size = {self.hidden_size}")
+            raise UnrolledError(
+                f"proj_size is {self.proj_size}; it must be below hidden_size = {brief(self.hidden_size)}"
+            )
         if self.residual and len(set(self.hidden_sizes)) > 1:
-            raise UnrolledError(f"residual layers must be of one width; hidden_size is {self.hidden_size}")
+            raise UnrolledError(f"residual layers must be of one width; hidden_size is {brief(self.hidden_size)}")
         if self.recurrent_dropout and not cell.candidate:
             raise UnrolledError(
                 f"recurrent_dropout drops a cell's candidate and keeps its memory; {cell.name} has no candidate"

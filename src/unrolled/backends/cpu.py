@@ -103,7 +103,7 @@ def reason(cell: Cell, dtype: Any) -> str | None:
     try:
         return None if has_kernel(cell) else program.refusal(cell)
     except TypeError as error:  # a cell is data; one that holds a list has no hash
-        return f"the engine cannot run the cell {cell.name!r}: {error}"
+        return f"the engine cannot run the cell {brief(cell.name)}: {error}"
 
 
 def has_kernel(cell: Cell) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..cells import CELLS, Cell, Stage
-from ..errors import Unsupported
+from ..errors import Unsupported, brief
 
 TEXT = Path(__file__).parent / "csrc" / "emitted" / "cells.inc"
 MAX_ROWS, MAX_STATES, MAX_GATES = 8, 4, 8
@@ -85,7 +85,7 @@ class Graph:
             return value.node
         if isinstance(value, (int, float, np.integer, np.floating)):
             return self.symbol("number", float(value)).node
-        raise Unsupported(f"a cell's function uses {value!r}, which is neither a symbol nor a number")
+        raise Unsupported(f"a cell's function uses {brief(value)}, which is neither a symbol nor a number")
 
 
 class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
@@ -128,7 +128,7 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __getitem__(self, key: Any) -> Any:
         """Refuse a part of a number."""
-        raise Unsupported(f"a cell's function takes a part of one unit's number, [{key!r}]; {HAS}")
+        raise Unsupported(f"a cell's function takes a part of one unit's number, [{brief(key)}]; {HAS}")
 
     def __len__(self) -> int:
         """Refuse to count."""

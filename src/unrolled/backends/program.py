@@ -21,7 +21,7 @@ import numpy as np
 
 from ..cells import Cell, Stage
 from ..checks import Array
-from ..errors import Unsupported
+from ..errors import Unsupported, brief
 from . import _engine
 from .emit import LEAVES, MASKS, Graph, Symbol, instructions
 
@@ -568,7 +568,7 @@ def plans(cell: Cell, options: Options) -> tuple[Plan, Plan]:
         said, line = " ".join(str(error).split()), _line(error)
         if not isinstance(error, Unsupported):
             said = f"its functions raised {type(error).__name__}: {said}" if line else WRONG_RESULT
-        raise Unsupported(f"the engine cannot run the cell {cell.name!r}: {said}{line}") from error
+        raise Unsupported(f"the engine cannot run the cell {brief(cell.name)}: {said}{line}") from error
 
 
 def _line(error: BaseException) -> str:
