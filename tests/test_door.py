@@ -14,7 +14,7 @@ from rich.console import Console
 
 import unrolled as ur
 from unrolled import __main__ as entry
-from unrolled import backends
+from unrolled import backends, bench
 from unrolled.cli import _stops, main
 from unrolled.cli.display import redrawn
 from unrolled.cli.familiar import ABSENT, CALLED
@@ -316,3 +316,23 @@ def test_what_is_no_path_is_said_at_every_door(case, door):
     assert "\n" not in said
     if not (door == "train" and isinstance(path, _Path)):  # that is no kind of text at all
         assert said.endswith(message.replace("ab/" * 26 + "a", ("ab/" * 30)[:79]))
+
+
+def test_a_table_says_that_it_is_measured_before_its_rows_are_there(said, monkeypatch):
+    monkeypatch.setattr(bench, "rows", lambda what, threads, seconds: iter(()))
+    status, out, _ = said("bench", "--table", "rnn_tanh")
+    assert status == 0
+    assert "\nmeasuring: tanh RNN, forward + backward, ms ...\n" in out
+
+
+def test_a_run_of_documents_says_to_draw_some(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("names.jsonl").write_text('{"text": "emma"}\n{"text": "olivia"}\n' * 20)
+    small = ["--hidden-size", "3", "--num-layers", "1", "--batch-size", "2", "--seq-length", "9", "--epochs", "1"]
+    args = ["names.jsonl", "--json-field", "text", "--val-fraction", "0", *small, "--out", "run", "--overwrite"]
+    for more, drawn in (["--documents"], "--count 5"), ([], "--length 400"):
+        status, out, _ = said("train", *args, *more)
+        assert status == 0
+        assert f"next       unrolled sample run/model.safetensors {drawn} --temperature 0.7\n" in out
+        assert ", up to 1 epoch, saved in run\n" in out
+        assert "  no validation part  0:0" in out
