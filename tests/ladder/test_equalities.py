@@ -252,6 +252,23 @@ def test_gates_are_drawn_over_a_sentence():
         draw_gates(layer, "a truth", row=3)
 
 
+@pytest.mark.parametrize("story", [(2, 3, 4), (2, 2, 3), (0, 5, 6), (0, 0, 0)])
+def test_labels_of_neighbouring_steps_do_not_touch(monkeypatch, story):
+    matplotlib = pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
+    matplotlib.use("Agg")
+    followed = dict(zip(("learned", "used", "forgotten"), story, strict=True))
+    monkeypatch.setattr("unrolled.ladder.gates.story_of", lambda found: (1, followed))
+    layer = LSTMLayer(V, H, np.random.default_rng(0))
+    layer.forward(symbols(V, T, B))
+    figure = draw_gates(layer, "a truth", units=H2)
+    figure.canvas.draw()
+    (panel,) = (panel for panel in figure.axes if panel.get_title("left").startswith("cell c"))
+    boxes = [matplotlib.text.Text.get_window_extent(label) for label in panel.texts]  # without the arrows
+    assert len(boxes) == 3
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+    matplotlib.pyplot.close(figure)
+
+
 def test_the_unit_that_is_followed_held_something_and_let_it_go():
     """Unit 1 learns at step 1, keeps it, shows it at step 3, forgets at step 5; unit 0 never lets go."""
     f = np.array([[0.9] * 7, [0.2, 0.9, 0.9, 0.9, 0.9, 0.1, 0.1]])

@@ -103,13 +103,25 @@ PANELS = {  # where each stands: row, columns; which step of the story it shows
 }
 
 
+BESIDE = {"learned": ("right", 20), "used": ("center", 34), "forgotten": ("left", 20)}
+"""How the three stand in one panel, at steps that may be neighbours: to a side of their arrow, points above."""
+
+
+def _root(a: Array) -> Any:
+    return np.sign(a) * np.sqrt(np.abs(a))
+
+
+def _square(a: Array) -> Any:
+    return np.sign(a) * a * a
+
+
 def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) -> Any:
     """Draw the gates of the layer's last forward pass over its text; returns matplotlib's figure.
 
     A column is a symbol of the text, a line of a panel one unit. Gates from 0 to 1 are grey, black is open; everything
-    that has a sign is red (above 0) or blue. The textbook's gates are on the left, what they let through on the right;
-    the cell, which is what the four-gate view calls remember, is one panel for both. The unit at the top is followed:
-    arrows show where it learns, uses and forgets what it held longest.
+    that has a sign is red (above 0) or blue, by its root, so that small values are seen. The textbook's gates are on
+    the left, what they let through on the right; the cell, which the four-gate view calls remember, is one panel for
+    both. The unit at the top, framed, is followed: arrows show where it learns, uses and forgets what it held longest.
 
     Parameters
     ----------
@@ -138,7 +150,11 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
     c = found["cell c"]
     moving = [u for u in np.argsort(-np.abs(np.diff(np.tanh(c), axis=1)).sum(axis=1)) if u != first][: units - 1]
     shown = [first, *sorted(moving, key=lambda u: np.abs(c[u]).argmax())]
-    figure = pyplot().figure(figsize=(4 + 0.2 * T, 10), layout="constrained")
+    plt = pyplot()
+    from matplotlib.colors import FuncNorm
+    from matplotlib.patches import Rectangle
+
+    figure = plt.figure(figsize=(4 + 0.2 * T, 10), layout="constrained")
     grid = figure.add_gridspec(4, 2)
     for name, values in found.items():
         if name.startswith("remember"):  # the cell by another name
@@ -147,17 +163,23 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
         panel, v = figure.add_subplot(grid[line, columns]), values[shown]
         signed = name not in ("input i", "forget f", "output o")
         limit = max(1e-12, np.abs(v).max()) if signed else 1
-        colours: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit} if signed else {"cmap": "Greys", "vmin": 0}
-        image = panel.imshow(v, aspect="auto", interpolation="nearest", vmax=limit, **colours)
-        figure.colorbar(image, ax=panel, pad=0.01, aspect=12)
-        panel.set_title("cell c = remember f c + i g" if name == "cell c" else name, loc="left", pad=22)  # over arrows
+        colours: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 1}
+        if signed:  # the root of a value: a unit that stays small is seen too
+            colours = {"cmap": "RdBu_r", "norm": FuncNorm((_root, _square), -limit, limit)}
+        image = panel.imshow(v, aspect="auto", interpolation="nearest", **colours)
+        ticks = {"ticks": limit * np.array([-1, -0.25, 0, 0.25, 1]), "format": "%.2g"} if signed else {}
+        figure.colorbar(image, ax=panel, pad=0.01, aspect=12, **ticks)
+        frame: dict[str, Any] = {"facecolor": "none", "edgecolor": "tab:green", "linewidth": 1.6, "clip_on": False}
+        panel.add_patch(Rectangle((-0.5, -0.5), T, 1, **frame))
+        title = "cell c = remember f c + i g" if name == "cell c" else name
+        panel.set_title(title, loc="left", pad=22 if event else 38)  # over the arrows
         panel.set(yticks=[0], yticklabels=["▸"], xticks=range(T), xticklabels=[s.replace("\n", "⏎") for s in text])
         panel.tick_params(length=0, labelbottom=True)
         for what, t in story.items():
             if what == event or not event:
-                arrow = {"arrowstyle": "->", "color": "tab:green", "linewidth": 1.6}
-                panel.annotate(
-                    what, (t, -0.4), (t, -2.3), arrowprops=arrow, ha="center", va="bottom", color="tab:green"
-                )
+                style: dict[str, Any] = {"color": "tab:green", "va": "bottom", "textcoords": "offset points"}
+                style["arrowprops"] = {"arrowstyle": "->", "color": "tab:green", "linewidth": 1.6}
+                side, above = ("center", 20) if event else BESIDE[what]
+                panel.annotate(what, (t, -0.5), (0, above), ha=side, **style)
     figure.supylabel(f"{len(shown)} units")
     return figure
