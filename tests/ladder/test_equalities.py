@@ -13,7 +13,7 @@ from unrolled.ladder.convert import library_names, network_of, rnn_of, stack_of
 from unrolled.ladder.gates import UseGateLayer, draw_gates, gates_of, story_of
 from unrolled.ladder.layers import LSTMLayer, OutputLayer, RNNLayer, Stack, WordModel
 from unrolled.ladder.numerical import numerical_gradient
-from unrolled.ladder.solver import RNN
+from unrolled.ladder.solver import RNN, sequence_backward, sequence_forward
 from unrolled.optim import make_optimizer
 
 T, B, V, W, H, H2 = 7, 3, 6, 9, 5, 4
@@ -339,3 +339,51 @@ def test_each_rung_is_under_250_lines():
     for module in (plain, layers, solver, convert, gates):
         with open(module.__file__, encoding="utf-8") as file:
             assert len(file.readlines()) < 250
+
+
+@pytest.mark.parametrize("layer", [RNNLayer, LSTMLayer, UseGateLayer])
+def test_what_is_changed_after_forward_changes_no_gradient(layer):
+    """As in the library: inputs, states, outputs and weights that a pass went through are its own."""
+    rng = np.random.default_rng(3)
+    x, dy = rng.normal(size=(T, B, V)), rng.normal(size=(T, B, H))
+    expected = got = None
+    for changed in (False, True):
+        one = layer(V, H, np.random.default_rng(0))
+        given, state = x.copy(), [np.full((B, H), 0.5) for _ in range(one.fields)]
+        hlist, last = one.forward(list(given), state)
+        if changed:
+            for a in (given, *state, *hlist, *last, *one.params.values()):
+                a[...] = 7
+        dxlist, first, grads = one.bptt(dy)
+        expected, got = got, [*dxlist, *first, *grads.values()]
+    assert len(got) == len(expected) > T
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_is_changed_after_a_pass_of_rung_2_changes_no_gradient():
+    rng = np.random.default_rng(3)
+    given = [rng.normal(size=shape) for shape in ((T, B, V), (B, H), (B, H), (4 * H, V), (4 * H, H))]
+    results = []
+    for changed in (False, True):
+        x, h, c, Wx, Wh = (a.copy() for a in given)
+        (y, new), cache = sequence_forward(x, (h, c), Wx, Wh, np.zeros(4 * H))
+        if changed:
+            for a in (x, h, c, Wx, Wh, y, *new):
+                a[...] = 7
+        dx, ds, *grads = sequence_backward(np.ones((T, B, H)), (np.zeros((B, H)),) * 2, cache)
+        results.append([dx, *ds, *grads])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_update_that_does_not_fit_changes_no_weight():
+    stack = Stack([LSTMLayer(V, H, 0)], OutputLayer(H, V, 0))
+    before = [{name: w.copy() for name, w in params.items()} for params in stack.params]
+    grads = stack.gradients(symbols(V, T, B), symbols(V, T, B))[1]
+    grads[1]["by"] = np.zeros(V + 1)
+    with pytest.raises(ValueError, match=rf"^grads\[1\]\['by'\] has shape \({V + 1},\); expected \({V},\)$"):
+        stack.update(grads, 0.1)
+    for params, own in zip(stack.params, before, strict=True):
+        for name, w in params.items():
+            np.testing.assert_array_equal(w, own[name])

@@ -157,10 +157,14 @@ RUNG_0 = {
     ),
     "len(targets) is 2; it must be len(inputs), 1, and not 0": lambda: lstm().train(1, [0], [0, 1]),
     "len(targets) is 0; it must be len(inputs), 0, and not 0": lambda: lstm().gradients([], [], [0.0] * H, [0.0] * H),
-    "(len(h), len(c)) is (4, 5); it must be h_dim, 5, each": lambda: lstm().gradients([0], [0], [0.0] * 4, [0.0] * H),
+    "(h, c) is ([0.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]); it must be two lists of 5 numbers": lambda: (
+        lstm().gradients([0], [0], [0.0] * 4, [0.0] * H)
+    ),
     "x is -1; it must be a whole number from 0 to 5": lambda: lstm().step(-1, [0.0] * H, [0.0] * H),
-    "len(h) is 4; it must be h_dim, 5": lambda: lstm().predict([0.0] * 4),
-    "the gradients' names is ['Wx']; it must be ['Wh', 'Wx', 'Wy', 'b', 'by']": lambda: lstm().update({"Wx": []}),
+    "h is [0.0, 0.0, 0.0, 0.0]; it must be a list of 5 numbers": lambda: lstm().predict([0.0] * 4),
+    "d is {'Wx': []}; it must be what gradients() returns: ['Wh', 'Wx', 'Wy', 'b', 'by']": lambda: lstm().update(
+        {"Wx": []}
+    ),
     "out_dim is 9; it must be in_dim, 6, to feed symbols back": lambda: lstm().sample(0, 5),
     "start is 1.0; it must be a whole number from 0 to 5": lambda: LSTM_RNN(1, V, H, V).sample(1.0, 5),
     "length is -1; it must be a whole number, 0 or more": lambda: LSTM_RNN(1, V, H, V).sample(1, -1),

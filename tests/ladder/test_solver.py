@@ -229,7 +229,7 @@ def test_samples_follow_the_probabilities():
         (lambda: RNN(3, "abc", hidden_dim=0), "hidden_dim is 0; it must be a whole number, 1 or more"),
         (lambda: Solver([0, 1] * 200, RNN(2, "ab"), decay_every=0), "decay_every is 0; it must be"),
         (lambda: RNN(3, "ab"), r"len\(idx_to_char\) is 2; it must be vocab_dim, 3"),
-        (lambda: RNN(3, "abc").sample(3, 5), "seed_idx is 3; it must be from 0 to 2"),
+        (lambda: RNN(3, "abc").sample(3, 5), "seed_idx is 3; it must be a whole number, from 0 to 2"),
         (lambda: Solver([0, 1] * 200, RNN(2, "ab"), update_rule="adamx"), "update_rule is 'adamx'; it must be one of"),
         (lambda: Solver([0, 2] * 200, RNN(2, "ab")), r"max\(data\) is 2; it must be below vocab_dim, 2"),
         (lambda: Solver([0, 1], RNN(2, "ab")), "data has 2 tokens; batch size 8 x sequence length 25 needs 201"),

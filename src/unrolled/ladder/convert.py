@@ -57,6 +57,8 @@ def rnn_of(stack: Stack, idx_to_char: Any) -> RNN:
 def library_names(params: Grads | Sequence[Grads]) -> Grads:
     """Parameters or gradients of rung 1 (a list, one dictionary a layer) or of rung 2, under the library's names."""
     layers = [params] if isinstance(params, dict) else params
+    fits = isinstance(layers, (list, tuple)) and all(isinstance(own, dict) for own in layers)
+    check(fits, "params", params, "a dictionary, or a list of them, one a layer")
     if extra := sorted({name for own in layers for name in own} - NAMES.keys()):
         raise UnrolledError(f"the library has no name for {', '.join(extra)}; a Use gate is its cell lstm_use_gate")
     return {NAMES[name].format(n): w for n, layer in enumerate(layers) for name, w in layer.items()}

@@ -43,7 +43,7 @@ class UseGateLayer(LSTMLayer):
         du = dh * o * (1 - u * u)
         grads["Wu"] += du.T @ (f * c_old)
         grads["bu"] += du.sum(axis=0)
-        kept = dc + du @ self.params["Wu"]  # gradient of f c
+        kept = dc + du @ self.used["Wu"]  # gradient of f c
         da = [dc * g * i * (1 - i), kept * c_old * f * (1 - f), dc * i * (1 - g * g), dh * u * o * (1 - o)]
         return np.hstack(da), (0, kept * f)
 
@@ -103,8 +103,8 @@ PANELS = {  # where each stands: row, columns; which step of the story it shows
 }
 
 
-BESIDE = {"learned": ("right", 20), "used": ("center", 34), "forgotten": ("left", 20)}
-"""How the three stand in one panel, at steps that may be neighbours: to a side of their arrow, points above."""
+BESIDE = {"learned": ("right", -4, 20), "used": ("center", 0, 34), "forgotten": ("left", 4, 20)}
+"""How the three stand in one panel, at steps that may be neighbours: aligned, so many points to the right and above."""
 
 
 def _root(a: Array) -> Any:
@@ -179,7 +179,7 @@ def draw_gates(layer: LSTMLayer, text: str, *, row: int = 0, units: int = 12) ->
             if what == event or not event:
                 style: dict[str, Any] = {"color": "tab:green", "va": "bottom", "textcoords": "offset points"}
                 style["arrowprops"] = {"arrowstyle": "->", "color": "tab:green", "linewidth": 1.6}
-                side, above = ("center", 20) if event else BESIDE[what]
-                panel.annotate(what, (t, -0.5), (0, above), ha=side, **style)
+                side, right, above = ("center", 0, 20) if event else BESIDE[what]
+                panel.annotate(what, (t, -0.5), (right, above), ha=side, **style)
     figure.supylabel(f"{len(shown)} units")
     return figure

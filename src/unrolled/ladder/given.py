@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, are_indices, as_numbers
+from ..checks import Array, are_indices, as_floats, as_numbers
 from ..errors import UnrolledError, brief
 
 
@@ -15,7 +15,7 @@ def check(fits: bool, name: str, value: object, words: str) -> None:
 
 
 def as_steps(name: str, steps: Any, width: int) -> list[Array]:
-    """Return an array a step, all (B, width) numbers or (B,) symbols below `width`; say which one is none.
+    """Return a new array a step, all (B, width) numbers or (B,) symbols below `width`; say which one is none.
 
     Examples
     --------
@@ -32,7 +32,7 @@ single text
     found, rows = [], None
     for t, given in enumerate(steps):
         if _fits(given, (rows, width)):
-            found.append(given)
+            found.append(given.copy())
             continue
         x = as_numbers(f"{name}[{t}]", given)
         symbols = x.dtype.kind in "iu" and x.ndim == 1
@@ -67,14 +67,39 @@ def as_symbols(name: str, values: Any, shape: tuple[int, ...] | None, size: int)
 
 
 def as_arrays(name: str, given: Any, shape: tuple[int, ...], count: int) -> tuple[Array, ...]:
-    """Return `count` arrays of one shape: a state, or gradients; zeros for None or nothing."""
+    """Return `count` new arrays of one shape: a state, or gradients; zeros for None or nothing."""
     if given is None or (isinstance(given, (tuple, list)) and not given):
-        return (np.zeros(shape),) * count
+        return tuple(np.zeros(shape) for _ in range(count))
     if not _is_list(given) or len(given) != count:
-        got = f"has {len(given)} entries" if hasattr(given, "__len__") else f"is a {type(given).__name__}"
+        got = f"has {len(given)} entries" if _is_list(given) else f"is a {type(given).__name__}"
         raise UnrolledError(f"{name} {got}; expected {count} of shape {shape}")
     fields = tuple(f if _fits(f, shape) else as_numbers(f"{name}[{n}]", f) for n, f in enumerate(given))
     for n, field in enumerate(fields):
         if field.shape != shape:
             raise UnrolledError(f"{name}[{n}] has shape {field.shape}; expected {shape}")
-    return fields
+    return tuple(field.copy() for field in fields)
+
+
+def as_shaped(name: str, given: Any, *shape: int | None) -> Array:
+    """Return a new array of numbers of a shape, where None is any size.
+
+    Examples
+    --------
+    >>> as_shaped("b", [1, 2], 3)
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: b has shape (2,); expected (3,)
+    """
+    a = as_floats(name, given, len(shape))
+    if a.ndim != len(shape) or any(size not in (None, n) for size, n in zip(shape, a.shape, strict=False)):
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
+        raise UnrolledError(f"{name} has shape {a.shape}; expected ({expected}{',' * (len(shape) == 1)})")
+    return a.copy()
+
+
+def check_grads(name: str, grads: Any, params: dict[str, Array]) -> None:
+    """Refuse gradients that do not have the names and shapes of the parameters, before any of these is changed."""
+    check(isinstance(grads, dict), name, grads, f"a dictionary of {', '.join(params)}")
+    for key, w in params.items():
+        check(key in grads, f"the names in {name}", sorted(map(str, grads)), f"{', '.join(params)}")
+        as_shaped(f"{name}[{key!r}]", grads[key], *w.shape)

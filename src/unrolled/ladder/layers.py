@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, check_number, check_size
+from ..checks import Array, as_kind, check_memory, check_number, check_size
 from ..errors import UnrolledError
 from ..pictures import draw_losses
 from ..seeding import generator
-from .given import as_arrays, as_steps, as_symbols, check
+from .given import as_arrays, as_steps, as_symbols, check, check_grads
 
 Steps = Sequence[Array] | Array
 State = tuple[Array, ...]
@@ -44,8 +44,10 @@ class RNNLayer:
     def __init__(self, in_dim: int, h_dim: int, rng: np.random.Generator | int | None = None) -> None:
         self.in_dim, self.h_dim = check_size("in_dim", in_dim), check_size("h_dim", h_dim)
         rng, rows = generator(rng), self.blocks * self.h_dim
+        check_memory(rows * (self.in_dim + self.h_dim + 1), "float64")
         self.params = {"Wx": draw(rng, rows, in_dim, h_dim), "Wh": draw(rng, rows, h_dim, h_dim), "b": np.zeros(rows)}
         self.tape: list[tuple[Array, State, State, State]] = []
+        self.used: Grads = {}  # the parameters of the last forward pass, whatever is changed after it
 
     def step(self, a: Array, s: State) -> tuple[State, State]:
         """Pre-activations (B, rows) and the old state -> the new state, and the gates."""
@@ -57,20 +59,20 @@ class RNNLayer:
 
     def forward(self, xlist: Steps, state: State | None = None) -> tuple[list[Array], State]:
         """One loop over time: inputs -> outputs h (B, H), and the final state. The layer remembers the way."""
-        xlist, p = as_steps("xlist", xlist, self.in_dim), self.params
+        xlist, p = as_steps("xlist", xlist, self.in_dim), {name: w.copy() for name, w in self.params.items()}
         s = as_arrays("state", state, (len(xlist[0]), self.h_dim), self.fields)
-        self.tape = []
+        self.tape, self.used = [], p
         for x in xlist:
             ax = p["Wx"].T[x] if x.dtype.kind == "i" else x @ p["Wx"].T
             new, gates = self.step(ax + s[0] @ p["Wh"].T + p["b"], s)
             self.tape.append((x, s, new, gates))
             s = new
-        return [new[0] for _, _, new, _ in self.tape], s
+        return [new[0].copy() for _, _, new, _ in self.tape], tuple(field.copy() for field in s)
 
     def bptt(self, dslist: Steps, dstate: State | None = None) -> tuple[list[Array], State, Grads]:
         """One loop back: gradients of the outputs -> of the inputs, of the first state, and of the parameters."""
         check(len(self.tape) > 0, "the number of steps", 0, "1 or more: call forward first")
-        dxlist, grads = [], {name: np.zeros_like(w) for name, w in self.params.items()}
+        dxlist, grads = [], {name: np.zeros_like(w) for name, w in self.used.items()}
         shape = self.tape[-1][2][0].shape
         dslist = as_arrays("dslist", dslist, shape, len(self.tape))
         ds: State = as_arrays("dstate", dstate, shape, self.fields)
@@ -80,10 +82,10 @@ class RNNLayer:
                 np.add.at(grads["Wx"].T, x, da)  # adds twice where a symbol stands in two rows
             else:
                 grads["Wx"] += da.T @ x
-                dxlist.append(da @ self.params["Wx"])
+                dxlist.append(da @ self.used["Wx"])
             grads["Wh"] += da.T @ s[0]
             grads["b"] += da.sum(axis=0)
-            ds = (passed[0] + da @ self.params["Wh"], *passed[1:])  # carried to the step before
+            ds = (passed[0] + da @ self.used["Wh"], *passed[1:])  # carried to the step before
         return dxlist[::-1], ds, grads
 
 
@@ -95,6 +97,7 @@ class LSTMLayer(RNNLayer):
     def __init__(
         self, in_dim: int, h_dim: int, rng: np.random.Generator | int | None = None, *, peephole: bool = False
     ) -> None:
+        peephole = as_kind("peephole", peephole, "bool")
         super().__init__(in_dim, h_dim, rng := generator(rng))
         self.params["b"][h_dim : 2 * h_dim] = 1  # an open forget gate
         self.params |= {"P": draw(rng, 3, h_dim, h_dim)} if peephole else {}
@@ -110,7 +113,7 @@ class LSTMLayer(RNNLayer):
     def step_back(self, ds: State, s: State, new: State, gates: State, grads: Grads) -> tuple[Array, tuple[Any, ...]]:
         """Gradient of a (B, 4 H), and (0, dc): the old c is reached by the forget gate and the peepholes."""
         (dh, dc), (_, c_old), (_, c), (i, f, g, o) = ds, s, new, gates
-        P, tc = self.params.get("P", np.zeros((3, 1))), np.tanh(c)
+        P, tc = self.used.get("P", np.zeros((3, 1))), np.tanh(c)
         dao = dh * tc * o * (1 - o)
         dc = dc + dh * o * (1 - tc * tc) + dao * P[2]
         dai, daf, dag = dc * g * i * (1 - i), dc * c_old * f * (1 - f), dc * i * (1 - g * g)
@@ -124,16 +127,18 @@ class OutputLayer:
 
     def __init__(self, h_dim: int, out_dim: int, rng: np.random.Generator | int | None = None) -> None:
         self.h_dim, self.out_dim = check_size("h_dim", h_dim), check_size("out_dim", out_dim)
+        check_memory(self.out_dim * (self.h_dim + 1), "float64")
         self.params = {"Wy": draw(generator(rng), out_dim, h_dim, h_dim), "by": np.zeros(out_dim)}
         self.p = np.zeros((0, 0, out_dim))
 
     def forward(self, hlist: Steps) -> list[Array]:
         """Probabilities (B, V) of every step."""
         self.h = np.array(as_steps("hlist", hlist, self.h_dim))
-        a = self.h @ self.params["Wy"].T + self.params["by"]
+        self.Wy = self.params["Wy"].copy()
+        a = self.h @ self.Wy.T + self.params["by"]
         e = np.exp(a - a.real.max(axis=2, keepdims=True))
         self.p = e / e.sum(axis=2, keepdims=True)
-        return list(self.p)
+        return list(self.p.copy())
 
     def bptt(self, targets: Steps) -> tuple[Any, list[Array], Grads]:
         """Loss, the mean of -log p[target] in nats; its gradient by every h, and by the parameters."""
@@ -142,18 +147,22 @@ class OutputLayer:
         loss = -np.log(np.take_along_axis(self.p, y[..., None], axis=2)).mean()
         da = (self.p - np.eye(self.p.shape[2])[y]) / y.size
         dWy, dby = np.einsum("tbv,tbh->vh", da, self.h), da.sum(axis=(0, 1))
-        return loss, list(da @ self.params["Wy"]), {"Wy": dWy, "by": dby}
+        return loss, list(da @ self.Wy), {"Wy": dWy, "by": dby}
 
 
 class Stack:
     """Layers, the lowest first, and an output layer on top; parameters and gradients are lists in that order."""
 
     def __init__(self, layers: Sequence[Any], output: OutputLayer) -> None:
+        fits = isinstance(layers, (list, tuple)) and all(hasattr(layer, "bptt") for layer in layers)
+        check(fits, "layers", layers, "a list of layers, such as LSTMLayer(in_dim, h_dim)")
+        check(isinstance(output, OutputLayer), "output", output, "an OutputLayer")
         self.layers, self.output = list(layers), output
         self.params: list[Grads] = [layer.params for layer in (*layers, output)]
 
     def forward(self, xlist: Steps, states: Sequence[State] = ()) -> tuple[list[Array], list[State]]:
         """Inputs -> probabilities of every step, and each layer's final state."""
+        check(isinstance(states, (list, tuple)), "states", states, "a list, one state a layer")
         check(len(states) in (0, len(self.layers)), "len(states)", len(states), f"one a layer, {len(self.layers)}")
         final = []
         for n, layer in enumerate(self.layers):
@@ -174,6 +183,10 @@ class Stack:
     def update(self, grads: Sequence[Grads], lr: float) -> None:
         """W <- W - lr dW."""
         lr = check_number("lr", lr)
+        check(isinstance(grads, (list, tuple)), "grads", grads, "a list, a dictionary a layer")
+        check(len(grads) == len(self.params), "len(grads)", len(grads), f"one a layer, {len(self.params)}")
+        for n, params in enumerate(self.params):
+            check_grads(f"grads[{n}]", grads[n], params)
         for params, own in zip(self.params, grads, strict=True):
             for name, w in params.items():
                 w -= lr * own[name]

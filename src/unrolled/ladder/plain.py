@@ -58,7 +58,7 @@ def whole(name: str, value: Any, least: int = 0, most: float = math.inf) -> int:
     except TypeError:
         number = -1
     words = f"a whole number, {least} or more" if most == math.inf else f"a whole number from {least} to {most}"
-    check(least <= number <= most, name, value, words)
+    check(least <= number <= min(most, sys.maxsize), name, value, words)
     return number
 
 
@@ -68,7 +68,7 @@ def above_0(name: str, value: Any) -> float:
         number = 0.0 if isinstance(value, (bool, str)) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = 0.0
-    check(number > 0, name, value, "a number above 0")
+    check(0 < number < math.inf, name, value, "a number above 0")
     return number
 
 
@@ -119,7 +119,7 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
     def step(self, x: int, h: Vector, c: Vector) -> tuple[Vector, Vector, tuple[Vector, ...]]:
         """One step: symbol x and the old h, c -> the new h, c, and the gates."""
         H, x = self.h_dim, whole("x", x, 0, self.in_dim - 1)
-        check(len(h) == len(c) == H, "(len(h), len(c))", (len(h), len(c)), f"h_dim, {H}, each")
+        check(all(isinstance(v, list) and len(v) == H for v in (h, c)), "(h, c)", (h, c), f"two lists of {H} numbers")
         # x stands for a vector with a single 1, at place x: Wx x is column x of Wx
         a = [wx[x] + dot(wh, h) + b for wx, wh, b in zip(self.Wx, self.Wh, self.b[0], strict=True)]
         i = [sigmoid(v) for v in a[:H]]
@@ -132,7 +132,7 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
 
     def predict(self, h: Vector) -> Vector:
         """Probability of every next symbol."""
-        check(len(h) == self.h_dim, "len(h)", len(h), f"h_dim, {self.h_dim}")
+        check(isinstance(h, list) and len(h) == self.h_dim, "h", h, f"a list of {self.h_dim} numbers")
         return softmax([dot(w, h) + b for w, b in zip(self.Wy, self.by[0], strict=True)])
 
     def gradients(
@@ -175,7 +175,9 @@ class LSTM_RNN:  # noqa: N801  (the name it has always had)
 
     def update(self, d: dict[str, Matrix]) -> None:
         """W <- W - lr dW, each entry of dW cut to [-clip, clip]."""
-        check(d.keys() == self.params.keys(), "the gradients' names", sorted(d), f"{sorted(self.params)}")
+        fits = isinstance(d, dict) and d.keys() == self.params.keys()
+        fits = fits and all([*map(len, d[name])] == [*map(len, W)] for name, W in self.params.items())
+        check(fits, "d", d, f"what gradients() returns: {sorted(self.params)}")
         for name, W in self.params.items():
             for row, d_row in zip(W, d[name], strict=True):
                 row[:] = [w - self.lr * max(-self.clip, min(self.clip, v)) for w, v in zip(row, d_row, strict=True)]

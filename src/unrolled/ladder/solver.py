@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from ..batches import lanes
-from ..checks import Array, check_number, check_size, check_weight
+from ..checks import Array, as_array, check_memory, check_number, check_size, check_weight
+from ..errors import brief
 from ..pictures import draw_losses
 from ..seeding import generator
-from .given import as_arrays, as_symbols, check
+from .given import as_arrays, as_shaped, as_symbols, check
 from .layers import Grads, State, draw, sigmoid
 
 
 def embed_forward(symbols: Array, E: Array) -> tuple[Array, Any]:
     """Symbols (T, B) -> rows of E, x (T, B, D)."""
+    E = as_shaped("E", E, None, None)
     symbols = as_symbols("symbols", symbols, None, len(E))
     return E[symbols], (symbols, E.shape)
 
@@ -33,7 +35,9 @@ def embed_backward(dx: Array, cache: Any) -> Array:
 
 def affine_forward(x: Array, W: Array, b: Array) -> tuple[Array, Any]:
     """a = W x + b at every step: (T, B, D) -> (T, B, rows of W)."""
-    return x @ W.T + b, (x, W)
+    x = as_shaped("x", x, None, None, None)
+    W = as_shaped("W", W, None, x.shape[-1])
+    return x @ W.T + as_shaped("b", b, len(W)), (x, W)
 
 
 def affine_backward(da: Array, cache: Any) -> tuple[Array, Array, Array]:
@@ -66,6 +70,9 @@ def step_backward(ds: State, cache: State) -> tuple[Array, State]:
 def sequence_forward(x: Array, s: State, Wx: Array, Wh: Array, b: Array) -> tuple[tuple[Array, State], Any]:
     """Inputs x (T, B, D) and the first state -> h of every step (T, B, H) and the final state, cache."""
     ax, cache_x = affine_forward(x, Wx, b)
+    Wh = as_shaped("Wh", Wh, ax.shape[-1], None)
+    fields = 1 if len(Wh) == Wh.shape[1] else 2  # of a vanilla layer, of an LSTM
+    s = as_arrays("s", s, (ax.shape[1], Wh.shape[1]), fields)
     h, kept = [s[0]], []
     for a in ax:
         s, cache = step_forward(a + s[0] @ Wh.T, s)
@@ -87,6 +94,7 @@ def sequence_backward(dh: Array, ds: State, cache: Any) -> tuple[Array, State, A
 
 def softmax_loss(a: Array, targets: Array) -> tuple[float, Array]:
     """Mean of -log p[target] in nats, p = softmax(a); and the gradient of a, (p - one-hot(target)) / (T B)."""
+    a = as_shaped("a", a, None, None, None)
     targets = as_symbols("targets", targets, a.shape[:2], a.shape[2])
     a, one_hot = a - a.max(axis=2, keepdims=True), np.eye(a.shape[2])[targets]
     log_p = a - np.log(np.exp(a).sum(axis=2, keepdims=True))
@@ -99,12 +107,23 @@ class RNN:
     def __init__(
         self, vocab_dim: int, idx_to_char: Any, input_dim: int = 30, hidden_dim: int = 25, cell_type: str = "lstm"
     ) -> None:
-        check(cell_type in ("lstm", "vanilla"), "cell_type", cell_type, "'lstm' or 'vanilla'")
+        check(
+            isinstance(cell_type, str) and cell_type in ("lstm", "vanilla"),
+            "cell_type",
+            cell_type,
+            "'lstm' or 'vanilla'",
+        )
         given = {"vocab_dim": vocab_dim, "input_dim": input_dim, "hidden_dim": hidden_dim}
         (V, D, H), rng = (check_size(name, value) for name, value in given.items()), np.random.default_rng(0)
-        check(hasattr(idx_to_char, "__len__"), "idx_to_char", idx_to_char, "a list of symbols, or a dict")
+        check(
+            isinstance(idx_to_char, (str, list, tuple, dict)),
+            "idx_to_char",
+            idx_to_char,
+            "a list of symbols, or a dict",
+        )
         check(len(idx_to_char) == V, "len(idx_to_char)", len(idx_to_char), f"vocab_dim, {V}")
         self.vocab_dim, self.idx_to_char, self.cell_type = V, idx_to_char, cell_type
+        check_memory(V * (D + H) + 4 * H * (D + H + 1), "float64")
         rows = 4 * H if cell_type == "lstm" else H
         self.params = {"E": rng.standard_normal((V, D)), "Wx": draw(rng, rows, D, H), "Wh": draw(rng, rows, H, H)}
         self.params |= {"b": np.zeros(rows), "Wy": draw(rng, V, H, H), "by": np.zeros(V)}
@@ -130,9 +149,9 @@ class RNN:
 
     def sample(self, seed_idx: int, T: int, *, temperature: float = 1.0, rng: Any = None) -> str:
         """Text of symbol `seed_idx` and T more, each drawn from softmax(a / temperature) after all before it."""
-        check(seed_idx in range(self.vocab_dim), "seed_idx", seed_idx, f"from 0 to {self.vocab_dim - 1}")
+        seed_idx = check_size("seed_idx", seed_idx, 0, self.vocab_dim - 1)
         check((temperature := check_number("temperature", temperature)) > 0, "temperature", temperature, "above 0")
-        drawn, state, rng = [int(seed_idx)], State(), generator(rng)
+        drawn, state, rng = [seed_idx], State(), generator(rng)
         for _ in range(check_size("T", T, least=0)):
             a, state, _ = self.forward(np.array([drawn[-1:]]), state)
             drawn.append(int((a / temperature + rng.gumbel(size=a.shape)).argmax()))  # is such a draw: Gumbel 1954
@@ -173,7 +192,7 @@ class Solver:
     decay_every: int = 500
 
     def __post_init__(self) -> None:
-        data, self.rule = np.ravel(self.data), str(self.update_rule).lower()
+        data, self.rule = as_array("data", self.data).ravel(), brief(self.update_rule).strip("'").lower()
         check(isinstance(self.model, RNN), "model", self.model, "an RNN")
         check(self.rule in RULES, "update_rule", self.update_rule, f"one of {', '.join(RULES)}")
         self.batches = lanes(data, self.batch_size, self.seq_length, name="data")  # B rows, read side by side
