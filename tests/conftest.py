@@ -1,8 +1,13 @@
 """Slow proofs run only when asked for: `pytest -m slow`, or `pytest -m ""` for everything."""
 
+import signal
 import sys
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So it is in the background of a shell, and would be in every command that a test starts: none could be stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config, items):
