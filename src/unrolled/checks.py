@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
@@ -362,3 +362,23 @@ def as_dtype(dtype: Any, known: tuple[str, ...]) -> str:
     if dtype is None or name not in known:  # to NumPy, None is float64
         raise UnrolledError(suggest("dtype", said if dtype is None or isinstance(dtype, str) else name, list(known)))
     return name
+
+
+class Kept(dict[str, Any]):
+    """A dictionary that is only read: what a tape holds by name.
+
+    Examples
+    --------
+    >>> Kept(a=1).clear()
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: what a tape holds can't be changed; copy it (dict(...)), and change the copy
+    """
+
+    def _stays(self, *_: Any, **__: Any) -> NoReturn:
+        raise UnrolledError("what a tape holds can't be changed; copy it (dict(...)), and change the copy")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _stays
+
+    def __reduce__(self) -> Any:
+        return type(self), (dict(self),)

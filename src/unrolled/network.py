@@ -15,6 +15,7 @@ from . import backends, layers, losses
 from .checks import (
     MOST_LAYERS,
     Array,
+    Kept,
     are_indices,
     as_array,
     as_dtype,
@@ -31,7 +32,7 @@ from .checks import (
 from .errors import UnrolledError, UnrolledWarning, brief
 from .initial import bound, check_init_name, glorot
 from .keywords import suggesting
-from .params import Kept, Parametric, Params, usable
+from .params import Parametric, Params, usable
 from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
 from .schema import each, entries, flag, maybe, number, text, whole
 from .seeding import generator

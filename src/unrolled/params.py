@@ -85,26 +85,6 @@ class Params(dict[str, Array]):
         return type(self), (dict(self),)  # unpickled as a whole: entry by entry there would be none to copy into
 
 
-class Kept(dict[str, Any]):
-    """A dictionary that is only read: what a tape holds by name.
-
-    Examples
-    --------
-    >>> Kept(a=1).clear()
-    Traceback (most recent call last):
-        ...
-    unrolled.errors.UnrolledError: what a tape holds can't be changed; copy it (dict(...)), and change the copy
-    """
-
-    def _stays(self, *_: Any, **__: Any) -> NoReturn:
-        raise UnrolledError("what a tape holds can't be changed; copy it (dict(...)), and change the copy")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _stays
-
-    def __reduce__(self) -> Any:
-        return type(self), (dict(self),)
-
-
 class Parametric:
     """What has parameters, and options that are told where it is made.
 

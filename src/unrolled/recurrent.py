@@ -14,6 +14,7 @@ from . import backends
 from .cells import CELLS, Cell
 from .checks import (
     Array,
+    Kept,
     are_indices,
     as_array,
     as_dtype,
@@ -31,7 +32,7 @@ from .initial import check_init, initialise
 from .keywords import keyword, keywords_of, named
 from .layers import draw_mask, dropout
 from .packing import Packing, pack
-from .params import Kept, Parametric, Params, usable
+from .params import Parametric, Params, usable
 from .scan import Tape
 from .seeding import generator
 from .states import States

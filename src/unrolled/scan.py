@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from .cells import Cell, Stage
-from .checks import Array, read_only
-from .params import Kept
+from .checks import Array, Kept, read_only
 
 Params = Mapping[str, Array]
 

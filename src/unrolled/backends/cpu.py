@@ -18,9 +18,8 @@ import numpy as np
 
 from .. import layers, losses, scan
 from ..cells import CELLS, Cell
-from ..checks import Array, read_only
+from ..checks import Array, Kept, read_only
 from ..errors import UnrolledError, Unsupported, brief
-from ..params import Kept
 from . import _engine, cpu_layers, evaluator, program
 from .memory import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, vector_width
 

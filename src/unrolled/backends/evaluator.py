@@ -15,9 +15,8 @@ import numpy as np
 
 from .. import scan
 from ..cells import Cell
-from ..checks import Array, read_only
+from ..checks import Array, Kept, read_only
 from ..errors import UnrolledError
-from ..params import Kept
 from .memory import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, vector_width, zeros
 from .program import NARROW, Options, Plan, StagePlan, plans
 
