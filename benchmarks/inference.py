@@ -23,8 +23,8 @@ from onnx_model import session
 from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench, sample
-from unrolled.backends import cpu_draw
-from unrolled.network import Network, Spec
+from unrolled.backends.cpu import sampler as cpu_draw
+from unrolled.nn.network import Network, Spec
 
 BATCH, STEPS = 16, 50
 

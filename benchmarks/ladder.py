@@ -17,7 +17,8 @@ import numpy as np
 from side_by_side import alternate, machine, relative_error, summary, write
 from threadpoolctl import threadpool_limits
 
-from unrolled.backends import BACKENDS, cpu
+from unrolled.backends import BACKENDS
+from unrolled.backends.cpu import kernels as cpu
 from unrolled.ladder.convert import library_names, network_of, rnn_of, stack_of
 from unrolled.ladder.plain import LSTM_RNN
 

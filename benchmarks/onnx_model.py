@@ -10,7 +10,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from unrolled.interop.onnx import to_onnx
-from unrolled.network import Network
+from unrolled.nn.network import Network
 
 
 def session(network: Network, threads: int, *, loss: bool) -> onnxruntime.InferenceSession:

@@ -22,8 +22,8 @@ from threadpoolctl import threadpool_limits
 import unrolled as ur
 from unrolled import backends
 from unrolled.cells import CELLS
+from unrolled.data.text import Corpus, read
 from unrolled.errors import UnrolledError
-from unrolled.text import Corpus, read
 from unrolled.train import Evaluation, Listener, Progress, Result
 
 SETTINGS: dict[str, Any] = {

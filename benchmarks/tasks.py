@@ -23,9 +23,10 @@ from side_by_side import machine, merged, write
 from threadpoolctl import threadpool_limits
 
 import unrolled as ur
-from unrolled import backends, layers
-from unrolled.losses import cross_entropy
-from unrolled.optim import clip_by_norm, make_optimizer
+from unrolled import backends
+from unrolled.reference import layers
+from unrolled.reference.losses import cross_entropy
+from unrolled.training.optimizers import clip_by_norm, make_optimizer
 
 INITS = {  # the initial weights that each cell's literature advises for long memory
     "rnn_tanh": "glorot",  # an orthogonal recurrent weight (Saxe et al. 2014)

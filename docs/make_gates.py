@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unrolled.batches import lanes
+from unrolled.data.batches import lanes
+from unrolled.data.text import Vocabulary, read
 from unrolled.ladder.gates import UseGateLayer, draw_gates
 from unrolled.ladder.layers import LSTMLayer, OutputLayer, Stack
 from unrolled.ladder.solver import direction
-from unrolled.text import Vocabulary, read
 
 SENTENCE = "Mr. Bennet replied that he had not. “You want to tell me,”"
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import batches, layers, losses, sample, score
+from unrolled import sample, score
+from unrolled.data import batches
 from unrolled.ladder import convert, plain
 from unrolled.ladder import layers as rung1
 from unrolled.ladder import solver as rung2
+from unrolled.reference import layers, losses
 
 
 class Long:
@@ -26,10 +28,10 @@ ODD = [
 TOKENS = np.arange(40) % 5
 NETS = {name: ur.Network(ur.Spec(5, "lstm", 3, 4, 1), backend=name, rng=0) for name in ("auto", "reference")}
 NET = NETS["auto"]
-MODEL = ur.LanguageModel(NET, ur.text.Vocabulary("char", tuple("abcd\n")))
+MODEL = ur.LanguageModel(NET, ur.data.text.Vocabulary("char", tuple("abcd\n")))
 TEXTS = {"char": "ab\ncd\n", "byte": b"ab\ncd\n", "word": "ab ab\ncd cd\n", "tokens": np.arange(7)}
-KNOWN = {level: ur.text.Vocabulary.of(text, level) for level, text in TEXTS.items()}
-CORPUS = ur.text.of_documents(["ab", "cd"], "char")
+KNOWN = {level: ur.data.text.Vocabulary.of(text, level) for level, text in TEXTS.items()}
+CORPUS = ur.data.text.of_documents(["ab", "cd"], "char")
 ONE, TWO, THREE = np.zeros(5), np.ones((2, 3)), np.ones((7, 2, 3))
 CALLS = {
     sample.draw: {"logits": ONE, "temperature": 1.0, "u": 0.5},
@@ -75,23 +77,29 @@ class Of:
 
 
 CALLS |= {
-    ur.text.unigram_entropy: {"tokens": [0, 1, 1], "size": 2},
-    ur.text.bigram_entropy: {"tokens": [0, 1, 1], "size": 2},
-    ur.text.split: {"tokens": range(9), "val_fraction": 0.2, "test_fraction": 0.1},
-    ur.text.strip_gutenberg: {"text": "hello"},
-    ur.text.read: {
+    ur.data.text.unigram_entropy: {"tokens": [0, 1, 1], "size": 2},
+    ur.data.text.bigram_entropy: {"tokens": [0, 1, 1], "size": 2},
+    ur.data.text.split: {"tokens": range(9), "val_fraction": 0.2, "test_fraction": 0.1},
+    ur.data.text.strip_gutenberg: {"text": "hello"},
+    ur.data.text.read: {
         **{"paths": __file__, "level": "char", "keep_gutenberg": False, "json_field": "", "column": ""},
         **{"skip_null": False, "documents": False, "stream": False},
     },
-    ur.text.of_documents: {"texts": ["a", "b"], "level": "char"},
-    ur.text.vocabulary_of: {"corpus": CORPUS, "min_count": 1, "max_symbols": 0, "lower": False, "words": "whitespace"},
-    ur.text.encode: {"corpus": CORPUS, "vocabulary": ur.text.vocabulary_of(CORPUS)},
-    ur.text.Corpus: {"text": "abc", "level": "char", "name": "a", "documents": None},
-    ur.text.Decoder: {"vocabulary": KNOWN["char"]},
-    ur.text.vocabulary.check_range: {"tokens": TOKENS, "size": 5},
-    ur.text.Vocabulary: {"level": "char", "symbols": ["a", "b"], "size": 0, "lower": False, "documents": False}
+    ur.data.text.of_documents: {"texts": ["a", "b"], "level": "char"},
+    ur.data.text.vocabulary_of: {
+        "corpus": CORPUS,
+        "min_count": 1,
+        "max_symbols": 0,
+        "lower": False,
+        "words": "whitespace",
+    },
+    ur.data.text.encode: {"corpus": CORPUS, "vocabulary": ur.data.text.vocabulary_of(CORPUS)},
+    ur.data.text.Corpus: {"text": "abc", "level": "char", "name": "a", "documents": None},
+    ur.data.text.Decoder: {"vocabulary": KNOWN["char"]},
+    ur.data.text.vocabulary.check_range: {"tokens": TOKENS, "size": 5},
+    ur.data.text.Vocabulary: {"level": "char", "symbols": ["a", "b"], "size": 0, "lower": False, "documents": False}
     | {"words": "whitespace", "merges": ()},
-    ur.text.Vocabulary.from_json: {"data": {"level": "byte"}},
+    ur.data.text.Vocabulary.from_json: {"data": {"level": "byte"}},
 }
 for level, known in KNOWN.items():
     CALLS |= {
@@ -104,7 +112,7 @@ for level, known in KNOWN.items():
         Of(known.spelling_bits, f"{level}.spelling_bits"): {"text": "ab"},
         Of(known.unpredicted, f"{level}.unpredicted"): {"text": "ab", "first": 1},
         Of(known.with_documents, f"{level}.with_documents"): {"tokens": [1, 0, 1], "documents": [1]},
-        Of(ur.text.Vocabulary.of, f"{level}.of"): {"text": TEXTS[level], "level": level, "lower": False}
+        Of(ur.data.text.Vocabulary.of, f"{level}.of"): {"text": TEXTS[level], "level": level, "lower": False}
         | {"min_count": 1, "max_symbols": 0, "words": "whitespace"},
     }
 

@@ -10,7 +10,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cli import cli
-from unrolled.text import files
+from unrolled.data.text import files
 
 TEXT = "The cat sat on the mat.\n" * 60
 SMALL = {"hidden_size": 9, "num_layers": 1, "batch_size": 2, "seq_length": 9, "epochs": 1, "sample_length": 0}

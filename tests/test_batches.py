@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.batches import Lanes, as_tokens, lanes, tokens_needed, windows
+from unrolled.data.batches import Lanes, as_tokens, lanes, tokens_needed, windows
 from unrolled.errors import UnrolledError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.text import Vocabulary, bpe
+from unrolled.data.text import Vocabulary, bpe
 
 pytest.importorskip("tokenizers", reason="the extra bpe is not installed")
 
@@ -67,7 +67,7 @@ def test_the_tokens_are_the_library_s_own(pairs):
 
 
 def test_another_process_learns_the_same(pairs):
-    program = "import sys, json; from unrolled.text import Vocabulary; "
+    program = "import sys, json; from unrolled.data.text import Vocabulary; "
     program += "print(json.dumps(Vocabulary.of(sys.argv[1], 'bpe', max_symbols=280).to_json()))"
     out = subprocess.run([sys.executable, "-c", program, TEXT], capture_output=True, check=True).stdout
     assert Vocabulary.from_json(json.loads(out)) == pairs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.text import Vocabulary, cache, encode, files, read, reading, vocabulary_of
+from unrolled.data.text import Vocabulary, cache, encode, files, read, reading, vocabulary_of
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 TEXT = "\ufeffThe cat, né 😀, it's\r\non the mat;\rthe   dog\t\u2028 ate.\r\n\r\n" * 20 + "end\r"

@@ -10,10 +10,10 @@ import pytest
 
 import unrolled
 import unrolled as ur
-from unrolled import scan
 from unrolled.cells import CELLS
 from unrolled.cells.greff import ABLATIONS
 from unrolled.cells.ops import sigmoid as array_sigmoid
+from unrolled.reference import scan
 
 T, B, I, H = 7, 3, 4, 5
 EVERY_CELL = pytest.mark.parametrize("name", CELLS)

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 import unrolled as ur
-from unrolled import backends, catalogue
+from unrolled import backends
 from unrolled.cells import CELLS
 from unrolled.cli import cli
-from unrolled.gradcheck import suite
+from unrolled.gradcheck import catalogue, suite
 
 
 def run(*arguments):

@@ -12,9 +12,9 @@ import pytest
 import safetensors.numpy
 
 from unrolled import LanguageModel, checkpoint, storage
+from unrolled.data.text import Vocabulary
 from unrolled.errors import UnrolledError
-from unrolled.network import Network, Spec
-from unrolled.text import Vocabulary
+from unrolled.nn.network import Network, Spec
 
 
 def model(**options):

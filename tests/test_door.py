@@ -18,8 +18,8 @@ from unrolled import backends, bench
 from unrolled.cli import _stops, main
 from unrolled.cli.display import redrawn
 from unrolled.cli.familiar import ABSENT, CALLED
-from unrolled.recurrent import find_cell
-from unrolled.text import read
+from unrolled.data.text import read
+from unrolled.nn.recurrent import find_cell
 
 
 @pytest.fixture

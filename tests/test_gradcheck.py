@@ -509,8 +509,8 @@ def test_a_network_of_ones_own_needs_only_the_protocol():
             return loss, state
 
         def loss_and_gradients(self, x, y, state=None, *, masks=None):
-            from unrolled.layers import embed_backward
-            from unrolled.losses import cross_entropy
+            from unrolled.reference.layers import embed_backward
+            from unrolled.reference.losses import cross_entropy
 
             loss, d = cross_entropy(self.params["table"][x], y)
             return loss, {"table": embed_backward(x, d, 11)}, state
@@ -581,7 +581,7 @@ class Half:
         (lambda: ur.check_network("lstm"), "net is 'lstm'; expected a Recurrent, a Network, or another LossNetwork"),
         (
             lambda: ur.check_network(ur.LSTM),
-            "net is <class 'unrolled.recurrent.LSTM'>; expected a Recurrent, a Network",
+            "net is <class 'unrolled.nn.recurrent.LSTM'>; expected a Recurrent, a Network",
         ),
         (lambda: ur.check_network(CELLS["lstm"]), "net is Cell(name='lstm', "),
         (

@@ -14,10 +14,10 @@ import pytest
 import unrolled as ur
 from unrolled import train
 from unrolled.lines import Lines
-from unrolled.optim import clip_by_norm, make_optimizer, make_schedule
 from unrolled.options import ANEW, Asked, Options
-from unrolled.state import Evaluation
 from unrolled.train import Listener
+from unrolled.training.optimizers import clip_by_norm, make_optimizer, make_schedule
+from unrolled.training.state import Evaluation
 
 TEXT = "the cat sat on the mat. " * 40
 SMALL = {"hidden_size": 5, "embedding_size": 3, "num_layers": 1, "batch_size": 2, "seq_length": 12, "epochs": 1}

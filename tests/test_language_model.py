@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.losses import log_softmax
+from unrolled.data.text import Vocabulary, bigram_entropy
 from unrolled.options import Options
+from unrolled.reference.losses import log_softmax
 from unrolled.sample import draw
-from unrolled.text import Vocabulary, bigram_entropy
 from unrolled.train import Listener
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 60

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.text import (
+from unrolled.data.text import (
     Vocabulary,
     bigram_entropy,
     encode,
@@ -177,7 +177,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path):
 
 
 def test_entropies_are_the_same_in_pieces(monkeypatch):
-    from unrolled.text import figures
+    from unrolled.data.text import figures
 
     ids = np.random.default_rng(2).integers(0, 1500, 9001).astype(np.uint16)
     whole = [(unigram_entropy(t, v), bigram_entropy(t, v)) for t, v in ((ids, 1500), (ids % 7, 7))]
@@ -241,7 +241,7 @@ def test_files_to_validate_and_test_on(tmp_path):
 
 
 def test_words_of_any_length_are_the_same_whole_and_in_pieces():
-    from unrolled.text.pieces import RUN, whole_words
+    from unrolled.data.text.pieces import RUN, whole_words
 
     rng = np.random.default_rng(4)
     runs = [rng.choice(["ab", "c", " ", "\t\n", "\u2028"]) * int(rng.integers(1, 9000)) for _ in range(40)]
@@ -257,7 +257,7 @@ def test_words_of_any_length_are_the_same_whole_and_in_pieces():
 
 
 def test_a_long_word_takes_time_that_grows_with_its_length_alone(monkeypatch):
-    from unrolled.text import pieces
+    from unrolled.data.text import pieces
 
     seen, cut = [], pieces._bounded
     monkeypatch.setattr(pieces, "_bounded", lambda text: seen.append(len(text)) or cut(text))

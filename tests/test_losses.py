@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import backends, layers, losses
+from unrolled import backends
+from unrolled.reference import layers, losses
 
 T, B, E, V = 7, 3, 4, 5
 EVERY_BACKEND = pytest.mark.parametrize("backend", sorted(backends.BACKENDS))

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unrolled import optim
 from unrolled.errors import UnrolledError
-from unrolled.optim import (
+from unrolled.training import optimizers as optim
+from unrolled.training.optimizers import (
     OPTIMIZERS,
     SCHEDULES,
     clip_by_norm,

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import scan
 from unrolled.cells import CELLS
-from unrolled.recurrent import part_masks
+from unrolled.nn.recurrent import part_masks
+from unrolled.reference import scan
 
 T, B, I, H, P = 7, 3, 4, 5, 3
 X = np.random.default_rng(0).normal(size=(T, B, I))
@@ -191,7 +191,7 @@ def test_what_makes_no_sense_is_refused(message):
 
 @pytest.mark.parametrize("option", ["proj_size", "recurrent_dropout", "zoneout", "zoneout_cell"])
 def test_the_engine_has_what_no_kernel_has(option):
-    pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
+    pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
     options = {option: P if option == "proj_size" else 0.2}
     engine, reference = stack(backend="cpu", **options), stack(backend="reference", **options)
     for a, b in zip(masked(engine)[1:3], masked(reference)[1:3], strict=True):
@@ -240,7 +240,7 @@ EVERY_OPTION = {
 
 def test_a_spec_of_every_option_goes_through_the_model_file(tmp_path):
     from unrolled import checkpoint
-    from unrolled.text import Vocabulary
+    from unrolled.data.text import Vocabulary
 
     text = "abcdefghijk"
     spec = ur.Spec(len(text), **EVERY_OPTION)

@@ -6,8 +6,8 @@ import pytest
 import unrolled as ur
 from unrolled import backends
 from unrolled.cells import CELLS
-from unrolled.network import Network, Spec
-from unrolled.recurrent import part_masks
+from unrolled.nn.network import Network, Spec
+from unrolled.nn.recurrent import part_masks
 
 T, B, I, H = 9, 3, 4, 5
 TOL = 1e-12  # float64: some ten additions a sum, in another order
@@ -203,7 +203,7 @@ def test_no_document_that_begins_changes_nothing():
     x = np.ones((T, B, I), "float32")
     assert net.forward(x, starts=np.zeros((T, B), bool))[2].packing is None
     if backends.choose("auto").name == "cpu":
-        assert not isinstance(net.forward(x, starts=STARTS)[2].scans[0], ur.scan.Tape)
+        assert not isinstance(net.forward(x, starts=STARTS)[2].scans[0], ur.reference.scan.Tape)
 
 
 @pytest.mark.parametrize("starts", [np.zeros((T, 1), bool), np.zeros((T, B), int)])

@@ -8,7 +8,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cells import CELLS
-from unrolled.params import Params
+from unrolled.nn.params import Params
 
 SPEC = ur.Spec(vocabulary_size=7, embedding_size=4, hidden_size=5, num_layers=1)
 

@@ -18,8 +18,8 @@ import pytest
 import unrolled as ur
 from unrolled import checkpoint, language_model, run, train
 from unrolled.options import Options
-from unrolled.state import TrainingState
 from unrolled.train import CHECKPOINT, LAST, MODEL, Listener, make_folder
+from unrolled.training.state import TrainingState
 
 TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 20
 SMALL = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 20, "epochs": 3}

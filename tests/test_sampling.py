@@ -11,7 +11,7 @@ import pytest
 import unrolled as ur
 from unrolled import sample
 from unrolled.cli import main
-from unrolled.text import Vocabulary, encode, read
+from unrolled.data.text import Vocabulary, encode, read
 
 NAMES = ["anna", "bob", "eve", "dan", "hannah", "otto"] * 20
 SMALL = {"hidden_size": 9, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 7, "epochs": 3}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from unrolled import scan
 from unrolled.cells import CELLS
+from unrolled.reference import scan
 
 T, B, I, H = 7, 3, 4, 5
 

@@ -15,8 +15,7 @@ import sysconfig
 import numpy as np
 import pytest
 
-from unrolled.errors import UnrolledError
-from unrolled.text import (
+from unrolled.data.text import (
     Corpus,
     Vocabulary,
     bigram_entropy,
@@ -28,7 +27,8 @@ from unrolled.text import (
     strip_gutenberg,
     unigram_entropy,
 )
-from unrolled.text.gutenberg import Stripper
+from unrolled.data.text.gutenberg import Stripper
+from unrolled.errors import UnrolledError
 
 EPS = np.finfo(np.float64).eps
 needs_unprivileged = pytest.mark.skipif(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import optim
 from unrolled.cells import CELLS
 from unrolled.errors import MOST
 from unrolled.interop.onnx import from_onnx, to_onnx
 from unrolled.interop.reverse import Reverse
+from unrolled.training import optimizers as optim
 
 T, B, I, H = 7, 3, 4, 5
 X = np.ones((T, B, I), "float32")

@@ -16,12 +16,12 @@ import pytest
 
 import unrolled as ur
 from unrolled import backends, storage
-from unrolled.batches import lanes
-from unrolled.optim import clip_by_norm
+from unrolled.data.batches import lanes
+from unrolled.data.text import Corpus, vocabulary_of
 from unrolled.options import Options
 from unrolled.score import evaluate
-from unrolled.text import Corpus, vocabulary_of
 from unrolled.train import LANE_LENGTH, LANES, Listener, held_out_lanes, stops
+from unrolled.training.optimizers import clip_by_norm
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}
@@ -489,7 +489,7 @@ print(lines.drawn, (status("VmHWM") - before) / (4 * model.network.parameter_cou
 @pytest.mark.parametrize(("hidden_size", "num_layers"), [(1024, 2), (1536, 1), (640, 4)])
 def test_so_does_one_that_the_engine_runs(hidden_size, num_layers, tmp_path):
     """The engine's memory is not Python's; networks are so large that what its pool always keeps, 16 MB, is small."""
-    pytest.importorskip("unrolled.backends._engine")
+    pytest.importorskip("unrolled.backends.cpu._engine")
     for least in (3, 2):  # begun, and gone on
         command = [sys.executable, "-c", PEAK, str(tmp_path / "run"), str(hidden_size), str(num_layers)]
         drawn, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -499,7 +499,7 @@ def test_so_does_one_that_the_engine_runs(hidden_size, num_layers, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from Linux's /proc")
 def test_what_the_engine_keeps_for_its_next_step_can_be_given_back():
-    memory = pytest.importorskip("unrolled.backends.memory")
+    memory = pytest.importorskip("unrolled.backends.cpu.arrays")
 
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -15,8 +15,8 @@ from .errors import Interrupted, UnrolledError, UnrolledWarning, Unsupported
 if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
     from .language_model import LanguageModel, load
-    from .network import Network, Spec
-    from .recurrent import GRU, LSTM, RNN, Recurrent
+    from .nn.network import Network, Spec
+    from .nn.recurrent import GRU, LSTM, RNN, Recurrent
     from .seeding import manual_seed
 
 __version__ = "0.1.0"
@@ -41,8 +41,8 @@ __all__ = [
 ]
 
 _LATER = {
-    **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent"), "recurrent"),
-    **dict.fromkeys(("Network", "Spec"), "network"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent"), "nn.recurrent"),
+    **dict.fromkeys(("Network", "Spec"), "nn.network"),
     "LanguageModel": "language_model",
     "load": "language_model",
     "manual_seed": "seeding",

@@ -21,9 +21,9 @@ import numpy as np
 
 from . import backends, sample
 from .errors import UnrolledError
-from .network import Network, Spec
-from .optim import clip_by_norm, make_optimizer
-from .recurrent import Recurrent
+from .nn.network import Network, Spec
+from .nn.recurrent import Recurrent
+from .training.optimizers import clip_by_norm, make_optimizer
 
 MODELS = (
     (16, 50, 85, 21, 200, 1),

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from . import backends, storage
 from .checks import Array
+from .data.text import Vocabulary
 from .errors import UnrolledError, one_line
-from .network import Network, Spec
+from .nn.network import Network, Spec
 from .schema import entries
 from .storage import Arrays, Content, Layout, Stored
-from .text import Vocabulary
 
 T = TypeVar("T")
 

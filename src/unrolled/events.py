@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UnrolledError
-from .state import Evaluation
 from .train import Chained, Facts, Listener, Progress
+from .training.state import Evaluation
 
 EVERY = 10
 """Steps between two training figures."""

@@ -15,20 +15,9 @@ import numpy as np
 
 from . import checkpoint, run
 from .backends import choose
-from .batches import Tokens, as_tokens, lanes
 from .checks import LARGEST, as_kind, check_a, check_seed, check_size
-from .errors import Interrupted, UnrolledError, brief, check_path, count, warn
-from .events import Events
-from .keywords import named
-from .lines import Lines
-from .network import Network
-from .options import ANEW, KEYWORDS, Anew, Asked, Options
-from .pictures import draw_losses
-from .sample import Sampler
-from .score import Score, evaluate, score
-from .seeding import generator
-from .state import Snapshot
-from .text import (
+from .data.batches import Tokens, as_tokens, lanes
+from .data.text import (
     UNITS,
     UNK,
     Corpus,
@@ -44,8 +33,19 @@ from .text import (
     unigram_entropy,
     vocabulary_of,
 )
-from .text.figures import MOST_DENSE
+from .data.text.figures import MOST_DENSE
+from .errors import Interrupted, UnrolledError, brief, check_path, count, warn
+from .events import Events
+from .keywords import named
+from .lines import Lines
+from .nn.network import Network
+from .options import ANEW, KEYWORDS, Anew, Asked, Options
+from .pictures import draw_losses
+from .sample import Sampler
+from .score import Score, evaluate, score
+from .seeding import generator
 from .train import MODEL, Facts, Listener, Result, first_token, fit, held_out_lanes, send_again
+from .training.state import Snapshot
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import sys
 
+from .data.text import UNITS
 from .errors import count, printable
-from .state import Evaluation
-from .text import UNITS
 from .train import Chained, Facts
+from .training.state import Evaluation
 
 
 def losses(nats: float, unit: str) -> str:

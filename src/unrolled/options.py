@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any, TypedDict, get_type_hints
 
 from .checks import Array, as_kind, check_fraction, check_positive, check_size, check_weight, check_widths
+from .data.text import LEVELS, WORDS
 from .errors import UnrolledError, suggest
-from .initial import check_forget_bias, check_init_name
 from .keywords import keyword, suggesting
-from .network import Spec
-from .optim import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, make_optimizer, make_schedule
-from .recurrent import DTYPES, find_cell
-from .text import LEVELS, WORDS
+from .nn.initializers import check_forget_bias, check_init_name
+from .nn.network import Spec
+from .nn.recurrent import DTYPES, find_cell
+from .training.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, make_optimizer, make_schedule
 
 
 class Anew(TypedDict, total=False):
@@ -170,9 +170,9 @@ class Options:
     words : str
         At word level: whether lines are cut at "whitespace", or into words and "punctuation" marks.
     cell, embedding_size, hidden_size, num_layers, dropout, dtype, and what follows them
-        As in `unrolled.network.Spec`.
+        As in `unrolled.nn.network.Spec`.
     init : str
-        Initial weights: a name in `unrolled.initial.INITS`; "uniform:0.1" draws all from U(-0.1, 0.1).
+        Initial weights: a name in `unrolled.nn.initializers.INITS`; "uniform:0.1" draws all from U(-0.1, 0.1).
     seq_length, batch_size : int
         T steps of truncated back-propagation and B lanes side by side.
     epochs : float

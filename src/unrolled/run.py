@@ -31,16 +31,17 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from . import backends, checkpoint, schema, state, storage
+from . import backends, checkpoint, schema, storage
 from .checks import Array, as_kind, is_number
+from .data.text import Vocabulary, recorded
 from .errors import UnrolledError, UnrolledWarning, brief, suggest
-from .optim import OPTIMIZERS
 from .options import Options, check_option
 from .schema import each, entries, flag, objects, one_of, whole
-from .state import Evaluation, Snapshot
 from .storage import Content, Layout
-from .text import Vocabulary, recorded
 from .train import CHECKPOINT, LAST, MODEL, Chained, Facts, Listener, Progress, make_folder
+from .training import state
+from .training.optimizers import OPTIMIZERS
+from .training.state import Evaluation, Snapshot
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
 LARGEST = 1e100

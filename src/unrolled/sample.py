@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from .batches import as_tokens
 from .checks import (
     NOT_FINITE,
     Array,
@@ -20,8 +19,9 @@ from .checks import (
     check_size,
     is_number,
 )
+from .data.batches import as_tokens
 from .errors import UnrolledError, brief
-from .network import Network
+from .nn.network import Network
 
 CHUNK = 32
 """Tokens drawn a call: an interruption, or a stream that is shown as it is drawn, waits for no more than these."""
@@ -84,7 +84,7 @@ class Sampler:
 
     Examples
     --------
-    >>> from unrolled.network import Network, Spec
+    >>> from unrolled.nn.network import Network, Spec
     >>> sampler = Sampler(Network(Spec(vocabulary_size=4)), np.array([0]), 9, 1.0, np.random.default_rng(1), end=0)
     >>> first, second = list(sampler.text(9)), list(sampler.text(9))
     """
@@ -164,7 +164,7 @@ def drawer(network: Network, state: Any, length: int) -> Drawer:
 
     Examples
     --------
-    >>> from unrolled.network import Network, Spec
+    >>> from unrolled.nn.network import Network, Spec
     >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
     >>> state = net.zero_state(1)
     >>> greedy = drawer(net, state, 3)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .batches import Lanes, as_tokens, check_documents
 from .checks import NOT_FINITE, Array, check_a, check_size
+from .data.batches import Lanes, as_tokens, check_documents
 from .errors import UnrolledError, count
-from .losses import check_targets
-from .network import Network
+from .nn.network import Network
+from .reference.losses import check_targets
 
 CHUNK = 256
 """Steps a call; bounds the memory of the logits, changes no result. (Fewer pack a decoder's weights more often.)"""
@@ -72,7 +72,7 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
 
     Examples
     --------
-    >>> from unrolled.network import Network, Spec
+    >>> from unrolled.nn.network import Network, Spec
     >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
     >>> for p in net.params.values():
     ...     p[...] = 0
@@ -121,7 +121,7 @@ def evaluate(network: Network, lanes: Lanes) -> float:
     """Mean nats a target over contiguous lanes side by side, each from a zero state: the validation loss."""
     check_a("network", network, Network, "a Network")
     total, count, state = 0.0, 0, None
-    for k, (x, y) in enumerate(check_a("lanes", lanes, Lanes, "Lanes, such as unrolled.batches.lanes makes")):
+    for k, (x, y) in enumerate(check_a("lanes", lanes, Lanes, "Lanes, such as unrolled.data.batches.lanes makes")):
         loss, state = network.loss(x, y, state, starts=lanes.starts(k))
         total, count = total + loss * y.size, count + y.size
     return total / count

@@ -18,18 +18,18 @@ from typing import Any, Self
 import numpy as np
 
 from . import backends, checkpoint, sample, storage
-from .batches import Lanes, Tokens, lanes
 from .checks import Array
+from .data.batches import Lanes, Tokens, lanes
+from .data.text import UNITS, Vocabulary
 from .errors import UnrolledError
-from .network import Network
-from .optim import clip_by_norm, clip_by_value, first_nonfinite
+from .nn.network import Network
+from .nn.recurrent import part_masks
+from .nn.tape import Masks
 from .options import Options
-from .recurrent import part_masks
 from .score import evaluate
-from .state import Evaluation, Snapshot, TrainingState, copied, map_state
 from .storage import Arrays, Stored
-from .tape import Masks
-from .text import UNITS, Vocabulary
+from .training.optimizers import clip_by_norm, clip_by_value, first_nonfinite
+from .training.state import Evaluation, Snapshot, TrainingState, copied, map_state
 
 MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"
 """Files of a run: the model with the lowest validation loss, the one of the last checkpoint, and all it takes to go on

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from own_cell import OWN
 
-from unrolled import scan
 from unrolled.cells import CELLS
+from unrolled.reference import scan
 
-cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
+cpu = pytest.importorskip(
+    "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
+)
 
 ALL = {**CELLS, "own": OWN}
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
+cpu = pytest.importorskip(
+    "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
+)
 import unrolled as ur  # noqa: E402
 from unrolled import sample  # noqa: E402
-from unrolled.network import Network, Spec  # noqa: E402
+from unrolled.nn.network import Network, Spec  # noqa: E402
 
 
 def resident():
@@ -159,7 +161,7 @@ import sys, threading, time
 import numpy as np
 import unrolled as ur
 from unrolled import sample
-from unrolled.network import Network, Spec
+from unrolled.nn.network import Network, Spec
 if sys.argv[1] == "drawing":
     net = Network(Spec(300, "lstm", 0, 200, 2), backend="cpu")
     drawer = net.drawer(net.zero_state(1), 10)

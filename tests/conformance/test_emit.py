@@ -6,15 +6,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from unrolled.backends import emit
 from unrolled.cells import CELLS, Back, Cell, Stage
+from unrolled.codegen import cpp as emit
 from unrolled.errors import Unsupported
 
-COMMITTED = Path(__file__).parents[2] / "src/unrolled/backends/csrc/emitted/cells.inc"
+COMMITTED = Path(__file__).parents[2] / "src/unrolled/backends/cpu/csrc/emitted/cells.inc"
 
 
 def test_committed_text_is_fresh():
-    assert COMMITTED.read_text(encoding="utf-8") == emit.emit_all(), "run: python -m unrolled.backends.emit"
+    assert COMMITTED.read_text(encoding="utf-8") == emit.emit_all(), "run: python -m unrolled.codegen.cpp"
 
 
 def test_common_subexpressions_are_computed_once():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
+pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
 import unrolled as ur
 
 T, B, I, H, V = 7, 3, 4, 5, 11

@@ -11,13 +11,18 @@ from against_reference import ALL, compare, every_cell, every_dtype, masks, prob
 from own_cell import OWN
 
 import unrolled as ur
-from unrolled import backends, catalogue, scan
+from unrolled import backends
 from unrolled.cells import CELLS, Back, Cell, Stage
 from unrolled.cells.ops import tanh
+from unrolled.gradcheck import catalogue
+from unrolled.reference import scan
 
-cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
-from unrolled.backends import evaluator, program  # noqa: E402
-from unrolled.backends.emit import EMITTED, Graph  # noqa: E402
+cpu = pytest.importorskip(
+    "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
+)
+from unrolled.backends.cpu import interpreter as evaluator  # noqa: E402
+from unrolled.backends.cpu import lowering as program  # noqa: E402
+from unrolled.codegen.cpp import EMITTED, Graph  # noqa: E402
 
 with_dropout = [cell for cell in ALL.values() if cell.candidate]
 projected = [cell for cell in CELLS.values() if "projection" not in catalogue.refused(cell)]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
-from unrolled.backends import _engine
+pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
+from unrolled.backends.cpu import _engine
 
 LONGER = {"float32": np.float64, "float64": np.longdouble}
 

@@ -11,11 +11,17 @@ import warnings
 import numpy as np
 import pytest
 
-cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
+cpu = pytest.importorskip(
+    "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
+)
 import unrolled as ur  # noqa: E402
-from unrolled.backends import _engine, cpu_draw, cpu_layers, evaluator, memory  # noqa: E402
-from unrolled.network import Network, Spec  # noqa: E402
-from unrolled.optim import clip_by_norm, make_optimizer  # noqa: E402
+from unrolled.backends.cpu import _engine  # noqa: E402
+from unrolled.backends.cpu import arrays as memory  # noqa: E402
+from unrolled.backends.cpu import interpreter as evaluator  # noqa: E402
+from unrolled.backends.cpu import layers as cpu_layers  # noqa: E402
+from unrolled.backends.cpu import sampler as cpu_draw  # noqa: E402
+from unrolled.nn.network import Network, Spec  # noqa: E402
+from unrolled.training.optimizers import clip_by_norm, make_optimizer  # noqa: E402
 
 REFUSALS = (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, BufferError)
 NUMBERS = (

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
-from unrolled import layers, losses, sample
-from unrolled.backends import _engine, cpu, cpu_layers
-from unrolled.network import Network, Spec
-from unrolled.optim import OPTIMIZERS, clip_by_norm, global_norm, make_optimizer
+pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
+from unrolled import sample
+from unrolled.backends.cpu import _engine
+from unrolled.backends.cpu import kernels as cpu
+from unrolled.backends.cpu import layers as cpu_layers
+from unrolled.nn.network import Network, Spec
+from unrolled.reference import layers, losses
+from unrolled.training.optimizers import OPTIMIZERS, clip_by_norm, global_norm, make_optimizer
 
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 EPS = {"float32": 6e-8, "float64": 1.2e-16}  # half a unit of the last place of 1

@@ -9,9 +9,11 @@ from dataclasses import replace
 import pytest
 from threadpoolctl import threadpool_info
 
-cpu = pytest.importorskip("unrolled.backends.cpu", reason="the native engine is not built", exc_type=ImportError)
+cpu = pytest.importorskip(
+    "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
+)
 from unrolled import UnrolledError, backends  # noqa: E402
-from unrolled.backends import _engine  # noqa: E402
+from unrolled.backends.cpu import _engine  # noqa: E402
 from unrolled.cells import CELLS  # noqa: E402
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import unrolled as ur
 from unrolled import sample
 from unrolled.cells import CELLS
-from unrolled.text import Vocabulary
+from unrolled.data.text import Vocabulary
 
 HERE = Path(__file__).parent
 MODELS, RUN, NUMBERS = HERE / "models", HERE / "run", HERE / "models.json"

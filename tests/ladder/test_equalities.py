@@ -14,7 +14,7 @@ from unrolled.ladder.gates import UseGateLayer, draw_gates, gates_of, story_of
 from unrolled.ladder.layers import LSTMLayer, OutputLayer, RNNLayer, Stack, WordModel
 from unrolled.ladder.numerical import numerical_gradient
 from unrolled.ladder.solver import RNN, sequence_backward, sequence_forward
-from unrolled.optim import make_optimizer
+from unrolled.training.optimizers import make_optimizer
 
 T, B, V, W, H, H2 = 7, 3, 6, 9, 5, 4
 TOL = 1e-13  # relative to the largest entry: some hundred roundings of 1e-16, in sums taken in another order

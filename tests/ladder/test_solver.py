@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.batches import lanes
+from unrolled.data.batches import lanes
 from unrolled.ladder import solver
 from unrolled.ladder.layers import LSTMLayer, OutputLayer, RNNLayer, Stack
 from unrolled.ladder.numerical import numerical_gradient
 from unrolled.ladder.solver import RNN, RULES, Solver
-from unrolled.optim import make_optimizer
+from unrolled.training.optimizers import make_optimizer
 
 T, B, V, D, H = 7, 3, 9, 4, 5
 TOL = 1e-13  # relative to the largest entry: some hundred roundings of 1e-16, in sums taken in another order
@@ -93,7 +93,7 @@ def test_softmax_loss_is_what_five_points_say():
     a, y = normal(T, B, V), symbols(T, B)
     loss, da = solver.softmax_loss(a, y)
     assert error(da, numerical_gradient(lambda a: solver.softmax_loss(a, y)[0], a)) < FIVE_POINT
-    assert loss == pytest.approx(ur.losses.cross_entropy(a, y)[0], rel=TOL)
+    assert loss == pytest.approx(ur.reference.losses.cross_entropy(a, y)[0], rel=TOL)
     assert np.isfinite(solver.softmax_loss(1e4 * a, y)[0])
 
 

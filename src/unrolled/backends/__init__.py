@@ -9,14 +9,14 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol
 
-from .. import layers, losses, scan
 from ..cells import Cell
 from ..checks import Array
 from ..errors import UnrolledError, Unsupported, brief, suggest, warn
+from ..reference import layers, losses, scan
 
 
 class Backend(Protocol):
-    """Where a network's work is done: the recurrence (contract in `unrolled.scan`), and what stands around it."""
+    """Where a network's work is done: the recurrence (see `unrolled.reference.scan`), and what stands around it."""
 
     name: str
 
@@ -38,13 +38,13 @@ class Backend(Protocol):
         """Carry gradients back: dx, gradient of the initial state, gradients of the parameters."""
 
     def linear(self, weight: Array, bias: Array | None, x: Array) -> Array:
-        """See `unrolled.layers.linear`."""
+        """See `unrolled.reference.layers.linear`."""
 
     def linear_backward(self, weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
-        """See `unrolled.layers.linear_backward`."""
+        """See `unrolled.reference.layers.linear_backward`."""
 
     def embed_backward(self, tokens: Array, dx: Array, size: int) -> Array:
-        """See `unrolled.layers.embed_backward`."""
+        """See `unrolled.reference.layers.embed_backward`."""
 
     def cross_entropy(
         self,
@@ -55,7 +55,7 @@ class Backend(Protocol):
         overwrite: bool = False,
         smoothing: float = 0,
     ) -> tuple[float, Array]:
-        """See `unrolled.losses.cross_entropy`."""
+        """See `unrolled.reference.losses.cross_entropy`."""
 
 
 class Reference:
@@ -78,11 +78,11 @@ def _load() -> tuple[dict[str, Backend], str, str]:
 
     Nothing is raised here: a mistake in an environment variable is said when a backend is chosen.
     """
-    if find_spec("._engine", __package__) is None:
+    if find_spec(".cpu._engine", __package__) is None:
         why = "the native engine was not built when this was installed, since no C++ compiler worked"
         return {"auto": REFERENCE, "reference": REFERENCE}, why, ""
     try:
-        from . import cpu
+        from .cpu import kernels as cpu
     except ImportError as error:
         return {"auto": REFERENCE, "reference": REFERENCE}, f"the native engine did not load ({error})", ""
     backends: dict[str, Backend] = {"auto": cpu.Auto(), "cpu": cpu.Cpu(), "reference": REFERENCE}
@@ -147,7 +147,7 @@ def set_threads(n: int) -> None:
     """
     if _missing:
         raise Unsupported(f"the number of threads is the native engine's, but {_missing}")
-    from . import cpu
+    from .cpu import kernels as cpu
 
     cpu.set_threads(n)
 
@@ -162,7 +162,7 @@ def kernels(backend: str, *arrays: Any) -> ModuleType | None:
     """
     if choose(backend).name == "reference":
         return None
-    from . import cpu_layers
+    from .cpu import layers as cpu_layers
 
     return cpu_layers if cpu_layers.runs(*arrays) else None
 
@@ -174,7 +174,7 @@ def drawer(
     arrays = [p for layer in layers for p in layer.values()]
     if kernels(backend, weight, bias, embedding, *arrays) is None or not has_kernel(cell):
         return None
-    from .cpu_draw import Drawer
+    from .cpu.sampler import Drawer
 
     return Drawer(cell, layers, embedding, weight, bias, state, length)
 
@@ -187,7 +187,7 @@ def trim() -> None:
     >>> trim()
     """
     if not _missing:
-        from . import _engine
+        from .cpu import _engine
 
         _engine.trim()
 
@@ -196,7 +196,7 @@ def threads() -> int:
     """Return how many threads the native engine uses; 1 without it."""
     if _missing:
         return 1
-    from . import cpu
+    from .cpu import kernels as cpu
 
     return cpu.get_threads()
 
@@ -277,7 +277,7 @@ def instruction_set() -> str:
     """
     if _missing:
         return "none"
-    from . import cpu
+    from .cpu import kernels as cpu
 
     return cpu.instruction_set()
 
@@ -292,7 +292,7 @@ def describe() -> str:
     """
     if _missing:
         return f"engine: none, NumPy runs instead: {_missing}"
-    from . import cpu
+    from .cpu import kernels as cpu
 
     count = cpu.get_threads()
     return f"engine: native, {cpu.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
@@ -311,7 +311,7 @@ def build_info() -> dict[str, Any]:
     """
     if _missing:
         return {"reason": _missing}
-    from . import cpu
+    from .cpu import kernels as cpu
 
     return cpu.build_info()
 
@@ -327,7 +327,7 @@ def has_kernel(cell: Cell) -> bool:
     """
     if _missing:
         return False
-    from . import cpu
+    from .cpu import kernels as cpu
 
     return cpu.has_kernel(cell)
 
@@ -343,6 +343,6 @@ def reason(cell: Cell, dtype: Any = "float32") -> str | None:
     """
     if _missing:
         return _missing
-    from . import cpu
+    from .cpu import kernels as cpu
 
     return cpu.reason(cell, dtype)

@@ -23,11 +23,11 @@ import click
 from .. import __version__, backends
 from ..cells import CELLS
 from ..errors import UnrolledError, UnrolledWarning, brief, count, failure, printable
-from ..initial import INITS
-from ..optim import OPTIMIZERS, SCHEDULES
+from ..nn.initializers import INITS
 from ..options import ANEW, Options
 from ..score import Score
 from ..train import stops
+from ..training.optimizers import OPTIMIZERS, SCHEDULES
 from .bench import TABLES, bench
 from .help import GroupedCommand, GroupedOption, OutputClosed, QuietGroup
 
@@ -70,7 +70,7 @@ HOW_TO_READ = ("keep_gutenberg", "json_field", "column", "skip_null", "documents
 
 
 def how_to_read(group: str) -> Callable[[F], F]:
-    """Options of `unrolled.text.read`."""
+    """Options of `unrolled.data.text.read`."""
     options = [
         option(group, "--keep-gutenberg", is_flag=True, help="Leave Project Gutenberg's header and footer in."),
         option(group, "--json-field", default="", help="Files are JSON lines; the text is this field of each."),
@@ -225,8 +225,8 @@ def train(
     standard library on this machine. Ctrl-C saves and stops, with exit status 130; --resume goes on.
     """
     from ..checks import check_widths
+    from ..data.text import default_corpus, read
     from ..language_model import LanguageModel, load
-    from ..text import default_corpus, read
     from ..train import make_folder
     from .display import Display, Output
 
@@ -362,9 +362,9 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, w
     The state starts at zero and is carried through the whole text; the first symbol is not predicted. With --documents,
     JSON has the figures of each too, and null for one in which nothing is predicted.
     """
+    from ..data.text import UNITS, encode, read
     from ..language_model import load
     from ..lines import losses
-    from ..text import UNITS, encode, read
 
     language_model = load(model)
     vocabulary = language_model.vocabulary
@@ -440,7 +440,7 @@ def info(model: Path | None, cells: bool, build: bool) -> None:
             click.echo(f"{name:<11} {_in_words(value)}")
         return
     if cells:
-        from ..catalogue import describe
+        from ..gradcheck.catalogue import describe
 
         for cell in CELLS.values():
             click.echo(cell.name)

@@ -19,11 +19,11 @@ from rich.live import Live
 from rich.text import Text
 
 from .. import lines as said
+from ..data.text import UNITS
 from ..errors import count, printable
 from ..lines import clock, figures, losses
-from ..state import Evaluation
-from ..text import UNITS
 from ..train import LAST, MODEL, Facts, Listener, Progress, Result
+from ..training.state import Evaluation
 
 LABEL = 11
 """Columns of what a line is about."""

@@ -11,9 +11,9 @@ from typing import Any
 
 from .. import run
 from ..errors import UnrolledError, printable
-from ..optim import OPTIMIZERS
 from ..options import Options
 from ..storage import replaced
+from ..training.optimizers import OPTIMIZERS
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60

@@ -21,7 +21,7 @@ import numpy as np
 from ..cells import Cell
 from ..checks import check_seed, check_size
 from ..errors import UnrolledError, brief
-from ..recurrent import Recurrent, find_cell
+from ..nn.recurrent import Recurrent, find_cell
 from .contract import contract
 from .derivatives import (
     away_from_zero,

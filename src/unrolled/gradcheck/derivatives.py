@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from .. import scan
 from ..cells import Cell
 from ..cells.contract import field_names
 from ..checks import Array
-from ..recurrent import Recurrent
+from ..nn.recurrent import Recurrent
+from ..reference import scan
 from .report import Proof, proof, unsupported
 from .sizes import CENTRAL, DRAWS, EXACT, ROUNDINGS, STEP, STEP_CENTRAL, B, H, I, T
 

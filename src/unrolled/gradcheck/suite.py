@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..catalogue import LANGUAGE, STACK, build, build_language
 from ..cells import CELLS, Cell
 from ..checks import check_seed
 from ..errors import UnrolledError
-from ..recurrent import find_cell
+from ..nn.recurrent import find_cell
 from . import check_cell, check_derivatives, check_network
+from .catalogue import LANGUAGE, STACK, build, build_language
 from .contract import contract
 from .laws import laws
 from .report import Report, unsupported

@@ -17,7 +17,7 @@ import numpy as np
 from ..cells import CELLS, Cell
 from ..checks import Array, as_numbers, check_size
 from ..errors import UnrolledError, brief, listed, one_line
-from ..recurrent import Recurrent
+from ..nn.recurrent import Recurrent
 from .reverse import Reverse
 
 

@@ -11,8 +11,8 @@ from ..cells import Cell
 from ..checks import Array, as_floats, as_numbers
 from ..errors import UnrolledError
 from ..keywords import named
-from ..recurrent import KEYWORDS, Recurrent
-from ..tape import Masks, StackTape
+from ..nn.recurrent import KEYWORDS, Recurrent
+from ..nn.tape import Masks, StackTape
 
 
 class ReverseTape(NamedTuple):

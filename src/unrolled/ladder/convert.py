@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnrolledError
-from ..network import Network, Spec
+from ..nn.network import Network, Spec
 from .given import check
 from .layers import Grads, LSTMLayer, OutputLayer, Stack
 from .plain import LSTM_RNN

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..batches import lanes
 from ..checks import Array, as_array, check_memory, check_number, check_size, check_weight
+from ..data.batches import lanes
 from ..errors import brief
 from ..pictures import draw_losses
 from ..seeding import generator

@@ -1,0 +1,1 @@
+"""The native engine: compiled kernels, and an interpreter for whatever cell has none."""

@@ -1,0 +1,165 @@
+"""The native backend around the recurrence: linear layers, softmax cross-entropy, clipping, update rules, drawing.
+
+Each function has its reference in `layers`, `losses` or `optim`, and that one's contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ...checks import Array, check_fraction
+from ...errors import Unsupported
+from ...reference import layers
+from ...reference.layers import check_gradient, check_linear, check_tokens
+from ...reference.losses import check_targets
+from .arrays import DTYPES, contiguous, empty, matrix, of_dtype, padded_width
+
+
+def runs(*arrays: Array | None) -> bool:
+    """Whether all these arrays (None aside) have one and the same dtype, and the engine has kernels for it."""
+    dtypes = {getattr(a, "dtype", None) for a in arrays if a is not None}  # a list has none
+    return len(dtypes) == 1 and dtypes <= DTYPES.keys()
+
+
+def _refuse(*arrays: Array | None) -> None:
+    """Say what the engine does not work on."""
+    if not runs(*arrays):
+        dtypes = ", ".join(dict.fromkeys(str(a.dtype) for a in arrays if a is not None))
+        raise Unsupported(f"cpu works on arrays of one dtype, float32 or float64; got {dtypes}. Use backend='auto'.")
+
+
+def linear(weight: Array, bias: Array | None, x: Array) -> Array:
+    """x W^T + b, as `layers.linear`.
+
+    Examples
+    --------
+    >>> linear(np.ones((3, 2)), np.zeros(3), np.array([[1.0, 2.0]]))
+    array([[3., 3., 3.]])
+    """
+    weight, bias, x = check_linear(weight, bias, x)
+    _refuse(weight, bias, x)
+    if not (x.size and weight.size):  # nothing to multiply
+        return layers.linear(weight, bias, x)
+    flat = matrix(x, x.dtype)
+    y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
+    size = [len(flat), x.shape[-1], len(weight)]
+    of_dtype("linear", x.dtype)(
+        size, flat, contiguous(weight, x.dtype), None if bias is None else contiguous(bias, x.dtype), y
+    )
+    return y[:, : len(weight)].reshape(*x.shape[:-1], len(weight))
+
+
+def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """Gradients of x, the weight and the bias, as `layers.linear_backward`.
+
+    Examples
+    --------
+    >>> dx, dweight, dbias = linear_backward(np.ones((3, 2)), np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 2.0]]))
+    >>> dx, dweight.tolist(), dbias
+    (array([[3., 3.]]), [[1.0, 2.0], [0.0, 0.0], [2.0, 4.0]], array([1., 0., 2.]))
+    """
+    weight, _, x = check_linear(weight, None, x)
+    dy = check_gradient(dy, weight, x)
+    _refuse(weight, x, dy)
+    if not (x.size and weight.size):
+        return layers.linear_backward(weight, x, dy)
+    rows, inputs, outputs = x.size // x.shape[-1], x.shape[-1], len(weight)
+    dx = empty((rows, padded_width(inputs, x.dtype)), x.dtype)
+    dweight, dbias = empty(weight.shape, x.dtype), empty((outputs,), x.dtype)
+    of_dtype("linear_backward", x.dtype)(
+        [rows, inputs, outputs],
+        matrix(x, x.dtype),
+        contiguous(weight, x.dtype),
+        matrix(dy, dy.dtype),
+        dx,
+        dweight,
+        dbias,
+    )
+    return dx[:, :inputs].reshape(x.shape), dweight, dbias
+
+
+def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
+    """Rows of dx summed by token, as `layers.embed_backward`.
+
+    Examples
+    --------
+    >>> embed_backward(np.array([[2], [0], [2]]), np.array([[[1.0]], [[2.0]], [[3.0]]]), 3).T
+    array([[2., 0., 4.]])
+    """
+    tokens, dx = check_tokens(tokens, dx, size)
+    _refuse(dx)
+    table = empty((size, dx.shape[-1]), dx.dtype)
+    index = contiguous(tokens.reshape(-1), np.int64)
+    of_dtype("embed_backward", dx.dtype)(index, matrix(dx, dx.dtype), table)
+    return table
+
+
+def cross_entropy(
+    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
+) -> tuple[float, Array]:
+    """Mean softmax cross-entropy in nats and its gradient, as `losses.cross_entropy`.
+
+    Examples
+    --------
+    >>> loss, dlogits = cross_entropy(np.zeros((1, 2, 4)), np.array([[0, 3]]))
+    >>> round(loss, 4), dlogits[0, 0]
+    (1.3863, array([-0.375,  0.125,  0.125,  0.125]))
+    """
+    logits, targets = check_targets(logits, targets)
+    _refuse(logits)
+    smoothing = check_fraction("smoothing", smoothing)
+    flat = matrix(logits, logits.dtype)
+    wanted = contiguous(targets.reshape(-1), np.int64)
+    nats = np.empty(len(flat))
+    own = overwrite and flat.flags.writeable and np.may_share_memory(flat, logits)
+    d = flat if own else empty(flat.shape, logits.dtype)
+    of_dtype("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, smoothing, nats, d if gradient else None)
+    return float(nats.sum()) / targets.size, d.reshape(logits.shape)
+
+
+def sum_of_squares(arrays: Iterable[Array]) -> float:
+    """Sum of the squares of all numbers, in float64, in one fixed order.
+
+    Examples
+    --------
+    >>> sum_of_squares([np.array([3.0]), np.array([4.0])])
+    25.0
+    """
+    whole = [contiguous(a, a.dtype) for a in arrays]
+    return float(of_dtype("sum_of_squares", whole[0].dtype)(whole)) if whole else 0.0
+
+
+def scale(arrays: Sequence[Array], factor: float) -> None:
+    """Multiply contiguous arrays in place.
+
+    Examples
+    --------
+    >>> a = np.array([3.0, 4.0])
+    >>> scale([a], 0.5)
+    >>> a
+    array([1.5, 2. ])
+    """
+    of_dtype("scale", arrays[0].dtype)(list(arrays), factor)
+
+
+def update(
+    rule: str,
+    params: Sequence[Array],
+    grads: Sequence[Array],
+    moments: Sequence[Sequence[Array]],
+    numbers: Sequence[float],
+    decay: float,
+) -> None:
+    """Make one step of an update rule on contiguous parameters and moments, in place; see `optim`.
+
+    Examples
+    --------
+    >>> p = np.array([1.0, -2.0])
+    >>> update("sgd", [p], [np.array([0.5, 0.5])], [], [0.1], 0.0)
+    >>> p
+    array([ 0.95, -2.05])
+    """
+    whole = [contiguous(g, g.dtype) for g in grads]
+    of_dtype("update", params[0].dtype)(rule, list(params), whole, [list(m) for m in moments], list(numbers), decay)

@@ -1,0 +1,79 @@
+"""The native backend's drawing of tokens: a network's weights packed once, then many tokens a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...cells import Cell
+from ...checks import NOT_FINITE, Array, as_floats, check_size, check_weight
+from ...errors import UnrolledError
+from . import kernels as cpu
+from .arrays import contiguous, of_dtype
+
+PAYS = 8
+"""A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
+
+
+class Drawer:
+    """A language network that feeds its own tokens back; the rule of drawing is `sample.draw`'s.
+
+    Parameters
+    ----------
+    cell : Cell
+    layers : list of dict
+        Each layer's parameters by their local names.
+    embedding : (V, E) or None
+        None feeds one-hot vectors.
+    weight, bias : (V, H), (V,)
+        Of the decoder.
+    state : State of (L, 1, H) arrays
+        Where to start from.
+    length : int
+        How many tokens are likely to be drawn.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        layers: Sequence[Mapping[str, Array]],
+        embedding: Array | None,
+        weight: Array,
+        bias: Array,
+        state: Any,
+        length: int,
+    ) -> None:
+        dtype = weight.dtype
+        first = dict(layers[0])
+        if embedding is not None and len(weight) <= PAYS * length:
+            with np.errstate(all="ignore"):
+                first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
+        dims = [first["weight_ih"].shape[1], weight.shape[1], len(weight)]
+        self._engine = of_dtype("Drawer", dtype)(
+            cell.name,
+            dims,
+            [cpu.weights(cell, w, dtype) for w in (first, *layers[1:])],
+            None if embedding is None else contiguous(embedding, dtype),
+            contiguous(weight, dtype),
+            contiguous(bias, dtype),
+        )
+        self._dtype, self._symbols = dtype, len(weight)
+        self.start(state)
+
+    def start(self, state: Any) -> None:
+        """Draw from this state from now on; the weights stay packed."""
+        self._engine.set_state([contiguous(field[:, 0], self._dtype) for field in state])
+
+    def draw(self, token: int, u: Array, temperature: float) -> list[int]:
+        """Feed a token, draw the next with u[0], feed that, and so on; return what was drawn, one for each u.
+
+        Several threads may call: each call is drawn whole, one after the other.
+        """
+        token, temperature = check_size("token", token, 0, self._symbols - 1), check_weight("temperature", temperature)
+        u = as_floats("u", u, 1)
+        drawn = np.empty(len(u), np.int64)
+        if self._engine.draw(token, contiguous(u, np.float64), temperature, drawn) < len(u):
+            raise UnrolledError(NOT_FINITE)
+        return [int(token) for token in drawn]

@@ -1,0 +1,1 @@
+"""A function run on symbols -> instructions -> text."""

@@ -1,0 +1,266 @@
+"""Tokens -> (x, y): contiguous lanes that carry a state, or random windows that don't.
+
+Letters: N tokens, B rows of the batch, T steps of a chunk, L steps of a lane. Arrays are time-major, (T, B), and y is
+the token that follows x. Nothing here copies the tokens: a chunk is the only thing made, so N may exceed the memory
+when the tokens are memory-mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checks import as_array, check_indices, check_rng, check_size, is_whole
+from ..errors import UnrolledError, brief, count
+
+Tokens = NDArray[np.integer[Any]]
+Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
+
+_LARGEST = np.iinfo(np.int32).max
+
+
+def as_tokens(tokens: Sequence[int] | NDArray[Any], name: str = "tokens") -> Tokens:
+    """Any one-dimensional sequence of integers -> (N,) array; an array, memory-mapped or not, is viewed, never copied.
+
+    Raises
+    ------
+    UnrolledError
+        If they are not integers, or not one-dimensional.
+
+    Examples
+    --------
+    >>> as_tokens([3, 1, 2])
+    array([3, 1, 2])
+    >>> as_tokens([0.5, 1.5])
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: tokens are float64; expected integers, which Vocabulary.encode makes of a text
+    """
+    array = as_array(name, tokens)
+    if array.ndim != 1:
+        kind = type(tokens).__name__ if array.ndim == 0 else f"of shape {array.shape}"
+        raise UnrolledError(f"{name} are {kind}; expected integers in one dimension (N,)")
+    if array.size == 0 and not isinstance(tokens, np.ndarray):
+        return array.astype(np.int32)  # numpy calls an empty list float64
+    if array.dtype.kind not in "iu":
+        raise UnrolledError(f"{name} are {array.dtype}; expected integers, which Vocabulary.encode makes of a text")
+    return array
+
+
+def check_documents(documents: Any, size: int) -> Tokens:
+    """Return where documents begin in `size` tokens, (D - 1,) in rising order, or say what is wrong with it.
+
+    Examples
+    --------
+    >>> check_documents([3, 12], 12)
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: documents run from 3 to 12; they must be at least 0 and below 12
+    """
+    places: Tokens = check_indices("documents", as_tokens(documents, "documents"), size)
+    if not (places[:-1] <= places[1:]).all():
+        raise UnrolledError("documents must begin in rising order; sort where they begin")
+    return places
+
+
+def _chunk(values: Tokens, name: str) -> NDArray[np.int32]:
+    """(T, B) view or array of any integer type -> new C-contiguous int32 array, values proven to fit."""
+    low, high = values.min(), values.max()
+    if low < 0 or high > _LARGEST:
+        raise UnrolledError(f"{name} holds the token {low if low < 0 else high}; tokens go from 0 to {_LARGEST}")
+    return np.array(values, dtype=np.int32, order="C")
+
+
+def _too_short(name: str, tokens: Tokens, unit: str, asked: str) -> UnrolledError:
+    """Return what to say of too few tokens."""
+    return UnrolledError(f"{name} has {count(len(tokens), unit)}; {asked}")
+
+
+def tokens_needed(batch_size: int, seq_length: int) -> int:
+    """Fewest tokens that `lanes` takes: B T + 1, one full chunk and the target of its last step.
+
+    Examples
+    --------
+    >>> tokens_needed(batch_size=50, seq_length=50)
+    2501
+    """
+    return check_size("batch_size", batch_size) * check_size("seq_length", seq_length) + 1
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Lanes:
+    """Tokens cut into B contiguous lanes of L = (N - 1) // B steps; made by `lanes`, which says what is where.
+
+    Attributes
+    ----------
+    tokens : (N,) integers, as they were given
+    batch_size : B
+    seq_length : T, the steps of every chunk but perhaps the last
+    name : what the tokens are, for messages
+    documents : where documents begin, in rising order; None if they aren't kept apart
+
+    Raises
+    ------
+    UnrolledError
+        If a size is not positive, tokens or documents are not integers in one dimension, or documents do not begin
+        within the tokens in rising order.
+    """
+
+    tokens: Tokens
+    batch_size: int
+    seq_length: int
+    name: str = "the text"
+    documents: Tokens | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", as_tokens(self.tokens))
+        for name in ("batch_size", "seq_length"):
+            object.__setattr__(self, name, check_size(name, getattr(self, name)))
+        if self.documents is not None:
+            object.__setattr__(self, "documents", check_documents(self.documents, len(self.tokens)))
+
+    @property
+    def lane_length(self) -> int:
+        """L, the steps of a lane."""
+        return (len(self.tokens) - 1) // self.batch_size
+
+    @property
+    def tokens_per_epoch(self) -> int:
+        """Targets in one pass: B L, all of the N - 1 that exist but the last (N - 1) mod B."""
+        return self.batch_size * self.lane_length
+
+    def __len__(self) -> int:
+        return -(-self.lane_length // self.seq_length)
+
+    def __getitem__(self, k: int) -> Batch:
+        """Chunk k of every lane: x, y (T, B); the last chunk may have fewer steps."""
+        steps = self._steps(k)
+        shape, used = (self.batch_size, self.lane_length), self.tokens_per_epoch
+        x = self.tokens[:used].reshape(shape)[:, steps].T
+        y = self.tokens[1 : used + 1].reshape(shape)[:, steps].T
+        return _chunk(x, self.name), _chunk(y, self.name)
+
+    def _steps(self, k: int) -> slice:
+        """Steps of a lane that chunk k has."""
+        if not is_whole(k):
+            raise UnrolledError(f"a chunk's number is {brief(k)}; it must be a whole number")
+        index = int(k)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"chunk {brief(k)} is outside an epoch of {len(self)} chunks")
+        start = (index % len(self)) * self.seq_length
+        return slice(start, min(start + self.seq_length, self.lane_length))
+
+    def starts(self, k: int) -> NDArray[np.bool_] | None:
+        """Say where in chunk k documents begin, (T, B); None if they aren't kept apart.
+
+        Examples
+        --------
+        >>> lanes(range(12), batch_size=2, seq_length=3, documents=np.array([1, 8])).starts(0).T.tolist()
+        [[False, True, False], [False, False, False]]
+        """
+        if self.documents is None:
+            return None
+        steps, begins = self._steps(k), np.arange(self.batch_size) * self.lane_length
+        starts = np.zeros((steps.stop - steps.start, self.batch_size), bool)
+        first, last = (np.searchsorted(self.documents, begins + edge) for edge in (steps.start, steps.stop))
+        for lane in np.flatnonzero(last > first):
+            starts[self.documents[first[lane] : last[lane]] - begins[lane] - steps.start, lane] = True
+        return starts
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[k] for k in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<{self.batch_size} lanes of {self.lane_length:,} steps: {len(self):,} chunks of {self.seq_length}>"
+
+
+def lanes(
+    tokens: Sequence[int] | NDArray[Any],
+    batch_size: int,
+    seq_length: int,
+    *,
+    name: str = "the text",
+    unit: str = "token",
+    documents: Tokens | None = None,
+) -> Lanes:
+    """Cut tokens (N,) into B contiguous lanes, read side by side in chunks of T steps: x, y (T, B) int32.
+
+    Lane b reads tokens b L to (b + 1) L - 1, with L = (N - 1) // B, and its target is always the next token of the
+    text, also at the lane's end. So the targets of an epoch are tokens 1 to B L, each exactly once; only the last
+    (N - 1) mod B tokens, fewer than B, are no target. Chunk k + 1 of a lane continues its chunk k exactly: carry the
+    state of each row from chunk to chunk, and start from zero at a new epoch. When T doesn't divide L the last chunk is
+    shorter.
+
+    Parameters
+    ----------
+    tokens : (N,) integers of any integer type; a list, an array, a memory-mapped array (never copied)
+    batch_size : B, the number of lanes
+    seq_length : T, the steps of a chunk
+    name, unit : what the tokens are, all and one of them, for messages ("the validation part", "character")
+    documents : where documents begin, in rising order, if their states are to be kept apart (`Lanes.starts`)
+
+    Raises
+    ------
+    UnrolledError
+        If there are fewer than B T + 1 tokens, a size is not positive, or tokens are not integers in one dimension;
+        while iterating, if a token is negative or doesn't fit int32.
+
+    Examples
+    --------
+    >>> data = lanes(range(12), batch_size=2, seq_length=3)
+    >>> data
+    <2 lanes of 5 steps: 2 chunks of 3>
+    >>> for x, y in data:
+    ...     print(x.T.tolist(), y.T.tolist())
+    [[0, 1, 2], [5, 6, 7]] [[1, 2, 3], [6, 7, 8]]
+    [[3, 4], [8, 9]] [[4, 5], [9, 10]]
+    """
+    array = as_tokens(tokens)
+    B, T = check_size("batch_size", batch_size), check_size("seq_length", seq_length)
+    need = tokens_needed(B, T)
+    if len(array) < need:
+        fits = (len(array) - 1) // T
+        hint = f" (a batch of {fits} fits)" if fits > 0 else ""
+        asked = f"batch size {B} x sequence length {T} needs {need:,}. Give more text, or smaller batches or sequences"
+        raise _too_short(name, array, unit, asked + hint)
+    return Lanes(array, B, T, name, documents)
+
+
+def windows(
+    tokens: Sequence[int] | NDArray[Any], seq_length: int, batch_size: int, rng: np.random.Generator, count: int
+) -> Iterator[Batch]:
+    """Draw `count` batches of B random windows from tokens (N,): x, y (T, B) int32, y one token later.
+
+    For training without a carried state. Each start is drawn uniformly from the N - T possible ones, with replacement,
+    one batch at a time as it is asked for: the generator's state between two batches is enough to resume.
+
+    Raises
+    ------
+    UnrolledError
+        If there are fewer than T + 1 tokens, a size is not positive, tokens are not integers in one dimension, or `rng`
+        is no numpy Generator; while iterating, if a token is negative or doesn't fit int32.
+
+    Examples
+    --------
+    >>> (x, y), = windows(range(100), seq_length=3, batch_size=2, rng=np.random.default_rng(1), count=1)
+    >>> x.T.tolist(), y.T.tolist()
+    ([[45, 46, 47], [49, 50, 51]], [[46, 47, 48], [50, 51, 52]])
+    """
+    array = as_tokens(tokens)
+    T, B = check_size("seq_length", seq_length), check_size("batch_size", batch_size)
+    batches, rng = check_size("count", count), check_rng(rng)
+    if len(array) < T + 1:
+        asked = f"windows of sequence length {T} need {T + 1:,}. Give more text, or shorter sequences"
+        raise _too_short("the text", array, "token", asked)
+    steps = np.arange(T)[:, None]
+
+    def draw() -> Iterator[Batch]:
+        for _ in range(batches):
+            at = rng.integers(0, len(array) - T, size=B) + steps
+            yield _chunk(array[at], "the text"), _chunk(array[at + 1], "the text")
+
+    return draw()

@@ -1,0 +1,275 @@
+"""Files -> text, cleaned; reading says in plain sentences what it changed, and at byte level it changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...checks import as_kind, check_a
+from ...errors import UnrolledError, check_path
+from ..batches import Tokens, check_documents
+from . import arrays
+from .files import Source, are_large, is_pipe, opened, short_name, shown, sources
+from .pieces import MARK, Cleaner, Mark
+from .words import check_level
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A text too large for the memory, which is read anew, in pieces, whenever it is needed.
+
+    Attributes
+    ----------
+    sources : the files
+    level : that it is read at
+    how : the options of `read`, as `Cleaner` takes them
+    digest : SHA-256 of all files
+    """
+
+    sources: tuple[Source, ...]
+    level: str
+    how: Mapping[str, Any]
+    digest: str
+
+    def cleaner(self) -> Cleaner:
+        """Return what cleans the text, and has counted what it changed after `pieces`."""
+        return Cleaner(self.level, **self.how)
+
+    def pieces(self, cleaner: Cleaner) -> Iterator[str] | Iterator[bytes] | Iterator[Tokens]:
+        """Read the text; the size of a piece is bounded, but for lines of JSON and fields of tables."""
+        if self.level == "tokens":
+            return _integers(self.sources[0].path)
+        return cleaner.pieces((source.where, source.path, source.blocks()) for source in self.sources)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text, and where it came from.
+
+    Attributes
+    ----------
+    text : str at the levels of text, bytes at byte level, an array (N,) at that of tokens; a `Stream` where a larger
+        text was asked for in that way
+    level : one of `LEVELS`
+    name : short, fit for a folder's name: "book" for book.txt, "stdin", "stdlib"; "book+2" for book.txt and two more
+    sources : the number of files
+    notes : what was read and cleaned, in plain sentences
+    paths : what was named, "-" for standard input; () for the default corpus and for texts that were no file
+    how : the options of `read` that it was read with
+    documents : where documents are kept apart, the place of the newline before each but the first, (D - 1,)
+    """
+
+    text: str | bytes | Tokens | Stream = field(repr=False)
+    level: str
+    name: str
+    sources: int = 1
+    notes: tuple[str, ...] = ()
+    paths: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    how: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    documents: Tokens | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        kind = {"byte": bytes, "tokens": np.ndarray}.get(self.level, str)
+        check_a(f"the text at the level {self.level}", self.text, (kind, Stream), f"{kind.__name__} or a Stream")
+        if self.documents is not None and not isinstance(self.text, Stream):
+            object.__setattr__(self, "documents", check_documents(self.documents, len(self.text)))
+
+    def pieces(self) -> Iterator[Any]:
+        """The text in pieces, one of them for all of a small one; the newline between two documents is a `MARK`."""
+        text = self.text
+        if isinstance(text, Stream):
+            yield from text.pieces(text.cleaner())
+        elif self.documents is None:
+            yield text
+        else:
+            assert isinstance(text, str)
+            begin = 0
+            for mark in self.documents.tolist():
+                if mark > begin:
+                    yield text[begin:mark]
+                yield MARK
+                begin = mark + 1
+            if begin < len(text):
+                yield text[begin:]
+
+
+def read(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    level: str = "char",
+    *,
+    keep_gutenberg: bool = False,
+    json_field: str = "",
+    column: str = "",
+    skip_null: bool = False,
+    documents: bool = False,
+    stream: bool = False,
+) -> Corpus:
+    r"""Read files, directories, pipes and "-" (standard input), in the order given, into one text.
+
+    A directory is walked in sorted order. Hidden files and folders in it are skipped, and what may not be read; so are,
+    but for byte level, files that are not UTF-8 text or hold a NUL byte; a note counts them. Links to folders are not
+    followed.
+
+    Files of gzip, zstd, bz2 and xz are read unpacked; their first bytes tell them. But for byte level each file is
+    decoded as UTF-8, a leading byte-order mark is dropped, CRLF and lone CR are folded to LF, Project Gutenberg's
+    header and footer are left out, and files are joined with a newline if the one before doesn't end with one. At byte
+    level the bytes are joined as they are, with nothing between.
+
+    Parameters
+    ----------
+    paths : one path or several
+    level : one of `LEVELS`; "tokens" takes one .npy file of integers
+    keep_gutenberg : leave Project Gutenberg's header and footer in; at byte level they always are
+    json_field : files are JSON lines, and the text is this field of each line; not at byte level
+    column : files are tables (CSV, TSV), and the text is the column of this name in the first row, or of this number,
+        from 1, in a table without names; not at byte level
+    skip_null : leave out records whose field is null, empty in a table, or absent
+    documents : remember where files, or the records' fields, begin: they are documents; not at byte level
+    stream : give a text of `files.LARGE` bytes or more as a `Stream`
+
+    Raises
+    ------
+    UnrolledError
+        If a named file is missing, unreadable, empty, a device, or not UTF-8 (but for byte level), more comes out of a
+        packed file than UNROLLED_MAX_TEXT, or a directory holds no text.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "book.txt")
+    ...     _ = path.write_bytes(b"one\r\ntwo\r\n")
+    ...     read(path), read(path).text
+    (Corpus(level='char', name='book', sources=1, notes=('2 CRLF line ends folded to LF',)), 'one\ntwo\n')
+    """
+    check_level(level)
+    how = {"keep_gutenberg": keep_gutenberg, "json_field": json_field, "column": column}
+    how |= {"skip_null": skip_null, "documents": documents}
+    _check_options(level, how)
+    as_kind("stream", stream, "bool")
+    single = isinstance(paths, (str, bytes)) or not isinstance(paths, Iterable) or getattr(paths, "ndim", 1) == 0
+    several: Any = [paths] if single else paths
+    given = [check_path("a file to read", path) for path in several]
+    if not given:
+        raise UnrolledError("no file given; name at least one file or directory, or - for standard input")
+    if given.count("-") > 1:
+        raise UnrolledError("standard input (-) is named more than once; it can be read only once")
+
+    named = ["-" if path and is_pipe(path) else path for path in given]  # a pipe is standard input by another name
+    notes: list[str] = []
+    found = _array(given) if level == "tokens" else sources(given, level, notes)
+    if len(found) > 1:
+        notes.insert(0, f"{len(found):,} files read")
+    name = short_name(named[0]) + (f"+{len(given) - 1}" if len(given) > 1 else "")
+    text: str | bytes | Tokens | Stream
+    marks: Tokens | None = None
+    if stream and are_large(found):
+        text = Stream(tuple(found), level, how, _digest(found))
+    else:
+        whole = Stream(tuple(found), level, how, "")
+        cleaner = whole.cleaner()
+        pieces: list[Any] = list(whole.pieces(cleaner))
+        if level == "tokens":
+            text = np.concatenate(pieces) if pieces else np.empty(0, np.int32)
+        else:
+            text = b"".join(pieces) if level == "byte" else "".join(pieces)
+        marks = _places(pieces) if documents else None
+        notes += cleaner.notes()
+    return Corpus(text, level, name, len(found), tuple(notes), tuple(named), how, marks)
+
+
+def _check_options(level: str, how: Mapping[str, Any]) -> None:
+    """Refuse options that don't go together, or not with a level."""
+    for name in ("skip_null", "documents", "keep_gutenberg"):
+        as_kind(name, how.get(name, False), "bool")
+    for name in ("json_field", "column"):
+        option = f"the name of a field (--{name.replace('_', '-')})"
+        check_a(name, how[name], str, option)
+    records = [name for name in ("json_field", "column") if how[name]]
+    for name in (*records, "skip_null", "documents"):
+        option = f"--{name.replace('_', '-')}"
+        if how[name] and level in ("byte", "tokens"):
+            raise UnrolledError(f"{option} works on characters, and the level is {level}; leave out one of the two")
+    if len(records) > 1:
+        raise UnrolledError("--json-field is of JSON lines and --column of tables; leave out one of the two")
+    if how["skip_null"] and not records:
+        raise UnrolledError("--skip-null leaves out records; name their field with --json-field or --column")
+
+
+def recorded(how: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `read` that a run was made with, as they are called now.
+
+    Runs once said `strip_gutenberg`, which was off unless it was asked for.
+
+    Examples
+    --------
+    >>> recorded({"strip_gutenberg": False, "json_field": "", "documents": True})
+    {'json_field': '', 'documents': True, 'keep_gutenberg': True}
+    """
+    now = dict(how)
+    if isinstance(now.get("strip_gutenberg"), bool):
+        now["keep_gutenberg"] = not now.pop("strip_gutenberg")
+    return now
+
+
+def of_documents(texts: Sequence[str], level: str) -> Corpus:
+    r"""Return a list of texts as the documents of one text, each as it is.
+
+    Examples
+    --------
+    >>> corpus = of_documents(["one", "two\n", "three"], "char")
+    >>> corpus.text, corpus.documents.tolist(), corpus.notes
+    ('one\ntwo\nthree', [3, 7], ('3 documents, kept apart',))
+    """
+    check_level(level)
+    several = check_a("texts", texts, (tuple, list), "a list of texts")
+    texts = [check_a(f"texts[{n}]", text, str, "a text") for n, text in enumerate(several)]
+    how = {"documents": True}
+    _check_options(level, {"json_field": "", "column": "", "skip_null": False} | how)
+    cleaner = Cleaner(level, keep_gutenberg=True, documents=True)
+    pieces = list(cleaner.joined((True, text) for text in texts))
+    text = "".join(pieces)
+    if not text.strip("\n"):
+        raise UnrolledError("the texts are empty")
+    return Corpus(text, level, "text", len(texts), tuple(cleaner.notes()), (), how, _places(pieces))
+
+
+def _places(pieces: Iterable[str]) -> Tokens:
+    """Where the marks among pieces of a text are."""
+    place, found = 0, array("q")
+    for piece in pieces:
+        if isinstance(piece, Mark):
+            found.append(place)
+        place += len(piece)
+    return np.frombuffer(found, np.int64) if found else np.empty(0, np.int64)
+
+
+def _array(paths: Sequence[str]) -> list[Source]:
+    """The one .npy file that is named."""
+    if len(paths) > 1:
+        raise UnrolledError(f"{len(paths)} files of tokens are named; expected one .npy file")
+    if paths[0] == "-" or os.path.isdir(paths[0]) or is_pipe(paths[0]):
+        raise UnrolledError(f"{shown(paths[0])}: --level tokens takes a .npy file of integers")
+    return [Source(shown(paths[0]), paths[0])]
+
+
+def _integers(path: str) -> Iterator[Tokens]:
+    """Pieces of the integers (N,) of a .npy file."""
+    with opened(path) as file:
+        yield from arrays.pieces(file, arrays.layout(file, shown(path)), shown(path))
+
+
+def _digest(found: Sequence[Source]) -> str:
+    """SHA-256 of files, as they lie on the disk."""
+    digest = hashlib.sha256()
+    for source in found:
+        digest.update(source.digest())
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""All there is to choose from: each option with an example of it, each cell with what it takes and refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import backends
+from ..cells import Cell
+from ..errors import UnrolledError
+from ..nn.network import Network, Spec
+from ..nn.recurrent import Recurrent
+
+I, H = 4, 5
+STACK: dict[str, dict[str, Any]] = {
+    "two layers": {"num_layers": 2},
+    "no bias": {"bias": False},
+    "batch first": {"batch_first": True},
+    "bidirectional": {"bidirectional": True},
+    "width per layer": {"hidden_size": (6, 5)},
+    "residual": {"residual": True, "num_layers": 3},
+    "dropout": {"dropout": 0.3, "num_layers": 2},
+    "locked dropout": {"locked_dropout": 0.3, "num_layers": 2},
+    "recurrent dropout": {"recurrent_dropout": 0.3},
+    "weight drop": {"weight_drop": 0.3},
+    "zoneout": {"zoneout": 0.2},
+    "zoneout of the cell": {"zoneout_cell": 0.2},
+    "projection": {"proj_size": 3},
+    "trained initial state": {"learn_state": True},
+    "forget-gate bias": {"forget_bias": 1.0},
+    "glorot": {"init": "glorot"},
+    "char-rnn": {"init": "char-rnn"},
+    "identity": {"init": "identity"},
+    "float64": {"dtype": "float64"},
+}
+"""Options of a stack. (`lengths` is no option: every proof runs with and without.)"""
+
+LANGUAGE: dict[str, dict[str, Any]] = {
+    "language model": {},
+    "one-hot input": {"embedding_size": 0},
+    "embedding dropout": {"embedding_dropout": 0.3},
+    "tied weights": {"tied": True, "embedding_size": H},
+    "activation regularisation": {"ar": 0.7, "dropout": 0.3},
+    "temporal activation regularisation": {"tar": 0.9, "locked_dropout": 0.3},
+    "label smoothing": {"label_smoothing": 0.2},
+}
+"""Options of a language network, around its stack."""
+
+
+def build(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Recurrent:
+    """Return a small stack with these options.
+
+    Raises
+    ------
+    UnrolledError
+        If the cell refuses an option; the message says why.
+    """
+    return Recurrent(cell, I, **({"hidden_size": H} | options), backend=backend, rng=0)
+
+
+def build_language(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Network:
+    """Return a small language network with these options."""
+    return Network(Spec(11, cell.name, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend, rng=0)
+
+
+def refused(cell: Cell) -> dict[str, str]:
+    """Options that make no sense with a cell, each with the reason.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> list(refused(CELLS["mgu"]))
+    ['zoneout of the cell', 'projection', 'forget-gate bias', 'identity']
+    """
+    reasons = {}
+    for name, options in STACK.items():
+        try:
+            build(cell, options, "reference")
+        except UnrolledError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def parameters(cell: Cell) -> dict[str, str]:
+    """Every parameter of a layer, with its shape in letters.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> parameters(CELLS["lstm_peephole"])["weight_peephole"]
+    '3 x H'
+    """
+    inputs, hidden = 7919, 101  # primes, so that every size is told from every other
+
+    def letter(size: int) -> str:
+        if size == inputs:
+            return "I"
+        return str(size) if size % hidden else f"{size // hidden}H".removeprefix("1")
+
+    return {name: " x ".join(map(letter, shape)) for name, shape in cell.shapes(inputs, hidden).items()}
+
+
+def describe(cell: Cell) -> list[tuple[str, str]]:
+    """What a user wants to know of a cell, as (label, text).
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> dict(describe(CELLS["lstm"]))["tape"]
+    'i f g o, and the state h c'
+    """
+    gates, state = (" ".join(kind._fields) for kind in (cell.gates, cell.state))  # type: ignore[attr-defined]
+    why = backends.reason(cell)
+    sizes = ", ".join(f"{name} ({shape})" for name, shape in parameters(cell).items())
+    return [
+        ("paper", cell.paper),
+        ("parameters", sizes),
+        ("tape", f"{gates}, and the state {state}" if gates else f"the state {state}"),
+        (
+            "backend",
+            f"reference: {why}" if why else f"engine, {'kernel' if backends.has_kernel(cell) else 'evaluator'}",
+        ),
+        ("refuses", ", ".join(refused(cell)) or "nothing"),
+    ]

@@ -1,0 +1,1 @@
+"""Networks: stacks of recurrent layers with PyTorch's semantics, and what stands around them."""

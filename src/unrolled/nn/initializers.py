@@ -1,0 +1,152 @@
+"""Initial weights: the rules people know by name, for every parameter of a layer."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+
+from ..cells import Cell
+from ..checks import Array, is_number
+from ..errors import UnrolledError, brief, suggest
+from ..reference.layers import uniform
+
+INITS = {
+    "pytorch": "everything U(-1/sqrt(H), 1/sqrt(H)), embeddings N(0, 1)",
+    "char-rnn": "everything U(-0.08, 0.08), forget-gate biases 1 (half of it in each of the two bias vectors)",
+    "glorot": "input weights uniform (Glorot & Bengio 2010), recurrent blocks orthogonal (Saxe et al. 2014), biases 0",
+    "identity": "recurrent weight the identity, input weights N(0, 0.001), biases 0 (Le et al. 2015; simple cells)",
+    "uniform:B": "everything U(-B, B), such as uniform:0.1 (Zaremba et al. 2014)",
+}
+CHAR_RNN = 0.08
+LARGEST = 1000
+"""Largest weight or bias that may be asked for: more is a slip, and float32 has little left of it."""
+
+
+def check_init_name(init: object) -> str:
+    """Return the name of a rule, or say what is wrong with it.
+
+    Examples
+    --------
+    >>> check_init_name("uniform:0.1")
+    'uniform:0.1'
+    >>> check_init_name("uniform:nan")
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: init is 'uniform:nan'; its bound must be a number above 0, and at most 1,000
+    """
+    if not isinstance(init, str) or init == "uniform:B" or (init not in INITS and not init.startswith("uniform:")):
+        raise UnrolledError(suggest("init", init, list(INITS)))
+    if init.startswith("uniform:"):
+        bound(init, 1)
+    return str(init)
+
+
+def bound(init: str, width: int) -> float:
+    """Return b of the U(-b, b) that a rule draws from where it says nothing else; `width` is the layer's.
+
+    Examples
+    --------
+    >>> bound("char-rnn", 100), bound("pytorch", 100), bound("uniform:0.25", 100)
+    (0.08, 0.1, 0.25)
+    """
+    if not init.startswith("uniform:"):
+        return CHAR_RNN if init == "char-rnn" else float(1 / np.sqrt(width))
+    text = init.partition(":")[2]
+    value = float(text) if re.fullmatch(r"[0-9.]{1,20}(e-?[0-9]{1,2})?", text) and text.count(".") < 2 else math.nan
+    if not 0 < value <= LARGEST:
+        raise UnrolledError(f"init is {brief(init)}; its bound must be a number above 0, and at most {LARGEST:,}")
+    return value
+
+
+def check_forget_bias(value: float | None) -> float | None:
+    """Return what the forget gate's biases are to add up to, or say what is wrong with it."""
+    if value is not None and not (is_number(value) and abs(float(value)) <= LARGEST):
+        raise UnrolledError(f"forget_bias is {brief(value)}; it must be a number from -{LARGEST:,} to {LARGEST:,}")
+    return None if value is None else float(value)
+
+
+def check_init(init: str, cell: Cell, *, forget_bias: float | None, bias: bool, proj: int) -> None:
+    """Say what makes no sense with this cell."""
+    check_init_name(init)
+    forget_bias = check_forget_bias(forget_bias)
+    simple = len(cell.rows) == 1 and cell.operand_width == 1
+    if init == "identity" and not (simple and not proj):
+        raise UnrolledError(f"init 'identity' is for cells of one product, rnn_relu and rnn_tanh, not for {cell.name}")
+    if forget_bias is not None and not (bias and has_forget_gate(cell)):
+        why = "has no forget gate" if not has_forget_gate(cell) else "has no biases here"
+        raise UnrolledError(f"forget_bias is {forget_bias:g}, but {cell.name} {why}; leave it out")
+
+
+def has_forget_gate(cell: Cell) -> bool:
+    """Whether f says what a memory cell keeps (the one gate of `mgu` says the opposite)."""
+    return "f" in cell.rows and "c" in cell.state._fields  # type: ignore[attr-defined]
+
+
+def glorot(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    """U(-b, b) with b = sqrt(6 / (rows + columns)) (Glorot & Bengio 2010, equation 16)."""
+    return uniform(rng, shape, float(np.sqrt(6 / sum(shape))), dtype)
+
+
+def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
+    """Rows or columns, the fewer of the two, orthonormal; of uniform (Haar) direction (Saxe et al. 2014).
+
+    Examples
+    --------
+    >>> q = orthogonal(np.random.default_rng(0), 3, 5)
+    >>> np.allclose(q @ q.T, np.eye(3))
+    True
+    """
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q = q * np.sign(np.diag(r))  # the signs that QR chose are not uniform
+    return q if rows >= columns else q.T
+
+
+def initialise(
+    init: str,
+    cell: Cell,
+    shapes: dict[str, tuple[int, ...]],
+    hidden: int,
+    rng: np.random.Generator,
+    dtype: str,
+    forget_bias: float | None = None,
+) -> dict[str, Array]:
+    """Draw the parameters of one layer and direction, by their local names.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> cell = CELLS["rnn_relu"]
+    >>> w = initialise("identity", cell, cell.shapes(3, 2), 2, np.random.default_rng(0), "float32")
+    >>> w["weight_hh"]
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    params = {name: _draw(init, name, shape, hidden, rng, dtype) for name, shape in shapes.items()}
+    if forget_bias is None and init == "char-rnn" and has_forget_gate(cell):
+        forget_bias = 1.0
+    if forget_bias is not None and "bias_hh" in params:
+        at = cell.rows.index("f") * hidden
+        for name in ("bias_ih", "bias_hh"):
+            params[name][at : at + hidden] = forget_bias / 2
+    return params
+
+
+def _draw(init: str, name: str, shape: tuple[int, ...], hidden: int, rng: np.random.Generator, dtype: str) -> Array:
+    if name.startswith("gain"):
+        return np.ones(shape, dtype)
+    if name.startswith("initial"):
+        return np.zeros(shape, dtype)
+    if init in ("glorot", "identity") and name.startswith("bias"):
+        return np.zeros(shape, dtype)
+    if init == "glorot" and name == "weight_hh":
+        blocks = [orthogonal(rng, hidden, shape[1]) for _ in range(shape[0] // hidden)]
+        return np.concatenate(blocks).astype(dtype)
+    if init == "glorot" and name in ("weight_ih", "weight_hr"):
+        return glorot(rng, shape, dtype)
+    if init == "identity" and name == "weight_hh":
+        return np.eye(shape[0], dtype=dtype)
+    if init == "identity" and name == "weight_ih":
+        return (0.001 * rng.standard_normal(shape)).astype(dtype)
+    return uniform(rng, shape, bound(init, hidden), dtype)

@@ -1,0 +1,158 @@
+"""Losses and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import Array, as_array, as_floats, check_fraction, check_indices, check_shape
+from ..errors import UnrolledError
+
+
+def log_softmax(logits: Array) -> Array:
+    """Logarithm of the softmax over the last axis, safe for any finite logits.
+
+    Examples
+    --------
+    >>> log_softmax(np.array([0.0, 0.0])).round(4)
+    array([-0.6931, -0.6931])
+    """
+    logits = as_floats("logits", logits, 1)
+    if not logits.shape[-1]:
+        raise UnrolledError(f"logits have shape {logits.shape}; expected one symbol or more")
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def check_targets(logits: Any, targets: Any) -> tuple[Array, Array]:
+    """Return logits (..., V) and targets (...) as arrays, or say what is wrong with them.
+
+    There is no target that means "ignore": NumPy would take -1 as the last symbol.
+
+    Raises
+    ------
+    UnrolledError
+        If targets are no whole numbers, there are none, one is not below V, or shapes do not fit.
+
+    Examples
+    --------
+    >>> check_targets(np.zeros((1, 2, 4)), [[0, -100]])
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: targets run from -100 to 0; they must be at least 0 and below 4
+    """
+    logits = as_floats("logits", logits, 1)
+    targets = check_indices("targets", targets, logits.shape[-1])
+    check_shape("targets", targets, logits.shape[:-1], f"logits of shape {logits.shape}")
+    if not targets.size:
+        raise UnrolledError(f"targets have shape {targets.shape}; a mean needs 1 or more")
+    return logits, targets
+
+
+def cross_entropy(
+    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
+) -> tuple[float, Array]:
+    """Mean softmax cross-entropy in nats, fused with its gradient (softmax - one-hot) / N.
+
+    With `smoothing` the gradient is that of the cross-entropy with smoothed targets, (1 - smoothing) one-hot +
+    smoothing / V; the loss stays that of the targets themselves, so that it can be set beside every other one.
+
+    Parameters
+    ----------
+    logits : (T, B, V)
+    targets : (T, B) integers below V
+    gradient : bool
+        Without it only the loss is worked out, and `dlogits` holds nothing.
+    overwrite : bool
+        Whether the gradient may take the place of the logits, where they can be written to; the native engine then
+        needs no memory for it.
+    smoothing : float
+        Share of the target's probability that is spread over all V symbols (Szegedy et al. 2016, section 7).
+
+    Returns
+    -------
+    loss : float
+        Mean over the N = T B targets, summed in float64.
+    dlogits : (T, B, V)
+
+    Raises
+    ------
+    UnrolledError
+        As `check_targets`, or if `smoothing` is not in [0, 1).
+
+    Examples
+    --------
+    >>> loss, dlogits = cross_entropy(np.zeros((1, 2, 4)), np.array([[0, 3]]))
+    >>> round(loss, 4), dlogits[0, 0]
+    (1.3863, array([-0.375,  0.125,  0.125,  0.125]))
+    """
+    logits, targets = check_targets(logits, targets)
+    smoothing, count = check_fraction("smoothing", smoothing), targets.size
+    logits = np.ascontiguousarray(logits)  # so that the gradient has C's order, and its rows can be written through
+    d = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    picked = np.take_along_axis(logits, targets[..., None], axis=-1)
+    total = d.sum(axis=-1, keepdims=True)
+    nats = np.log(total) + (logits.max(axis=-1, keepdims=True) - picked)
+    # Complex logits (the derivative proofs) have a complex loss; sums of real ones are taken in float64.
+    loss = nats.sum(dtype=np.result_type(nats.dtype, np.float64)) / count
+    d /= total * count
+    flat = d.reshape(-1, d.shape[-1])
+    if smoothing:
+        d -= smoothing / (count * d.shape[-1])
+    flat[np.arange(count), targets.ravel()] -= flat.dtype.type((1 - smoothing) / count)
+    return loss if np.iscomplexobj(loss) else float(loss), d
+
+
+def confidence(logits: Array, targets: Array) -> Any:
+    """Mean over targets y of z_y - mean(z), z being the logits.
+
+    Label smoothing adds `smoothing` times this to the cross-entropy: (1 - s) (log Z - z_y) + s (log Z - mean(z)).
+
+    Examples
+    --------
+    >>> float(confidence(np.array([[[4.0, 0.0]]]), np.array([[0]])))
+    2.0
+    """
+    logits, targets = check_targets(logits, targets)
+    picked = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return (picked - logits.mean(axis=-1)).mean()
+
+
+def activation_penalty(y: Array) -> tuple[Any, Array]:
+    """Mean square of outputs y (T, B, H) and its gradient: what AR weighs (Merity, McCann & Socher 2017).
+
+    Examples
+    --------
+    >>> value, dy = activation_penalty(np.array([[[3.0, -1.0]]]))
+    >>> float(value), dy.tolist()
+    (5.0, [[[3.0, -1.0]]])
+    """
+    y = as_floats("y", y, 3)
+    return (y * y).sum() / max(1, y.size), y * (2 / max(1, y.size))
+
+
+def temporal_penalty(y: Array, starts: Array | None = None) -> tuple[Any, Array]:
+    """Mean square of y[t + 1] - y[t], y being (T, B, H), and its gradient: what TAR weighs (the same paper).
+
+    A single step has no difference: 0. Nor has a document's first step one to what was before: `starts` (T, B), bool.
+
+    Examples
+    --------
+    >>> value, dy = temporal_penalty(np.array([[[1.0]], [[3.0]], [[3.0]]]))
+    >>> float(value), dy.ravel().tolist()
+    (2.0, [-2.0, 2.0, 0.0])
+    """
+    y = as_floats("y", y, 3)
+    change, size = np.diff(y, axis=0), y[1:].size
+    if starts is not None:
+        starts = as_array("starts", starts)
+        check_shape("starts", starts, y.shape[:2], f"y of shape {y.shape}")
+        if starts.dtype != bool:
+            raise UnrolledError(f"starts are {starts.dtype}; expected bools, True where a document begins")
+        size -= int(starts[1:].sum()) * y.shape[-1]
+        change = np.where(starts[1:, :, None], y.dtype.type(0), change)
+    slope, dy = change * (2 / max(1, size)), np.zeros_like(y)
+    dy[:-1] -= slope
+    dy[1:] += slope
+    return (change * change).sum() / max(1, size), dy

@@ -1,0 +1,1 @@
+"""Update rules, and what a training run carries from step to step."""
