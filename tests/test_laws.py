@@ -8,7 +8,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cells import CELLS
-from unrolled.nn.recurrent import part_masks
+from unrolled.nn.masks import part_masks
 
 T, B, I, H = 7, 3, 4, 5
 LENGTHS = np.array([5, 0, 7])

@@ -7,7 +7,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cells import CELLS
-from unrolled.nn.recurrent import part_masks
+from unrolled.nn.masks import part_masks
 from unrolled.reference import scan
 
 T, B, I, H, P = 7, 3, 4, 5, 3

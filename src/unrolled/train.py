@@ -22,9 +22,8 @@ from .checks import Array
 from .data.batches import Lanes, Tokens, lanes
 from .data.text import UNITS, Vocabulary
 from .errors import UnrolledError
+from .nn.masks import Masks, part_masks
 from .nn.network import Network
-from .nn.recurrent import part_masks
-from .nn.tape import Masks
 from .options import Options
 from .score import evaluate
 from .storage import Arrays, Stored

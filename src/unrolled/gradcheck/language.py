@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..checks import Array
-from ..nn.recurrent import part_masks
+from ..nn.masks import part_masks
 from .derivatives import Case, derivatives, draw, like_state, named_state, projections, rounded
 from .laws import Arrays, changed, law, outputs
 from .report import Proof

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import Array
-from ..nn.recurrent import Recurrent, part_masks
-from ..nn.tape import Masks
+from ..nn.masks import Masks, part_masks
+from ..nn.recurrent import Recurrent
 from .derivatives import draw, like_state, named_state, random_inputs, rounded
 from .report import Proof, proof, unsupported
 from .sizes import REORDERED, ROUNDINGS, B, T

@@ -11,8 +11,9 @@ from ..cells import Cell
 from ..checks import Array, as_floats, as_numbers
 from ..errors import UnrolledError
 from ..keywords import named
+from ..nn.masks import Masks
 from ..nn.recurrent import KEYWORDS, Recurrent
-from ..nn.tape import Masks, StackTape
+from ..nn.tape import StackTape
 
 
 class ReverseTape(NamedTuple):

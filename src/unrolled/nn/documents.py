@@ -7,7 +7,6 @@ given, S and R as they are run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..checks import Array, as_array, read_only
 from ..errors import UnrolledError
+from .masks import Masks, mapped
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,9 @@ class Packing:
         given: Array = a[steps, self.row]
         return given
 
-    def masks(self, masks: Mapping[str, Array]) -> dict[str, Array]:
+    def masks(self, masks: Masks) -> Masks:
         """Masks of a pass over the rows as they are given -> those of the same pass over the documents."""
-        return {
-            name: m
-            if name.startswith(("weight_", "embedding"))
-            else m[:, self.lane]
-            if name.startswith("locked")
-            else self.there(m)
-            for name, m in masks.items()
-        }
+        return mapped(masks, self.there, lambda m: m[:, self.lane])
 
 
 def pack(starts: Any, steps: int, batch: int, lengths: Array | None = None) -> Packing | None:

@@ -35,9 +35,10 @@ from ..reference import layers, losses
 from ..schema import each, entries, flag, maybe, number, text, whole
 from ..seeding import generator
 from .initializers import bound, check_init_name, glorot
+from .masks import Masks, as_masks
 from .params import Parametric, Params, usable
 from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
-from .tape import Masks, StackTape, as_masks, check_tape
+from .tape import StackTape, check_tape
 
 STACK_OPTIONS = (
     "bias",

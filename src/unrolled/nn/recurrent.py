@@ -34,30 +34,12 @@ from ..reference.scan import Tape
 from ..seeding import generator
 from .documents import Packing, pack
 from .initializers import check_init, initialise
+from .masks import Masks, as_masks
 from .params import Parametric, Params, usable
 from .states import States
-from .tape import Masks, StackTape, as_masks, check_tape
+from .tape import StackTape, check_tape
 
 DTYPES = ("float32", "float64")
-
-
-def part_masks(masks: Masks | None, steps: slice = slice(None), rows: Any = slice(None)) -> Masks | None:
-    """Return the masks of some steps and rows of the batch; those of weights and symbols hold for a whole pass.
-
-    Examples
-    --------
-    >>> masks = {"dropout_l0": np.ones((7, 3, 5), bool), "locked_l0": np.ones((1, 3, 5), bool)}
-    >>> {name: mask.shape for name, mask in part_masks(masks, slice(2, 4)).items()}
-    {'dropout_l0': (2, 3, 5), 'locked_l0': (1, 3, 5)}
-    """
-    if masks is None:
-        return None
-    return {
-        name: m
-        if name.startswith(("weight_", "embedding"))
-        else (m if name.startswith("locked") else m[steps])[:, rows]
-        for name, m in masks.items()
-    }
 
 
 FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}

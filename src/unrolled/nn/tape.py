@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..checks import Array, as_array
-from ..errors import UnrolledError, listed
+from ..checks import Array
+from ..errors import UnrolledError
 from .documents import Packing
-
-Masks = dict[str, Array]
-"""Masks by name, as `Recurrent.draw_masks` draws them; True is kept (in zoneout: keeps its old value)."""
+from .masks import Masks
 
 
 class Teaching(NamedTuple):
@@ -91,15 +89,6 @@ def _teaching(tape: Any) -> Teaching:
     before, new = tape.states.c[:-1], tape.proposed
     forget = before * getattr(tape.gates, "f", 1)
     return Teaching(new.c - forget, forget, new.c, new.h)
-
-
-def as_masks(masks: Mapping[str, Any]) -> Masks:
-    """Return masks as arrays; what is not bool would be weights, not a selection."""
-    arrays = {name: as_array(f"mask {listed([name])}", m) for name, m in masks.items()}
-    for name, m in arrays.items():
-        if m.dtype != bool:
-            raise UnrolledError(f"mask {listed([name])} is {m.dtype}; expected bool, as draw_masks gives it")
-    return arrays
 
 
 def check_tape(tape: Any, kind: type[Any], mine: Mapping[str, Any]) -> None:
