@@ -54,7 +54,7 @@ class Loop(torch.nn.Module):
         """x (T, B, I) -> y (T, B, H)."""
         cell, p = self.cell, self._parameters
         hidden = len(p["bias_hh"]) // len(cell.rows)
-        s = cell.state(*(x.new_zeros(x.shape[1], hidden) for _ in cell.state._fields))
+        s = cell.state(*(x.new_zeros(x.shape[1], hidden) for _ in cell.state_fields))
         extra = {} if cell.params is None else {"p": cell.params(*p[cell.params_name])}
         outputs = []
         for x_t in x:

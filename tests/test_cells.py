@@ -102,7 +102,7 @@ def ablation(name, w, x, s):
     h, c, rows, out = s["h"], s["c"], CELLS[name].rows, {}
     for u in range(H):
         a = {gate: sum(row(w, block, u, x, h)) for block, gate in enumerate(rows)}
-        p = dict(zip(CELLS[name].params._fields, w["weight_peephole"][:, u].tolist(), strict=True))
+        p = dict(zip(CELLS[name].param_fields, w["weight_peephole"][:, u].tolist(), strict=True))
         i = sigmoid(a["i"] + p["i"] * c[u]) if "i" in rows else 1
         f = sigmoid(a["f"] + p["f"] * c[u]) if "f" in rows else 1
         g = a["g"] if name == "lstm_no_input_activation" else tanh(a["g"])
@@ -163,7 +163,7 @@ def problem(name, seed=0):
     net = ur.Recurrent(cell, I, H, dtype="float64", rng=np.random.default_rng(seed))
     w = {key.removesuffix("_l0"): 2 * p for key, p in net.params.items()}
     rng = np.random.default_rng(seed)
-    s = cell.state(*(rng.normal(size=(B, H)) for _ in cell.state._fields))
+    s = cell.state(*(rng.normal(size=(B, H)) for _ in cell.state_fields))
     return cell, w, rng.normal(size=(T, B, I)), s
 
 
@@ -175,11 +175,11 @@ def test_a_pass_equals_the_equations_written_out(name):
         state = {key: list(map(float, f[b])) for key, f in zip(s._fields, s, strict=True)}
         for t in range(T):
             expected = by_hand(name, w, x[t, b], state)
-            for key in cell.state._fields:
+            for key in cell.state_fields:
                 got = getattr(tape.states, key)[t + 1, b]
                 # nine products and a few functions, seven steps: some ten roundings
                 np.testing.assert_allclose(got, expected[key], rtol=0, atol=1e-14, err_msg=key)
-            for key in cell.gates._fields:
+            for key in cell.gate_fields:
                 np.testing.assert_allclose(getattr(tape.gates, key)[t, b], expected[key], rtol=0, atol=1e-14)
             state = {key: expected[key] for key in state}
 
@@ -264,8 +264,8 @@ def test_stages_keep_float32_and_change_no_argument(name):
             a.flags.writeable = False
         return arrays
 
-    extra = {} if cell.params is None else {"p": cell.params(*draw(len(cell.params._fields)))}
-    s, values, kinds = cell.state(*draw(len(cell.state._fields))), None, []
+    extra = {} if cell.params is None else {"p": cell.params(*draw(len(cell.param_fields)))}
+    s, values, kinds = cell.state(*draw(len(cell.state_fields))), None, []
     for n, stage in enumerate(cell.stages):
         blocks = draw(len(stage.rows) * stage.inputs), draw(stage.blocks)
         values = stage.forward(*blocks, s, **({"k": values} if n else {}), **extra)
@@ -304,8 +304,8 @@ GOLDEN_ROWS = {
 
 def test_rows_of_the_weights_stand_in_pytorchs_order():
     assert {name: "".join(cell.rows) for name, cell in CELLS.items()} == GOLDEN_ROWS
-    assert CELLS["lstm_peephole"].params._fields == ("i", "f", "o")
-    assert all(cell.state._fields[0] == "h" for cell in CELLS.values())
+    assert CELLS["lstm_peephole"].param_fields == ("i", "f", "o")
+    assert all(cell.state_fields[0] == "h" for cell in CELLS.values())
     other = {"indrnn": 0, "lstm_full_gate_recurrence": 4}
     assert {name: cell.operand_width for name, cell in CELLS.items()} == dict.fromkeys(CELLS, 1) | other
     assert "".join(CELLS["lstm_use_gate"].input_rows) == "ifgo"

@@ -20,7 +20,7 @@ def test_every_cell_is_proven(cell):
     report = ur.check_cell(cell).raise_if_failed()
     assert not report.unsupported
     arrays = {  # parameters, x and the fields of the state
-        bias: len(CELLS[cell].shapes(4, 5, bias=bias)) + 1 + len(CELLS[cell].state._fields) for bias in (True, False)
+        bias: len(CELLS[cell].shapes(4, 5, bias=bias)) + 1 + len(CELLS[cell].state_fields) for bias in (True, False)
     }
     # The contract; two derivatives of one step; of seven, whole and with lengths; of kept units, and of
     # dropped candidates; twelve laws.
@@ -355,7 +355,7 @@ def test_a_wrong_peephole_is_named(n):
 
     report = ur.check_cell(with_backward(CELLS["lstm_peephole"], wrong))
     assert names_of(report) == {"weight_peephole_l0", "weight_peephole"}  # "weight_peephole": with kept units
-    field = CELLS["lstm_peephole"].params._fields[n]
+    field = CELLS["lstm_peephole"].param_fields[n]
     assert all(f", the weight of {field}: backward " in p.detail for p in report.failed if p.name == "complex step")
 
 

@@ -186,7 +186,7 @@ def test_a_product_s_gradient_that_is_transposed_is_caught(name):
     assert_caught(proven(None, net), "weight_ih_l0, rows of ")
 
 
-@pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if "c" in cell.state._fields])
+@pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if "c" in cell.state_fields])
 def test_swapped_h_and_c_are_caught(name):
     cell = CELLS[name]
 

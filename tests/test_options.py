@@ -79,7 +79,7 @@ def test_locked_dropout_has_one_mask_for_all_steps():
     assert part_masks(masks, slice(2, 4))["locked_l0"].shape == (1, B, H)
 
 
-@pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.candidate and "c" in cell.state._fields])
+@pytest.mark.parametrize("name", [name for name, cell in CELLS.items() if cell.candidate and "c" in cell.state_fields])
 def test_recurrent_dropout_keeps_the_memory_and_drops_what_is_added(name):
     net = stack(name, recurrent_dropout=0.4)
     masks, _, _, tape = masked(net)

@@ -100,7 +100,7 @@ def test_documents_within_rows_are_documents_alone(cell, backend, options):
         for name in total:
             total[name] += gd[name]
         names = [name for name in net.params if name.startswith("initial")]
-        width = len(net.cell.state._fields)
+        width = len(net.cell.state_fields)
         flat = [f[n] for part in ((dstart,) if not isinstance(dstart[0], tuple) else dstart)
                 for n in range(len(part[0])) for f in part]  # fmt: skip
         for k, name in enumerate(names):

@@ -23,7 +23,7 @@ def ours(case, backend="reference"):
     net = ur.Recurrent(cell, I, H, layers, bias=bias, bidirectional=both, dtype="float64", backend=backend)
     n = numbers(case, net.shapes())
     net.load_params({name: n[name] for name in net.params})
-    fields = net.cell.state._fields
+    fields = net.cell.state_fields
     y, final, tape = net.forward(n["x"], tuple(n[f] for f in fields), LENGTHS if lengths else None)
     dx, dstate, grads = net.backward(tape, n["dy"], tuple(n["d" + f] for f in fields))
     results = {"y": y, "d_x": dx} | grads

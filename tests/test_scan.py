@@ -15,7 +15,7 @@ EVERY_CELL = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 def problem(cell, seed=0, bias=True, dtype="float64"):
     rng = np.random.default_rng(seed)
     w = {name: rng.normal(size=shape).astype(dtype) for name, shape in cell.shapes(I, H, bias=bias).items()}
-    s = cell.state(*(rng.normal(size=(B, H)).astype(dtype) for _ in cell.state._fields))
+    s = cell.state(*(rng.normal(size=(B, H)).astype(dtype) for _ in cell.state_fields))
     return w, rng.normal(size=(T, B, I)).astype(dtype), s, rng
 
 
@@ -25,7 +25,7 @@ def random_masks(cell, which, rng):
     if which in ("live", "both"):
         kw["live"] = rng.random((T, B)) < 0.7
     if which in ("keep", "both"):
-        kw["keep"] = cell.state(*(rng.random((T, B, H)) < 0.3 for _ in cell.state._fields))
+        kw["keep"] = cell.state(*(rng.random((T, B, H)) < 0.3 for _ in cell.state_fields))
     return kw
 
 
@@ -90,7 +90,7 @@ def test_a_mask_of_everything_hands_gradients_through_unchanged(cell, which):
 @EVERY_CELL
 def test_no_steps_and_no_rows_are_fine(cell, steps, batch):
     w, _, _, rng = problem(cell)
-    s = cell.state(*(rng.normal(size=(batch, H)) for _ in cell.state._fields))
+    s = cell.state(*(rng.normal(size=(batch, H)) for _ in cell.state_fields))
     ds = cell.state(*(rng.normal(size=(batch, H)) for _ in s))
     for x in (np.zeros((steps, batch, I)), np.zeros((steps, batch), int)):
         y, final, tape = scan.forward(cell, w, x, s)

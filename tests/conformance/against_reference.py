@@ -20,7 +20,7 @@ def problem(cell, dtype, T, B, I, H, *, bias=True, scale=1.0, seed=0, proj=0):
     draw = lambda *shape: (scale * rng.standard_normal(shape)).astype(dtype)  # noqa: E731
     smaller = {"weight_ih": np.sqrt(I), "weight_hh": np.sqrt(H)}
     shapes = cell.shapes(I, H, bias=bias, proj=proj)
-    widths = [proj or H, *[H] * (len(cell.state._fields) - 1)]
+    widths = [proj or H, *[H] * (len(cell.state_fields) - 1)]
     w = {name: draw(*shape) / np.dtype(dtype).type(smaller.get(name, 1)) for name, shape in shapes.items()}
     x = rng.standard_normal((T, B, I)).astype(dtype)
     s = cell.state(*(rng.standard_normal((B, width)).astype(dtype) for width in widths))
@@ -35,10 +35,10 @@ def masks(cell, kind, T, B, H, proj=0):
     live = np.arange(T)[:, None] < np.append(0, rng.integers(0, T + 1, B - 1)) if "live" in kind else None
     keep = drop = None
     if "keep" in kind:
-        fields = [rng.random((T, B, H if n else proj or H)) < 0.3 for n in range(len(cell.state._fields))]
+        fields = [rng.random((T, B, H if n else proj or H)) < 0.3 for n in range(len(cell.state_fields))]
         keep = cell.state(*fields)
     if "mix" in kind:  # the first field by a rate, the second not at all
-        keep = cell.state(*(0.25 if n == 0 else None if n == 1 else 0.5 for n in range(len(cell.state._fields))))
+        keep = cell.state(*(0.25 if n == 0 else None if n == 1 else 0.5 for n in range(len(cell.state_fields))))
     if "drop" in kind:
         drop = np.where(rng.random((T, B, H)) < 0.4, 0, 1 / 0.6)
     return {"live": live, "keep": keep} | ({} if drop is None else {"drop": drop})

@@ -65,7 +65,7 @@ def layer(cell, **options):
 def test_a_layer_is_what_onnx_s_equations_say_and_comes_back_as_it_was(cell, bidirectional, bias):
     net = layer(cell, bias=bias, bidirectional=bidirectional, dtype="float64")
     node, (x, h, c) = to_onnx(net), numbers(net)
-    y, _ = net(x, (h, c) if "c" in net.cell.state._fields else h)
+    y, _ = net(x, (h, c) if "c" in net.cell.state_fields else h)
     np.testing.assert_allclose(merged(operator(node, x, h, c)), y, rtol=0, atol=1e-14)  # some dozen roundings
     again = from_onnx(node, dtype="float64")
     assert (again.cell.name, again.directions, again.bias) == (cell, net.directions, bias)
@@ -339,7 +339,7 @@ def test_a_reverse_layer_is_the_reverse_half_of_one_that_goes_both_ways(cell):
     assert isinstance(reverse, Reverse)
     x, lengths = rng.normal(size=(T, B, I)), [7, 4, 0]
     x[np.arange(T)[:, None] >= lengths] = np.nan
-    state = [rng.normal(size=(2, B, H)) for _ in both.cell.state._fields]
+    state = [rng.normal(size=(2, B, H)) for _ in both.cell.state_fields]
     y, last, tape = reverse.forward(x, [s[1:] for s in state], lengths)
     y2, last2, tape2 = both.forward(x, state, lengths)
     np.testing.assert_array_equal(y, y2[:, :, H:])

@@ -80,18 +80,18 @@ class Cell:
     >>> from unrolled.cells import CELLS
     >>> CELLS["lstm"].rows
     ('i', 'f', 'g', 'o')
-    >>> CELLS["lstm"].state._fields
+    >>> CELLS["lstm"].state_fields
     ('h', 'c')
     """
 
     name: str
-    state: type
+    state: type[Any]
     """Named tuple of the carried arrays; `h` comes first and is the output."""
-    gates: type
+    gates: type[Any]
     """Named tuple of what the tape keeps of every step."""
     stages: tuple[Stage, ...]
     paper: str
-    params: type | None = None
+    params: type[Any] | None = None
     """Named tuple of per-unit parameters, each (H,); rows of the parameter `params_name`, in this order."""
     params_name: str = ""
     candidate: str = ""
@@ -114,6 +114,21 @@ class Cell:
         """Pickle a cell that a module holds as its name there, and any other one as its fields."""
         home = _home(self)
         return super().__reduce_ex__(protocol) if home is None else (_named, home)
+
+    @cached_property
+    def state_fields(self) -> tuple[str, ...]:
+        """Names of the carried arrays, `h` first."""
+        return tuple(self.state._fields)
+
+    @cached_property
+    def gate_fields(self) -> tuple[str, ...]:
+        """Names of what the tape keeps of every step."""
+        return tuple(self.gates._fields)
+
+    @cached_property
+    def param_fields(self) -> tuple[str, ...]:
+        """Names of the per-unit parameters; () where the cell has none."""
+        return () if self.params is None else tuple(self.params._fields)
 
     @cached_property
     def rows(self) -> tuple[str, ...]:
@@ -153,7 +168,7 @@ class Cell:
         if proj:
             shapes["weight_hr"] = (proj, hidden)
         if self.params is not None:
-            shapes[self.params_name] = (len(self.params._fields), hidden)  # type: ignore[attr-defined]
+            shapes[self.params_name] = (len(self.param_fields), hidden)
         if self.normalised:
             shapes |= {"gain_ih": (input_rows,), "gain_hh": (rows,)}
         own = [name for stage in self.stages if not stage.product for name in stage.operand or ()]

@@ -205,10 +205,10 @@ def _expressions(graph: Graph, outputs: list[tuple[str, int]]) -> list[str]:
     return lines + [f"{target} = {name(node)};" for target, node in outputs]
 
 
-def _inputs(graph: Graph, kind: type | None, array: str) -> Any:
+def _inputs(graph: Graph, kind: type[Any] | None, array: str) -> Any:
     """Return the named tuple of the symbols array[0], array[1], ..."""
     assert kind is not None
-    return kind(*(graph.symbol("input", f"{array}[{n}]") for n in range(len(kind._fields))))  # type: ignore[attr-defined]
+    return kind(*(graph.symbol("input", f"{array}[{n}]") for n in range(len(kind._fields))))
 
 
 def _earlier(cell: Cell, n: int, graph: Graph, s: Any, extra: dict[str, Any]) -> Any:
@@ -285,10 +285,10 @@ def emit_cell(cell: Cell) -> str:
         If a function of the cell uses something that the emitter has no kernel for, or the cell is larger than the
         engine's buffers.
     """
-    stages, states = len(cell.stages), len(cell.state._fields)  # type: ignore[attr-defined]
+    stages, states = len(cell.stages), len(cell.state_fields)
     if cell.normalised or cell.input_rows != cell.rows:
         raise Unsupported(f"{cell.name} normalises rows, or has rows that do not see x: the engine has no room for it")
-    gates: tuple[str, ...] = cell.gates._fields  # type: ignore[attr-defined]
+    gates = cell.gate_fields
     if len(cell.rows) > MAX_ROWS or states > MAX_STATES or len(gates) > MAX_GATES:
         raise Unsupported(f"{cell.name} has more than {MAX_ROWS} rows, {MAX_STATES} states or {MAX_GATES} gates")
     rows = [len(stage.rows) for stage in cell.stages]
@@ -300,8 +300,8 @@ def emit_cell(cell: Cell) -> str:
     for n, stage in enumerate(cell.stages):
         numbers = []
         for name in stage.operand or ():
-            if name in cell.state._fields:  # type: ignore[attr-defined]
-                numbers.append(cell.state._fields.index(name))  # type: ignore[attr-defined]
+            if name in cell.state_fields:
+                numbers.append(cell.state_fields.index(name))
             else:
                 index = values[n - 1].index(name)
                 value_gates[index] = gates.index(name)
@@ -313,7 +313,7 @@ def emit_cell(cell: Cell) -> str:
         f"struct {cell.name} {{  // {cell.paper}",
         f'static constexpr const char* name = "{cell.name}";',
         f"{ints} STAGES = {stages}, STATES = {states}, GATES = {len(gates)}, ROWS = {sum(rows)};",
-        f"{ints} PARAMS = {0 if cell.params is None else len(cell.params._fields)};",  # type: ignore[attr-defined]
+        f"{ints} PARAMS = {len(cell.param_fields)};",
         f"{ints} MAX_VALUES = {most_values}, MAX_OPERANDS = {most_operands}, OPERAND_WIDTH = {cell.operand_width};",
         f"static constexpr bool SPLIT = {str(any(split for _, split in back)).lower()};",
         f"{ints} rows[] = {_numbers(rows, 1)}, row_start[] = {_numbers(np.cumsum([0, *rows])[:-1], 1)};",

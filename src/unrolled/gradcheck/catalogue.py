@@ -108,7 +108,7 @@ def describe(cell: Cell) -> list[tuple[str, str]]:
     >>> dict(describe(CELLS["lstm"]))["tape"]
     'i f g o, and the state h c'
     """
-    gates, state = (" ".join(kind._fields) for kind in (cell.gates, cell.state))  # type: ignore[attr-defined]
+    gates, state = " ".join(cell.gate_fields), " ".join(cell.state_fields)
     why = backends.reason(cell)
     sizes = ", ".join(f"{name} ({shape})" for name, shape in parameters(cell).items())
     return [

@@ -128,7 +128,7 @@ def to_onnx(net: Recurrent, layer: int | None = None, *, batch: int | None = Non
         axis = 0 if net.batch_first else 1
         net._states.check_memory(batch, net.dtype)
         for name, field in INITIAL.items():
-            if field in cell.state._fields:  # type: ignore[attr-defined]
+            if field in cell.state_fields:
                 one = np.stack([net.params[f"initial_{field}{d}"] for d in directions])
                 tensors[name] = np.repeat(np.expand_dims(one, axis), batch, axis)
     single = "reverse" if isinstance(net, Reverse) else "forward"
@@ -238,7 +238,7 @@ def from_onnx(node: Node, *, dtype: str = "float32") -> Recurrent:
 
 def _peepholes(cell: Cell) -> tuple[str, ...]:
     """The rows of a cell's peepholes, in our order."""
-    return tuple(cell.params._fields)  # type: ignore[union-attr]
+    return cell.param_fields
 
 
 def _plain(name: object, value: Any) -> Any:
@@ -283,7 +283,7 @@ def _initial(given: dict[str, Array], cell: Cell, sizes: tuple[int, int], layout
     for field, a in given.items():
         a = a.swapaxes(0, 1) if layout and a.ndim == 3 else a
         order = "(B, D, H)" if layout else "(D, B, H)"
-        if field not in cell.state._fields:  # type: ignore[attr-defined]
+        if field not in cell.state_fields:
             raise UnrolledError(f"the node has initial_{field}; the state of {cell.name} is h alone")
         if a.ndim != 3 or not a.shape[1] or (a.shape[0], a.shape[2]) != sizes:
             raise UnrolledError(
@@ -292,7 +292,7 @@ def _initial(given: dict[str, Array], cell: Cell, sizes: tuple[int, int], layout
         if (a != a[:, :1]).any():
             raise UnrolledError(f"initial_{field} differs from row to row; leave it out, and call the layer with it")
         found[field] = a[:, 0]
-    fields = cell.state._fields if given else ()  # type: ignore[attr-defined]
+    fields = cell.state_fields if given else ()
     return {field: found.get(field, np.zeros(sizes)) for field in fields}
 
 

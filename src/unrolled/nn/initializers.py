@@ -81,7 +81,7 @@ def check_init(init: str, cell: Cell, *, forget_bias: float | None, bias: bool, 
 
 def has_forget_gate(cell: Cell) -> bool:
     """Whether f says what a memory cell keeps (the one gate of `mgu` says the opposite)."""
-    return "f" in cell.rows and "c" in cell.state._fields  # type: ignore[attr-defined]
+    return "f" in cell.rows and "c" in cell.state_fields
 
 
 def glorot(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:

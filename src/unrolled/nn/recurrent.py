@@ -65,7 +65,7 @@ def find_cell(cell: str | Cell) -> Cell:
 
 def state_widths(cell: Cell, hidden: int, proj: int = 0) -> dict[str, int]:
     """Return the width of each field of a layer's state."""
-    fields = cell.state._fields  # type: ignore[attr-defined]
+    fields = cell.state_fields
     return {name: proj or hidden if name == "h" else hidden for name in fields}
 
 
@@ -220,7 +220,7 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
 
     def _check_options(self) -> None:
         """Refuse what makes no sense with this cell or with these widths."""
-        cell, fields = self.cell, self.cell.state._fields  # type: ignore[attr-defined]
+        cell, fields = self.cell, self.cell.state_fields
         products = [stage.operand for stage in cell.stages if stage.product]
         if self.proj_size and not ("c" in fields and products == [("h",)]):
             raise UnrolledError(
@@ -348,11 +348,6 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
         """Return the state that None stands for, one State a pass."""
         states = self._states
         return states.part(self.initial_state(batch)) if self.learn_state else states.zeros(batch, self.dtype)
-
-    @property
-    def _fields(self) -> tuple[str, ...]:
-        fields: tuple[str, ...] = self.cell.state._fields  # type: ignore[attr-defined]
-        return fields
 
     def _cast(self, x: Any, name: str) -> Array:
         array = as_numbers(name, x)
@@ -649,7 +644,7 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
                 masks[f"zoneout_{name}{suffix}"][flip]
                 if f"zoneout_{name}{suffix}" in masks
                 else rates.get(name) or None
-                for name in self._fields
+                for name in self.cell.state_fields
             ]
             keep = self.cell.state(*kept) if any(m is not None for m in kept) else None
             if f"recurrent{suffix}" in masks:
@@ -767,7 +762,10 @@ class Recurrent(Parametric, derived=("hidden_sizes",)):
             used = np.ones(batch, bool) if tape.from_start else np.zeros(batch, bool)
             if tape.packing is not None and not tape.from_start:
                 used = tape.packing.begins(direction)
-            grads |= {f"initial_{name}{suffix}": f[used].sum(axis=0) for name, f in zip(self._fields, ds, strict=True)}
+            grads |= {
+                f"initial_{name}{suffix}": f[used].sum(axis=0)
+                for name, f in zip(self.cell.state_fields, ds, strict=True)
+            }
         return grads
 
     def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:

@@ -272,7 +272,7 @@ def forward(
         f_all[0] = f
     apart = record and (keep is not None or projection is not None)
     proposed = [np.empty((steps, batch, hidden), dtype) for _ in s] if apart else []
-    gates = [np.empty((steps, batch, hidden), dtype) for _ in cell.gates._fields] if record else []  # type: ignore[attr-defined]
+    gates = [np.empty((steps, batch, hidden), dtype) for _ in cell.gate_fields] if record else []
     y = fields[0][1:] if record else np.empty((steps, *s.h.shape), dtype)
     products: dict[str, list[tuple[Array, Array]]] = {}
     with np.errstate(over="ignore"):  # exp(-x) = inf is a closed gate, not a mistake

@@ -278,7 +278,7 @@ def forward(
     def view(name: str) -> Array:
         return read_only(_view(memory.places[name], steps, batch, hidden))
 
-    gates = cell.gates(*(view(f"gates[{n}]") for n in range(len(cell.gates._fields))))  # type: ignore[attr-defined]
+    gates = cell.gates(*(view(f"gates[{n}]") for n in range(len(cell.gate_fields))))
     kept = type(s)(*map(read_only, all_states))
     proposed = type(s)(*(view(f"proposed[{n}]") if options.apart else f[1:] for n, f in enumerate(kept)))
     needed = ("s[", "new[", "gates[", "proposed[")

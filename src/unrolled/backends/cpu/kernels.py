@@ -210,7 +210,7 @@ def _forward(
         _pad(field[0], start, hidden)
     proposed = [new((steps, batch, padded)) for _ in s] if record and keep is not None else []
     dims = _dims(w["weight_ih"], steps, batch, hidden, record=record)
-    gates = new((steps, padded // width, batch, len(cell.gates._fields) if record else 0, width))  # type: ignore[attr-defined]
+    gates = new((steps, padded // width, batch, len(cell.gate_fields) if record else 0, width))
     y = states[0][1:] if live is None else new((steps, batch, padded))
     masks = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
     read = weights(cell, w, dtype)

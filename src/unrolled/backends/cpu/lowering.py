@@ -175,7 +175,7 @@ class _Writer:
 
     def __init__(self, cell: Cell, options: Options) -> None:
         self.cell, self.options = cell, options
-        self.states = range(len(cell.state._fields))  # type: ignore[attr-defined]
+        self.states = range(len(cell.state_fields))
         self.values = self._kinds()
         self.rows, self.inputs, self.blocks = 0, 0, 0
         self.starts: list[tuple[int, int, int]] = []
@@ -210,7 +210,7 @@ class _Writer:
         """Name every row of parameters that belongs to a unit."""
         cell = self.cell
         if cell.params is not None:
-            yield from (f"{cell.params_name}[{i}]" for i in range(len(cell.params._fields)))  # type: ignore[attr-defined]
+            yield from (f"{cell.params_name}[{i}]" for i in range(len(cell.param_fields)))
         if self.options.bias:
             yield from (f"bias_ih[{i}]" for i in range(self.inputs))
             yield from (f"bias_hh[{i}]" for i in range(self.rows))
@@ -288,7 +288,7 @@ class _Forward:
         cell, o = w.cell, w.options
         order = [*w.units, *(f"ax[{i}]" for i in range(w.inputs)), *(f"ah[{i}]" for i in range(w.blocks))]
         order += [f"{kind}[{i}]" for kind in ("s", "new") for i in w.states] + w.earlier
-        order += [f"gates[{i}]" for i in range(len(cell.gates._fields))]  # type: ignore[attr-defined]
+        order += [f"gates[{i}]" for i in range(len(cell.gate_fields))]
         order += [f"proposed[{i}]" for i in w.states if o.apart] + _given(o) + ["projected"] * o.proj
         names = _Names(order, proj=o.proj)
         none = _numbers([])
@@ -313,7 +313,7 @@ class _Forward:
 
     def operand(self, n: int, name: str) -> str:
         """Field of an operand of stage n."""
-        fields = self.writer.cell.state._fields  # type: ignore[attr-defined]
+        fields = self.writer.cell.state_fields
         return (
             f"s[{fields.index(name)}]"
             if name in fields
@@ -333,7 +333,7 @@ class _Forward:
             return
         new, gates = result
         # Also where no tape keeps them: what is fused, and so the bits, must not depend on that.
-        names = range(len(cell.gates._fields))  # type: ignore[attr-defined]
+        names = range(len(cell.gate_fields))
         yield from zip((f"gates[{i}]" for i in names), gates, strict=True)
         for i, value in zip(w.states, new, strict=True):
             if w.options.apart:
@@ -400,7 +400,7 @@ class _Backward:
         own = [name for stage in written for name, _ in stage if name.startswith("dah")]
         order = [*w.units, *w.normalised_inputs(), *w.normalised_blocks()]
         order += [f"{kind}[{i}]" for kind in ("s", "new", *(["proposed"] if o.apart else [])) for i in w.states]
-        order += [f"gates[{i}]" for i in range(len(cell.gates._fields))]  # type: ignore[attr-defined]
+        order += [f"gates[{i}]" for i in range(len(cell.gate_fields))]
         order += [*_given(o), "dy", *(f"{kind}[{i}]" for kind in ("d", "old") for i in w.states)]
         order += ["d projected", "d proposed"] * o.proj
         order += [f"d {name}" for name in w.earlier] + [f"dax[{i}]" for i in range(w.inputs)] + own + totals
@@ -454,14 +454,14 @@ class _Backward:
     def kept(self, name: str) -> str:
         """Field in which the tape keeps an operand."""
         cell = self.writer.cell
-        if name in cell.state._fields:  # type: ignore[attr-defined]
-            return f"s[{cell.state._fields.index(name)}]"  # type: ignore[attr-defined]
-        return f"gates[{cell.gates._fields.index(name)}]"  # type: ignore[attr-defined]
+        if name in cell.state_fields:
+            return f"s[{cell.state_fields.index(name)}]"
+        return f"gates[{cell.gate_fields.index(name)}]"
 
     def d_operand(self, n: int, name: str) -> str:
         """Field that an operand's gradient is added to."""
         w = self.writer
-        fields = w.cell.state._fields  # type: ignore[attr-defined]
+        fields = w.cell.state_fields
         if name in fields:
             return f"old[{fields.index(name)}]"
         return f"d values[{n - 1}.{w.values[n - 1]._fields.index(name)}]"
