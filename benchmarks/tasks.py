@@ -26,7 +26,8 @@ import unrolled as ur
 from unrolled import backends
 from unrolled.reference import layers
 from unrolled.reference.losses import cross_entropy
-from unrolled.training.optimizers import clip_by_norm, make_optimizer
+from unrolled.training.clipping import clip_by_norm
+from unrolled.training.optimizers import make_optimizer
 
 INITS = {  # the initial weights that each cell's literature advises for long memory
     "rnn_tanh": "glorot",  # an orthogonal recurrent weight (Saxe et al. 2014)

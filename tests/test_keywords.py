@@ -16,7 +16,9 @@ from unrolled import train
 from unrolled.lines import Lines
 from unrolled.options import ANEW, Asked, Options
 from unrolled.train import Listener
-from unrolled.training.optimizers import clip_by_norm, make_optimizer, make_schedule
+from unrolled.training.clipping import clip_by_norm
+from unrolled.training.optimizers import make_optimizer
+from unrolled.training.schedules import make_schedule
 from unrolled.training.state import Evaluation
 
 TEXT = "the cat sat on the mat. " * 40

@@ -21,7 +21,7 @@ from unrolled.data.text import Corpus, vocabulary_of
 from unrolled.options import Options
 from unrolled.score import evaluate
 from unrolled.train import LANE_LENGTH, LANES, Listener, held_out_lanes, stops
-from unrolled.training.optimizers import clip_by_norm
+from unrolled.training.clipping import clip_by_norm
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}

@@ -23,7 +23,8 @@ from . import backends, sample
 from .errors import UnrolledError
 from .nn.network import Network, Spec
 from .nn.recurrent import Recurrent
-from .training.optimizers import clip_by_norm, make_optimizer
+from .training.clipping import clip_by_norm
+from .training.optimizers import make_optimizer
 
 MODELS = (
     (16, 50, 85, 21, 200, 1),

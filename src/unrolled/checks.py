@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
-from .errors import UnrolledError, brief, suggest
+from .errors import UnrolledError, brief, listed, suggest
 
 Array = np.ndarray[Any, Any]
+Ranges = Mapping[str, tuple[str, Callable[[float], bool]]]
+"""What an option may be, in words and as a test, by its name."""
 _T = TypeVar("_T")
 
 MOST_LAYERS = 10_000
@@ -122,6 +124,46 @@ def check_a(name: str, value: object, kind: type[_T] | tuple[type[_T], ...], wor
     if not isinstance(value, kind):
         raise UnrolledError(f"{name} is {brief(value)}; expected {words}")
     return value
+
+
+def check_options(
+    owner: str, defaults: Mapping[str, float], given: Mapping[str, float], ranges: Ranges
+) -> dict[str, float]:
+    """Return the defaults with the given options in their places, once every one is known and in its range.
+
+    Examples
+    --------
+    >>> check_options("sgd", {"rate": 0.1, "decay": 0}, {"decay": 1}, {"decay": ("0 or more", lambda v: v >= 0)})
+    {'rate': 0.1, 'decay': 1.0}
+    """
+    for option, value in given.items():
+        if option not in defaults:
+            known = suggest(f"option of {owner}", option, list(defaults))
+            raise UnrolledError(known if defaults else f"{owner} takes no options; got {brief(option)}")
+        words, fits = ranges[option]
+        if not (is_number(value) and fits(float(value))):
+            raise UnrolledError(f"{option} of {owner} is {brief(value)}; it must be {words}")
+    return dict(defaults) | {option: float(value) for option, value in given.items()}
+
+
+def check_floats(what: str, arrays: object) -> Mapping[str, Array]:
+    """Return a dictionary of arrays of floats, or say what is wrong with it.
+
+    Examples
+    --------
+    >>> check_floats("gradient", {"w": np.zeros(1)})
+    {'w': array([0.])}
+    """
+    if not isinstance(arrays, Mapping):
+        raise UnrolledError(f"{what}s are a {type(arrays).__name__}; expected a dictionary of arrays by their names")
+    for name, a in arrays.items():
+        if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray):
+            raise UnrolledError(
+                f"{what} {listed([name])} is a {type(a).__name__}; expected an array of float32 or float64"
+            )
+        if a.dtype.kind != "f":
+            raise UnrolledError(f"{what} {name} has dtype {a.dtype}; expected float32 or float64")
+    return arrays
 
 
 def check_dims(name: str, value: Any) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from .keywords import keyword, suggesting
 from .nn.initializers import check_forget_bias, check_init_name
 from .nn.network import Spec
 from .nn.recurrent import DTYPES, find_cell
-from .training.optimizers import OPTIMIZERS, SCHEDULES, Optimizer, Schedule, make_optimizer, make_schedule
+from .training.optimizers import OPTIMIZERS, Optimizer, make_optimizer
+from .training.schedules import SCHEDULES, Schedule, make_schedule
 
 
 class Anew(TypedDict, total=False):

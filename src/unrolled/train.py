@@ -27,7 +27,7 @@ from .nn.network import Network
 from .options import Options
 from .score import evaluate
 from .storage import Arrays, Stored
-from .training.optimizers import clip_by_norm, clip_by_value, first_nonfinite
+from .training.clipping import clip_by_norm, clip_by_value, first_nonfinite
 from .training.state import Evaluation, Snapshot, TrainingState, copied, map_state
 
 MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.safetensors"

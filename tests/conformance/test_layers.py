@@ -10,7 +10,8 @@ from unrolled.backends.cpu import kernels as cpu
 from unrolled.backends.cpu import layers as cpu_layers
 from unrolled.nn.network import Network, Spec
 from unrolled.reference import layers, losses
-from unrolled.training.optimizers import OPTIMIZERS, clip_by_norm, global_norm, make_optimizer
+from unrolled.training.clipping import clip_by_norm, global_norm
+from unrolled.training.optimizers import OPTIMIZERS, make_optimizer
 
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 EPS = {"float32": 6e-8, "float64": 1.2e-16}  # half a unit of the last place of 1

@@ -27,7 +27,8 @@ from ..nn.initializers import INITS
 from ..options import ANEW, Options
 from ..score import Score
 from ..train import stops
-from ..training.optimizers import OPTIMIZERS, SCHEDULES
+from ..training.optimizers import OPTIMIZERS
+from ..training.schedules import SCHEDULES
 from .bench import TABLES, bench
 from .help import GroupedCommand, GroupedOption, OutputClosed, QuietGroup
 

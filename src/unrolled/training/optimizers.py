@@ -1,4 +1,4 @@
-"""Update rules, clipping and learning-rate schedules; each rule in its paper's equations and PyTorch's conventions.
+"""Update rules, each in its paper's equations and PyTorch's conventions.
 
 A rule is handed the rate at every update, so a schedule always reaches it. Its memory is explicit: named arrays that a
 checkpoint can hold. Updates are in place, on the training loop's own parameters; gradients are never changed.
@@ -8,54 +8,22 @@ Letters: p parameter, g gradient, a and b scratch; m, v, s, u the moments.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import backends
-from ..checks import Array, as_array, check_number, check_size, check_weight, is_number
-from ..errors import UnrolledError, brief, listed, suggest
+from ..checks import Array, Ranges, as_array, check_floats, check_options, check_size, check_weight
+from ..errors import UnrolledError, listed, suggest
 
-_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = (
-    dict.fromkeys(("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1))
-    | dict.fromkeys(("eps", "weight_decay", "after"), ("0 or more", lambda v: v >= 0))
-    | dict.fromkeys(("decay", "factor"), ("above 0 and at most 1", lambda v: 0 < v <= 1))
-    | dict.fromkeys(("warmup", "patience"), ("a whole number, 0 or more", lambda v: v >= 0 and v == int(v)))
-    | {"every": ("above 0", lambda v: v > 0), "floor": ("from 0 to 1", lambda v: 0 <= v <= 1)}
-    | {"total": ("a whole number, 1 or more", lambda v: v >= 1 and v == int(v))}
-)
-"""What an option may be, in words and as a test."""
+_RANGES: Ranges = dict.fromkeys(
+    ("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1)
+) | dict.fromkeys(("eps", "weight_decay"), ("0 or more", lambda v: v >= 0))
 
 PART = 1 << 16
 """Numbers that NumPy updates at a time, about: the scratch is then small, and stays in the cache."""
-
-
-def _checked(owner: str, defaults: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
-    """Return the defaults with the given options in their places, once every one is known and in its range."""
-    for option, value in given.items():
-        if option not in defaults:
-            known = suggest(f"option of {owner}", option, list(defaults))
-            raise UnrolledError(known if defaults else f"{owner} takes no options; got {brief(option)}")
-        words, fits = _RANGES[option]
-        if not (is_number(value) and fits(float(value))):
-            raise UnrolledError(f"{option} of {owner} is {brief(value)}; it must be {words}")
-    return dict(defaults) | {option: float(value) for option, value in given.items()}
-
-
-def _arrays(what: str, arrays: object) -> Mapping[str, Array]:
-    """Return a dictionary of arrays of floats, or say what is wrong with it."""
-    if not isinstance(arrays, Mapping):
-        raise UnrolledError(f"{what}s are a {type(arrays).__name__}; expected a dictionary of arrays by their names")
-    for name, a in arrays.items():
-        if not isinstance(a, np.ndarray) or isinstance(a, np.ma.MaskedArray):
-            raise UnrolledError(
-                f"{what} {listed([name])} is a {type(a).__name__}; expected an array of float32 or float64"
-            )
-        if a.dtype.kind != "f":
-            raise UnrolledError(f"{what} {name} has dtype {a.dtype}; expected float32 or float64")
-    return arrays
 
 
 class Optimizer:
@@ -101,8 +69,8 @@ class Optimizer:
     """Whether weight decay stays out of the gradient."""
 
     def __init__(self, params: dict[str, Array], *, backend: str = "auto", **options: float) -> None:
-        self.options = _checked(self.name, {"weight_decay": 0.0} | self.defaults, options)
-        for name, p in _arrays("parameter", params).items():
+        self.options = check_options(self.name, {"weight_decay": 0.0} | self.defaults, options, _RANGES)
+        for name, p in check_floats("parameter", params).items():
             if not p.flags.writeable:
                 raise UnrolledError(f"parameter {name} is read-only, and updates are in place; copy it first")
         backends.choose(backend)
@@ -132,7 +100,7 @@ class Optimizer:
             If a gradient is missing, misshapen or no array of floats, the rate is negative or not finite, or the
             parameters are no longer those that the rule was made for; nothing has changed then.
         """
-        rate, grads = check_weight("learning rate", rate), _arrays("gradient", grads)
+        rate, grads = check_weight("learning rate", rate), check_floats("gradient", grads)
         self._check_params()
         for name, (shape, _, _) in self._made_for.items():
             if name not in grads:
@@ -451,267 +419,3 @@ def make_optimizer(name: str, params: dict[str, Array], *, backend: str = "auto"
     if not isinstance(name, str) or name not in OPTIMIZERS:
         raise UnrolledError(suggest("optimizer", name, list(OPTIMIZERS)))
     return OPTIMIZERS[name](params, backend=backend, **options)
-
-
-def global_norm(grads: Mapping[str, Array], backend: str = "auto") -> float:
-    """Euclidean norm of all gradients together, summed in float64 in the order of the names.
-
-    Examples
-    --------
-    >>> global_norm({"a": np.array([3.0]), "b": np.array([4.0])})
-    5.0
-    """
-    native = backends.kernels(backend, *_arrays("gradient", grads).values())
-    if native:
-        return math.sqrt(native.sum_of_squares(grads[name] for name in sorted(grads)))
-    with np.errstate(over="ignore"):  # an infinite norm says it
-        return math.sqrt(sum(_sum_of_squares(grads[name].ravel("K")) for name in sorted(grads)))
-
-
-def _sum_of_squares(flat: Array) -> float:
-    """Sum of the squares in float64 of (N,): halves are added as NumPy itself does, without a copy of the whole."""
-    if len(flat) <= PART:
-        return float(np.square(flat, dtype=np.float64).sum())
-    half = len(flat) // 16 * 8
-    return _sum_of_squares(flat[:half]) + _sum_of_squares(flat[half:])
-
-
-def clip_by_norm(grads: dict[str, Array], limit: float, backend: str = "auto") -> float:
-    """g <- g limit / (norm + 1e-6), in place, where the norm of all together is above `limit` (Pascanu et al. 2013).
-
-    Returns the norm before. If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
-
-    Examples
-    --------
-    >>> grads = {"a": np.array([3.0]), "b": np.array([4.0])}
-    >>> clip_by_norm(grads, 1.0), grads["a"].round(3)
-    (5.0, array([0.6]))
-    """
-    limit, norm = _check_limit(limit, grads), global_norm(grads, backend)
-    scale = limit / (norm + 1e-6)  # PyTorch's guard
-    if math.isfinite(norm) and scale < 1:
-        native = backends.kernels(backend, *grads.values())
-        if native and all(g.flags.c_contiguous for g in grads.values()):
-            native.scale(list(grads.values()), scale)
-        else:
-            for g in grads.values():
-                g *= scale
-    return norm
-
-
-def clip_by_value(grads: dict[str, Array], limit: float, backend: str = "auto") -> float:
-    """Cut every entry in place to [-limit, limit] (char-rnn's way); return the norm before.
-
-    If that is not finite, nothing is changed, so that `first_nonfinite` can name the culprit.
-
-    Examples
-    --------
-    >>> grads = {"a": np.array([3.0, -1.0]), "b": np.array([-6.0])}
-    >>> clip_by_value(grads, 2.0) ** 2, grads["a"], grads["b"]
-    (46.0, array([ 2., -1.]), array([-2.]))
-    """
-    limit, norm = _check_limit(limit, grads), global_norm(grads, backend)
-    if math.isfinite(norm) and limit < norm:  # no entry is larger than the norm
-        for g in grads.values():
-            np.clip(g, -limit, limit, out=g)
-    return norm
-
-
-def _check_limit(limit: float, grads: Mapping[str, Array]) -> float:
-    """Return the largest norm or entry that stays as it is, as a float; gradients must be what can be changed."""
-    for name, g in _arrays("gradient", grads).items():
-        if not g.flags.writeable:
-            raise UnrolledError(f"gradient {name} is read-only, and clipping is in place; copy it first")
-    unlimited = isinstance(limit, (float, np.floating)) and limit == math.inf
-    if not unlimited and not (is_number(limit) and limit >= 0):
-        raise UnrolledError(f"clipping limit is {brief(limit)}; it must be 0 or more (infinity: no limit)")
-    return float(limit)
-
-
-def first_nonfinite(arrays: Mapping[str, Array]) -> str | None:
-    """Name the first array that holds a NaN or an infinity; None if there is none.
-
-    Examples
-    --------
-    >>> first_nonfinite({"a": np.ones(2), "b": np.array([1.0, np.nan])})
-    'b'
-    """
-    return next((name for name, a in arrays.items() if not np.isfinite(a).all()), None)
-
-
-class Schedule:
-    """A learning rate as a function of how far a run has come; constant, unless it says otherwise.
-
-    Parameters
-    ----------
-    base_rate : float
-        Rate at the start.
-    **options
-        Those of the schedule (see `defaults`).
-    """
-
-    name: ClassVar[str] = "constant"
-    defaults: ClassVar[dict[str, float]] = {}
-
-    def __init__(self, base_rate: float, **options: float) -> None:
-        self.base = check_weight("learning rate", base_rate)
-        self.options = _checked(f"the {self.name} schedule", self.defaults, options)
-
-    def __repr__(self) -> str:
-        options = "".join(f", {name}={value:g}" for name, value in self.options.items())
-        return f"{type(self).__name__}(base_rate={self.base:g}{options})"
-
-    def rate(self, step: int, epoch: float, time: float = 0.0) -> float:
-        """Return the learning rate of an update.
-
-        Parameters
-        ----------
-        step : int
-            Number of the update; the first is 0.
-        epoch : float
-            Epochs done.
-        time : float
-            Share of the time of the run that is used, where it has a limit.
-
-        Raises
-        ------
-        UnrolledError
-            If one is no number, or negative.
-        """
-        return self._rate(check_size("step", step, 0), check_weight("epoch", epoch), check_weight("time", time))
-
-    def _rate(self, step: int, epoch: float, time: float) -> float:
-        return self.base
-
-    def observe(self, loss: float) -> None:
-        """Take note of a validation loss."""
-
-    def state_dict(self) -> dict[str, float | None]:
-        """Return what the schedule remembers, as JSON-able numbers."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Restore `state_dict`'s numbers."""
-        if not isinstance(state, Mapping):
-            raise UnrolledError(f"the state is a {type(state).__name__}; expected a dictionary, as state_dict gives it")
-        if state.keys() != self.state_dict().keys():
-            raise UnrolledError(
-                f"the state holds {listed(state) or 'nothing'}; "
-                f"the {self.name} schedule's holds {', '.join(sorted(self.state_dict())) or 'nothing'}"
-            )
-
-
-class Exponential(Schedule):
-    """rate = base decay^n: decayed at the end of every epoch from number `after` on (char-rnn: 0.97 from the 10th).
-
-    As char-rnn decays at the end of whole epochs only, the first one has the full rate, even with after=0.
-    """
-
-    name = "exponential"
-    defaults: ClassVar = {"decay": 0.97, "after": 10}
-
-    def _rate(self, step: int, epoch: float, time: float) -> float:
-        first = max(1, math.ceil(self.options["after"]))
-        return self.base * float(self.options["decay"] ** max(0, math.floor(epoch) - first + 1))
-
-
-class Step(Schedule):
-    """rate = base factor^n, n the times that `every` epochs are done."""
-
-    name = "step"
-    defaults: ClassVar = {"every": 5, "factor": 0.5}
-
-    def _rate(self, step: int, epoch: float, time: float) -> float:
-        return self.base * float(self.options["factor"] ** (epoch // self.options["every"]))
-
-
-class Cosine(Schedule):
-    """Linear warm-up over `warmup` steps, then half a cosine down to `floor` x base at step `total`.
-
-    The arc is that of Loshchilov & Hutter 2017 (SGDR) without restarts. `total` has to be given. Where `warmup` is not
-    below it, all is warm-up. Of a run with a time limit, the larger of the shares of steps and of time is what is done.
-
-    Examples
-    --------
-    >>> schedule = make_schedule("cosine", 0.1, total=100)
-    >>> [round(schedule.rate(step, 0, time), 6) for step, time in [(50, 0), (50, 0.25), (2, 0.5), (2, 1.1)]]
-    [0.05, 0.05, 0.05, 0.0]
-    """
-
-    name = "cosine"
-    defaults: ClassVar = {"warmup": 0, "total": 0, "floor": 0.0}
-
-    def __init__(self, base_rate: float, **options: float) -> None:
-        super().__init__(base_rate, **options)
-        if not self.options["total"]:
-            raise UnrolledError("the cosine schedule needs total, the number of steps it runs over")
-
-    def _rate(self, step: int, epoch: float, time: float) -> float:
-        warmup, total, floor = self.options["warmup"], self.options["total"], self.options["floor"]
-        if step < warmup:
-            return self.base * (step + 1) / warmup
-        done = min(1.0, max(time, (step - warmup) / max(1, total - warmup)))
-        return self.base * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
-
-
-class Plateau(Schedule):
-    """Multiply the rate by `factor` when the loss has not fallen for more than `patience` evaluations.
-
-    Examples
-    --------
-    >>> schedule = make_schedule("plateau", 0.1, factor=0.5, patience=1)
-    >>> for loss in (2.0, 2.1, 2.2):
-    ...     schedule.observe(loss)
-    >>> schedule.rate(300, 1.5), schedule.state_dict()
-    (0.05, {'best': 2.0, 'bad': 0, 'scale': 0.5})
-    """
-
-    name = "plateau"
-    defaults: ClassVar = {"factor": 0.5, "patience": 0}
-
-    def __init__(self, base_rate: float, **options: float) -> None:
-        super().__init__(base_rate, **options)
-        self.best, self.bad, self.scale = math.inf, 0, 1.0
-
-    def _rate(self, step: int, epoch: float, time: float) -> float:
-        return self.base * self.scale
-
-    def observe(self, loss: float) -> None:
-        """Take note of a validation loss."""
-        if not is_number(loss) and not isinstance(loss, (float, np.floating)):  # these may be infinite, or no number
-            raise UnrolledError(f"the loss is {brief(loss)}; expected a number")
-        if loss < self.best:
-            self.best, self.bad = float(loss), 0
-            return
-        self.bad += 1
-        if self.bad > self.options["patience"]:
-            self.bad, self.scale = 0, self.scale * self.options["factor"]
-
-    def state_dict(self) -> dict[str, float | None]:
-        """Return the best loss (None before the first), evaluations since, and scale."""
-        return {"best": self.best if math.isfinite(self.best) else None, "bad": self.bad, "scale": self.scale}
-
-    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
-        """Restore `state_dict`'s numbers."""
-        super().load_state_dict(state)
-        best, bad, scale = state["best"], state["bad"], state["scale"]
-        of = "of the plateau schedule's state"
-        best = math.inf if best is None else check_number(f"best {of}", best)
-        self.best, self.bad, self.scale = best, check_size(f"bad {of}", bad, 0), check_weight(f"scale {of}", scale)
-
-
-SCHEDULES: dict[str, type[Schedule]] = {s.name: s for s in (Schedule, Exponential, Step, Cosine, Plateau)}
-
-
-def make_schedule(name: str, base_rate: float, **options: float) -> Schedule:
-    """Return the schedule of that name.
-
-    Examples
-    --------
-    >>> schedule = make_schedule("exponential", 2e-3, decay=0.97, after=10)
-    >>> schedule.rate(0, 9.9), round(schedule.rate(0, 10), 6)
-    (0.002, 0.00194)
-    """
-    if not isinstance(name, str) or name not in SCHEDULES:
-        raise UnrolledError(suggest("schedule", name, list(SCHEDULES)))
-    return SCHEDULES[name](base_rate, **options)

@@ -14,7 +14,8 @@ from ..errors import UnrolledError
 from ..nn.network import Network, Spec
 from ..schema import each, entries, maybe, number, one_of, whole
 from ..storage import Arrays, Stored
-from .optimizers import Optimizer, Schedule
+from .optimizers import Optimizer
+from .schedules import Schedule
 
 _EVALUATION = entries(
     {
