@@ -15,8 +15,9 @@ from rich.console import Console
 import unrolled as ur
 from unrolled import __main__ as entry
 from unrolled import backends, bench
-from unrolled.cli import _stops, main
+from unrolled.cli import main
 from unrolled.cli.display import redrawn
+from unrolled.cli.exits import stopping
 from unrolled.cli.familiar import ABSENT, CALLED
 from unrolled.data.text import read
 from unrolled.nn.recurrent import find_cell
@@ -114,7 +115,7 @@ def test_a_command_gives_the_signals_back(said, monkeypatch):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_every_stop_is_an_interruption(number):
-    with pytest.raises(KeyboardInterrupt), _stops():
+    with pytest.raises(KeyboardInterrupt), stopping():
         os.kill(os.getpid(), number)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 import unrolled as ur
 from unrolled import run
-from unrolled.cli import plots
+from unrolled.cli.compare import comparison, table
+from unrolled.cli.plot import WIDTH, curve, picture, sparkline
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 30
 SMALL = {"num_layers": 1, "embedding_size": 6, "batch_size": 3, "seq_length": 20, "epochs": 2, "eval_every": 10}
@@ -116,9 +117,9 @@ def test_damaged_lines_are_left_out_and_said(runs):
     (folder / "config.toml").write_bytes((runs / "wide" / "config.toml").read_bytes())
     (folder / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in DAMAGED) + whole)
     with pytest.warns(ur.UnrolledWarning, match=rf"torn/metrics.jsonl: {len(DAMAGED)} lines are damaged and left out$"):
-        assert plots.curve(folder) == plots.curve(runs / "wide")
+        assert curve(folder) == curve(runs / "wide")
     with pytest.warns(ur.UnrolledWarning):
-        first, second = plots.comparison([runs / "wide", folder])
+        first, second = comparison([runs / "wide", folder])
     assert first["val_loss"] == second["val_loss"]
     done = command("plot", "torn", cwd=runs)
     assert done.returncode == 0
@@ -126,8 +127,8 @@ def test_damaged_lines_are_left_out_and_said(runs):
 
 
 def test_long_runs_fit_the_terminal():
-    line = plots.sparkline("x", [(n, 2.0 + 1 / (n + 1), None) for n in range(1000)])
-    assert len(line.split()[1]) <= plots.WIDTH
+    line = sparkline("x", [(n, 2.0 + 1 / (n + 1), None) for n in range(1000)])
+    assert len(line.split()[1]) <= WIDTH
 
 
 NAMES = ("_private", "a\udcff", "$x_1$", "語", "tab\there", "-")
@@ -141,12 +142,12 @@ def test_every_run_of_a_picture_stands_in_its_legend(tmp_path, monkeypatch, end)
 
     drawn, inner = [], Text.draw
     monkeypatch.setattr(Text, "draw", lambda self, *args: (drawn.append(self.get_text()), inner(self, *args))[1])
-    plots.picture({name: [(1.0, 2.0, 2.5), (2.0, 1.5, 1.75)] for name in NAMES}, tmp_path / f"x.{end}")
+    picture({name: [(1.0, 2.0, 2.5), (2.0, 1.5, 1.75)] for name in NAMES}, tmp_path / f"x.{end}")
     assert {"_private", "a\\udcff", "$x_1$", "語", "tab\\there", "-", "training"} <= set(drawn)
 
 
 def test_large_figures_are_short(runs):
-    curve = [(1.0, 2.0, 1e99), (2.0, 2.0, -1e99)]
-    assert plots.sparkline("x", curve) == "x  █▁  validation 1e+99 to -1e+99 nats, lowest -1e+99 at epoch 2.00"
+    points = [(1.0, 2.0, 1e99), (2.0, 2.0, -1e99)]
+    assert sparkline("x", points) == "x  █▁  validation 1e+99 to -1e+99 nats, lowest -1e+99 at epoch 2.00"
     row = {"minutes": 0.2, "epochs": 1500.0, "learning_rate": 0.0004, "val_loss": -1e99, "train_loss": 1234567.0}
-    assert plots.table([row]).split()[5:] == ["0.2", "1,500", "0.0004", "-1e+99", "1,234,567"]
+    assert table([row]).split()[5:] == ["0.2", "1,500", "0.0004", "-1e+99", "1,234,567"]

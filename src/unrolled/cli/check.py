@@ -1,15 +1,22 @@
-"""How `unrolled check` looks: a table that grows, failures in full, and one last line."""
+"""`unrolled check`: a table that grows, failures in full, and one last line."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from ..gradcheck.suite import Outcome
-from .display import redrawn
+from .. import backends
+from .display import Output, redrawn
+from .help import GroupedCommand
+from .options import option
+
+if TYPE_CHECKING:
+    from ..gradcheck.suite import Outcome
 
 COLUMNS = ("passed", "failed", "unsupported")
 
@@ -71,3 +78,26 @@ class Tally:
         total = sum(self.rows.values(), Counter[str]())
         self.console.print(", ".join(f"{total[name]} {name}" for name in COLUMNS), soft_wrap=True)
         return 1 if total["failed"] or not total["passed"] else 0
+
+
+@click.command(cls=GroupedCommand)
+@option("Options", "--cell", default=None, type=str, help="Only this cell. [default: all]")
+@option("Options", "--quick", is_flag=True, help="A choice of the proofs, in some seconds.")
+@option("Options", "--seed", type=click.IntRange(min=0), default=0, help="Of the numbers, and of the pairs of options.")
+def check(cell: str | None, quick: bool, seed: int) -> int:
+    """Prove every gradient: every cell, option and backend.
+
+    The backward pass is compared with derivatives that are taken in another way (complex steps, central differences,
+    random projections), and held to laws. The exit status is 1 if a proof fails.
+    """
+    from ..gradcheck.suite import check_all
+
+    backends.choose("auto")  # says what the environment has wrong before anything is printed
+    tally = Tally(Output(highlight=False, emoji=False, markup=False))
+    try:
+        for outcome in check_all(cell, quick=quick, seed=seed):
+            tally.add(outcome)
+    except BaseException:
+        tally.close()
+        raise
+    return tally.finish()

@@ -1,26 +1,23 @@
-"""Runs side by side: their losses as lines of the terminal or as a picture, their figures as a table."""
+"""`unrolled plot`: the losses of runs, as lines of the terminal or as a picture."""
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from .. import run
 from ..errors import UnrolledError, printable
-from ..options import Options
 from ..storage import replaced
-from ..training.optimizers import OPTIMIZERS
+from .help import GroupedCommand
+from .options import option
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60
 """Columns of a line in the terminal."""
-
-FIGURES = ("epoch", "step", "train_loss", "val_loss", "symbols_per_second")
-"""Columns of a comparison behind the options."""
 
 Curve = list[tuple[float, float, float | None]]
 """Epoch, training loss, validation loss; in nats."""
@@ -98,59 +95,15 @@ def picture(curves: Mapping[str, Curve], out: Path) -> None:
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
 
 
-def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Rows of a table: the run, the options that differ between runs, and its figures; the lowest loss first."""
-    configs = [_options(folder) for folder in folders]
-    names = list(dict.fromkeys(name for config in configs for name in config))
-    differ = [name for name in names if any(c.get(name) != configs[0].get(name) for c in configs)]
-    rows = []
-    for folder, config in zip(folders, configs, strict=True):
-        points = [e for e in run.metrics(folder) if "val_loss" in e]
-        row: dict[str, Any] = {"run": str(folder)} | {name: config.get(name) for name in differ}
-        best = min(points, key=lambda e: e["train_loss"] if e["val_loss"] is None else e["val_loss"], default={})
-        row |= {key: best.get(key) for key in FIGURES[:-1]}
-        rows.append(row | {"symbols_per_second": points[-1].get("symbols_per_second") if points else None})
-    return sorted(rows, key=lambda row: (row["val_loss"] is None, row["val_loss"] or 0.0))
-
-
-def _options(folder: Path) -> dict[str, Any]:
-    """Return the options of a run as they were in force: where one isn't set, what that stands for."""
-    given = run.read_toml(folder / run.CONFIG)
-    options = asdict(Options()) | given
-    if options["learning_rate"] is None and options["optimizer"] in OPTIMIZERS:
-        options["learning_rate"] = OPTIMIZERS[options["optimizer"]].rate
-    return options
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of the same keys as aligned columns.
-
-    Examples
-    --------
-    >>> print(table([{"run": "a", "minutes": 2, "val_loss": 1.5}, {"run": "long", "minutes": None, "val_loss": None}]))
-    run   minutes  val_loss
-    a           2    1.5000
-    long  default         -
-    """
-    cells = [list(rows[0]), *([_shown(name, value) for name, value in row.items()] for row in rows)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
-    lines = []
-    for row in cells:
-        first, *rest = row
-        padded = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
-
-
-def _shown(name: str, value: object) -> str:
-    if value is None:
-        return "-" if name in FIGURES else "default"
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):  # files
-        value = [min(item, os.path.relpath(item), key=len) if os.path.isabs(item) else item for item in value]
-    if isinstance(value, float) and name not in FIGURES:  # an option, as it was given
-        return f"{value:,.10g}"
-    if isinstance(value, float):
-        if (value and abs(value) < 0.01) or abs(value) >= 1e12:
-            return f"{value:.4g}"
-        return f"{value:.4f}" if abs(value) < 1000 and value != round(value) else f"{value:,.0f}"
-    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+@click.command(cls=GroupedCommand)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@option("Options", "--out", type=click.Path(path_type=Path), help="Picture to draw: .png or .svg. [default: none]")
+def plot(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Draw the losses of runs: as lines of the terminal, or as a picture."""
+    curves = {str(folder): curve(folder) for folder in runs}
+    if out is None:
+        for name, points in curves.items():
+            click.echo(sparkline(printable(name), points))
+    else:
+        picture(curves, out)
+        click.echo(f"drawn in {printable(str(out))}")

@@ -1,0 +1,89 @@
+"""`unrolled compare`: runs side by side, their options and figures as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import run
+from ..errors import printable
+from ..options import Options
+from ..training.optimizers import OPTIMIZERS
+from .help import GroupedCommand
+from .options import option
+
+FIGURES = ("epoch", "step", "train_loss", "val_loss", "symbols_per_second")
+"""Columns of a comparison behind the options."""
+
+
+def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Rows of a table: the run, the options that differ between runs, and its figures; the lowest loss first."""
+    configs = [_options(folder) for folder in folders]
+    names = list(dict.fromkeys(name for config in configs for name in config))
+    differ = [name for name in names if any(c.get(name) != configs[0].get(name) for c in configs)]
+    rows = []
+    for folder, config in zip(folders, configs, strict=True):
+        points = [e for e in run.metrics(folder) if "val_loss" in e]
+        row: dict[str, Any] = {"run": str(folder)} | {name: config.get(name) for name in differ}
+        best = min(points, key=lambda e: e["train_loss"] if e["val_loss"] is None else e["val_loss"], default={})
+        row |= {key: best.get(key) for key in FIGURES[:-1]}
+        rows.append(row | {"symbols_per_second": points[-1].get("symbols_per_second") if points else None})
+    return sorted(rows, key=lambda row: (row["val_loss"] is None, row["val_loss"] or 0.0))
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    """Return the options of a run as they were in force: where one isn't set, what that stands for."""
+    given = run.read_toml(folder / run.CONFIG)
+    options = asdict(Options()) | given
+    if options["learning_rate"] is None and options["optimizer"] in OPTIMIZERS:
+        options["learning_rate"] = OPTIMIZERS[options["optimizer"]].rate
+    return options
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same keys as aligned columns.
+
+    Examples
+    --------
+    >>> print(table([{"run": "a", "minutes": 2, "val_loss": 1.5}, {"run": "long", "minutes": None, "val_loss": None}]))
+    run   minutes  val_loss
+    a           2    1.5000
+    long  default         -
+    """
+    cells = [list(rows[0]), *([_shown(name, value) for name, value in row.items()] for row in rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        first, *rest = row
+        padded = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def _shown(name: str, value: object) -> str:
+    if value is None:
+        return "-" if name in FIGURES else "default"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):  # files
+        value = [min(item, os.path.relpath(item), key=len) if os.path.isabs(item) else item for item in value]
+    if isinstance(value, float) and name not in FIGURES:  # an option, as it was given
+        return f"{value:,.10g}"
+    if isinstance(value, float):
+        if (value and abs(value) < 0.01) or abs(value) >= 1e12:
+            return f"{value:.4g}"
+        return f"{value:.4f}" if abs(value) < 1000 and value != round(value) else f"{value:,.0f}"
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Set runs side by side: what differs between their options, and how far they came; the best run first."""
+    rows = comparison(runs)
+    click.echo(json.dumps(rows) if as_json else table(rows))

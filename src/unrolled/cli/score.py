@@ -1,0 +1,70 @@
+"""`unrolled score`."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..data.text import UNITS, encode, read
+from ..errors import count
+from ..lines import losses
+from ..score import Score
+from .help import GroupedCommand
+from .options import how_to_read, option
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="(FILE | FOLDER | -)...")
+@option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
+@option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
+@how_to_read("Options")
+@option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
+def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, window: int, **how: Any) -> None:
+    """Say how well a model predicts a text.
+
+    The state starts at zero and is carried through the whole text; the first symbol is not predicted. With --documents,
+    JSON has the figures of each too, and null for one in which nothing is predicted.
+    """
+    from ..language_model import load
+
+    language_model = load(model)
+    vocabulary = language_model.vocabulary
+    corpus = read(files, vocabulary.level, **how)
+    text, unit = corpus.text, UNITS[vocabulary.level]
+    encoded, result = encode(corpus, vocabulary).tokens, language_model.score(corpus, window=window)
+    figures = _figures(result)
+    bits = None
+    if vocabulary.level in ("word", "bpe") and isinstance(text, str):
+        unseen = vocabulary.unpredicted(text, int(encoded[0]))
+        spelled = vocabulary.spelling_bits(text[unseen:])
+        bits = (result.bits * result.predicted + spelled) / max(1, len(text) - unseen)
+        figures["bits_per_character"] = bits
+    if result.documents is not None:
+        figures["documents"] = [part and _figures(part) for part in result.by_document()]
+    symbols: list[str] = []
+    if per_token and vocabulary.level in ("word", "bpe", "tokens"):
+        symbols = [vocabulary.piece(token).rstrip(" ") for token in encoded.tolist()[1:]]
+    elif per_token and isinstance(text, (str, bytes)):
+        symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]]
+    pairs = list(zip(symbols, result.log_probs.tolist(), strict=True)) if per_token else []
+    if as_json:
+        tokens = {"tokens": [{"symbol": s, "probability": math.exp(p), "nats": -p} for s, p in pairs]}
+        click.echo(json.dumps(figures | (tokens if per_token else {})))
+        return
+    for symbol, p in pairs:
+        click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
+    click.echo(f"{count(result.predicted, unit)}: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
+    if bits is not None:
+        charged = ", with words that the model doesn't list charged their spelling"
+        click.echo(f"{bits:.4f} bits a character{charged if vocabulary.level == 'word' else ''}")
+
+
+def _figures(score: Score) -> dict[str, Any]:
+    """What JSON says of a score; it has no infinity."""
+    perplexity = score.perplexity if math.isfinite(score.perplexity) else None
+    return {"predicted": score.predicted, "nats": score.nats, "bits": score.bits, "perplexity": perplexity}
