@@ -22,7 +22,8 @@ cpu = pytest.importorskip(
 )
 from unrolled.backends.cpu import interpreter as evaluator  # noqa: E402
 from unrolled.backends.cpu import lowering as program  # noqa: E402
-from unrolled.codegen.cpp import EMITTED, Graph  # noqa: E402
+from unrolled.codegen.cpp import EMITTED  # noqa: E402
+from unrolled.codegen.graph import Graph  # noqa: E402
 
 with_dropout = [cell for cell in ALL.values() if cell.candidate]
 projected = [cell for cell in CELLS.values() if "projection" not in catalogue.refused(cell)]
@@ -258,7 +259,7 @@ def test_a_cell_too_large_is_refused():
 def test_a_long_function_reuses_registers():
     """A chain of a thousand operations needs few of them."""
     graph = Graph()
-    x = y = graph.symbol("input", "x")
+    x = y = graph.input("x")
     for n in range(1000):
         y = np.tanh(y) - (2 + n % 2) * x
     names = program._Names(["x", "y"])

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...cells import Cell, Stage
 from ...checks import Array
-from ...codegen.cpp import LEAVES, MASKS, Graph, Symbol, instructions
+from ...codegen.graph import LEAVES, MASKS, Graph, Symbol, instructions
 from ...errors import Unsupported, brief
 from . import _engine
 
@@ -195,8 +195,8 @@ class _Writer:
         cell = self.cell
         s, extra = self.state(graph, "s"), {} if cell.params is None else {"p": self.filled(graph, cell.params, "p{}")}
         for n, stage in enumerate(cell.stages[:-1]):
-            ax = tuple(graph.symbol("input", f"ax[{i}]") for i in range(len(stage.rows) * stage.inputs))
-            ah = tuple(graph.symbol("input", f"ah[{i}]") for i in range(stage.blocks))
+            ax = tuple(graph.input(f"ax[{i}]") for i in range(len(stage.rows) * stage.inputs))
+            ah = tuple(graph.input(f"ah[{i}]") for i in range(stage.blocks))
             before = {"k": self.filled(graph, kinds[-1], "k{}")} if n else {}
             kinds.append(type(stage.forward(ax, ah, s, **before, **extra)))
         return kinds
@@ -204,7 +204,7 @@ class _Writer:
     @staticmethod
     def filled(graph: Graph, kind: Any, name: str) -> Any:
         """Return a named tuple of symbols: `name` with the number of each in the place of the braces."""
-        return kind(*(graph.symbol("input", name.format(i)) for i in range(len(kind._fields))))
+        return kind(*(graph.input(name.format(i)) for i in range(len(kind._fields))))
 
     def _units(self) -> Iterable[str]:
         """Name every row of parameters that belongs to a unit."""
@@ -240,7 +240,7 @@ class _Writer:
 
     def unit(self, graph: Graph, name: str) -> Symbol | None:
         """Return the symbol of a unit's own number, or None where the cell has no such parameter."""
-        return graph.symbol("input", name) if name in self.units else None
+        return graph.input(name) if name in self.units else None
 
     def keywords(self, graph: Graph, stage: Stage) -> dict[str, Any]:
         """The keywords `p=` and `m=` of a stage's functions, as `scan` gives them."""
@@ -248,7 +248,7 @@ class _Writer:
         if cell.params is not None:
             extra["p"] = self.filled(graph, cell.params, cell.params_name + "[{}]")
         if self.options.drop and cell.candidate in stage.rows:
-            extra["m"] = graph.symbol("input", "m")
+            extra["m"] = graph.input("m")
         return extra
 
     def own(self, stage: Stage, n: int, i: int) -> tuple[str, str]:
@@ -305,7 +305,7 @@ class _Forward:
             stages.append(StagePlan(program, names.of(operand), none, names.of(ah), none, _numbers(stage.norm)))
         if o.proj:
             graph = Graph()
-            old, new = (graph.symbol("input", name) for name in ("s[0]", "projected"))
+            old, new = (graph.input(name) for name in ("s[0]", "projected"))
             program = assemble(graph, [("new[0]", self.masked(graph, 0, old, new).node)], names)
             stages.append(StagePlan(program, names.of(["proposed[0]"]), none, names.of(["projected"]), none, none))
         hats = tuple(w.normalised_inputs() + w.normalised_blocks())
@@ -348,21 +348,19 @@ class _Forward:
         if isinstance(keep, float):
             new = keep * old + (1 - keep) * new
         elif keep is not None:
-            new = _chosen(graph.symbol("input", f"keep[{i}]"), old, new)
+            new = _chosen(graph.input(f"keep[{i}]"), old, new)
         return _chosen(_live(graph, o, i), new, old) if o.live else new
 
     def ax(self, graph: Graph, n: int) -> Iterable[Any]:
         w, start = self.writer, self.writer.starts[n][1]
         for i in range(start, start + len(w.cell.stages[n].rows) * w.cell.stages[n].inputs):
-            yield _affine(
-                graph.symbol("input", f"ax[{i}]"), w.unit(graph, f"gain_ih[{i}]"), w.unit(graph, f"bias_ih[{i}]")
-            )
+            yield _affine(graph.input(f"ax[{i}]"), w.unit(graph, f"gain_ih[{i}]"), w.unit(graph, f"bias_ih[{i}]"))
 
     def ah(self, graph: Graph, n: int) -> Iterable[Any]:
         w, stage = self.writer, self.writer.cell.stages[n]
         for i in range(stage.blocks):
             gain, bias = (w.unit(graph, name) for name in w.own(stage, n, i))
-            ah = graph.symbol("input", f"ah[{w.starts[n][2] + i}]") if stage.operand else 0
+            ah = graph.input(f"ah[{w.starts[n][2] + i}]") if stage.operand else 0
             yield _affine(ah, gain if stage.norm else None, bias)
 
 
@@ -382,7 +380,7 @@ def _given(o: Options) -> list[str]:
 
 def _live(graph: Graph, o: Options, i: int) -> Symbol:
     """Return the mask of steps that exist, as wide as field i of the state."""
-    return graph.symbol("input", "live of h" if o.proj and not i else "live")
+    return graph.input("live of h" if o.proj and not i else "live")
 
 
 @dataclass(frozen=True)
@@ -482,7 +480,7 @@ class _Backward:
             if last and (i or not w.options.proj or not _zero(q)):
                 yield f"old[{i}]", _sum(p, q)
             elif not _zero(q):
-                yield f"old[{i}]", graph.symbol("input", f"old[{i}]") + q
+                yield f"old[{i}]", graph.input(f"old[{i}]") + q
         if n:
             yield from zip(
                 (f"d values[{n - 1}.{i}]" for i in range(len(w.values[n - 1]._fields))), b.values, strict=True
@@ -499,17 +497,17 @@ class _Backward:
         w = self.writer
         pairs = [self.past_the_cell(graph, i) for i in w.states]
         if w.options.proj:  # that of h comes through the projection
-            pairs[0] = graph.symbol("input", "d proposed"), 0
+            pairs[0] = graph.input("d proposed"), 0
         return w.cell.state(*(d for d, _ in pairs)), [past for _, past in pairs]
 
     def past_the_cell(self, graph: Graph, i: int) -> tuple[Any, Any]:
         """The same for field i."""
         o = self.writer.options
-        d: Any = graph.symbol("input", f"d[{i}]")
+        d: Any = graph.input(f"d[{i}]")
         past: Any = 0
         live = _live(graph, o, i) if o.live else None
         if not i:
-            dy: Any = graph.symbol("input", "dy")
+            dy: Any = graph.input("dy")
             d = d + (dy if live is None else _chosen(live, dy, 0))
         if live is not None:
             d, past = _chosen(live, d, 0), _chosen(live, 0, d)
@@ -518,12 +516,12 @@ class _Backward:
             return (1 - keep) * d, _sum(past, keep * d)
         if keep is None:
             return d, past
-        mask = graph.symbol("input", f"keep[{i}]")
+        mask = graph.input(f"keep[{i}]")
         return _chosen(mask, 0, d), _sum(past, _chosen(mask, d, 0))
 
     def total(self, graph: Graph, name: str, value: Any) -> Iterable[tuple[str, Any]]:
         """Yield a sum over time that grows by a value."""
-        yield f"total {name}", graph.symbol("input", f"total {name}") + value
+        yield f"total {name}", graph.input(f"total {name}") + value
 
     def dax(self, graph: Graph, n: int, d: Any) -> Iterable[tuple[str, Any]]:
         w, start = self.writer, self.writer.starts[n][1]
@@ -546,8 +544,8 @@ class _Backward:
         if bias in w.units:
             yield from self.total(graph, bias, d)
         if gain in w.units:
-            yield from self.total(graph, gain, d * graph.symbol("input", hat))
-            d = d * graph.symbol("input", gain)
+            yield from self.total(graph, gain, d * graph.input(hat))
+            d = d * graph.input(gain)
         if to:
             yield to, d
 
