@@ -79,7 +79,7 @@ class Of:
 CALLS |= {
     ur.data.text.unigram_entropy: {"tokens": [0, 1, 1], "size": 2},
     ur.data.text.bigram_entropy: {"tokens": [0, 1, 1], "size": 2},
-    ur.data.text.split: {"tokens": range(9), "val_fraction": 0.2, "test_fraction": 0.1},
+    ur.data.split.split: {"tokens": range(9), "val_fraction": 0.2, "test_fraction": 0.1},
     ur.data.text.strip_gutenberg: {"text": "hello"},
     ur.data.text.read: {
         **{"paths": __file__, "level": "char", "keep_gutenberg": False, "json_field": "", "column": ""},

@@ -177,7 +177,7 @@ def test_a_damaged_gzip_file_is_named(tmp_path):
 
 
 def test_entropies_are_the_same_in_pieces(monkeypatch):
-    from unrolled.data.text import figures
+    from unrolled.data.text import entropy
 
     ids = np.random.default_rng(2).integers(0, 1500, 9001).astype(np.uint16)
     whole = [(unigram_entropy(t, v), bigram_entropy(t, v)) for t, v in ((ids, 1500), (ids % 7, 7))]
@@ -186,7 +186,7 @@ def test_entropies_are_the_same_in_pieces(monkeypatch):
         for start in range(0, len(ids) - overlap, 1000):
             yield ids[start : start + 1000 + overlap]
 
-    monkeypatch.setattr(figures, "_pieces", small)
+    monkeypatch.setattr(entropy, "_pieces", small)
     assert [(unigram_entropy(t, v), bigram_entropy(t, v)) for t, v in ((ids, 1500), (ids % 7, 7))] == whole
 
 
@@ -241,7 +241,7 @@ def test_files_to_validate_and_test_on(tmp_path):
 
 
 def test_words_of_any_length_are_the_same_whole_and_in_pieces():
-    from unrolled.data.text.pieces import RUN, whole_words
+    from unrolled.data.text.cleaning import RUN, whole_words
 
     rng = np.random.default_rng(4)
     runs = [rng.choice(["ab", "c", " ", "\t\n", "\u2028"]) * int(rng.integers(1, 9000)) for _ in range(40)]
@@ -257,13 +257,13 @@ def test_words_of_any_length_are_the_same_whole_and_in_pieces():
 
 
 def test_a_long_word_takes_time_that_grows_with_its_length_alone(monkeypatch):
-    from unrolled.data.text import pieces
+    from unrolled.data.text import cleaning
 
-    seen, cut = [], pieces._bounded
-    monkeypatch.setattr(pieces, "_bounded", lambda text: seen.append(len(text)) or cut(text))
-    found = list(pieces.whole_words(["x" * 1000] * 400))
-    assert (sum(map(len, found)), max(map(len, found))) == (400_000, pieces.RUN)
-    assert max(seen) <= pieces.RUN + 1000  # what is looked at again is bounded
+    seen, cut = [], cleaning._bounded
+    monkeypatch.setattr(cleaning, "_bounded", lambda text: seen.append(len(text)) or cut(text))
+    found = list(cleaning.whole_words(["x" * 1000] * 400))
+    assert (sum(map(len, found)), max(map(len, found))) == (400_000, cleaning.RUN)
+    assert max(seen) <= cleaning.RUN + 1000  # what is looked at again is bounded
 
 
 def test_a_list_of_numbers_is_tokens_and_words_that_are_not_listed_are_named(tmp_path):

@@ -15,6 +15,7 @@ import sysconfig
 import numpy as np
 import pytest
 
+from unrolled.data.split import split
 from unrolled.data.text import (
     Corpus,
     Vocabulary,
@@ -23,7 +24,6 @@ from unrolled.data.text import (
     files,
     of_documents,
     read,
-    split,
     strip_gutenberg,
     unigram_entropy,
 )

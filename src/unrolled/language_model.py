@@ -17,6 +17,7 @@ from . import checkpoint, run
 from .backends import choose
 from .checks import LARGEST, as_kind, check_a, check_seed, check_size
 from .data.batches import Tokens, as_tokens, lanes
+from .data.split import split
 from .data.text import (
     UNITS,
     UNK,
@@ -29,11 +30,10 @@ from .data.text import (
     of_documents,
     read,
     recorded,
-    split,
     unigram_entropy,
     vocabulary_of,
 )
-from .data.text.figures import MOST_DENSE
+from .data.text.entropy import MOST_DENSE
 from .errors import Interrupted, UnrolledError, brief, check_path, count, warn
 from .events import Events
 from .keywords import named

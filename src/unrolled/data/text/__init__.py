@@ -1,16 +1,16 @@
-"""Files -> text -> tokens: reading and cleaning, the default corpus, vocabularies, entropies, the split.
+"""Files -> text -> tokens: reading and cleaning, the default corpus, vocabularies, entropies.
 
 A text is a `str` at the levels of characters ("char") and words ("word"), `bytes` at the level of bytes ("byte"), and
 an array of integers at the level of "tokens".
 """
 
 from .cache import Encoded, encode, vocabulary_of
-from .default import default_corpus
-from .figures import bigram_entropy, split, unigram_entropy
+from .entropy import bigram_entropy, unigram_entropy
 from .gutenberg import strip_gutenberg
+from .levels import LEVELS, UNITS
 from .reading import Corpus, of_documents, read, recorded
+from .stdlib import default_corpus
 from .vocabulary import EOS, UNK, WORDS, Decoder, Vocabulary
-from .words import LEVELS, UNITS
 
 __all__ = [
     "EOS",
@@ -28,7 +28,6 @@ __all__ = [
     "of_documents",
     "read",
     "recorded",
-    "split",
     "strip_gutenberg",
     "unigram_entropy",
     "vocabulary_of",

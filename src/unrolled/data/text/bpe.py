@@ -14,7 +14,7 @@ from typing import Any
 
 from ...checks import check_size
 from ...errors import UnrolledError, brief
-from .pieces import whole_words
+from .cleaning import whole_words
 
 Merges = tuple[tuple[int, int], ...]
 

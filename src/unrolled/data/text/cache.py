@@ -29,15 +29,15 @@ import numpy as np
 
 from ... import storage
 from ...checks import check_a
-from ...errors import UnrolledError, brief
+from ...errors import UnrolledError, brief, count
 from ..batches import Tokens
 from . import arrays
+from .cleaning import Mark, whole_words
 from .files import HINT, cannot_keep, shown
 from .files import cache_folder as folder
-from .pieces import Mark, whole_words
+from .levels import UNITS
 from .reading import Corpus, Stream
 from .vocabulary import Vocabulary
-from .words import UNITS, count
 
 FORMAT = 2
 """Version of these files; those of another one are made again."""

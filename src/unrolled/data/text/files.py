@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...errors import UnrolledError
+from ...errors import UnrolledError, count
 from . import packed
-from .words import count
 
 LARGE = 64 << 20
 """Bytes from which on a text is not read into memory."""

@@ -15,9 +15,9 @@ from ...checks import as_kind, check_a
 from ...errors import UnrolledError, check_path
 from ..batches import Tokens, check_documents
 from . import arrays
+from .cleaning import MARK, Cleaner, Mark
 from .files import Source, are_large, is_pipe, opened, short_name, shown, sources
-from .pieces import MARK, Cleaner, Mark
-from .words import check_level
+from .levels import check_level
 
 
 @dataclass(frozen=True)

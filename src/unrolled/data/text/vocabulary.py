@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...checks import as_kind, check_a, check_choice, check_size, is_whole
-from ...errors import UnrolledError, brief
+from ...errors import UnrolledError, brief, count
 from ...schema import Kind, each, entries, flag, one_of, text, whole
 from ..batches import Tokens, as_tokens, check_documents
 from . import bpe
-from .pieces import whole_words
-from .words import LEVELS, check_level, count
+from .cleaning import whole_words
+from .levels import LEVELS, check_level
 
 UNK, EOS = "<unk>", "<eos>"
 WORDS = ("whitespace", "punctuation")

@@ -11,10 +11,9 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from ...errors import UnrolledError, brief
+from ...errors import UnrolledError, brief, count
 from .gutenberg import Stripper
 from .records import column, fields, looks_like
-from .words import count
 
 
 class Mark(str):

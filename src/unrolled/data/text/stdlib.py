@@ -8,10 +8,10 @@ import platform
 import sysconfig
 from pathlib import Path
 
-from ...errors import UnrolledError
+from ...errors import UnrolledError, count
 from .files import file_blocks, shown
+from .levels import check_level
 from .reading import Corpus
-from .words import check_level, count
 
 # Tests are full of data; encodings and pydoc_data are tables that a program wrote; the rest is not the library's.
 _LEFT_OUT = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"})

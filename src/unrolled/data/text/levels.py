@@ -1,9 +1,8 @@
-"""Words for messages, and the levels that a text can be read at."""
+"""The levels that a text can be read at."""
 
 from __future__ import annotations
 
 from ...checks import check_choice
-from ...errors import count as count
 
 LEVELS = ("char", "byte", "word", "bpe", "tokens")
 UNITS = {"char": "character", "byte": "byte", "word": "word", "bpe": "token", "tokens": "token"}
