@@ -45,7 +45,6 @@ CALLS = {
     score.evaluate: {"network": NET, "lanes": batches.lanes(TOKENS, 2, 3)},
     batches.lanes: {"tokens": TOKENS, "batch_size": 2, "seq_length": 3, "documents": None},
     batches.Lanes: {"tokens": TOKENS, "batch_size": 2, "seq_length": 3, "documents": None},
-    batches.windows: {"tokens": TOKENS, "seq_length": 3, "batch_size": 2, "rng": 0, "count": 1},
     batches.tokens_needed: {"batch_size": 2, "seq_length": 3},
     losses.log_softmax: {"logits": TWO},
     losses.cross_entropy: {"logits": TWO, "targets": [0, 2], "smoothing": 0.0},

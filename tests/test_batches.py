@@ -1,10 +1,10 @@
-"""Lanes and windows: which token is whose target, exactly, and what is said about bad input."""
+"""Lanes: which token is whose target, exactly, and what is said about bad input."""
 
 import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.data.batches import Lanes, as_tokens, lanes, tokens_needed, windows
+from unrolled.data.batches import Lanes, as_tokens, lanes, tokens_needed
 from unrolled.errors import UnrolledError
 
 
@@ -98,7 +98,7 @@ def test_lanes_can_be_read_again_and_say_what_they_are():
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i4"])
 def test_any_integer_type_gives_new_contiguous_int32(dtype):
     tokens = np.arange(23, dtype=dtype)
-    for x, y in [*lanes(tokens, 3, 4), *windows(tokens, 4, 3, np.random.default_rng(0), 2)]:
+    for x, y in lanes(tokens, 3, 4):
         for a in (x, y):
             assert a.dtype == np.dtype("int32")
             assert a.flags.c_contiguous
@@ -122,8 +122,6 @@ def test_a_memory_mapped_array_is_viewed_not_copied(tmp_path):
     data = lanes(tokens, batch_size=4, seq_length=10)
     assert np.shares_memory(data.tokens, tokens)
     assert data[1][0][0].tolist() == [10, 259, 508, 757]
-    ((x, y),) = windows(tokens, 5, 2, np.random.default_rng(0), 1)
-    assert (y - x).tolist() == [[1, 1]] * 5
 
 
 def test_the_fewest_tokens_give_one_full_chunk():
@@ -204,7 +202,6 @@ def test_the_batch_size_said_to_fit_fits(B_fits):
 def test_tokens_that_are_no_integers_in_a_row_are_refused(tokens, said):
     assert message(as_tokens, tokens) == said
     assert message(lanes, tokens, 1, 1) == said
-    assert message(windows, tokens, 1, 1, np.random.default_rng(0), 1) == said
 
 
 @pytest.mark.parametrize("size", [0, -3, 1.5, "8", None, True])
@@ -214,7 +211,6 @@ def test_sizes_that_are_no_positive_whole_numbers_are_refused(size, name):
     said = f"{name} is {size!r}; it must be a whole number, 1 or more"
     assert message(lanes, range(50), **given) == said
     assert message(tokens_needed, **given) == said
-    assert message(windows, range(50), **given, rng=np.random.default_rng(0), count=1) == said
 
 
 @pytest.mark.parametrize(
@@ -225,47 +221,6 @@ def test_a_token_that_is_negative_or_does_not_fit_is_refused_when_read(token, dt
     tokens[6] = token
     said = f"the text holds the token {token}; tokens go from 0 to 2147483647"
     assert message(list, lanes(tokens, 2, 4)) == said
-    assert message(list, windows(tokens, 8, 1, np.random.default_rng(0), 1)) == said
-
-
-# --- windows ---
-
-
-def test_windows_are_runs_of_the_text_and_reach_both_its_ends():
-    N, T, B, count = 12, 4, 5, 60
-    batches = list(windows(range(N), T, B, np.random.default_rng(3), count))
-    assert len(batches) == count
-    starts = set()
-    for x, y in batches:
-        assert x.shape == y.shape == (T, B)
-        assert (x - x[0]).tolist() == [[step] * B for step in range(T)]
-        assert (y - x).tolist() == [[1] * B] * T
-        starts.update(x[0].tolist())
-    assert starts == set(range(N - T))  # 300 draws of 8: each is missed with probability (7/8)^300 = 4e-18
-
-
-def test_windows_come_from_the_generator_alone_and_resume_from_its_state():
-    draw = windows(range(500), 6, 3, np.random.default_rng(7), 4)
-    rng = np.random.default_rng(7)
-    first = [x.tolist() for x, _ in windows(range(500), 6, 3, rng, 2)]
-    rest = [x.tolist() for x, _ in windows(range(500), 6, 3, rng, 2)]
-    assert [x.tolist() for x, _ in draw] == first + rest
-
-
-def test_one_window_fits_the_shortest_text():
-    ((x, y),) = windows([7, 8, 9], 2, 2, np.random.default_rng(0), 1)
-    assert (x.T.tolist(), y.T.tolist()) == ([[7, 8], [7, 8]], [[8, 9], [8, 9]])
-
-
-def test_windows_refuse_bad_input_before_the_first_draw():
-    rng = np.random.default_rng(0)
-    assert message(windows, range(5), 5, 1, rng, 1) == (
-        "the text has 5 tokens; windows of sequence length 5 need 6. Give more text, or shorter sequences"
-    )
-    assert message(windows, range(5), 2, 1, "42", 1) == (
-        "rng is '42'; expected a numpy Generator, such as numpy.random.default_rng(seed), or a seed"
-    )
-    assert message(windows, range(5), 2, 1, rng, 0) == "count is 0; it must be a whole number, 1 or more"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tokens -> (x, y): contiguous lanes that carry a state, or random windows that don't.
+"""Tokens -> (x, y): contiguous lanes that carry a state.
 
 Letters: N tokens, B rows of the batch, T steps of a chunk, L steps of a lane. Arrays are time-major, (T, B), and y is
 the token that follows x. Nothing here copies the tokens: a chunk is the only thing made, so N may exceed the memory
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import as_array, check_indices, check_rng, check_size, is_whole
+from ..checks import as_array, check_indices, check_size, is_whole
 from ..errors import UnrolledError, brief, count
 
 Tokens = NDArray[np.integer[Any]]
@@ -73,11 +73,6 @@ def _chunk(values: Tokens, name: str) -> NDArray[np.int32]:
     if low < 0 or high > _LARGEST:
         raise UnrolledError(f"{name} holds the token {low if low < 0 else high}; tokens go from 0 to {_LARGEST}")
     return np.array(values, dtype=np.int32, order="C")
-
-
-def _too_short(name: str, tokens: Tokens, unit: str, asked: str) -> UnrolledError:
-    """Return what to say of too few tokens."""
-    return UnrolledError(f"{name} has {count(len(tokens), unit)}; {asked}")
 
 
 def tokens_needed(batch_size: int, seq_length: int) -> int:
@@ -226,41 +221,5 @@ def lanes(
         fits = (len(array) - 1) // T
         hint = f" (a batch of {fits} fits)" if fits > 0 else ""
         asked = f"batch size {B} x sequence length {T} needs {need:,}. Give more text, or smaller batches or sequences"
-        raise _too_short(name, array, unit, asked + hint)
+        raise UnrolledError(f"{name} has {count(len(array), unit)}; {asked}{hint}")
     return Lanes(array, B, T, name, documents)
-
-
-def windows(
-    tokens: Sequence[int] | NDArray[Any], seq_length: int, batch_size: int, rng: np.random.Generator, count: int
-) -> Iterator[Batch]:
-    """Draw `count` batches of B random windows from tokens (N,): x, y (T, B) int32, y one token later.
-
-    For training without a carried state. Each start is drawn uniformly from the N - T possible ones, with replacement,
-    one batch at a time as it is asked for: the generator's state between two batches is enough to resume.
-
-    Raises
-    ------
-    UnrolledError
-        If there are fewer than T + 1 tokens, a size is not positive, tokens are not integers in one dimension, or `rng`
-        is no numpy Generator; while iterating, if a token is negative or doesn't fit int32.
-
-    Examples
-    --------
-    >>> (x, y), = windows(range(100), seq_length=3, batch_size=2, rng=np.random.default_rng(1), count=1)
-    >>> x.T.tolist(), y.T.tolist()
-    ([[45, 46, 47], [49, 50, 51]], [[46, 47, 48], [50, 51, 52]])
-    """
-    array = as_tokens(tokens)
-    T, B = check_size("seq_length", seq_length), check_size("batch_size", batch_size)
-    batches, rng = check_size("count", count), check_rng(rng)
-    if len(array) < T + 1:
-        asked = f"windows of sequence length {T} need {T + 1:,}. Give more text, or shorter sequences"
-        raise _too_short("the text", array, "token", asked)
-    steps = np.arange(T)[:, None]
-
-    def draw() -> Iterator[Batch]:
-        for _ in range(batches):
-            at = rng.integers(0, len(array) - T, size=B) + steps
-            yield _chunk(array[at], "the text"), _chunk(array[at + 1], "the text")
-
-    return draw()
