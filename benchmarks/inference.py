@@ -24,7 +24,8 @@ from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench, sample
 from unrolled.backends.cpu import sampler as cpu_draw
-from unrolled.nn.network import Network, Spec
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 
 BATCH, STEPS = 16, 50
 

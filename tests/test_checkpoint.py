@@ -14,7 +14,8 @@ import safetensors.numpy
 from unrolled import LanguageModel, checkpoint, storage
 from unrolled.data.text import Vocabulary
 from unrolled.errors import UnrolledError
-from unrolled.nn.network import Network, Spec
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 
 
 def model(**options):

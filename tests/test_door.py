@@ -15,12 +15,12 @@ from rich.console import Console
 import unrolled as ur
 from unrolled import __main__ as entry
 from unrolled import backends, bench
+from unrolled.cells import find_cell
 from unrolled.cli import main
 from unrolled.cli.display import redrawn
 from unrolled.cli.exits import stopping
 from unrolled.cli.familiar import ABSENT, CALLED
 from unrolled.data.text import read
-from unrolled.nn.recurrent import find_cell
 
 
 @pytest.fixture

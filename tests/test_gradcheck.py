@@ -581,7 +581,7 @@ class Half:
         (lambda: ur.check_network("lstm"), "net is 'lstm'; expected a Recurrent, a Network, or another LossNetwork"),
         (
             lambda: ur.check_network(ur.LSTM),
-            "net is <class 'unrolled.nn.recurrent.LSTM'>; expected a Recurrent, a Network",
+            "net is <class 'unrolled.nn.layers.LSTM'>; expected a Recurrent, a Network",
         ),
         (lambda: ur.check_network(CELLS["lstm"]), "net is Cell(name='lstm', "),
         (

@@ -19,7 +19,8 @@ import safetensors.numpy
 import unrolled as ur
 from unrolled import checkpoint, storage
 from unrolled.data.text import Vocabulary
-from unrolled.nn.network import Network, Spec
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 from unrolled.train import CHECKPOINT, MODEL, Listener
 
 TEXT = "The cat sat on the mat.\n" * 60

@@ -7,7 +7,8 @@ import pytest
 
 from unrolled.cells import CELLS
 from unrolled.errors import UnrolledError, UnrolledWarning
-from unrolled.nn.network import Network, Spec
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 from unrolled.reference.losses import activation_penalty, confidence, cross_entropy, log_softmax, temporal_penalty
 
 T, B, V, E, H, L = 7, 3, 11, 4, 5, 2

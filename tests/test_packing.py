@@ -7,7 +7,8 @@ import unrolled as ur
 from unrolled import backends
 from unrolled.cells import CELLS
 from unrolled.nn.masks import part_masks
-from unrolled.nn.network import Network, Spec
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 
 T, B, I, H = 9, 3, 4, 5
 TOL = 1e-12  # float64: some ten additions a sum, in another order

@@ -15,8 +15,10 @@ from .errors import Interrupted, UnrolledError, UnrolledWarning, Unsupported
 if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
     from .language_model import LanguageModel, load
-    from .nn.network import Network, Spec
-    from .nn.recurrent import GRU, LSTM, RNN, Recurrent
+    from .nn.layers import GRU, LSTM, RNN
+    from .nn.network import Network
+    from .nn.recurrent import Recurrent
+    from .nn.spec import Spec
     from .seeding import manual_seed
 
 __version__ = "0.1.0"
@@ -41,8 +43,10 @@ __all__ = [
 ]
 
 _LATER = {
-    **dict.fromkeys(("GRU", "LSTM", "RNN", "Recurrent"), "nn.recurrent"),
-    **dict.fromkeys(("Network", "Spec"), "nn.network"),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), "nn.layers"),
+    "Recurrent": "nn.recurrent",
+    "Network": "nn.network",
+    "Spec": "nn.spec",
     "LanguageModel": "language_model",
     "load": "language_model",
     "manual_seed": "seeding",

@@ -21,8 +21,9 @@ import numpy as np
 
 from . import backends, sample
 from .errors import UnrolledError
-from .nn.network import Network, Spec
+from .nn.network import Network
 from .nn.recurrent import Recurrent
+from .nn.spec import Spec
 from .training.clipping import clip_by_norm
 from .training.optimizers import make_optimizer
 

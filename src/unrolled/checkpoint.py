@@ -16,7 +16,8 @@ from . import backends, storage
 from .checks import Array
 from .data.text import Vocabulary
 from .errors import UnrolledError, one_line
-from .nn.network import Network, Spec
+from .nn.network import Network
+from .nn.spec import Spec
 from .schema import entries
 from .storage import Arrays, Content, Layout, Stored
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, TypedDict, get_type_hints
 
+from .cells import find_cell
 from .checks import Array, as_kind, check_fraction, check_positive, check_size, check_weight, check_widths
 from .data.text import LEVELS, WORDS
 from .errors import UnrolledError, suggest
 from .keywords import keyword, suggesting
 from .nn.initializers import check_forget_bias, check_init_name
-from .nn.network import Spec
-from .nn.recurrent import DTYPES, find_cell
+from .nn.recurrent import DTYPES
+from .nn.spec import Spec
 from .training.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 from .training.schedules import SCHEDULES, Schedule, make_schedule
 
@@ -171,7 +172,7 @@ class Options:
     words : str
         At word level: whether lines are cut at "whitespace", or into words and "punctuation" marks.
     cell, embedding_size, hidden_size, num_layers, dropout, dtype, and what follows them
-        As in `unrolled.nn.network.Spec`.
+        As in `unrolled.nn.spec.Spec`.
     init : str
         Initial weights: a name in `unrolled.nn.initializers.INITS`; "uniform:0.1" draws all from U(-0.1, 0.1).
     seq_length, batch_size : int

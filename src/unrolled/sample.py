@@ -84,7 +84,8 @@ class Sampler:
 
     Examples
     --------
-    >>> from unrolled.nn.network import Network, Spec
+    >>> from unrolled.nn.network import Network
+    >>> from unrolled.nn.spec import Spec
     >>> sampler = Sampler(Network(Spec(vocabulary_size=4)), np.array([0]), 9, 1.0, np.random.default_rng(1), end=0)
     >>> first, second = list(sampler.text(9)), list(sampler.text(9))
     """
@@ -164,7 +165,8 @@ def drawer(network: Network, state: Any, length: int) -> Drawer:
 
     Examples
     --------
-    >>> from unrolled.nn.network import Network, Spec
+    >>> from unrolled.nn.network import Network
+    >>> from unrolled.nn.spec import Spec
     >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
     >>> state = net.zero_state(1)
     >>> greedy = drawer(net, state, 3)

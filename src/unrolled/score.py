@@ -72,7 +72,8 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
 
     Examples
     --------
-    >>> from unrolled.nn.network import Network, Spec
+    >>> from unrolled.nn.network import Network
+    >>> from unrolled.nn.spec import Spec
     >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
     >>> for p in net.params.values():
     ...     p[...] = 0

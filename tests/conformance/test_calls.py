@@ -16,7 +16,8 @@ cpu = pytest.importorskip(
 )
 import unrolled as ur  # noqa: E402
 from unrolled import sample  # noqa: E402
-from unrolled.nn.network import Network, Spec  # noqa: E402
+from unrolled.nn.network import Network  # noqa: E402
+from unrolled.nn.spec import Spec  # noqa: E402
 
 
 def resident():
@@ -161,7 +162,8 @@ import sys, threading, time
 import numpy as np
 import unrolled as ur
 from unrolled import sample
-from unrolled.nn.network import Network, Spec
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 if sys.argv[1] == "drawing":
     net = Network(Spec(300, "lstm", 0, 200, 2), backend="cpu")
     drawer = net.drawer(net.zero_state(1), 10)

@@ -20,7 +20,8 @@ from unrolled.backends.cpu import arrays as memory  # noqa: E402
 from unrolled.backends.cpu import interpreter as evaluator  # noqa: E402
 from unrolled.backends.cpu import layers as cpu_layers  # noqa: E402
 from unrolled.backends.cpu import sampler as cpu_draw  # noqa: E402
-from unrolled.nn.network import Network, Spec  # noqa: E402
+from unrolled.nn.network import Network  # noqa: E402
+from unrolled.nn.spec import Spec  # noqa: E402
 from unrolled.training.clipping import clip_by_norm  # noqa: E402
 from unrolled.training.optimizers import make_optimizer  # noqa: E402
 

@@ -8,7 +8,8 @@ from unrolled import sample
 from unrolled.backends.cpu import _engine
 from unrolled.backends.cpu import kernels as cpu
 from unrolled.backends.cpu import layers as cpu_layers
-from unrolled.nn.network import Network, Spec
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 from unrolled.reference import layers, losses
 from unrolled.training.clipping import clip_by_norm, global_norm
 from unrolled.training.optimizers import OPTIMIZERS, make_optimizer

@@ -1,5 +1,6 @@
 """The maths: one file a family, elementwise. No product, no time loop, no files; imports nothing of ours but errors."""
 
+from ..errors import UnrolledError, suggest
 from .cell import Back, Cell, Stage, Value
 from .contract import check_contract
 from .coupled import LSTM_COUPLED, MGU
@@ -30,4 +31,25 @@ CELLS: dict[str, Cell] = {
     )
 }
 
-__all__ = ["CELLS", "Back", "Cell", "Stage", "Value", "check_contract"]
+FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}
+"""What other programs call a cell -> its name here: PyTorch's GRU, and the recurrence with a tanh."""
+
+
+def find_cell(cell: str | Cell) -> Cell:
+    """Return the cell of that name, in any case, or of a familiar one; or the object itself.
+
+    Examples
+    --------
+    >>> find_cell("LSTM").name, find_cell("gru").name, find_cell("vanilla").name
+    ('lstm', 'gru_reset_after', 'rnn_tanh')
+    """
+    if isinstance(cell, Cell):
+        return cell
+    lower = cell.lower() if isinstance(cell, str) else ""
+    known = [name for name in (cell, lower, FAMILIAR.get(lower)) if isinstance(name, str) and name in CELLS]
+    if not known:
+        raise UnrolledError(suggest("cell", cell, [*CELLS, *FAMILIAR]))
+    return CELLS[known[0]]
+
+
+__all__ = ["CELLS", "Back", "Cell", "Stage", "Value", "check_contract", "find_cell"]

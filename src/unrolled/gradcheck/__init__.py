@@ -18,10 +18,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..cells import Cell
+from ..cells import Cell, find_cell
 from ..checks import check_seed, check_size
 from ..errors import UnrolledError, brief
-from ..nn.recurrent import Recurrent, find_cell
+from ..nn.recurrent import Recurrent
 from .contract import contract
 from .derivatives import (
     away_from_zero,

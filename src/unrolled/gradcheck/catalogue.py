@@ -7,8 +7,9 @@ from typing import Any
 from .. import backends
 from ..cells import Cell
 from ..errors import UnrolledError
-from ..nn.network import Network, Spec
+from ..nn.network import Network
 from ..nn.recurrent import Recurrent
+from ..nn.spec import Spec
 
 I, H = 4, 5
 STACK: dict[str, dict[str, Any]] = {

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from .. import backends
-from ..cells import CELLS, Cell
+from ..cells import CELLS, Cell, find_cell
 from ..checks import check_seed
 from ..errors import UnrolledError
-from ..nn.recurrent import find_cell
 from . import check_cell, check_derivatives, check_network
 from .catalogue import LANGUAGE, STACK, build, build_language
 from .contract import contract

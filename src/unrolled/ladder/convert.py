@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnrolledError
-from ..nn.network import Network, Spec
+from ..nn.network import Network
+from ..nn.spec import Spec
 from .given import check
 from .layers import Grads, LSTMLayer, OutputLayer, Stack
 from .plain import LSTM_RNN

@@ -3,224 +3,35 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
 from .. import backends
 from ..checks import (
-    MOST_LAYERS,
     Array,
     Kept,
     are_indices,
     as_array,
-    as_dtype,
     as_kind,
     as_numbers,
-    check_fraction,
     check_memory,
     check_rng,
     check_size,
-    check_weight,
-    check_widths,
     read_only,
 )
 from ..errors import UnrolledError, UnrolledWarning, brief
-from ..keywords import suggesting
 from ..reference import layers, losses
-from ..schema import each, entries, flag, maybe, number, text, whole
 from ..seeding import generator
-from .initializers import bound, check_init_name, glorot
+from .initializers import bound, glorot
 from .masks import Masks, as_masks
 from .params import Parametric, Params, usable
-from .recurrent import DROPPING, DTYPES, Recurrent, find_cell, layer_shapes, state_widths
+from .recurrent import DROPPING, Recurrent
+from .spec import STACK_OPTIONS, Spec
 from .tape import StackTape, check_tape
-
-STACK_OPTIONS = (
-    "bias",
-    "dropout",
-    "locked_dropout",
-    "recurrent_dropout",
-    "weight_drop",
-    "zoneout",
-    "zoneout_cell",
-    "residual",
-    "proj_size",
-    "learn_state",
-    "init",
-    "forget_bias",
-)
-"""Entries of a `Spec` that are options of `Recurrent`."""
-
-
-@suggesting
-@dataclass(frozen=True)
-class Spec:
-    """Everything needed to rebuild a network; stored as JSON in the model file.
-
-    Attributes
-    ----------
-    vocabulary_size : int
-        V, number of symbols.
-    cell : str
-        Name of the cell.
-    embedding_size : int
-        E, width of the embedding; 0 feeds one-hot vectors to the first layer.
-    hidden_size, num_layers : int
-        H and L; `hidden_size` may be a tuple, a width a layer (L is then its length).
-    bias : bool
-        Whether the recurrent layers have biases (the decoder always does).
-    dropout, locked_dropout : float
-        Rate of dropout after each recurrent layer (as in char-rnn, after the last one too): of every step by itself,
-        and with one mask for all steps.
-    embedding_dropout : float
-        Rate at which symbols are dropped: a symbol's row of the embedding, for a whole pass (Gal & Ghahramani 2016).
-    recurrent_dropout, weight_drop, zoneout, zoneout_cell, residual, proj_size, learn_state, init, forget_bias
-        As in `unrolled.Recurrent`; `init` also draws the embedding and the decoder.
-    tied : bool
-        Whether the decoder's weight is the embedding's (Press & Wolf 2017); E must be the last layer's width.
-    ar, tar : float
-        Weights of two penalties of training (Merity, McCann & Socher 2017): activation regularisation, on the mean
-        square of the last layer's output after dropout; and temporal activation regularisation, on that of its change
-        from step to step before dropout. Changes are taken within a chunk and a document, not from one to the next.
-    label_smoothing : float
-        Share of each target's probability that training spreads over all symbols (Szegedy et al. 2016).
-    dtype : str
-        "float32" or "float64".
-
-    Examples
-    --------
-    >>> Spec(vocabulary_size=65, hidden_size=128).to_json()["cell"]
-    'lstm'
-    """
-
-    vocabulary_size: int
-    cell: str = "lstm"
-    embedding_size: int = 64
-    hidden_size: int | tuple[int, ...] = 128
-    num_layers: int = 2
-    bias: bool = True
-    dropout: float = 0.0
-    dtype: str = "float32"
-    locked_dropout: float = 0.0
-    embedding_dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    weight_drop: float = 0.0
-    zoneout: float = 0.0
-    zoneout_cell: float = 0.0
-    residual: bool = False
-    proj_size: int = 0
-    learn_state: bool = False
-    init: str = "pytorch"
-    forget_bias: float | None = None
-    tied: bool = False
-    ar: float = 0.0
-    tar: float = 0.0
-    label_smoothing: float = 0.0
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Hidden units of every layer."""
-        several = isinstance(self.hidden_size, (tuple, list))
-        return check_widths(self.hidden_size, None if several else self.num_layers)
-
-    @property
-    def parameter_count(self) -> int:
-        """Number of parameters, without making them."""
-        return sum(math.prod(shape) for shape in self.shapes().values())
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return every parameter's name and shape, without making them.
-
-        Examples
-        --------
-        >>> Spec(vocabulary_size=11, hidden_size=5, num_layers=1).shapes()["decoder.weight"]
-        (11, 5)
-        """
-        size, width, cell, proj = self.vocabulary_size, self.embedding_size, find_cell(self.cell), self.proj_size
-        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (size, width)} if width else {}
-        inputs = width or size
-        for layer, hidden in enumerate(self.widths):
-            local = layer_shapes(cell, inputs, hidden, bias=self.bias, proj=proj, learned=self.learn_state)
-            shapes |= {f"recurrent.{name}_l{layer}": shape for name, shape in local.items()}
-            inputs = proj or hidden
-        return shapes | ({} if self.tied else {"decoder.weight": (size, inputs)}) | {"decoder.bias": (size,)}
-
-    def state_shapes(self, batch: int) -> list[tuple[int, ...]]:
-        """Return the shape of every array of the state of B rows, in order, without making them."""
-        cell, widths = find_cell(self.cell), self.widths
-        uniform = len(set(widths)) == 1
-        layers = len(widths) if uniform else 1
-        fields = [state_widths(cell, hidden, self.proj_size) for hidden in (widths[:1] if uniform else widths)]
-        return [(layers, batch, width) for layer in fields for width in layer.values()]
-
-    def check(self) -> None:
-        """Refuse sizes, shares and names that make no sense."""
-        check_size("vocabulary_size", self.vocabulary_size)
-        width = check_size("embedding_size", self.embedding_size, least=0)
-        check_size("num_layers", self.num_layers)
-        check_widths(self.hidden_size, self.num_layers)
-        check_fraction("dropout", self.dropout)
-        check_fraction("embedding_dropout", self.embedding_dropout)
-        check_fraction("label_smoothing", self.label_smoothing)
-        check_weight("ar", self.ar)
-        check_weight("tar", self.tar)
-        check_init_name(self.init)
-        last = self.proj_size or self.widths[-1]
-        if self.tied and width != last:
-            raise UnrolledError(
-                f"tied weights need an embedding as wide as the last layer: embedding_size is {width}, that is {last}"
-            )
-        if self.embedding_dropout and not width:
-            raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> Self:
-        """Rebuild from `to_json`'s dictionary; unknown, missing or ill-typed entries are errors.
-
-        (What files of earlier versions lack has its default: those versions knew nothing else.)
-        """
-        kinds = {f.name: _KINDS[str(f.type)] for f in fields(cls)}
-        names = list(kinds)
-        return cls(**entries(kinds, optional=names[names.index("locked_dropout") :])("spec", data))
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "dtype", as_dtype(self.dtype, DTYPES))
-        for f in fields(self):
-            object.__setattr__(self, f.name, as_kind(f.name, getattr(self, f.name), str(f.type)))
-        object.__setattr__(self, "cell", find_cell(self.cell).name)  # as the file has it, whatever it was called
-        if isinstance(self.hidden_size, tuple):  # one width is a number
-            object.__setattr__(self, "num_layers", len(self.hidden_size))
-            object.__setattr__(self, "hidden_size", _plain(self.hidden_size))
-
-
-def _widths(name: str, value: Any) -> Any:
-    """Take the width of all layers, or of each."""
-    return each(whole(1), most=MOST_LAYERS)(name, value) if isinstance(value, list) else whole(1)(name, value)
-
-
-_KINDS = {
-    "int": whole(),
-    "int | tuple[int, ...]": _widths,
-    "float": number(),
-    "float | None": maybe(number()),
-    "str": text(100),
-    "bool": flag(),
-}
-"""What a file's description of a network may hold, by the types of `Spec`; ranges are checked with the network."""
-
-
-def _plain(sizes: tuple[int, ...]) -> int | tuple[int, ...]:
-    """Widths of layers as a tuple, or as one number where all are equal."""
-    return sizes[0] if len(set(sizes)) == 1 else sizes
 
 
 @dataclass(frozen=True)

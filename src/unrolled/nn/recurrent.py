@@ -1,4 +1,4 @@
-"""Stacks of recurrent layers with PyTorch's semantics, names and initialisation: `RNN`, `LSTM`, `GRU`, `Recurrent`."""
+"""Stacks of recurrent layers with PyTorch's semantics, names and initialisation: `Recurrent`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from .. import backends
-from ..cells import CELLS, Cell
+from ..cells import Cell, find_cell
 from ..checks import (
     Array,
     Kept,
@@ -28,7 +28,7 @@ from ..checks import (
     read_only,
 )
 from ..errors import UnrolledError, UnrolledWarning, brief, listed, suggest
-from ..keywords import keyword, keywords_of, named
+from ..keywords import keywords_of, named
 from ..reference.layers import draw_mask, dropout
 from ..reference.scan import Tape
 from ..seeding import generator
@@ -40,27 +40,6 @@ from .states import States
 from .tape import StackTape, check_tape
 
 DTYPES = ("float32", "float64")
-
-
-FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}
-"""What other programs call a cell -> its name here: PyTorch's GRU, and the recurrence with a tanh."""
-
-
-def find_cell(cell: str | Cell) -> Cell:
-    """Return the cell of that name, in any case, or of a familiar one; or the object itself.
-
-    Examples
-    --------
-    >>> find_cell("LSTM").name, find_cell("gru").name, find_cell("vanilla").name
-    ('lstm', 'gru_reset_after', 'rnn_tanh')
-    """
-    if isinstance(cell, Cell):
-        return cell
-    lower = cell.lower() if isinstance(cell, str) else ""
-    for name in (cell, lower, FAMILIAR.get(lower)):
-        if isinstance(name, str) and name in CELLS:
-            return CELLS[name]
-    raise UnrolledError(suggest("cell", cell, [*CELLS, *FAMILIAR]))
 
 
 def state_widths(cell: Cell, hidden: int, proj: int = 0) -> dict[str, int]:
@@ -798,58 +777,6 @@ OPTIONS = [p.name for p in KEYWORDS]
 """Keywords of `Recurrent`."""
 
 
-class RNN(Recurrent):
-    """A stack of simple recurrent layers, `cell="rnn_tanh"` or `"rnn_relu"`; the rest as `Recurrent`.
-
-    PyTorch's way to name the cell will do: `nonlinearity="tanh"` or `"relu"`.
-
-    Examples
-    --------
-    >>> import unrolled as ur
-    >>> ur.RNN(4, 5, nonlinearity="relu").cell.name
-    'rnn_relu'
-    """
-
-    @named([keyword("cell", "rnn_tanh", "str | Cell"), keyword("nonlinearity", None, "str | None"), *KEYWORDS])
-    def __init__(
-        self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
-    ) -> None:
-        if (kind := options.pop("nonlinearity", None)) is not None:
-            if not isinstance(kind, str) or kind not in ("tanh", "relu"):
-                raise UnrolledError(suggest("nonlinearity", kind, ["tanh", "relu"]))
-            if find_cell(options.setdefault("cell", f"rnn_{kind}")).name != f"rnn_{kind}":
-                raise UnrolledError(f"nonlinearity is {brief(kind)}, cell is {brief(options['cell'])}; leave one out")
-        super().__init__(_family("RNN", "rnn", options), input_size, hidden_size, num_layers, **options)
-
-
-class LSTM(Recurrent):
-    """A stack of LSTM layers, `cell="lstm"` or another of the family; the rest as `Recurrent`.
-
-    Examples
-    --------
-    >>> import unrolled as ur
-    >>> lstm = ur.LSTM(4, 5, num_layers=2)
-    >>> lstm.params["weight_hh_l1"].shape
-    (20, 5)
-    """
-
-    @named([keyword("cell", "lstm", "str | Cell"), *KEYWORDS])
-    def __init__(
-        self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
-    ) -> None:
-        super().__init__(_family("LSTM", "lstm", options), input_size, hidden_size, num_layers, **options)
-
-
-class GRU(Recurrent):
-    """A stack of GRU layers, `cell="gru_reset_after"` (PyTorch's) or `"gru_reset_before"`; the rest as `Recurrent`."""
-
-    @named([keyword("cell", "gru_reset_after", "str | Cell"), *KEYWORDS])
-    def __init__(
-        self, input_size: int, hidden_size: int | Sequence[int], num_layers: int | None = None, **options: Any
-    ) -> None:
-        super().__init__(_family("GRU", "gru", options), input_size, hidden_size, num_layers, **options)
-
-
 def _lengths(lengths: Any, steps: int, batch: int) -> Array:
     """Check the lengths of rows."""
     array = as_array("lengths", lengths)
@@ -872,15 +799,6 @@ def _placed(rows: Array, where: Array, size: int) -> Array:
     placed = np.zeros((size, rows.shape[-1]), rows.dtype)
     placed[where] = rows
     return placed
-
-
-def _family(kind: str, prefix: str, options: dict[str, Any]) -> Cell:
-    """Take `cell` out of the options, by default the family's first; refuse another family's."""
-    family = [name for name in CELLS if name.startswith(prefix)]
-    cell = find_cell(options.pop("cell", family[0]))
-    if cell.name in CELLS and cell.name not in family:
-        raise UnrolledError(f"ur.{kind} takes the cells {', '.join(family)}; for {cell.name} use ur.Recurrent")
-    return cell
 
 
 DROPPING = ("dropout", "locked_dropout", "recurrent_dropout", "weight_drop")

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..checks import Array
 from ..errors import UnrolledError
-from ..nn.network import Network, Spec
+from ..nn.network import Network
+from ..nn.spec import Spec
 from ..schema import each, entries, maybe, number, one_of, whole
 from ..storage import Arrays, Stored
 from .optimizers import Optimizer
