@@ -23,7 +23,7 @@ from onnx_model import session
 from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench, sample
-from unrolled.backends.cpu import sampler as cpu_draw
+from unrolled.backends.cpu import sampler
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 
@@ -63,7 +63,7 @@ def bytes_of_token(network: Network) -> int:
     """Bytes of the weights that drawing a token must read, where inputs are picked from a table if that pays."""
     spec = network.spec
     hidden, outer = spec.hidden_size, spec.vocabulary_size * spec.hidden_size
-    if spec.vocabulary_size > cpu_draw.PAYS * bench.TOKENS:
+    if spec.vocabulary_size > sampler.PAYS * bench.TOKENS:
         outer += 4 * hidden * spec.embedding_size
     return 4 * ((2 * spec.num_layers - 1) * 4 * hidden * hidden + outer)
 

@@ -18,7 +18,7 @@ from side_by_side import alternate, machine, relative_error, summary, write
 from threadpoolctl import threadpool_limits
 
 from unrolled.backends import BACKENDS
-from unrolled.backends.cpu import kernels as cpu
+from unrolled.backends.cpu import kernels
 from unrolled.ladder.convert import library_names, network_of, rnn_of, stack_of
 from unrolled.ladder.plain import LSTM_RNN
 
@@ -77,7 +77,7 @@ def main() -> None:
     times: dict[str, dict[int, list[float]]] = {name: {} for name in calls}
     for n in threads:
         if "cpu" in BACKENDS:
-            cpu.set_threads(n)
+            kernels.set_threads(n)
         fast = {name: run for name, run in calls.items() if name != "plain lists"}
         with threadpool_limits(n):
             for name, found in alternate(fast, args.seconds * len(fast)).items():

@@ -30,9 +30,9 @@ def machine(**more: str) -> dict[str, str]:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     engine = BACKENDS["auto"].name
     if engine == "cpu":
-        from unrolled.backends.cpu import kernels as cpu
+        from unrolled.backends.cpu import kernels
 
-        engine = cpu.instruction_set()
+        engine = kernels.instruction_set()
     return bench.machine() | more | {"engine": engine, "commit": commit.stdout.strip()}
 
 

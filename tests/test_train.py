@@ -499,12 +499,12 @@ def test_so_does_one_that_the_engine_runs(hidden_size, num_layers, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from Linux's /proc")
 def test_what_the_engine_keeps_for_its_next_step_can_be_given_back():
-    memory = pytest.importorskip("unrolled.backends.cpu.arrays")
+    arrays = pytest.importorskip("unrolled.backends.cpu.arrays")
 
     def resident():
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-    array = memory.empty((1 << 24,), "float32")
+    array = arrays.empty((1 << 24,), "float32")
     array.fill(1)
     used = resident()
     del array

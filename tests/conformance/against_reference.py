@@ -7,7 +7,7 @@ from own_cell import OWN
 from unrolled.cells import CELLS
 from unrolled.reference import scan
 
-cpu = pytest.importorskip(
+kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 
@@ -57,7 +57,7 @@ def close(got, want, what, tolerance):
         assert error <= tolerance, f"{what}: {error:.2e} > {tolerance:.2e}"
 
 
-def compare(cell, w, x, s, dy, ds, *, engine=cpu, factor=1.0, **masks):
+def compare(cell, w, x, s, dy, ds, *, engine=kernels, factor=1.0, **masks):
     """Run both backends and compare everything."""
     with np.errstate(all="ignore"):
         if "drop" in masks:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-cpu = pytest.importorskip(
+kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 import unrolled as ur  # noqa: E402
@@ -245,7 +245,7 @@ def test_a_network_of_one_panel_shares_no_step():
     net, x = ur.LSTM(4, 16, backend="cpu"), np.zeros((2000, 1, 4), np.float32)
     times = {}
     for n in (1, 2):
-        cpu.set_threads(n)
+        kernels.set_threads(n)
         net(x)
         before = time.process_time()
         for _ in range(3):

@@ -11,15 +11,11 @@ import warnings
 import numpy as np
 import pytest
 
-cpu = pytest.importorskip(
+kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 import unrolled as ur  # noqa: E402
-from unrolled.backends.cpu import _engine  # noqa: E402
-from unrolled.backends.cpu import arrays as memory  # noqa: E402
-from unrolled.backends.cpu import interpreter as evaluator  # noqa: E402
-from unrolled.backends.cpu import layers as cpu_layers  # noqa: E402
-from unrolled.backends.cpu import sampler as cpu_draw  # noqa: E402
+from unrolled.backends.cpu import _engine, arrays, interpreter, layers, sampler  # noqa: E402
 from unrolled.nn.network import Network  # noqa: E402
 from unrolled.nn.spec import Spec  # noqa: E402
 from unrolled.training.clipping import clip_by_norm  # noqa: E402
@@ -90,7 +86,7 @@ def calls_of(run):
     found = []
 
     def record(name, dtype):
-        function = getattr(_engine, name + memory.DTYPES[np.dtype(dtype)])
+        function = getattr(_engine, name + arrays.DTYPES[np.dtype(dtype)])
 
         def recorded(*args):
             found.append((function, args))
@@ -112,7 +108,7 @@ def calls_of(run):
             return self.made.draw(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (cpu, cpu_draw, cpu_layers, evaluator, memory):
+        for module in (kernels, sampler, layers, interpreter, arrays):
             patch.setattr(module, "of_dtype", record)
         run()
     return [(function, args) for function, args in found if "empty" not in function.__name__]

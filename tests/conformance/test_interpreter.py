@@ -17,11 +17,10 @@ from unrolled.cells.ops import tanh
 from unrolled.gradcheck import catalogue
 from unrolled.reference import scan
 
-cpu = pytest.importorskip(
+kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
-from unrolled.backends.cpu import interpreter as evaluator  # noqa: E402
-from unrolled.backends.cpu import lowering as program  # noqa: E402
+from unrolled.backends.cpu import interpreter, lowering  # noqa: E402
 from unrolled.codegen.cpp import EMITTED  # noqa: E402
 from unrolled.codegen.graph import Graph  # noqa: E402
 
@@ -34,7 +33,7 @@ projected = [cell for cell in CELLS.values() if "projection" not in catalogue.re
 @pytest.mark.parametrize("mask", ["none", "live_keep"])
 def test_cells_that_have_a_kernel(cell, dtype, mask):
     T, B, I, H = 6, 5, 3, 37
-    compare(cell, *problem(cell, dtype, T, B, I, H), engine=evaluator, **masks(cell, mask, T, B, H))
+    compare(cell, *problem(cell, dtype, T, B, I, H), engine=interpreter, **masks(cell, mask, T, B, H))
 
 
 @every_cell
@@ -64,7 +63,7 @@ def test_a_projected_state(cell, dtype, H, P, mask):
 
 def test_a_cell_that_reads_its_h_element_by_element_cannot_be_projected():
     with pytest.raises(ur.Unsupported, match="reads a projected h element by element"):
-        program.plans(CELLS["gru_reset_after"], program.Options(bias=True, proj=True))
+        lowering.plans(CELLS["gru_reset_after"], lowering.Options(bias=True, proj=True))
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -73,7 +72,7 @@ def test_every_cell_of_the_library_runs_on_the_engine(name):
     net = ur.Recurrent(name, 4, 5, backend="cpu")
     assert net.backend == "cpu"
     tape = net.forward(np.ones((3, 2, 4)))[2]
-    assert isinstance(tape.scans[0], cpu.EngineTape if name in EMITTED else evaluator.ProgramTape)
+    assert isinstance(tape.scans[0], kernels.EngineTape if name in EMITTED else interpreter.ProgramTape)
 
 
 def test_a_cell_of_ones_own_runs_on_the_engine():
@@ -105,9 +104,9 @@ def test_threads_give_the_same_bits_with_every_mask(proj):
     chosen["drop"] = chosen["drop"].astype("float32")
     results = []
     for threads in (1, 2, 3, 8) * 8:  # threads that write over each other's numbers do so in some runs only
-        cpu.set_threads(threads)
-        y, final, tape = cpu.forward(cell, w, x, s, **chosen)
-        dx, initial, grads = cpu.backward(tape, dy, ds)
+        kernels.set_threads(threads)
+        y, final, tape = kernels.forward(cell, w, x, s, **chosen)
+        dx, initial, grads = kernels.backward(tape, dy, ds)
         results.append([y, dx, *final, *initial, *tape.gates, *tape.proposed, *grads.values()])
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
@@ -115,7 +114,7 @@ def test_threads_give_the_same_bits_with_every_mask(proj):
 
 def compare_some():
     for name in ("rnn_relu", "lstm_use_gate", "lstm_no_input_gate"):
-        compare(CELLS[name], *problem(CELLS[name], "float64", 4, 3, 2, 5), engine=evaluator)
+        compare(CELLS[name], *problem(CELLS[name], "float64", 4, 3, 2, 5), engine=interpreter)
 
 
 @pytest.mark.parametrize(
@@ -123,13 +122,13 @@ def compare_some():
 )
 def test_a_planted_error_is_found(operation, other, monkeypatch):
     """An operation in another's place makes some cell differ from the reference."""
-    monkeypatch.setitem(program.OPERATIONS, operation, program.OPERATIONS[other])
-    program.plans.cache_clear()
+    monkeypatch.setitem(lowering.OPERATIONS, operation, lowering.OPERATIONS[other])
+    lowering.plans.cache_clear()
     try:
         with pytest.raises(AssertionError, match=" > "):
             compare_some()
     finally:
-        program.plans.cache_clear()
+        lowering.plans.cache_clear()
 
 
 class State(NamedTuple):
@@ -262,15 +261,15 @@ def test_a_long_function_reuses_registers():
     x = y = graph.input("x")
     for n in range(1000):
         y = np.tanh(y) - (2 + n % 2) * x
-    names = program._Names(["x", "y"])
-    written = program.assemble(graph, [("y", y.node)], names)
+    names = lowering._Names(["x", "y"])
+    written = lowering.assemble(graph, [("y", y.node)], names)
     assert written.registers == 3  # 2 x, 3 x, and the chain's own
     assert len(written.code) == 2002
 
 
 def test_names_of_operations_are_those_of_the_engine():
-    assert program.OPERATIONS["fma"] != program.OPERATIONS["fms"]
-    assert {"copy", "select", "log", "less"} <= program.OPERATIONS.keys()
+    assert lowering.OPERATIONS["fma"] != lowering.OPERATIONS["fms"]
+    assert {"copy", "select", "log", "less"} <= lowering.OPERATIONS.keys()
 
 
 @pytest.mark.parametrize(("steps", "batch"), [(0, 2), (3, 0), (0, 0)])

@@ -5,12 +5,11 @@ import pytest
 
 pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
 from unrolled import sample
-from unrolled.backends.cpu import _engine
-from unrolled.backends.cpu import kernels as cpu
-from unrolled.backends.cpu import layers as cpu_layers
+from unrolled.backends.cpu import _engine, kernels, layers
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
-from unrolled.reference import layers, losses
+from unrolled.reference import layers as reference_layers
+from unrolled.reference import losses
 from unrolled.training.clipping import clip_by_norm, global_norm
 from unrolled.training.optimizers import OPTIMIZERS, make_optimizer
 
@@ -31,10 +30,10 @@ def test_embed_backward(dtype, T, B, E, V):
     """Tokens that come again and again, rows that lie apart; 0 for tokens that do not occur; any number of threads."""
     rng = np.random.default_rng(T)
     tokens, dx = rng.integers(0, V, (T, B)), rng.standard_normal((T, B, E + 3)).astype(dtype)[..., :E]
-    want = layers.embed_backward(tokens, dx.astype("f8"), V)
+    want = reference_layers.embed_backward(tokens, dx.astype("f8"), V)
     for n in (1, 2, 3):
-        cpu.set_threads(n)
-        got = cpu_layers.embed_backward(tokens, dx, V)
+        kernels.set_threads(n)
+        got = layers.embed_backward(tokens, dx, V)
         close(got, want, T * B, dtype)
         np.testing.assert_array_equal(got[np.setdiff1d(np.arange(V), tokens)], 0)
 
@@ -50,9 +49,9 @@ def test_linear(rows, inputs, outputs, dtype):
     weight, bias = rng.standard_normal((outputs, inputs)).astype(dtype), rng.standard_normal(outputs).astype(dtype)
     wide = rng.standard_normal((rows, inputs + 3)).astype(dtype)
     x, dy = wide[:, :inputs], rng.standard_normal((rows, 2 * outputs)).astype(dtype)[:, ::2]  # views
-    close(cpu_layers.linear(weight, bias, x), layers.linear(weight, bias, x), inputs, dtype)
-    close(cpu_layers.linear(weight, None, x), layers.linear(weight, None, x), inputs, dtype)
-    got, want = cpu_layers.linear_backward(weight, x, dy), layers.linear_backward(weight, x, dy)
+    close(layers.linear(weight, bias, x), reference_layers.linear(weight, bias, x), inputs, dtype)
+    close(layers.linear(weight, None, x), reference_layers.linear(weight, None, x), inputs, dtype)
+    got, want = layers.linear_backward(weight, x, dy), reference_layers.linear_backward(weight, x, dy)
     for g, w, depth in zip(got, want, (outputs, rows, rows), strict=True):
         close(g, w, depth, dtype)
 
@@ -65,13 +64,13 @@ def test_cross_entropy(steps, batch, size, smoothing, dtype):
     logits = (rng.standard_normal((steps, batch, size)) * 5).astype(dtype)
     targets = rng.integers(0, size, (steps, batch))
     before = logits.copy()
-    loss, d = cpu_layers.cross_entropy(logits, targets, smoothing=smoothing)
+    loss, d = layers.cross_entropy(logits, targets, smoothing=smoothing)
     want, dwant = losses.cross_entropy(logits, targets, smoothing=smoothing)
     assert loss == pytest.approx(want, rel=20 * EPS[dtype])  # a mean of logarithms
     close(d * targets.size, dwant * targets.size, size, dtype)
     assert np.array_equal(logits, before)
-    assert cpu_layers.cross_entropy(logits, targets, gradient=False)[0] == loss
-    again, dagain = cpu_layers.cross_entropy(logits, targets, overwrite=True, smoothing=smoothing)
+    assert layers.cross_entropy(logits, targets, gradient=False)[0] == loss
+    again, dagain = layers.cross_entropy(logits, targets, overwrite=True, smoothing=smoothing)
     assert again == loss
     assert np.array_equal(dagain, d)
 
@@ -79,11 +78,11 @@ def test_cross_entropy(steps, batch, size, smoothing, dtype):
 @every_dtype
 def test_cross_entropy_of_huge_and_of_unreal_logits(dtype):
     logits = np.array([[[1e4, 0, -1e4], [-3e4, -3e4, -3e4]]], dtype)
-    loss, d = cpu_layers.cross_entropy(logits, np.array([[1, 2]]))
+    loss, d = layers.cross_entropy(logits, np.array([[1, 2]]))
     assert loss == pytest.approx((1e4 + np.log(3)) / 2, rel=1e-7)
     assert np.isfinite(d).all()
     logits[0, 0, 2] = np.nan
-    assert np.isnan(cpu_layers.cross_entropy(logits, np.array([[1, 2]]))[0])
+    assert np.isnan(layers.cross_entropy(logits, np.array([[1, 2]]))[0])
 
 
 @every_dtype
@@ -124,7 +123,7 @@ def test_threads_give_the_same_bits(dtype):
     x, y = rng.integers(0, 70, (2, 33, 13))
     found = []
     for n in (1, 2, 3, 8):
-        cpu.set_threads(n)
+        kernels.set_threads(n)
         loss, grads, _ = net.loss_and_gradients(x, y)
         norm = clip_by_norm(grads, 0.1)
         params = {name: p.copy() for name, p in net.params.items()}
@@ -179,7 +178,7 @@ def test_drawing_is_the_reference_s(cell, dtype, vocabulary, embedding, layers_)
     for temperature in (0, 0.3, 1.0):
         want = list(sample.tokens(plain, prompt, 40, temperature, np.random.default_rng(1)))
         for n in (1, 3):
-            cpu.set_threads(n)
+            kernels.set_threads(n)
             got = sample.tokens(net, prompt, 40, temperature, np.random.default_rng(1))
             assert list(got) == want
 

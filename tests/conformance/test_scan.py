@@ -12,7 +12,7 @@ from against_reference import ALL, compare, every_cell, every_dtype, masks, prob
 from unrolled import backends
 from unrolled.cells import CELLS
 
-cpu = pytest.importorskip(
+kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 from unrolled.backends.cpu import _engine  # noqa: E402
@@ -63,9 +63,9 @@ def test_spans(cell, dtype, T, B):
         compare(cell, w, given, s, dy, ds)
         results = []
         for threads in (1, 3):
-            cpu.set_threads(threads)
-            y, final, tape = cpu.forward(cell, w, given, s)
-            dx, initial, grads = cpu.backward(tape, dy, ds)
+            kernels.set_threads(threads)
+            y, final, tape = kernels.forward(cell, w, given, s)
+            dx, initial, grads = kernels.backward(tape, dy, ds)
             results.append([y, *final, *initial, *grads.values(), *([] if dx is None else [dx])])
         assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
@@ -74,8 +74,8 @@ def test_spans(cell, dtype, T, B):
 def test_no_steps(cell):
     """A sequence of no steps passes state and gradient through."""
     w, x, s, dy, ds = problem(cell, "float32", 0, 2, 3, 6)
-    y, final, tape = cpu.forward(cell, w, x, s)
-    dx, initial, grads = cpu.backward(tape, dy, ds)
+    y, final, tape = kernels.forward(cell, w, x, s)
+    dx, initial, grads = kernels.backward(tape, dy, ds)
     assert y.shape == (0, 2, 6)
     assert dx.shape == (0, 2, 3)
     assert all(np.array_equal(a, b) for a, b in zip(final, s, strict=True))
@@ -107,11 +107,13 @@ def test_views(cell, dtype):
         "inside": lambda a: np.pad(a, [(0, 0)] * (a.ndim - 1) + [(3, 4)])[..., 3:-4],
         "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
     }
-    y1, s1, tape1 = cpu.forward(cell, w, x, s)
-    dx1, ds1, grads1 = cpu.backward(tape1, dy, ds)
+    y1, s1, tape1 = kernels.forward(cell, w, x, s)
+    dx1, ds1, grads1 = kernels.backward(tape1, dy, ds)
     for name, view in strange.items():
-        y, final, tape = cpu.forward(cell, {k: view(v) for k, v in w.items()}, view(x), type(s)(*(view(f) for f in s)))
-        dx, initial, grads = cpu.backward(tape, view(dy), type(s)(*(view(f) for f in ds)))
+        y, final, tape = kernels.forward(
+            cell, {k: view(v) for k, v in w.items()}, view(x), type(s)(*(view(f) for f in s))
+        )
+        dx, initial, grads = kernels.backward(tape, view(dy), type(s)(*(view(f) for f in ds)))
         assert np.array_equal(y, y1), name
         assert np.array_equal(dx, dx1), name
         assert all(np.array_equal(a, b) for a, b in zip(final, s1, strict=True)), name
@@ -147,8 +149,8 @@ def test_denormals(cell, dtype):
 @every_cell
 def test_zero_gradient(cell):
     w, x, s, dy, ds = problem(cell, "float32", 5, 3, 4, 17)
-    _, _, tape = cpu.forward(cell, w, x, s)
-    dx, initial, grads = cpu.backward(tape, 0 * dy, type(s)(*(0 * f for f in ds)))
+    _, _, tape = kernels.forward(cell, w, x, s)
+    dx, initial, grads = kernels.backward(tape, 0 * dy, type(s)(*(0 * f for f in ds)))
     assert not any(np.any(a) for a in (dx, *initial, *grads.values()))
 
 
@@ -160,10 +162,10 @@ def test_threads_give_the_same_bits(cell, dtype, B):
     w, x, s, dy, ds = problem(cell, dtype, T, B, I, H)
     results = []
     for threads in (1, 2, 3, 8, 2):
-        cpu.set_threads(threads)
-        y, final, tape = cpu.forward(cell, w, x, s)
-        cpu.set_threads(threads)  # threads that slept in forward would leave backward to one of them
-        dx, initial, grads = cpu.backward(tape, dy, ds)
+        kernels.set_threads(threads)
+        y, final, tape = kernels.forward(cell, w, x, s)
+        kernels.set_threads(threads)  # threads that slept in forward would leave backward to one of them
+        dx, initial, grads = kernels.backward(tape, dy, ds)
         results.append([y, dx, *final, *initial, *tape.gates, *grads.values()])
     for other in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
@@ -173,21 +175,21 @@ def test_threads_that_sleep_for_one_another_leave_short_steps_to_one():
     """More threads than processors never spin: all of their waits are sleeps, as on a busy machine."""
     T, B, I, H = 40, 1, 5, 64
     w, x, s, dy, ds = problem(CELLS["lstm"], "float32", T, B, I, H)
-    cpu.set_threads(1)
-    alone = cpu.forward(CELLS["lstm"], w, x, s)[0]
-    cpu.set_threads(os.cpu_count() + 1)
+    kernels.set_threads(1)
+    alone = kernels.forward(CELLS["lstm"], w, x, s)[0]
+    kernels.set_threads(os.cpu_count() + 1)
     for calls in (64, 128, 256):  # each time that nothing has changed, twice as many
         assert _engine.calls_alone() == 0
-        np.testing.assert_array_equal(cpu.forward(CELLS["lstm"], w, x, s)[0], alone)  # shared, and asleep
+        np.testing.assert_array_equal(kernels.forward(CELLS["lstm"], w, x, s)[0], alone)  # shared, and asleep
         for left in range(calls, 0, -1):
             assert _engine.calls_alone() == left
-            np.testing.assert_array_equal(cpu.forward(CELLS["lstm"], w, x, s)[0], alone)
-    cpu.forward(CELLS["lstm"], w, x, s)
+            np.testing.assert_array_equal(kernels.forward(CELLS["lstm"], w, x, s)[0], alone)
+    kernels.forward(CELLS["lstm"], w, x, s)
     assert _engine.calls_alone() == 512
     w, x, s, dy, ds = problem(CELLS["lstm"], "float32", T, 3, I, H)  # rows are shared: threads meet seldom
-    cpu.backward(cpu.forward(CELLS["lstm"], w, x, s)[2], dy, ds)
+    kernels.backward(kernels.forward(CELLS["lstm"], w, x, s)[2], dy, ds)
     assert _engine.calls_alone() == 512
-    cpu.set_threads(os.cpu_count() + 1)  # whoever sets the number finds out anew
+    kernels.set_threads(os.cpu_count() + 1)  # whoever sets the number finds out anew
     assert _engine.calls_alone() == 0
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from threadpoolctl import threadpool_info
 
-cpu = pytest.importorskip(
+kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 from unrolled import UnrolledError, backends  # noqa: E402
@@ -60,15 +60,15 @@ def tree(root, files):
     ],
 )
 def test_a_control_group_s_share_of_the_processors(tmp_path, files, processors):
-    assert cpu.quota(tree(tmp_path, files)) == processors
+    assert kernels.quota(tree(tmp_path, files)) == processors
 
 
 @pytest.mark.parametrize(("share", "threads"), [(0.5, 1), (1.9, 1), (2.0, 2), (math.inf, 3)])
 def test_threads_by_default_are_no_more_than_that_share(monkeypatch, share, threads):
-    monkeypatch.setattr(cpu, "quota", lambda: share)
+    monkeypatch.setattr(kernels, "quota", lambda: share)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(cpu, "_siblings", str)
-    assert cpu.usable_cores() == threads
+    monkeypatch.setattr(kernels, "_siblings", str)
+    assert kernels.usable_cores() == threads
 
 
 def blas_threads():
@@ -103,9 +103,9 @@ def test_a_copied_cell_is_run_by_the_same_kernels():
     cell = CELLS["lstm"]
     same = copy.copy(cell)
     assert same == cell
-    assert cpu.has_kernel(same)
+    assert kernels.has_kernel(same)
     own = replace(CELLS["rnn_relu"], name="rnn_tanh")
-    assert not cpu.has_kernel(own), "another cell of that name"
+    assert not kernels.has_kernel(own), "another cell of that name"
 
 
 @pytest.fixture
@@ -122,8 +122,8 @@ def test_an_instruction_set_is_named_in_any_case(monkeypatch):
     for isa in _engine.instruction_sets():
         for name in (isa.upper(), f" {isa.title()} "):
             monkeypatch.setenv("UNROLLED_ISA", name)
-            cpu.use_environment()
-            assert cpu.instruction_set() == isa
+            kernels.use_environment()
+            assert kernels.instruction_set() == isa
 
 
 @pytest.mark.usefixtures("untouched")
@@ -131,11 +131,11 @@ def test_a_wrong_variable_is_one_line_that_names_it(monkeypatch):
     known = ", ".join(_engine.instruction_sets())
     monkeypatch.setenv("UNROLLED_ISA", "sse")
     with pytest.raises(UnrolledError) as raised:
-        cpu.use_environment()
+        kernels.use_environment()
     assert str(raised.value) == f"UNROLLED_ISA is 'sse'; this machine and this build have {known}"
     monkeypatch.setenv("UNROLLED_THREADS", "x")
     with pytest.raises(UnrolledError) as raised:
-        cpu.use_environment()
+        kernels.use_environment()
     assert str(raised.value) == "UNROLLED_THREADS is 'x'; it must be a whole number from 1 to 1024"
 
 
@@ -143,6 +143,6 @@ def test_the_build_says_how_it_was_made():
     build = backends.build_info()
     assert sorted(build) == ["build_type", "compiler", "flags", "nanobind", "picked", "runs", "system", "threads"]
     assert set(build["runs"]) <= set(build["flags"])
-    assert build["picked"] == cpu.instruction_set()
+    assert build["picked"] == kernels.instruction_set()
     assert all("-ffp-contract=off" in flags for flags in build["flags"].values()), "bits rest on it"
     assert build["threads"] == backends.threads()

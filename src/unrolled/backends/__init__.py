@@ -82,12 +82,12 @@ def _load() -> tuple[dict[str, Backend], str, str]:
         why = "the native engine was not built when this was installed, since no C++ compiler worked"
         return {"auto": REFERENCE, "reference": REFERENCE}, why, ""
     try:
-        from .cpu import kernels as cpu
+        from .cpu import kernels
     except ImportError as error:
         return {"auto": REFERENCE, "reference": REFERENCE}, f"the native engine did not load ({error})", ""
-    backends: dict[str, Backend] = {"auto": cpu.Auto(), "cpu": cpu.Cpu(), "reference": REFERENCE}
+    backends: dict[str, Backend] = {"auto": kernels.Auto(), "cpu": kernels.Cpu(), "reference": REFERENCE}
     try:
-        cpu.use_environment()
+        kernels.use_environment()
     except UnrolledError as error:
         return backends, "", str(error)
     return backends, "", ""
@@ -147,9 +147,9 @@ def set_threads(n: int) -> None:
     """
     if _missing:
         raise Unsupported(f"the number of threads is the native engine's, but {_missing}")
-    from .cpu import kernels as cpu
+    from .cpu import kernels
 
-    cpu.set_threads(n)
+    kernels.set_threads(n)
 
 
 def kernels(backend: str, *arrays: Any) -> ModuleType | None:
@@ -162,15 +162,15 @@ def kernels(backend: str, *arrays: Any) -> ModuleType | None:
     """
     if choose(backend).name == "reference":
         return None
-    from .cpu import layers as cpu_layers
+    from .cpu import layers
 
-    return cpu_layers if cpu_layers.runs(*arrays) else None
+    return layers if layers.runs(*arrays) else None
 
 
 def drawer(
     backend: str, cell: Cell, layers: Any, embedding: Any, weight: Any, bias: Any, state: Any, length: int
 ) -> Any:
-    """Return the engine's `cpu_draw.Drawer` of a network, or None where it has no kernels for it."""
+    """Return the engine's `sampler.Drawer` of a network, or None where it has no kernels for it."""
     arrays = [p for layer in layers for p in layer.values()]
     if kernels(backend, weight, bias, embedding, *arrays) is None or not has_kernel(cell):
         return None
@@ -196,9 +196,9 @@ def threads() -> int:
     """Return how many threads the native engine uses; 1 without it."""
     if _missing:
         return 1
-    from .cpu import kernels as cpu
+    from .cpu import kernels
 
-    return cpu.get_threads()
+    return kernels.get_threads()
 
 
 class _OneBlasThread:
@@ -277,9 +277,9 @@ def instruction_set() -> str:
     """
     if _missing:
         return "none"
-    from .cpu import kernels as cpu
+    from .cpu import kernels
 
-    return cpu.instruction_set()
+    return kernels.instruction_set()
 
 
 def describe() -> str:
@@ -292,10 +292,10 @@ def describe() -> str:
     """
     if _missing:
         return f"engine: none, NumPy runs instead: {_missing}"
-    from .cpu import kernels as cpu
+    from .cpu import kernels
 
-    count = cpu.get_threads()
-    return f"engine: native, {cpu.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
+    count = kernels.get_threads()
+    return f"engine: native, {kernels.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
 
 
 def build_info() -> dict[str, Any]:
@@ -311,9 +311,9 @@ def build_info() -> dict[str, Any]:
     """
     if _missing:
         return {"reason": _missing}
-    from .cpu import kernels as cpu
+    from .cpu import kernels
 
-    return cpu.build_info()
+    return kernels.build_info()
 
 
 def has_kernel(cell: Cell) -> bool:
@@ -327,9 +327,9 @@ def has_kernel(cell: Cell) -> bool:
     """
     if _missing:
         return False
-    from .cpu import kernels as cpu
+    from .cpu import kernels
 
-    return cpu.has_kernel(cell)
+    return kernels.has_kernel(cell)
 
 
 def reason(cell: Cell, dtype: Any = "float32") -> str | None:
@@ -343,6 +343,6 @@ def reason(cell: Cell, dtype: Any = "float32") -> str | None:
     """
     if _missing:
         return _missing
-    from .cpu import kernels as cpu
+    from .cpu import kernels
 
-    return cpu.reason(cell, dtype)
+    return kernels.reason(cell, dtype)

@@ -19,11 +19,9 @@ import numpy as np
 from ...cells import CELLS, Cell
 from ...checks import Array, Kept, read_only
 from ...errors import UnrolledError, Unsupported, brief
-from ...reference import layers, losses, scan
-from . import _engine
-from . import interpreter as evaluator
-from . import layers as cpu_layers
-from . import lowering as program
+from ...reference import layers as reference_layers
+from ...reference import losses, scan
+from . import _engine, interpreter, layers, lowering
 from .arrays import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, vector_width
 
 KERNELS = frozenset(_engine.cells())
@@ -103,13 +101,13 @@ def reason(cell: Cell, dtype: Any) -> str | None:
     if np.dtype(dtype) not in DTYPES:
         return f"cpu runs float32 and float64, not {np.dtype(dtype)}"
     try:
-        return None if has_kernel(cell) else program.refusal(cell)
+        return None if has_kernel(cell) else lowering.refusal(cell)
     except TypeError as error:  # a cell is data; one that holds a list has no hash
         return f"the engine cannot run the cell {brief(cell.name)}: {error}"
 
 
 def has_kernel(cell: Cell) -> bool:
-    """Whether the engine was built with kernels for a cell; any other is run by the block evaluator.
+    """Whether the engine was built with kernels for a cell; any other is interpreted.
 
     Examples
     --------
@@ -157,7 +155,7 @@ def forward(
     keep: Any = None,
     record: bool = True,
     drop: Array | None = None,
-) -> tuple[Array, Any, EngineTape | evaluator.ProgramTape | None]:
+) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """Run all steps, as `scan.forward`: by the cell's kernels where there are any for what is asked.
 
     Raises
@@ -194,12 +192,12 @@ def _forward(
     keep: Any,
     record: bool,
     drop: Array | None,
-) -> tuple[Array, Any, EngineTape | evaluator.ProgramTape | None]:
+) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """As `forward`, of what the engine runs."""
     steps, batch = x.shape[:2]
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
     if not has_kernel(cell) or "weight_hr" in w or drop is not None or any(isinstance(m, float) for m in keep or ()):
-        return evaluator.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
+        return interpreter.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     hidden = s[0].shape[-1]
@@ -234,7 +232,7 @@ def _forward(
 
 
 def backward(
-    tape: EngineTape | evaluator.ProgramTape, dy: Array, ds: Any
+    tape: EngineTape | interpreter.ProgramTape, dy: Array, ds: Any
 ) -> tuple[Array | None, Any, dict[str, Array]]:
     """Carry gradients back through all steps, as `scan.backward`.
 
@@ -247,8 +245,8 @@ def backward(
     >>> dx.shape, sorted(grads)
     ((7, 2, 3), ['weight_hh', 'weight_ih'])
     """
-    if isinstance(tape, evaluator.ProgramTape):
-        return evaluator.backward(tape, dy, ds)
+    if isinstance(tape, interpreter.ProgramTape):
+        return interpreter.backward(tape, dy, ds)
     cell, x, packed, dtype = tape.cell, tape.inputs, tape.weights, tape.packed.dtype
     steps, batch, hidden = dy.shape
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
@@ -393,10 +391,10 @@ class Cpu:
     name = "cpu"
     forward = staticmethod(forward)
     backward = staticmethod(backward)
-    linear = staticmethod(cpu_layers.linear)
-    linear_backward = staticmethod(cpu_layers.linear_backward)
-    embed_backward = staticmethod(cpu_layers.embed_backward)
-    cross_entropy = staticmethod(cpu_layers.cross_entropy)
+    linear = staticmethod(layers.linear)
+    linear_backward = staticmethod(layers.linear_backward)
+    embed_backward = staticmethod(layers.embed_backward)
+    cross_entropy = staticmethod(layers.cross_entropy)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a name: where there is no engine, that is said."""
@@ -442,19 +440,19 @@ class Auto:
     @staticmethod
     def linear(weight: Array, bias: Array | None, x: Array) -> Array:
         """x W^T + b."""
-        run = cpu_layers.linear if cpu_layers.runs(weight, bias, x) else layers.linear
+        run = layers.linear if layers.runs(weight, bias, x) else reference_layers.linear
         return run(weight, bias, x)
 
     @staticmethod
     def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
         """Gradients of x, the weight and the bias."""
-        run = cpu_layers.linear_backward if cpu_layers.runs(weight, x, dy) else layers.linear_backward
+        run = layers.linear_backward if layers.runs(weight, x, dy) else reference_layers.linear_backward
         return run(weight, x, dy)
 
     @staticmethod
     def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
         """Gradient of an embedding."""
-        run = cpu_layers.embed_backward if cpu_layers.runs(dx) else layers.embed_backward
+        run = layers.embed_backward if layers.runs(dx) else reference_layers.embed_backward
         return run(tokens, dx, size)
 
     @staticmethod
@@ -462,7 +460,7 @@ class Auto:
         logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
     ) -> tuple[float, Array]:
         """Mean loss in nats and its gradient."""
-        run = cpu_layers.cross_entropy if cpu_layers.runs(logits) else losses.cross_entropy
+        run = layers.cross_entropy if layers.runs(logits) else losses.cross_entropy
         return run(logits, targets, gradient=gradient, overwrite=overwrite, smoothing=smoothing)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...cells import Cell
 from ...checks import NOT_FINITE, Array, as_floats, check_size, check_weight
 from ...errors import UnrolledError
-from . import kernels as cpu
+from . import kernels
 from .arrays import contiguous, of_dtype
 
 PAYS = 8
@@ -54,7 +54,7 @@ class Drawer:
         self._engine = of_dtype("Drawer", dtype)(
             cell.name,
             dims,
-            [cpu.weights(cell, w, dtype) for w in (first, *layers[1:])],
+            [kernels.weights(cell, w, dtype) for w in (first, *layers[1:])],
             None if embedding is None else contiguous(embedding, dtype),
             contiguous(weight, dtype),
             contiguous(bias, dtype),
