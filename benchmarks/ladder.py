@@ -17,8 +17,7 @@ import numpy as np
 from side_by_side import alternate, machine, relative_error, summary, write
 from threadpoolctl import threadpool_limits
 
-from unrolled.backends import BACKENDS
-from unrolled.backends.cpu import kernels
+from unrolled import backends
 from unrolled.ladder.convert import library_names, network_of, rnn_of, stack_of
 from unrolled.ladder.plain import LSTM_RNN
 
@@ -50,7 +49,7 @@ def rungs() -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
         errors[name] = max(abs(got - loss) / loss, *(relative_error(grads[k], g) for k, g in exact.items()))
         check(name, errors[name], "float64")
     for backend, title in (("reference", "library, reference"), ("cpu", "library, engine")):
-        for dtype in TOLERANCES if backend in BACKENDS else ():
+        for dtype in TOLERANCES if backend in backends.BACKENDS else ():
             net, name = network_of(model, backend, dtype), f"{title}, {dtype}"
             got, grads, _ = net.loss_and_gradients(x, y)
             wanted = library_names(exact)
@@ -76,8 +75,8 @@ def main() -> None:
     threads = [int(n) for n in args.threads.split(",")]
     times: dict[str, dict[int, list[float]]] = {name: {} for name in calls}
     for n in threads:
-        if "cpu" in BACKENDS:
-            kernels.set_threads(n)
+        if "cpu" in backends.BACKENDS:
+            backends.set_threads(n)
         fast = {name: run for name, run in calls.items() if name != "plain lists"}
         with threadpool_limits(n):
             for name, found in alternate(fast, args.seconds * len(fast)).items():

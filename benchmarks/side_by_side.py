@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled import bench
-from unrolled.backends import BACKENDS
+from unrolled.backends import BACKENDS, instruction_set
 from unrolled.bench import alternate, relative_error, summary
 
 __all__ = ["alternate", "arguments", "machine", "merged", "ratio_table", "relative_error", "report", "summary", "write"]
@@ -30,9 +30,7 @@ def machine(**more: str) -> dict[str, str]:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     engine = BACKENDS["auto"].name
     if engine == "cpu":
-        from unrolled.backends.cpu import kernels
-
-        engine = kernels.instruction_set()
+        engine = instruction_set()
     return bench.machine() | more | {"engine": engine, "commit": commit.stdout.strip()}
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from unrolled import backends
 from unrolled.errors import UnrolledError
-from unrolled.training import optimizers as optim
+from unrolled.reference import updates
 from unrolled.training.clipping import clip_by_norm, clip_by_value, first_nonfinite, global_norm
 from unrolled.training.optimizers import OPTIMIZERS, make_optimizer
 from unrolled.training.schedules import SCHEDULES, make_schedule
@@ -161,9 +162,10 @@ def test_updates_are_in_place_and_leave_gradients_alone(rule):
 
 
 @pytest.mark.parametrize("rule", OPTIMIZERS)
-def test_a_warm_update_allocates_no_array(rule):
-    params, grads = {"w": np.ones((100, 300))}, {"w": np.full((100, 300), 0.5)}
-    optimizer = make_optimizer(rule, params, weight_decay=0.1)
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_a_warm_update_takes_little_memory(rule, backend):
+    params, grads = {"w": np.ones((400, 1000))}, {"w": np.full((400, 1000), 0.5)}
+    optimizer = make_optimizer(rule, params, weight_decay=0.1, backend=backend)
     optimizer.update(grads, 0.1)
     tracemalloc.start()
     try:
@@ -171,15 +173,17 @@ def test_a_warm_update_allocates_no_array(rule):
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < params["w"].nbytes / 20  # views and numbers only
+    # the engine: views and numbers only; NumPy: what stands between a few operations on one part
+    engine = backend == "auto" and backends.choose("auto").name == "cpu"
+    assert peak < (params["w"].nbytes / 100 if engine else 12 * 8 * updates.PART)
 
 
 @pytest.mark.parametrize("rule", OPTIMIZERS)
 def test_an_update_in_parts_is_that_of_the_whole(rule, monkeypatch):
     rng, found = np.random.default_rng(5), []
     start, g = rng.normal(size=(2, 7, 11, 3))
-    for part in (optim.PART, 1, 50):  # all at once; a row; the last one is shorter
-        monkeypatch.setattr(optim, "PART", part)
+    for part in (updates.PART, 1, 50):  # all at once; a row; the last one is shorter
+        monkeypatch.setattr(updates, "PART", part)
         p = {"w": start.copy(), "none": np.ones((3, 0)), "number": np.array(2.0)}
         optimizer = make_optimizer(rule, p, weight_decay=0.1, backend="reference")
         for _ in range(3):
@@ -191,14 +195,14 @@ def test_an_update_in_parts_is_that_of_the_whole(rule, monkeypatch):
 
 
 def test_a_norm_takes_little_memory_and_is_the_sum_of_all_squares_to_the_bit():
-    for shape in ((300, 401), (optim.PART + 1,), (2, optim.PART // 2 - 1), (3, 5 * optim.PART + 7)):
+    for shape in ((300, 401), (updates.PART + 1,), (2, updates.PART // 2 - 1), (3, 5 * updates.PART + 7)):
         g = np.random.default_rng(7).normal(size=shape).astype("float32")
         for laid_out in (g, np.asfortranarray(g)):
             expected = math.sqrt(np.square(laid_out, dtype=np.float64).sum())
             tracemalloc.start()
             try:
                 assert global_norm({"w": laid_out}, "reference") == expected
-                assert tracemalloc.get_traced_memory()[1] < 16 * optim.PART  # one part in float64 is 8
+                assert tracemalloc.get_traced_memory()[1] < 16 * updates.PART  # one part in float64 is 8
             finally:
                 tracemalloc.stop()
 

@@ -339,7 +339,7 @@ def _check(content: Content, layout: Layout) -> tuple[Content, Options, Vocabula
     expected: dict[str, tuple[int, ...]] = {}
     for part in ("now", "good") if "good" in said else ("now",):
         names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
-        shapes = state.shapes(names, spec, OPTIMIZERS[options.optimizer].slot_names, options.batch_size)
+        shapes = state.shapes(names, spec, OPTIMIZERS[options.optimizer].rule.moments, options.batch_size)
         expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
     storage.check_layout(layout, expected, spec.dtype)
     return said, options, vocabulary

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-kernels = pytest.importorskip(
-    "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
-)
-import unrolled as ur  # noqa: E402
-from unrolled import sample  # noqa: E402
-from unrolled.nn.network import Network  # noqa: E402
-from unrolled.nn.spec import Spec  # noqa: E402
+pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
+import unrolled as ur
+from unrolled import backends, sample
+from unrolled.nn.network import Network
+from unrolled.nn.spec import Spec
 
 
 def resident():
@@ -245,7 +243,7 @@ def test_a_network_of_one_panel_shares_no_step():
     net, x = ur.LSTM(4, 16, backend="cpu"), np.zeros((2000, 1, 4), np.float32)
     times = {}
     for n in (1, 2):
-        kernels.set_threads(n)
+        backends.set_threads(n)
         net(x)
         before = time.process_time()
         for _ in range(3):

@@ -15,7 +15,7 @@ kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 import unrolled as ur  # noqa: E402
-from unrolled.backends.cpu import _engine, arrays, interpreter, layers, sampler  # noqa: E402
+from unrolled.backends.cpu import _engine, arrays, interpreter, layers, sampler, updates  # noqa: E402
 from unrolled.nn.network import Network  # noqa: E402
 from unrolled.nn.spec import Spec  # noqa: E402
 from unrolled.training.clipping import clip_by_norm  # noqa: E402
@@ -108,7 +108,7 @@ def calls_of(run):
             return self.made.draw(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (kernels, sampler, layers, interpreter, arrays):
+        for module in (kernels, sampler, layers, interpreter, arrays, updates):
             patch.setattr(module, "of_dtype", record)
         run()
     return [(function, args) for function, args in found if "empty" not in function.__name__]

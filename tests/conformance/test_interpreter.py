@@ -104,7 +104,7 @@ def test_threads_give_the_same_bits_with_every_mask(proj):
     chosen["drop"] = chosen["drop"].astype("float32")
     results = []
     for threads in (1, 2, 3, 8) * 8:  # threads that write over each other's numbers do so in some runs only
-        kernels.set_threads(threads)
+        backends.set_threads(threads)
         y, final, tape = kernels.forward(cell, w, x, s, **chosen)
         dx, initial, grads = kernels.backward(tape, dy, ds)
         results.append([y, dx, *final, *initial, *tape.gates, *tape.proposed, *grads.values()])

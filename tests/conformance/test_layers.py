@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
-from unrolled import sample
-from unrolled.backends.cpu import _engine, kernels, layers
+from unrolled import backends, sample
+from unrolled.backends.cpu import _engine, layers
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 from unrolled.reference import layers as reference_layers
@@ -32,7 +32,7 @@ def test_embed_backward(dtype, T, B, E, V):
     tokens, dx = rng.integers(0, V, (T, B)), rng.standard_normal((T, B, E + 3)).astype(dtype)[..., :E]
     want = reference_layers.embed_backward(tokens, dx.astype("f8"), V)
     for n in (1, 2, 3):
-        kernels.set_threads(n)
+        backends.set_threads(n)
         got = layers.embed_backward(tokens, dx, V)
         close(got, want, T * B, dtype)
         np.testing.assert_array_equal(got[np.setdiff1d(np.arange(V), tokens)], 0)
@@ -123,7 +123,7 @@ def test_threads_give_the_same_bits(dtype):
     x, y = rng.integers(0, 70, (2, 33, 13))
     found = []
     for n in (1, 2, 3, 8):
-        kernels.set_threads(n)
+        backends.set_threads(n)
         loss, grads, _ = net.loss_and_gradients(x, y)
         norm = clip_by_norm(grads, 0.1)
         params = {name: p.copy() for name, p in net.params.items()}
@@ -178,7 +178,7 @@ def test_drawing_is_the_reference_s(cell, dtype, vocabulary, embedding, layers_)
     for temperature in (0, 0.3, 1.0):
         want = list(sample.tokens(plain, prompt, 40, temperature, np.random.default_rng(1)))
         for n in (1, 3):
-            kernels.set_threads(n)
+            backends.set_threads(n)
             got = sample.tokens(net, prompt, 40, temperature, np.random.default_rng(1))
             assert list(got) == want
 

@@ -63,7 +63,7 @@ def test_spans(cell, dtype, T, B):
         compare(cell, w, given, s, dy, ds)
         results = []
         for threads in (1, 3):
-            kernels.set_threads(threads)
+            backends.set_threads(threads)
             y, final, tape = kernels.forward(cell, w, given, s)
             dx, initial, grads = kernels.backward(tape, dy, ds)
             results.append([y, *final, *initial, *grads.values(), *([] if dx is None else [dx])])
@@ -162,9 +162,9 @@ def test_threads_give_the_same_bits(cell, dtype, B):
     w, x, s, dy, ds = problem(cell, dtype, T, B, I, H)
     results = []
     for threads in (1, 2, 3, 8, 2):
-        kernels.set_threads(threads)
+        backends.set_threads(threads)
         y, final, tape = kernels.forward(cell, w, x, s)
-        kernels.set_threads(threads)  # threads that slept in forward would leave backward to one of them
+        backends.set_threads(threads)  # threads that slept in forward would leave backward to one of them
         dx, initial, grads = kernels.backward(tape, dy, ds)
         results.append([y, dx, *final, *initial, *tape.gates, *grads.values()])
     for other in results[1:]:
@@ -175,9 +175,9 @@ def test_threads_that_sleep_for_one_another_leave_short_steps_to_one():
     """More threads than processors never spin: all of their waits are sleeps, as on a busy machine."""
     T, B, I, H = 40, 1, 5, 64
     w, x, s, dy, ds = problem(CELLS["lstm"], "float32", T, B, I, H)
-    kernels.set_threads(1)
+    backends.set_threads(1)
     alone = kernels.forward(CELLS["lstm"], w, x, s)[0]
-    kernels.set_threads(os.cpu_count() + 1)
+    backends.set_threads(os.cpu_count() + 1)
     for calls in (64, 128, 256):  # each time that nothing has changed, twice as many
         assert _engine.calls_alone() == 0
         np.testing.assert_array_equal(kernels.forward(CELLS["lstm"], w, x, s)[0], alone)  # shared, and asleep
@@ -189,7 +189,7 @@ def test_threads_that_sleep_for_one_another_leave_short_steps_to_one():
     w, x, s, dy, ds = problem(CELLS["lstm"], "float32", T, 3, I, H)  # rows are shared: threads meet seldom
     kernels.backward(kernels.forward(CELLS["lstm"], w, x, s)[2], dy, ds)
     assert _engine.calls_alone() == 512
-    kernels.set_threads(os.cpu_count() + 1)  # whoever sets the number finds out anew
+    backends.set_threads(os.cpu_count() + 1)  # whoever sets the number finds out anew
     assert _engine.calls_alone() == 0
 
 

@@ -13,7 +13,7 @@ kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 from unrolled import UnrolledError, backends  # noqa: E402
-from unrolled.backends.cpu import _engine  # noqa: E402
+from unrolled.backends.cpu import _engine, threads  # noqa: E402
 from unrolled.cells import CELLS  # noqa: E402
 
 
@@ -60,15 +60,15 @@ def tree(root, files):
     ],
 )
 def test_a_control_group_s_share_of_the_processors(tmp_path, files, processors):
-    assert kernels.quota(tree(tmp_path, files)) == processors
+    assert threads.quota(tree(tmp_path, files)) == processors
 
 
-@pytest.mark.parametrize(("share", "threads"), [(0.5, 1), (1.9, 1), (2.0, 2), (math.inf, 3)])
-def test_threads_by_default_are_no_more_than_that_share(monkeypatch, share, threads):
-    monkeypatch.setattr(kernels, "quota", lambda: share)
+@pytest.mark.parametrize(("share", "number"), [(0.5, 1), (1.9, 1), (2.0, 2), (math.inf, 3)])
+def test_threads_by_default_are_no_more_than_that_share(monkeypatch, share, number):
+    monkeypatch.setattr(threads, "quota", lambda: share)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
-    monkeypatch.setattr(kernels, "_siblings", str)
-    assert kernels.usable_cores() == threads
+    monkeypatch.setattr(threads, "_siblings", str)
+    assert threads.usable_cores() == number
 
 
 def blas_threads():
@@ -111,9 +111,9 @@ def test_a_copied_cell_is_run_by_the_same_kernels():
 @pytest.fixture
 def untouched():
     """Put back what `use_environment` changes."""
-    threads, isa = _engine.get_threads(), _engine.instruction_set()
+    number, isa = _engine.get_threads(), _engine.instruction_set()
     yield
-    _engine.set_threads(threads)
+    _engine.set_threads(number)
     _engine.select(isa)
 
 
@@ -122,8 +122,8 @@ def test_an_instruction_set_is_named_in_any_case(monkeypatch):
     for isa in _engine.instruction_sets():
         for name in (isa.upper(), f" {isa.title()} "):
             monkeypatch.setenv("UNROLLED_ISA", name)
-            kernels.use_environment()
-            assert kernels.instruction_set() == isa
+            threads.use_environment()
+            assert threads.instruction_set() == isa
 
 
 @pytest.mark.usefixtures("untouched")
@@ -131,11 +131,11 @@ def test_a_wrong_variable_is_one_line_that_names_it(monkeypatch):
     known = ", ".join(_engine.instruction_sets())
     monkeypatch.setenv("UNROLLED_ISA", "sse")
     with pytest.raises(UnrolledError) as raised:
-        kernels.use_environment()
+        threads.use_environment()
     assert str(raised.value) == f"UNROLLED_ISA is 'sse'; this machine and this build have {known}"
     monkeypatch.setenv("UNROLLED_THREADS", "x")
     with pytest.raises(UnrolledError) as raised:
-        kernels.use_environment()
+        threads.use_environment()
     assert str(raised.value) == "UNROLLED_THREADS is 'x'; it must be a whole number from 1 to 1024"
 
 
@@ -143,6 +143,6 @@ def test_the_build_says_how_it_was_made():
     build = backends.build_info()
     assert sorted(build) == ["build_type", "compiler", "flags", "nanobind", "picked", "runs", "system", "threads"]
     assert set(build["runs"]) <= set(build["flags"])
-    assert build["picked"] == kernels.instruction_set()
+    assert build["picked"] == threads.instruction_set()
     assert all("-ffp-contract=off" in flags for flags in build["flags"].values()), "bits rest on it"
     assert build["threads"] == backends.threads()

@@ -2,73 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 from ..cells import Cell
-from ..checks import Array
 from ..errors import UnrolledError, Unsupported, brief, suggest, warn
-from ..reference import layers, losses, scan
-
-
-class Backend(Protocol):
-    """Where a network's work is done: the recurrence (see `unrolled.reference.scan`), and what stands around it."""
-
-    name: str
-
-    def forward(
-        self,
-        cell: Cell,
-        w: scan.Params,
-        x: Array,
-        s: Any,
-        *,
-        live: Array | None = None,
-        keep: Any = None,
-        record: bool = True,
-        drop: Array | None = None,
-    ) -> tuple[Array, Any, Any]:
-        """Run all steps: outputs, final state, tape."""
-
-    def backward(self, tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
-        """Carry gradients back: dx, gradient of the initial state, gradients of the parameters."""
-
-    def linear(self, weight: Array, bias: Array | None, x: Array) -> Array:
-        """See `unrolled.reference.layers.linear`."""
-
-    def linear_backward(self, weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
-        """See `unrolled.reference.layers.linear_backward`."""
-
-    def embed_backward(self, tokens: Array, dx: Array, size: int) -> Array:
-        """See `unrolled.reference.layers.embed_backward`."""
-
-    def cross_entropy(
-        self,
-        logits: Array,
-        targets: Array,
-        *,
-        gradient: bool = True,
-        overwrite: bool = False,
-        smoothing: float = 0,
-    ) -> tuple[float, Array]:
-        """See `unrolled.reference.losses.cross_entropy`."""
-
-
-class Reference:
-    """NumPy, any dtype, any cell."""
-
-    name = "reference"
-    forward = staticmethod(scan.forward)
-    backward = staticmethod(scan.backward)
-    linear = staticmethod(layers.linear)
-    linear_backward = staticmethod(layers.linear_backward)
-    embed_backward = staticmethod(layers.embed_backward)
-    cross_entropy = staticmethod(losses.cross_entropy)
-
+from .base import Backend, Reference
+from .blas import undisturbed as undisturbed
 
 REFERENCE = Reference()
 
@@ -82,12 +22,12 @@ def _load() -> tuple[dict[str, Backend], str, str]:
         why = "the native engine was not built when this was installed, since no C++ compiler worked"
         return {"auto": REFERENCE, "reference": REFERENCE}, why, ""
     try:
-        from .cpu import kernels
+        from .cpu import auto, kernels, threads
     except ImportError as error:
         return {"auto": REFERENCE, "reference": REFERENCE}, f"the native engine did not load ({error})", ""
-    backends: dict[str, Backend] = {"auto": kernels.Auto(), "cpu": kernels.Cpu(), "reference": REFERENCE}
+    backends: dict[str, Backend] = {"auto": auto.Auto(), "cpu": kernels.Cpu(), "reference": REFERENCE}
     try:
-        kernels.use_environment()
+        threads.use_environment()
     except UnrolledError as error:
         return backends, "", str(error)
     return backends, "", ""
@@ -147,36 +87,9 @@ def set_threads(n: int) -> None:
     """
     if _missing:
         raise Unsupported(f"the number of threads is the native engine's, but {_missing}")
-    from .cpu import kernels
+    from .cpu import threads
 
-    kernels.set_threads(n)
-
-
-def kernels(backend: str, *arrays: Any) -> ModuleType | None:
-    """Return the engine's functions around the recurrence, or None where NumPy works on these arrays.
-
-    Examples
-    --------
-    >>> kernels("reference") is None
-    True
-    """
-    if choose(backend).name == "reference":
-        return None
-    from .cpu import layers
-
-    return layers if layers.runs(*arrays) else None
-
-
-def drawer(
-    backend: str, cell: Cell, layers: Any, embedding: Any, weight: Any, bias: Any, state: Any, length: int
-) -> Any:
-    """Return the engine's `sampler.Drawer` of a network, or None where it has no kernels for it."""
-    arrays = [p for layer in layers for p in layer.values()]
-    if kernels(backend, weight, bias, embedding, *arrays) is None or not has_kernel(cell):
-        return None
-    from .cpu.sampler import Drawer
-
-    return Drawer(cell, layers, embedding, weight, bias, state, length)
+    threads.set_threads(n)
 
 
 def trim() -> None:
@@ -196,75 +109,9 @@ def threads() -> int:
     """Return how many threads the native engine uses; 1 without it."""
     if _missing:
         return 1
-    from .cpu import kernels
+    from .cpu import threads
 
-    return kernels.get_threads()
-
-
-class _OneBlasThread:
-    """BLAS at one thread while anybody is in: the first notes what it had, the last gives it back.
-
-    Saved and restored by each alone, two that overlap would give back what the other one had set, for ever.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.before: list[tuple[Any, int]] = []
-
-    def enter(self) -> list[tuple[Any, int]]:
-        """Return what the calling thread itself has to give back: the numbers of libraries that keep one a thread."""
-        from threadpoolctl import ThreadpoolController
-
-        with self.lock:
-            found = [(lib, lib.num_threads) for lib in ThreadpoolController().select(user_api="blas").lib_controllers]
-            if not self.inside:
-                self.before = [(lib, n) for lib, n in found if not _per_thread(lib)]
-            self.inside += 1
-            _set((lib, 1) for lib, _ in found)
-        return [(lib, n) for lib, n in found if _per_thread(lib)]
-
-    def leave(self, own: list[tuple[Any, int]]) -> None:
-        with self.lock:
-            self.inside -= 1
-            _set(own if self.inside else [*own, *self.before])
-
-
-def _per_thread(lib: Any) -> bool:
-    return lib.internal_api == "openblas" and getattr(lib, "threading_layer", "") == "openmp"
-
-
-def _set(numbers: Iterable[tuple[Any, int]]) -> None:
-    for lib, n in numbers:
-        free = getattr(
-            lib, "clear_controlling_thread", None
-        )  # threadpoolctl lets one thread of the process set OpenBLAS:
-        if free is not None:  # the first that did; but who leaves last may be another one
-            free(force=True)
-        lib.set_num_threads(n)
-        if free is not None:
-            free(force=True)
-
-
-_one_blas_thread = _OneBlasThread()
-
-
-@contextmanager
-def undisturbed(backend: str) -> Iterator[None]:
-    """Keep BLAS to one thread where the engine's threads do the work: two pools that spin slow each other down.
-
-    Examples
-    --------
-    >>> with undisturbed("reference"):
-    ...     pass
-    """
-    if backend == "reference":
-        yield
-        return
-    own = _one_blas_thread.enter()
-    try:
-        yield
-    finally:
-        _one_blas_thread.leave(own)
+    return threads.get_threads()
 
 
 def instruction_set() -> str:
@@ -277,9 +124,9 @@ def instruction_set() -> str:
     """
     if _missing:
         return "none"
-    from .cpu import kernels
+    from .cpu import threads
 
-    return kernels.instruction_set()
+    return threads.instruction_set()
 
 
 def describe() -> str:
@@ -292,10 +139,10 @@ def describe() -> str:
     """
     if _missing:
         return f"engine: none, NumPy runs instead: {_missing}"
-    from .cpu import kernels
+    from .cpu import threads
 
-    count = kernels.get_threads()
-    return f"engine: native, {kernels.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
+    count = threads.get_threads()
+    return f"engine: native, {threads.instruction_set()}, {count} thread{'s' if count > 1 else ''}"
 
 
 def build_info() -> dict[str, Any]:
@@ -311,9 +158,9 @@ def build_info() -> dict[str, Any]:
     """
     if _missing:
         return {"reason": _missing}
-    from .cpu import kernels
+    from .cpu import threads
 
-    return kernels.build_info()
+    return threads.build_info()
 
 
 def has_kernel(cell: Cell) -> bool:

@@ -444,8 +444,7 @@ class Network(Parametric, derived=("recurrent",)):
         state = self.initial_state(1) if state is None else states.take(state, 1, cast)
         if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
             return None
-        return backends.drawer(
-            self.recurrent.backend,
+        return backends.choose(self.recurrent.backend).sampler(
             self.recurrent.cell,
             self.recurrent.layer_params(),
             self.params.get("embedding.weight"),

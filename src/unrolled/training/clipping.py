@@ -10,7 +10,6 @@ import numpy as np
 from .. import backends
 from ..checks import Array, check_floats, is_number
 from ..errors import UnrolledError, brief
-from .optimizers import PART
 
 
 def global_norm(grads: Mapping[str, Array], backend: str = "auto") -> float:
@@ -21,19 +20,8 @@ def global_norm(grads: Mapping[str, Array], backend: str = "auto") -> float:
     >>> global_norm({"a": np.array([3.0]), "b": np.array([4.0])})
     5.0
     """
-    native = backends.kernels(backend, *check_floats("gradient", grads).values())
-    if native:
-        return math.sqrt(native.sum_of_squares(grads[name] for name in sorted(grads)))
-    with np.errstate(over="ignore"):  # an infinite norm says it
-        return math.sqrt(sum(_sum_of_squares(grads[name].ravel("K")) for name in sorted(grads)))
-
-
-def _sum_of_squares(flat: Array) -> float:
-    """Sum of the squares in float64 of (N,): halves are added as NumPy itself does, without a copy of the whole."""
-    if len(flat) <= PART:
-        return float(np.square(flat, dtype=np.float64).sum())
-    half = len(flat) // 16 * 8
-    return _sum_of_squares(flat[:half]) + _sum_of_squares(flat[half:])
+    grads = check_floats("gradient", grads)
+    return backends.choose(backend).norm([grads[name] for name in sorted(grads)])
 
 
 def clip_by_norm(grads: dict[str, Array], limit: float, backend: str = "auto") -> float:
@@ -50,12 +38,7 @@ def clip_by_norm(grads: dict[str, Array], limit: float, backend: str = "auto") -
     limit, norm = _check_limit(limit, grads), global_norm(grads, backend)
     scale = limit / (norm + 1e-6)  # PyTorch's guard
     if math.isfinite(norm) and scale < 1:
-        native = backends.kernels(backend, *grads.values())
-        if native and all(g.flags.c_contiguous for g in grads.values()):
-            native.scale(list(grads.values()), scale)
-        else:
-            for g in grads.values():
-                g *= scale
+        backends.choose(backend).scale(list(grads.values()), scale)
     return norm
 
 

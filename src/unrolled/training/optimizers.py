@@ -1,29 +1,26 @@
 """Update rules, each in its paper's equations and PyTorch's conventions.
 
 A rule is handed the rate at every update, so a schedule always reaches it. Its memory is explicit: named arrays that a
-checkpoint can hold. Updates are in place, on the training loop's own parameters; gradients are never changed.
-Letters: p parameter, g gradient, a and b scratch; m, v, s, u the moments.
+checkpoint can hold. Updates are in place, on the training loop's own parameters; gradients are never changed. What a
+rule does to one number is said in `unrolled.reference.updates`; here are its options, its memory and its constants.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
 from .. import backends
 from ..checks import Array, Ranges, as_array, check_floats, check_options, check_size, check_weight
 from ..errors import UnrolledError, listed, suggest
+from ..reference import updates
 
 _RANGES: Ranges = dict.fromkeys(
     ("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1)
 ) | dict.fromkeys(("eps", "weight_decay"), ("0 or more", lambda v: v >= 0))
-
-PART = 1 << 16
-"""Numbers that NumPy updates at a time, about: the scratch is then small, and stays in the cache."""
 
 
 class Optimizer:
@@ -62,9 +59,8 @@ class Optimizer:
     rate: ClassVar[float]
     """Learning rate that suits the rule when none is asked for."""
     defaults: ClassVar[dict[str, float]] = {}
-    slot_names: ClassVar[tuple[str, ...]] = ()
-    kernel: ClassVar[str]
-    """Name of the rule among the native engine's."""
+    rule: ClassVar[updates.Rule]
+    """Its function, and the names of its moments, which are the slots."""
     decoupled: ClassVar[bool] = False
     """Whether weight decay stays out of the gradient."""
 
@@ -76,7 +72,7 @@ class Optimizer:
         backends.choose(backend)
         self.params, self.backend = params, backend
         self.step = 0
-        self.slots = {slot: {name: np.zeros_like(p) for name, p in params.items()} for slot in self.slot_names}
+        self.slots = {slot: {name: np.zeros_like(p) for name, p in params.items()} for slot in self.rule.moments}
         self._made_for = {name: (p.shape, p.dtype, p.flags.carray) for name, p in params.items()}
 
     def __repr__(self) -> str:
@@ -109,20 +105,10 @@ class Optimizer:
                 raise UnrolledError(f"the gradient of {name} has shape {grads[name].shape}; expected {shape}")
         # paired by name: the caller's dictionaries may come in any order
         params, given = [self.params[name] for name in self._made_for], [grads[name] for name in self._made_for]
-        moments = [[self.slots[slot][name] for name in self._made_for] for slot in self.slot_names]
-        native = backends.kernels(self.backend, *params, *given)
+        moments = [[of[name] for name in self._made_for] for of in self.slots.values()]
         self.step += 1
-        if native and all(whole for _, _, whole in self._made_for.values()):  # then the moments are, too
-            native.update(
-                self.kernel,
-                params,
-                given,
-                moments,
-                self._numbers(rate),
-                0.0 if self.decoupled else self.options["weight_decay"],
-            )
-            return
-        self._update(grads, rate)
+        decay = 0.0 if self.decoupled else self.options["weight_decay"]
+        backends.choose(self.backend).update(self.rule, params, given, moments, self._constants(rate), decay)
 
     def _check_params(self) -> None:
         """Refuse parameters that are not those the moments are of: the dictionary is the caller's, who can change it.
@@ -150,30 +136,8 @@ class Optimizer:
                 f"parameter {name} is now {found}; {self.name} was made for {dtype} {shape} that it can change in place"
             )
 
-    @cached_property
-    def _scratch(self) -> dict[Any, Array]:
-        sizes: dict[Any, int] = {}
-        for p in self.params.values():
-            for part in _parts(p):
-                sizes[p.dtype] = max(p[part].size, sizes.get(p.dtype, 0))
-        return {dtype: np.empty((3, size), dtype) for dtype, size in sizes.items()}
-
-    def _numbers(self, rate: float) -> list[float]:
-        """Return the numbers of the rule's kernel, in its order."""
-        raise NotImplementedError
-
-    def _update(self, grads: Mapping[str, Array], rate: float) -> None:
-        for name, whole in self.params.items():
-            for part in _parts(whole):  # each entry is on its own, and the scratch is small
-                p, g = whole[part], grads[name][part]
-                a, b, decayed = (row[: p.size].reshape(p.shape) for row in self._scratch[p.dtype])
-                if self.options["weight_decay"] and not self.decoupled:
-                    np.multiply(p, self.options["weight_decay"], out=decayed)
-                    g = np.add(decayed, g, out=decayed)
-                self._apply(p, g, rate, [self.slots[slot][name][part] for slot in self.slot_names], a, b)
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        """Change p and its moments by the rule's equation; a and b are scratch of p's shape, g only to be read."""
+    def _constants(self, rate: float) -> list[float]:
+        """Return the constants of the rule's next step, in its order."""
         raise NotImplementedError
 
     def _flat(self) -> dict[str, Array]:
@@ -216,74 +180,48 @@ class Optimizer:
 class SGD(Optimizer):
     """p <- p - rate g."""
 
-    kernel = "sgd"
+    rule = updates.SGD
     name, paper, rate = "sgd", "Robbins & Monro 1951", 1.0
     about = "stochastic gradient descent, for a rate tuned by hand and clipped gradients"
 
-    def _numbers(self, rate: float) -> list[float]:
+    def _constants(self, rate: float) -> list[float]:
         return [rate]
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        p -= np.multiply(g, rate, out=a)
 
 
 class Momentum(Optimizer):
     """v <- momentum v + g; p <- p - rate v."""
 
-    kernel = "momentum"
+    rule = updates.MOMENTUM
     name, paper, rate = "momentum", "Polyak 1964", 0.1
     about = "SGD that keeps rolling: a velocity evens the gradients out"
     defaults: ClassVar = {"momentum": 0.9}
-    slot_names = ("velocity",)
 
-    def _numbers(self, rate: float) -> list[float]:
+    def _constants(self, rate: float) -> list[float]:
         return [rate, self.options["momentum"]]
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        (v,) = moments
-        v *= self.options["momentum"]
-        v += g
-        p -= np.multiply(v, rate, out=a)
 
 
 class Nesterov(Optimizer):
     """v <- momentum v + g; p <- p - rate (g + momentum v)."""
 
-    kernel = "nesterov"
+    rule = updates.NESTEROV
     name, paper, rate = "nesterov", "Nesterov 1983; Sutskever et al. 2013", 0.1
     about = "momentum that looks ahead, and so brakes sooner"
     defaults: ClassVar = {"momentum": 0.9}
-    slot_names = ("velocity",)
 
-    def _numbers(self, rate: float) -> list[float]:
+    def _constants(self, rate: float) -> list[float]:
         return [rate, self.options["momentum"]]
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        (v,) = moments
-        v *= self.options["momentum"]
-        v += g
-        np.multiply(v, self.options["momentum"], out=a)
-        a += g
-        a *= rate
-        p -= a
 
 
 class Adagrad(Optimizer):
     """s <- s + g^2; p <- p - rate g / (sqrt(s) + eps)."""
 
-    kernel = "adagrad"
+    rule = updates.ADAGRAD
     name, paper, rate = "adagrad", "Duchi, Hazan & Singer 2011", 0.01
     about = "a rate per entry that only falls; good for rare symbols"
     defaults: ClassVar = {"eps": 1e-10}
-    slot_names = ("square_sum",)
 
-    def _numbers(self, rate: float) -> list[float]:
+    def _constants(self, rate: float) -> list[float]:
         return [rate, self.options["eps"]]
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        (s,) = moments
-        s += np.multiply(g, g, out=a)
-        _descend(p, g, s, rate, self.options["eps"], a)
 
 
 class RMSprop(Optimizer):
@@ -292,43 +230,25 @@ class RMSprop(Optimizer):
     char-rnn's is alpha=0.95.
     """
 
-    kernel = "rmsprop"
+    rule = updates.RMSPROP
     name, paper, rate = "rmsprop", "Tieleman & Hinton 2012", 2e-3
     about = "gradients divided by their recent size; char-rnn's rule"
     defaults: ClassVar = {"alpha": 0.99, "eps": 1e-8}
-    slot_names = ("square_average",)
 
-    def _numbers(self, rate: float) -> list[float]:
+    def _constants(self, rate: float) -> list[float]:
         return [rate, self.options["eps"], self.options["alpha"], 1 - self.options["alpha"]]
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        (s,) = moments
-        _average(s, np.multiply(g, g, out=a), self.options["alpha"], a)
-        _descend(p, g, s, rate, self.options["eps"], a)
 
 
 class Adadelta(Optimizer):
     """s <- rho s + (1 - rho) g^2; d = g sqrt(u + eps) / sqrt(s + eps); u <- rho u + (1 - rho) d^2; p <- p - rate d."""
 
-    kernel = "adadelta"
+    rule = updates.ADADELTA
     name, paper, rate = "adadelta", "Zeiler 2012", 1.0
     about = "RMSprop in the parameters' own units; needs no tuned rate, starts slowly"
     defaults: ClassVar = {"rho": 0.9, "eps": 1e-6}
-    slot_names = ("square_average", "delta_average")
 
-    def _numbers(self, rate: float) -> list[float]:
+    def _constants(self, rate: float) -> list[float]:
         return [rate, self.options["eps"], self.options["rho"], 1 - self.options["rho"]]
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        s, u = moments
-        rho, eps = self.options["rho"], self.options["eps"]
-        _average(s, np.multiply(g, g, out=a), rho, a)
-        np.sqrt(np.add(u, eps, out=a), out=a)
-        a /= np.sqrt(np.add(s, eps, out=b), out=b)
-        a *= g
-        _average(u, np.multiply(a, a, out=b), rho, b)
-        a *= rate
-        p -= a
 
 
 class Adam(Optimizer):
@@ -337,30 +257,17 @@ class Adam(Optimizer):
     The corrected moments mhat = m / (1 - b1^t) and vhat = v / (1 - b2^t) are used, never stored.
     """
 
-    kernel = "adam"
+    rule = updates.ADAM
     name, paper, rate = "adam", "Kingma & Ba 2015", 2e-3
     about = "momentum with RMSprop's scaling; the usual choice"
     defaults: ClassVar = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-    slot_names = ("m", "v")
 
-    def _numbers(self, rate: float) -> list[float]:
+    def _constants(self, rate: float) -> list[float]:
         b1, b2, kept = self.options["beta1"], self.options["beta2"], 1.0
         if self.decoupled:
             kept = 1 - rate * self.options["weight_decay"]
         corrected = rate / (1 - b1**self.step)
         return [corrected, self.options["eps"], b1, 1 - b1, b2, 1 - b2, math.sqrt(1 - b2**self.step), kept]
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        m, v = moments
-        b1, b2 = self.options["beta1"], self.options["beta2"]
-        _average(m, g, b1, a)
-        _average(v, np.multiply(g, g, out=a), b2, a)
-        np.sqrt(v, out=a)
-        a /= math.sqrt(1 - b2**self.step)
-        a += self.options["eps"]
-        np.divide(m, a, out=a)
-        a *= rate / (1 - b1**self.step)
-        p -= a
 
 
 class AdamW(Adam):
@@ -370,35 +277,6 @@ class AdamW(Adam):
     about = "Adam with weight decay that acts on all entries alike"
     defaults: ClassVar = Adam.defaults | {"weight_decay": 0.01}
     decoupled = True
-
-    def _apply(self, p: Array, g: Array, rate: float, moments: list[Array], a: Array, b: Array) -> None:
-        p *= 1 - rate * self.options["weight_decay"]
-        super()._apply(p, g, rate, moments, a, b)
-
-
-def _parts(p: Array) -> Iterator[Any]:
-    """Yield indices that cut an array along its first axis into parts of about `PART` numbers."""
-    if p.size <= PART:
-        yield ...
-        return
-    rows = max(1, PART * len(p) // p.size)
-    yield from (slice(start, start + rows) for start in range(0, len(p), rows))
-
-
-def _average(mean: Array, new: Array, keep: float, scratch: Array) -> None:
-    """mean <- keep mean + (1 - keep) new, in place; `scratch` may be `new`."""
-    np.multiply(new, 1 - keep, out=scratch)
-    mean *= keep
-    mean += scratch
-
-
-def _descend(p: Array, g: Array, s: Array, rate: float, eps: float, scratch: Array) -> None:
-    """p <- p - rate g / (sqrt(s) + eps), in place."""
-    np.sqrt(s, out=scratch)
-    scratch += eps
-    np.divide(g, scratch, out=scratch)
-    scratch *= rate
-    p -= scratch
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

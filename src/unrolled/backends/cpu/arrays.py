@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ...cells import Cell
 from ...checks import Array
+from ...reference import scan
 from . import _engine
 
 DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
 """What the engine computes in, and how its functions' names end."""
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @cache
@@ -118,3 +121,16 @@ def bytes_of(mask: Array | None, shape: tuple[int, ...]) -> Array | None:
     if mask.ndim < len(shape):
         mask = mask[..., None]
     return np.ascontiguousarray(np.broadcast_to(mask, shape)).view(np.uint8)
+
+
+def runs(*arrays: Array | None) -> bool:
+    """Whether all these arrays (None aside) have one and the same dtype, and the engine has kernels for it."""
+    dtypes = {getattr(a, "dtype", None) for a in arrays if a is not None}  # a list has none
+    return len(dtypes) == 1 and dtypes <= DTYPES.keys()
+
+
+def weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
+    """Return the parameters under the engine's names, contiguous."""
+    read = {name: contiguous(w[name], dtype) if name in w else None for name in WEIGHTS}
+    read["params"] = contiguous(w[cell.params_name], dtype) if cell.params_name in w else None
+    return read

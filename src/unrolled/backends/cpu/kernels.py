@@ -7,26 +7,23 @@ they are first read.
 
 from __future__ import annotations
 
-import math
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...cells import CELLS, Cell
 from ...checks import Array, Kept, read_only
-from ...errors import UnrolledError, Unsupported, brief
-from ...reference import layers as reference_layers
-from ...reference import losses, scan
-from . import _engine, interpreter, layers, lowering
-from .arrays import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, vector_width
+from ...errors import Unsupported, brief
+from ...reference import scan
+from . import _engine, interpreter, layers, lowering, updates
+from .arrays import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, runs, vector_width, weights
+from .sampler import Sampler
 
 KERNELS = frozenset(_engine.cells())
 """Cells that the engine was built with kernels for, by name."""
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 BY_PANELS_BATCH = 2
 """Batches up to this share the hidden units of a step among threads; larger ones share the rows."""
 
@@ -126,13 +123,6 @@ def _pad(out: Array, field: Array, hidden: int) -> Array:
     return out
 
 
-def weights(cell: Cell, w: scan.Params, dtype: Any) -> dict[str, Array | None]:
-    """Return the parameters under the engine's names, contiguous."""
-    read = {name: contiguous(w[name], dtype) if name in w else None for name in WEIGHTS}
-    read["params"] = contiguous(w[cell.params_name], dtype) if cell.params_name in w else None
-    return read
-
-
 def _dims(weight_ih: Array | None, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
     """Return the sizes of a call, as csrc/engine.cpp lists them; what the cell decides, the engine knows."""
     assert weight_ih is not None
@@ -170,19 +160,19 @@ def forward(
     >>> y.shape, s.h.shape
     ((7, 2, 5), (2, 5))
     """
-    dtype = _dtype(w, x, s)
+    dtype = dtype_of(w, x, s)
     _refuse(cell, dtype)
-    return _forward(cell, w, x, s, dtype, live, keep, record, drop)
+    return run(cell, w, x, s, dtype, live, keep, record, drop)
 
 
-def _dtype(w: scan.Params, x: Array, s: Any) -> np.dtype[Any]:
+def dtype_of(w: scan.Params, x: Array, s: Any) -> np.dtype[Any]:
     """What these compute in; integer x are indices."""
     arrays = [*w.values(), *s, *([] if x.dtype.kind in "iu" else [x])]
     first: np.dtype[Any] = arrays[0].dtype
     return first if all([a.dtype is first for a in arrays]) else np.result_type(*arrays)
 
 
-def _forward(
+def run(
     cell: Cell,
     w: scan.Params,
     x: Array,
@@ -281,112 +271,8 @@ def backward(
     return None if dx is None else dx[..., :inputs], initial, named
 
 
-def set_threads(n: int) -> None:
-    """Use `n` threads from now on; results are the same, to the bit, for every number.
-
-    Examples
-    --------
-    >>> before = get_threads()
-    >>> set_threads(1)
-    >>> get_threads()
-    1
-    >>> set_threads(before)
-    """
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= 1024:
-        raise UnrolledError(f"the number of threads is {brief(n)}; it must be a whole number from 1 to 1024")
-    _engine.set_threads(int(n))
-
-
-def get_threads() -> int:
-    """Return how many threads the engine uses.
-
-    Examples
-    --------
-    >>> get_threads() >= 1
-    True
-    """
-    return _engine.get_threads()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: hyper-threads counted once, no more than its group's share of the processors.
-
-    Examples
-    --------
-    >>> usable_cores() >= 1
-    True
-    """
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cores = len({_siblings(cpu) for cpu in os.sched_getaffinity(0)})
-    return max(1, int(min(cores, quota())))  # threads above the quota would spin it away and then wait, all of them
-
-
-def quota(root: Path = Path("/")) -> float:
-    """Return how many processors the control groups (version 1 or 2) of this process may keep busy; infinite without.
-
-    Containers are limited so: `docker run --cpus=1.5`. A group has no more than those above it.
-
-    Examples
-    --------
-    >>> quota() > 0
-    True
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return math.inf
-    found = [math.inf]
-    for line in lines:
-        controllers, _, path = line.partition(":")[2].partition(":")
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        group = Path(path.lstrip("/"))
-        for mount in ("", "unified", "cpu", "cpu,cpuacct"):
-            found += [_share(root / "sys/fs/cgroup" / mount / above) for above in (group, *group.parents)]
-    return min(found)
-
-
-def _share(group: Path) -> float:
-    """Processors of one control group: `cpu.max` of version 2, `cpu.cfs_*_us` of version 1."""
-    try:
-        if (v2 := group / "cpu.max").exists():
-            limit, period = v2.read_text(encoding="ascii").split()
-        else:
-            limit, period = ((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
-        return int(limit) / int(period) if limit.strip() != "max" and int(limit) > 0 and int(period) > 0 else math.inf
-    except (OSError, ValueError):
-        return math.inf
-
-
-def _siblings(cpu: int) -> str:
-    """Name of the core that a logical processor belongs to."""
-    path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return str(cpu)
-
-
-def use_environment() -> None:
-    """Take the number of threads and the instruction set from the environment."""
-    ours, others = (os.environ.get(name, "").strip() for name in ("UNROLLED_THREADS", "OMP_NUM_THREADS"))
-    if ours and not (ours.isdecimal() and len(ours) <= 4 and 1 <= int(ours) <= 1024):
-        raise UnrolledError(f"UNROLLED_THREADS is {brief(ours)}; it must be a whole number from 1 to 1024")
-    first = others.split(",")[0]  # OpenMP takes a list, a number a level; what makes no sense there is not ours to say
-    _engine.set_threads(
-        int(ours or 0) or (int(first) if first.isdecimal() and len(first) <= 3 else 0) or usable_cores()
-    )
-    wanted = os.environ.get("UNROLLED_ISA", "").strip()
-    if wanted:
-        known = _engine.instruction_sets()
-        if wanted.lower() not in known:
-            raise UnrolledError(f"UNROLLED_ISA is {brief(wanted)}; this machine and this build have {', '.join(known)}")
-        _engine.select(wanted.lower())
-
-
 class Cpu:
-    """The native engine; the contracts are in `unrolled.reference.scan`, `layers`, `losses` and `optim`."""
+    """The native engine; the contracts are in `unrolled.reference.scan`, `layers`, `losses` and `updates`."""
 
     name = "cpu"
     forward = staticmethod(forward)
@@ -395,6 +281,9 @@ class Cpu:
     linear_backward = staticmethod(layers.linear_backward)
     embed_backward = staticmethod(layers.embed_backward)
     cross_entropy = staticmethod(layers.cross_entropy)
+    update = staticmethod(updates.update)
+    norm = staticmethod(updates.norm)
+    scale = staticmethod(updates.scale)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a name: where there is no engine, that is said."""
@@ -402,80 +291,17 @@ class Cpu:
 
         return choose, ("cpu",)
 
-
-class Auto:
-    """The engine where it runs the cell and the dtype, else the reference; `reason` says which."""
-
-    name = "cpu"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as a name, which means the reference where there is no engine."""
-        from .. import choose
-
-        return choose, ("auto",)
-
     @staticmethod
-    def forward(
+    def sampler(
         cell: Cell,
-        w: scan.Params,
-        x: Array,
-        s: Any,
-        *,
-        live: Array | None = None,
-        keep: Any = None,
-        record: bool = True,
-        drop: Array | None = None,
-    ) -> tuple[Array, Any, Any]:
-        """Run all steps where that is fastest."""
-        dtype = _dtype(w, x, s)
-        if reason(cell, dtype):
-            return scan.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
-        return _forward(cell, w, x, s, dtype, live, keep, record, drop)
-
-    @staticmethod
-    def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
-        """Carry gradients back on the backend that ran forward."""
-        return scan.backward(tape, dy, ds) if isinstance(tape, scan.Tape) else backward(tape, dy, ds)
-
-    @staticmethod
-    def linear(weight: Array, bias: Array | None, x: Array) -> Array:
-        """x W^T + b."""
-        run = layers.linear if layers.runs(weight, bias, x) else reference_layers.linear
-        return run(weight, bias, x)
-
-    @staticmethod
-    def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
-        """Gradients of x, the weight and the bias."""
-        run = layers.linear_backward if layers.runs(weight, x, dy) else reference_layers.linear_backward
-        return run(weight, x, dy)
-
-    @staticmethod
-    def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
-        """Gradient of an embedding."""
-        run = layers.embed_backward if layers.runs(dx) else reference_layers.embed_backward
-        return run(tokens, dx, size)
-
-    @staticmethod
-    def cross_entropy(
-        logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
-    ) -> tuple[float, Array]:
-        """Mean loss in nats and its gradient."""
-        run = layers.cross_entropy if layers.runs(logits) else losses.cross_entropy
-        return run(logits, targets, gradient=gradient, overwrite=overwrite, smoothing=smoothing)
-
-
-def instruction_set() -> str:
-    """Name of the instruction set that runs.
-
-    Examples
-    --------
-    >>> instruction_set() in _engine.instruction_sets()
-    True
-    """
-    return _engine.instruction_set()
-
-
-def build_info() -> dict[str, Any]:
-    """Return how the engine was built, as `backends.build_info` lists it."""
-    picked = {"runs": _engine.instruction_sets(), "picked": instruction_set(), "threads": get_threads()}
-    return _engine.build() | picked
+        layers: Sequence[scan.Params],
+        embedding: Array | None,
+        weight: Array,
+        bias: Array,
+        state: Any,
+        length: int,
+    ) -> Sampler | None:
+        """Return what samples many tokens a call; None where there are no kernels for the cell or these arrays."""
+        if not (has_kernel(cell) and runs(weight, bias, embedding, *(p for layer in layers for p in layer.values()))):
+            return None
+        return Sampler(cell, layers, embedding, weight, bias, state, length)

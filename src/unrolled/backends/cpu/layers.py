@@ -1,11 +1,9 @@
-"""The native backend around the recurrence: linear layers, softmax cross-entropy, clipping, update rules, drawing.
+"""The native backend around the recurrence: linear layers, softmax cross-entropy, embeddings.
 
-Each function has its reference in `layers`, `losses` or `optim`, and that one's contract.
+Each function has its reference in `unrolled.reference.layers` or `losses`, and that one's contract.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,13 +12,7 @@ from ...errors import Unsupported
 from ...reference import layers
 from ...reference.layers import check_gradient, check_linear, check_tokens
 from ...reference.losses import check_targets
-from .arrays import DTYPES, contiguous, empty, matrix, of_dtype, padded_width
-
-
-def runs(*arrays: Array | None) -> bool:
-    """Whether all these arrays (None aside) have one and the same dtype, and the engine has kernels for it."""
-    dtypes = {getattr(a, "dtype", None) for a in arrays if a is not None}  # a list has none
-    return len(dtypes) == 1 and dtypes <= DTYPES.keys()
+from .arrays import contiguous, empty, matrix, of_dtype, padded_width, runs
 
 
 def _refuse(*arrays: Array | None) -> None:
@@ -117,49 +109,3 @@ def cross_entropy(
     d = flat if own else empty(flat.shape, logits.dtype)
     of_dtype("cross_entropy", logits.dtype)(flat, wanted, 1 / targets.size, smoothing, nats, d if gradient else None)
     return float(nats.sum()) / targets.size, d.reshape(logits.shape)
-
-
-def sum_of_squares(arrays: Iterable[Array]) -> float:
-    """Sum of the squares of all numbers, in float64, in one fixed order.
-
-    Examples
-    --------
-    >>> sum_of_squares([np.array([3.0]), np.array([4.0])])
-    25.0
-    """
-    whole = [contiguous(a, a.dtype) for a in arrays]
-    return float(of_dtype("sum_of_squares", whole[0].dtype)(whole)) if whole else 0.0
-
-
-def scale(arrays: Sequence[Array], factor: float) -> None:
-    """Multiply contiguous arrays in place.
-
-    Examples
-    --------
-    >>> a = np.array([3.0, 4.0])
-    >>> scale([a], 0.5)
-    >>> a
-    array([1.5, 2. ])
-    """
-    of_dtype("scale", arrays[0].dtype)(list(arrays), factor)
-
-
-def update(
-    rule: str,
-    params: Sequence[Array],
-    grads: Sequence[Array],
-    moments: Sequence[Sequence[Array]],
-    numbers: Sequence[float],
-    decay: float,
-) -> None:
-    """Make one step of an update rule on contiguous parameters and moments, in place; see `optim`.
-
-    Examples
-    --------
-    >>> p = np.array([1.0, -2.0])
-    >>> update("sgd", [p], [np.array([0.5, 0.5])], [], [0.1], 0.0)
-    >>> p
-    array([ 0.95, -2.05])
-    """
-    whole = [contiguous(g, g.dtype) for g in grads]
-    of_dtype("update", params[0].dtype)(rule, list(params), whole, [list(m) for m in moments], list(numbers), decay)

@@ -10,14 +10,13 @@ import numpy as np
 from ...cells import Cell
 from ...checks import NOT_FINITE, Array, as_floats, check_size, check_weight
 from ...errors import UnrolledError
-from . import kernels
-from .arrays import contiguous, of_dtype
+from .arrays import contiguous, of_dtype, weights
 
 PAYS = 8
 """A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
 
 
-class Drawer:
+class Sampler:
     """A language network that feeds its own tokens back; the rule of drawing is `sample.draw`'s.
 
     Parameters
@@ -54,7 +53,7 @@ class Drawer:
         self._engine = of_dtype("Drawer", dtype)(
             cell.name,
             dims,
-            [kernels.weights(cell, w, dtype) for w in (first, *layers[1:])],
+            [weights(cell, w, dtype) for w in (first, *layers[1:])],
             None if embedding is None else contiguous(embedding, dtype),
             contiguous(weight, dtype),
             contiguous(bias, dtype),

@@ -1,0 +1,106 @@
+"""What a backend does, and the one that every other is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ..cells import Cell
+from ..checks import Array
+from ..reference import layers, losses, scan, updates
+
+Arrays = Sequence[Array]
+
+
+class Backend(Protocol):
+    """Where a network's work is done: the recurrence (see `unrolled.reference.scan`), and what stands around it."""
+
+    name: str
+
+    def forward(
+        self,
+        cell: Cell,
+        w: scan.Params,
+        x: Array,
+        s: Any,
+        *,
+        live: Array | None = None,
+        keep: Any = None,
+        record: bool = True,
+        drop: Array | None = None,
+    ) -> tuple[Array, Any, Any]:
+        """Run all steps: outputs, final state, tape."""
+
+    def backward(self, tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
+        """Carry gradients back: dx, gradient of the initial state, gradients of the parameters."""
+
+    def linear(self, weight: Array, bias: Array | None, x: Array) -> Array:
+        """See `unrolled.reference.layers.linear`."""
+
+    def linear_backward(self, weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+        """See `unrolled.reference.layers.linear_backward`."""
+
+    def embed_backward(self, tokens: Array, dx: Array, size: int) -> Array:
+        """See `unrolled.reference.layers.embed_backward`."""
+
+    def cross_entropy(
+        self,
+        logits: Array,
+        targets: Array,
+        *,
+        gradient: bool = True,
+        overwrite: bool = False,
+        smoothing: float = 0,
+    ) -> tuple[float, Array]:
+        """See `unrolled.reference.losses.cross_entropy`."""
+
+    def update(
+        self,
+        rule: updates.Rule,
+        params: Arrays,
+        grads: Arrays,
+        moments: Sequence[Arrays],
+        constants: Sequence[float],
+        decay: float,
+    ) -> None:
+        """See `unrolled.reference.updates.update`."""
+
+    def norm(self, arrays: Arrays) -> float:
+        """See `unrolled.reference.updates.norm`."""
+
+    def scale(self, arrays: Arrays, factor: float) -> None:
+        """See `unrolled.reference.updates.scale`."""
+
+    def sampler(
+        self,
+        cell: Cell,
+        layers: Sequence[scan.Params],
+        embedding: Array | None,
+        weight: Array,
+        bias: Array,
+        state: Any,
+        length: int,
+    ) -> Any:
+        """Return what samples many tokens a call (see `unrolled.backends.cpu.sampler`); None where nothing does."""
+
+
+class Reference:
+    """NumPy, any dtype, any cell."""
+
+    name = "reference"
+    forward = staticmethod(scan.forward)
+    backward = staticmethod(scan.backward)
+    linear = staticmethod(layers.linear)
+    linear_backward = staticmethod(layers.linear_backward)
+    embed_backward = staticmethod(layers.embed_backward)
+    cross_entropy = staticmethod(losses.cross_entropy)
+    update = staticmethod(updates.update)
+    norm = staticmethod(updates.norm)
+    scale = staticmethod(updates.scale)
+
+    @staticmethod
+    def sampler(*_: Any) -> None:
+        """Return None: a token is a step of the network here, as any other."""
+
+
+REFERENCE = Reference()
