@@ -160,7 +160,7 @@ def _inputs(x: Array, dtype: Any) -> Array:
 
 
 def _stages(plan: Plan, cell: Cell, w: scan.Params, grads: Any, inverses: tuple[Array, ...], dtype: Any) -> list[Any]:
-    """Return the product of the inputs and the stages, as csrc/program_module.h takes them."""
+    """Return the product of the inputs and the stages, as csrc/bind_interpreter.h takes them."""
     hh = contiguous(w["weight_hh"], dtype) if "weight_hh" in w else None
     pairs = [(contiguous(w["weight_ih"], dtype), grads.get("weight_ih"))]
     row = 0

@@ -5,7 +5,7 @@ each: an operation, the place of its result, the places of its arguments. A *fie
 batch that the scan keeps under a name (`ax[0]`, `new[1]`, `old[0]`); a program's places are the fields it reads and
 writes, then its constants, then its registers. Everything elementwise of a step is in the programs: biases and gains,
 masks by selection, zoneout's mixture, the sums of what belongs to a unit's own parameters. What is left to the scan
-(csrc/program_scan.h) is products, normalised rows, and time.
+(csrc/interpreter.h) is products, normalised rows, and time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 // The Python module `unrolled.backends.cpu._engine`: picks an instruction set, keeps threads and memory, and hands plain
-// pointers to the kernels with the interpreter lock released. Shapes are the caller's business (backends/cpu.py);
-// sizes are checked here once more (check.h), so that no mistake there can touch memory that is not an array's.
+// pointers to the kernels with the interpreter lock released. Shapes are the caller's business (backends/cpu/kernels.py);
+// sizes are checked here once more (binding.h), so that no mistake there can touch memory that is not an array's.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -192,7 +192,7 @@ void end() {
   while (s.inside) std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
-#include "check.h"
+#include "binding.h"
 
 const CellKernels& cell_of(const std::string& name) {
   for (int i = 0; i < state->kernels->cell_count; ++i)
@@ -340,10 +340,10 @@ void map(const ArrayKernels<T>& kernels, const std::string& name, nb::handle x, 
   f(from, to, size);
 }
 
-#include "network_module.h"
-// after network_module.h
-#include "draw_module.h"
-#include "program_module.h"
+#include "bind_layers.h"
+// after bind_layers.h
+#include "bind_sampler.h"
+#include "bind_interpreter.h"
 
 }  // namespace
 

@@ -25,8 +25,8 @@ namespace UNROLLED_ISA {
 #include "linear.h"
 #include "loss.h"
 // after linear.h and loss.h
-#include "program_scan.h"
-#include "draw.h"
+#include "interpreter.h"
+#include "sampler.h"
 #include "optim.h"
 
 template <class T, Vec<T> (*f)(Vec<T>)>

@@ -1,4 +1,4 @@
-// Binding of draw.h: an object that keeps a language network's weights packed, its state, and the memory of one step.
+// Binding of sampler.h: an object that keeps a language network's weights packed, its state, and the memory of one step.
 // Part of engine.cpp.
 #pragma once
 

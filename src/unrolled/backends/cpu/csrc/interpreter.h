@@ -1,5 +1,5 @@
 // The recurrence of any cell without a kernel of its own: products as in scan.h, and the cell's functions as programs
-// that are interpreted over blocks which stay in the first-level cache. What the programs and the fields are, backends/program.py
+// that are interpreted over blocks which stay in the first-level cache. What the programs and the fields are, backends/cpu/lowering.py
 // says; nothing here knows a cell. A field is one number a unit, its rows (T B) or (B) of H padded to whole vectors, and
 // what stands in the padding is never summed. Threads share the rows of the batch; a sum is one thread's, in one order.
 #pragma once
