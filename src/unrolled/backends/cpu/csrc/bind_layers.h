@@ -3,10 +3,7 @@
 
 template <class T>
 const ArrayKernels<T>& array_kernels() {
-  if constexpr (sizeof(T) == 4)
-    return state->kernels->f32;
-  else
-    return state->kernels->f64;
+  return state->kernels->arrays.of<T>();
 }
 
 // Below this many operations a call does not pay for threads.

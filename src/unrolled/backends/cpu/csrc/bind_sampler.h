@@ -32,7 +32,7 @@ class Drawer {
   // dims: inputs of the first layer, hidden, V.
   Drawer(const std::string& cell, const std::vector<long>& dims, nb::list weights, nb::handle embedding, nb::handle decoder,
          nb::handle bias)
-      : cell_(cell_of(cell)), scan_(scan_of<T>(cell_)) {
+      : cell_(cell_of(cell)), scan_(cell_.scan.of<T>()) {
     require(dims.size() == 3 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && weights.size() >= 1, "dims");
     Arrays arrays;
     const long inputs = dims[0], vocabulary = dims[2], padded = padded_row<T>(dims[1]);
@@ -87,12 +87,7 @@ class Drawer {
     d.weight = d.bias = nullptr;
   }
 
-  const ArrayKernels<T>& kernels() const {
-    if constexpr (sizeof(T) == 4)
-      return kernels_->f32;
-    else
-      return kernels_->f64;
-  }
+  const ArrayKernels<T>& kernels() const { return kernels_->arrays.of<T>(); }
 
   // Waits for the call that is drawing, if there is one; not while it holds the interpreter, which that one may ask for.
   std::unique_lock<std::mutex> alone() {

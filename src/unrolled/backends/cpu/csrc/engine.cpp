@@ -200,14 +200,6 @@ const CellKernels& cell_of(const std::string& name) {
   throw nb::key_error(name.c_str());
 }
 
-template <class T>
-const ScanKernels<T>& scan_of(const CellKernels& cell) {
-  if constexpr (sizeof(T) == 4)
-    return cell.f32;
-  else
-    return cell.f64;
-}
-
 // One number a state field.
 nb::list a_field_each(nb::list list, const CellKernels& cell, const char* what) {
   require(long(list.size()) == cell.states, std::string("the number of ") + what);
@@ -283,7 +275,7 @@ void forward(const std::string& name, const std::vector<long>& dims, nb::handle 
   Layer<T> q = layer_of<T>(arrays, cell, dims, x, w, live, keep, states, proposed, gates);
   q.y = arrays.optional<T>(y, count({q.steps, q.batch, padded_row<T>(q.hidden)}), "y");
   if (q.steps == 0 || q.batch == 0) return;  // nothing to do, and arrays without any memory
-  const ScanKernels<T>& scan = scan_of<T>(cell);
+  const ScanKernels<T>& scan = cell.scan.of<T>();
   q.threads = threads_for(q, cell);
   const Scratch scratch(scan.forward_work(q));
   const bool often = q.by_panels && meets_often(step_of(q, cell));
@@ -304,7 +296,7 @@ void backward(const std::string& name, const std::vector<long>& dims, nb::handle
   q.dx = arrays.optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
   Parameters<T, T>{q.d_weight_ih, q.d_weight_hh, q.d_bias_ih, q.d_bias_hh, q.d_params}.read(arrays, grads, cell, q.inputs, q.hidden);
   if (q.steps == 0 || q.batch == 0) return;
-  const ScanKernels<T>& scan = scan_of<T>(cell);
+  const ScanKernels<T>& scan = cell.scan.of<T>();
   q.threads = threads_for(q, cell);
   const Scratch scratch(scan.backward_work(q));
   const bool often = q.by_panels && meets_often(step_of(q, cell));
@@ -394,6 +386,6 @@ NB_MODULE(_engine, m) {
   define_programs<double>(m, "64");
   Drawer<float>::define(m, "Drawer32");
   Drawer<double>::define(m, "Drawer64");
-  m.def("map32", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f32, name, x, y); });
-  m.def("map64", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->f64, name, x, y); });
+  m.def("map32", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->arrays.f32, name, x, y); });
+  m.def("map64", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->arrays.f64, name, x, y); });
 }

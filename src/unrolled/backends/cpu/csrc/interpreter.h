@@ -1,8 +1,21 @@
-// The recurrence of any cell without a kernel of its own: products as in scan.h, and the cell's functions as programs
+// The recurrence of any cell without a kernel of its own: products of tiles, and the cell's functions as programs
 // that are interpreted over blocks which stay in the first-level cache. What the programs and the fields are, backends/cpu/lowering.py
 // says; nothing here knows a cell. A field is one number a unit, its rows (T B) or (B) of H padded to whole vectors, and
 // what stands in the padding is never summed. Threads share the rows of the batch; a sum is one thread's, in one order.
 #pragma once
+
+#include <math.h>
+
+#include "kernels.h"
+#include "linear.h"
+#include "math.h"
+#include "panels.h"
+#include "pieces.h"
+#include "simd.h"
+#include "team.h"
+#include "tile.h"
+
+namespace unrolled::UNROLLED_ISA {
 
 enum Operation {
 #define UNROLLED_OPERATION(name, expression) op_##name,
@@ -449,3 +462,5 @@ struct ProgramEntry {
   static size_t backward_work(const ProgramLayer<T>& q) { return ProgramBackward<T>(q, nullptr).bytes; }
   static void backward(const ProgramLayer<T>& q, char* work, const Worker& w) { ProgramBackward<T>(q, work).run(w); }
 };
+
+}  // namespace unrolled::UNROLLED_ISA

@@ -9,6 +9,21 @@ namespace unrolled {
 
 constexpr int MAX_FIELDS = 4;  // state fields of a cell
 
+// One of a kind for each type of numbers that the engine computes in.
+template <template <class> class Kind>
+struct PerType {
+  Kind<float> f32;
+  Kind<double> f64;
+
+  template <class T>
+  const Kind<T>& of() const {
+    if constexpr (sizeof(T) == sizeof(float))
+      return f32;
+    else
+      return f64;
+  }
+};
+
 // One layer in one direction. Letters as in scan.py: T steps, B rows, I inputs, H units, R row blocks of the weights,
 // K columns of weight_hh. P panels of W units (one vector); Hp = P W is H padded. Padded units hold zeros.
 template <class T>
@@ -219,8 +234,7 @@ struct UpdateRule {
 struct CellKernels {
   const char* name;
   long states, gates, rows, columns, params;  // rows and columns of weight_hh, each as a multiple of H
-  ScanKernels<float> f32;
-  ScanKernels<double> f64;
+  PerType<ScanKernels> scan;
 };
 
 template <class T>
@@ -248,8 +262,7 @@ struct Kernels {
   int bytes;  // of a vector
   const CellKernels* cells;
   int cell_count;
-  ArrayKernels<float> f32;
-  ArrayKernels<double> f64;
+  PerType<ArrayKernels> arrays;
 };
 
 }  // namespace unrolled

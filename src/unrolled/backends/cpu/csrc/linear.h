@@ -2,6 +2,15 @@
 // number of threads gives the same bits.
 #pragma once
 
+#include "kernels.h"
+#include "panels.h"
+#include "pieces.h"
+#include "simd.h"
+#include "team.h"
+#include "tile.h"
+
+namespace unrolled::UNROLLED_ISA {
+
 // out (rows, columns) = start + a b, with b packed (group, depth, vectors, W).
 template <class T>
 struct Product {
@@ -170,3 +179,5 @@ struct LinearLayer {
   static void run_prepare(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, true).prepare(w); }
   static void run_backward(const Linear<T>& q, char* work, const Worker& w) { LinearLayer(q, work, false).backward(w); }
 };
+
+}  // namespace unrolled::UNROLLED_ISA

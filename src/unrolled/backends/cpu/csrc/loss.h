@@ -2,43 +2,14 @@
 // order, so results do not depend on how rows were shared out.
 #pragma once
 
-template <class T>
-INLINE T largest_lane(Vec<T> v) {
-#if defined(__AVX512F__) && UNROLLED_BYTES == 64
-  if constexpr (sizeof(T) == 4)
-    return _mm512_reduce_max_ps((__m512)v);
-  else
-    return _mm512_reduce_max_pd((__m512d)v);
-#else
-  T most = v[0];
-  for (int i = 1; i < W<T>; ++i) most = v[i] > most ? v[i] : most;
-  return most;
-#endif
-}
+#include <math.h>
 
-template <class T>
-INLINE T sum_of_lanes(Vec<T> v) {
-#if defined(__AVX512F__) && UNROLLED_BYTES == 64
-  if constexpr (sizeof(T) == 4)
-    return _mm512_reduce_add_ps((__m512)v);
-  else
-    return _mm512_reduce_add_pd((__m512d)v);
-#else
-  T total = 0;
-  for (int i = 0; i < W<T>; ++i) total += v[i];
-  return total;
-#endif
-}
+#include "kernels.h"
+#include "math.h"
+#include "simd.h"
+#include "team.h"
 
-// The largest of n numbers.
-template <class T>
-static T largest(const T* x, long n) {
-  const long whole = n / W<T> * W<T>, left = n - whole;
-  Vec<T> high = broadcast(x);
-  for (long i = 0; i < whole; i += W<T>) high = larger(load(x + i), high);
-  if (left) high = larger(select(first_lanes<T>(left), load(x + whole, left), high), high);
-  return largest_lane<T>(high);
-}
+namespace unrolled::UNROLLED_ISA {
 
 // nats = log(sum of e^logits) - logits[target]; d = (softmax - target) scale, which may be where the logits
 // are; the target is one-hot, or smoothed: (1 - smoothing) one-hot + smoothing / size.
@@ -78,3 +49,5 @@ static void cross_entropy(const Loss<T>& q, const Worker& w) {
     d[q.targets[row]] -= T(q.scale * (1 - q.smoothing));
   }
 }
+
+}  // namespace unrolled::UNROLLED_ISA

@@ -5,6 +5,10 @@
 // float: exp 2, sigmoid 3, tanh 3, log 2; double: exp 2, sigmoid 3, tanh 3, log 2. Results below the smallest normal number are flushed to 0.
 #pragma once
 
+#include "simd.h"
+
+namespace unrolled::UNROLLED_ISA {
+
 template <class V>
 struct Reduced {
   V q;       // e^r - 1
@@ -155,3 +159,5 @@ UNROLLED_EACH(sigmoid)
 UNROLLED_EACH(tanh)
 UNROLLED_EACH(log)
 #undef UNROLLED_EACH
+
+}  // namespace unrolled::UNROLLED_ISA

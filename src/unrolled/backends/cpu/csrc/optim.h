@@ -2,6 +2,11 @@
 // unrolled/optim.py; entries do not touch each other, so any share of them gives the same bits.
 #pragma once
 
+#include "kernels.h"
+#include "simd.h"
+
+namespace unrolled::UNROLLED_ISA {
+
 #if defined(__AVX512F__) && UNROLLED_BYTES == 64
 INLINE F root(F a) { return (F)_mm512_sqrt_ps((__m512)a); }
 INLINE D root(D a) { return (D)_mm512_sqrt_pd((__m512d)a); }
@@ -104,3 +109,5 @@ static void scale(T* x, long n, T factor) {
   const Vec<T> f = broadcast(&factor);
   for (long i = 0; i < n; i += W<T>) store(x + i, load(x + i, n - i) * f, n - i);
 }
+
+}  // namespace unrolled::UNROLLED_ISA

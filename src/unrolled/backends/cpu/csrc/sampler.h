@@ -1,6 +1,16 @@
 // Drawing tokens one after the other from a language network, in one call.
 #pragma once
 
+#include <math.h>
+
+#include "kernels.h"
+#include "linear.h"
+#include "math.h"
+#include "simd.h"
+#include "team.h"
+
+namespace unrolled::UNROLLED_ISA {
+
 // The weights e^((logit - largest) / temperature) of some blocks, and each block's sum.
 template <class T>
 static void weigh(const Drawing<T>& q, const Share& blocks) {
@@ -81,3 +91,5 @@ static void draw(const Drawing<T>& q, const Worker& w) {
     if (!w.go_on() || !w.barrier() || *q.done == i) return;
   }
 }
+
+}  // namespace unrolled::UNROLLED_ISA

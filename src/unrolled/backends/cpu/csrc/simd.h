@@ -1,6 +1,14 @@
-// Vectors of one register, for float and double, from the compilers' vector extensions. Included inside the namespace
-// of an instruction set; UNROLLED_BYTES is the width of its registers.
+// Vectors of one register, for float and double, from the compilers' vector extensions. UNROLLED_ISA is the instruction
+// set, whose namespace keeps its copy apart; UNROLLED_BYTES the width of its registers.
 #pragma once
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+namespace unrolled::UNROLLED_ISA {
 
 template <class T>
 struct Lanes;
@@ -89,6 +97,11 @@ INLINE Vec<T> load(const T* p) {
 template <class T>
 INLINE void store(T* p, Vec<T> v) {
   *reinterpret_cast<typename Lanes<T>::Loose*>(p) = v;
+}
+
+template <class T>
+INLINE void copy(T* to, const T* from, long n) {
+  for (long i = 0; i < n; ++i) to[i] = from[i];
 }
 
 // The first n lanes of memory, zeros in the others; nothing beyond is read.
@@ -210,6 +223,44 @@ INLINE typename Lanes<T>::I byte_mask(const unsigned char* p, long n) {
   return mask;
 }
 
+template <class T>
+INLINE T largest_lane(Vec<T> v) {
+#if defined(__AVX512F__) && UNROLLED_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_max_ps((__m512)v);
+  else
+    return _mm512_reduce_max_pd((__m512d)v);
+#else
+  T most = v[0];
+  for (int i = 1; i < W<T>; ++i) most = v[i] > most ? v[i] : most;
+  return most;
+#endif
+}
+
+template <class T>
+INLINE T sum_of_lanes(Vec<T> v) {
+#if defined(__AVX512F__) && UNROLLED_BYTES == 64
+  if constexpr (sizeof(T) == 4)
+    return _mm512_reduce_add_ps((__m512)v);
+  else
+    return _mm512_reduce_add_pd((__m512d)v);
+#else
+  T total = 0;
+  for (int i = 0; i < W<T>; ++i) total += v[i];
+  return total;
+#endif
+}
+
+// The largest of n numbers.
+template <class T>
+static T largest(const T* x, long n) {
+  const long whole = n / W<T> * W<T>, left = n - whole;
+  Vec<T> high = broadcast(x);
+  for (long i = 0; i < whole; i += W<T>) high = larger(load(x + i), high);
+  if (left) high = larger(select(first_lanes<T>(left), load(x + whole, left), high), high);
+  return largest_lane<T>(high);
+}
+
 // Transposes W x W numbers in registers: log2(W) rounds of a perfect shuffle of the rows' halves.
 template <int... N>
 struct Indices {};
@@ -247,3 +298,5 @@ INLINE void transpose(Vec<T>* rows) {
     for (int i = 0; i < w; ++i) rows[i] = next[i];
   }
 }
+
+}  // namespace unrolled::UNROLLED_ISA

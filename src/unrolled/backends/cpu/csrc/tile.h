@@ -3,6 +3,10 @@
 // on how rows and columns were shared out.
 #pragma once
 
+#include "simd.h"
+
+namespace unrolled::UNROLLED_ISA {
+
 #if UNROLLED_BYTES == 32
 constexpr int SUMS = 12;  // accumulators: 16 registers less operands
 #elif defined(__x86_64__) && UNROLLED_BYTES == 16
@@ -108,63 +112,4 @@ struct Cut {
   long at(long tile) const { return first + rows.at(tile); }
 };
 
-// Panels: H units in vectors of W, the last one padded. A panel brings `per` vectors (its gates); narrow panels are
-// gathered into groups of about four vectors, of even width: 13 are 4 3 3 3.
-template <class T>
-struct Groups {
-  long panels = 0, per = 1, count = 0;
-  Even cut;
-  Groups() = default;
-  Groups(long width, long per_, long least = 1) : panels((width + W<T> - 1) / W<T>), per(per_) {
-    const long most = per >= 4 ? 1 : 4 / per, few = least < panels ? least : panels;
-    count = (panels + most - 1) / most;
-    if (count < few) count = few;
-    cut = Even(panels, count);
-  }
-  long first(long group) const { return cut.at(group); }  // its first panel
-  int vectors(long group) const { return int((first(group + 1) - first(group)) * per); }
-  // Where a group begins in a buffer packed (group, k, vectors, W) with `depth` values of k.
-  long packed(long group, long depth) const { return first(group) * per * W<T> * depth; }
-  long size(long depth) const { return panels * per * W<T> * depth; }
-};
-
-// Weights (per H, depth), row (gate, unit) -> packed (group, k, panel, gate, W): the right operand of a product with
-// their transpose. Groups [first, last).
-template <class T>
-static void pack_transposed(T* to, const T* w, long ld, long hidden, long depth, const Groups<T>& g, long gfirst, long glast) {
-  typedef Vec<T> V;
-  constexpr int n = W<T>;
-  for (long group = gfirst; group < glast; ++group) {
-    const int vectors = g.vectors(group);
-    T* base = to + g.packed(group, depth);
-    for (int v = 0; v < vectors; ++v) {
-      const long panel = g.first(group) + v / g.per, gate = v % g.per;
-      const long units = hidden - panel * n < n ? hidden - panel * n : n;
-      const T* rows = w + (gate * hidden + panel * n) * ld;
-      for (long k = 0; k < depth; k += n) {
-        const long width = depth - k < n ? depth - k : n;
-        V block[n];
-        for (int i = 0; i < n; ++i) block[i] = i < units ? load(rows + i * ld + k, width) : V{};
-        transpose<T>(block);
-        for (int i = 0; i < width; ++i) store(base + ((k + i) * vectors + v) * n, block[i]);
-      }
-    }
-  }
-}
-
-// Rows k of a matrix, found by row(k) (null: zeros) -> packed (group, k, vectors, W); its columns in groups of vectors.
-template <class T, class Row>
-static void pack_rows(T* to, const Row& row, long width, long depth, const Groups<T>& g, long kfirst, long klast) {
-  constexpr int n = W<T>;
-  for (long k = kfirst; k < klast; ++k) {
-    const T* from = row(k);
-    for (long group = 0; group < g.count; ++group) {
-      const int vectors = g.vectors(group);
-      T* base = to + g.packed(group, depth) + k * vectors * n;
-      for (int v = 0; v < vectors; ++v) {
-        const long column = (g.first(group) + v) * n;
-        store(base + v * n, from ? load(from + column, width - column) : Vec<T>{});
-      }
-    }
-  }
-}
+}  // namespace unrolled::UNROLLED_ISA
