@@ -16,6 +16,7 @@ import numpy as np
 from ..cells import CELLS, Cell, Stage
 from ..errors import Unsupported
 from .graph import MASKS, Graph, Symbol, instructions
+from .trace import filled, handed_on
 
 TEXT = Path(__file__).parents[1] / "backends" / "cpu" / "csrc" / "emitted" / "cells.inc"
 MAX_ROWS, MAX_STATES, MAX_GATES = 8, 4, 8
@@ -25,7 +26,7 @@ _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", **{op: op for op in MA
 
 
 def _expressions(graph: Graph, outputs: list[tuple[str, int]]) -> list[str]:
-    """C++ lines that compute the outputs, each a (target, node)."""
+    """Return C++ lines that compute the outputs, each a (target, node)."""
     keys = list(graph.nodes)
 
     def name(node: int) -> str:
@@ -46,27 +47,25 @@ def _expressions(graph: Graph, outputs: list[tuple[str, int]]) -> list[str]:
     return lines + [f"{target} = {name(node)};" for target, node in outputs]
 
 
-def _inputs(graph: Graph, kind: type[Any] | None, array: str) -> Any:
+def _symbols(graph: Graph, kind: type[Any], array: str) -> Any:
     """Return the named tuple of the symbols array[0], array[1], ..."""
-    assert kind is not None
-    return kind(*(graph.input(f"{array}[{n}]") for n in range(len(kind._fields))))
+    return filled(graph, kind, f"{array}[{{}}]".format)
 
 
-def _earlier(cell: Cell, n: int, graph: Graph, s: Any, extra: dict[str, Any]) -> Any:
-    """Return the values that the stage before `n` hands on: their type, filled with symbols."""
-    stage = cell.stages[n - 1]
-    blocks = tuple(graph.input(f"unused[{i}]") for i in range(len(stage.rows)))
-    before = {"k": _earlier(cell, n - 1, graph, s, extra)} if n > 1 else {}
-    return _inputs(graph, type(stage.forward(blocks, blocks, s, **before, **extra)), "earlier")
-
-
-def _symbols(graph: Graph, cell: Cell) -> tuple[Any, dict[str, Any]]:
-    extra = {} if cell.params is None else {"p": _inputs(graph, cell.params, "p")}
-    return _inputs(graph, cell.state, "s"), extra
-
-
-def _rows(graph: Graph, stage: Stage, array: str) -> tuple[Symbol, ...]:
+def _blocks(graph: Graph, stage: Stage, array: str) -> tuple[Symbol, ...]:
+    """Return the symbols of a stage's pre-activations."""
     return tuple(graph.input(f"{array}[{i}]") for i in range(len(stage.rows)))
+
+
+def _surroundings(graph: Graph, cell: Cell) -> tuple[Any, dict[str, Any]]:
+    """Return what every function of a cell reads: the state, and the keyword of per-unit parameters."""
+    params = {} if cell.params is None else {"p": _symbols(graph, cell.params, "p")}
+    return _symbols(graph, cell.state, "s"), params
+
+
+def _values(graph: Graph, cell: Cell, n: int, s: Any, params: dict[str, Any]) -> Any:
+    """Return the symbols of what stage n hands to the next."""
+    return _symbols(graph, handed_on(cell, n, graph, s, params), "earlier")
 
 
 def _targets(graph: Graph, array: str, values: Iterable[Any]) -> list[tuple[str, int]]:
@@ -74,35 +73,25 @@ def _targets(graph: Graph, array: str, values: Iterable[Any]) -> list[tuple[str,
 
 
 def _forward(cell: Cell, n: int) -> list[str]:
+    """Return the C++ lines of stage n's forward function."""
     graph, stage = Graph(), cell.stages[n]
-    s, extra = _symbols(graph, cell)
-    before = {"k": _earlier(cell, n, graph, s, extra)} if n else {}
-    result = stage.forward(_rows(graph, stage, "ax"), _rows(graph, stage, "ah"), s, **before, **extra)
+    s, params = _surroundings(graph, cell)
+    values = {"k": _values(graph, cell, n - 1, s, params)} if n else {}
+    result = stage.forward(_blocks(graph, stage, "ax"), _blocks(graph, stage, "ah"), s, **values, **params)
     if n + 1 < len(cell.stages):
         return _expressions(graph, _targets(graph, "out", result))
     new, gates = result
     return _expressions(graph, _targets(graph, "out", new) + _targets(graph, "gates", gates))
 
 
-def _values(cell: Cell, n: int) -> tuple[str, ...]:
-    """Names of what stage n hands to the next."""
-    if n + 1 == len(cell.stages):
-        return ()
-    graph = Graph()
-    s, extra = _symbols(graph, cell)
-    fields: tuple[str, ...] = _earlier(cell, n + 1, graph, s, extra)._fields
-    return fields
-
-
 def _backward(cell: Cell, n: int) -> tuple[list[str], bool]:
-    """C++ lines, and whether the two halves of the pre-activations have gradients of their own."""
+    """Return the C++ lines of stage n's backward function, and whether ax and ah have gradients of their own."""
     graph, stage = Graph(), cell.stages[n]
-    s, extra = _symbols(graph, cell)
+    s, params = _surroundings(graph, cell)
     last = n + 1 == len(cell.stages)
-    d = _inputs(graph, cell.state, "d") if last else _earlier(cell, n + 1, graph, s, extra)
-    if not last:
-        d = _inputs(graph, type(d), "d")
-    b = stage.backward(d, _inputs(graph, cell.gates, "gates"), s, _inputs(graph, cell.state, "next"), **extra)
+    d = _symbols(graph, cell.state if last else type(_values(graph, cell, n, s, params)), "d")
+    gates, new = _symbols(graph, cell.gates, "gates"), _symbols(graph, cell.state, "next")
+    b = stage.backward(d, gates, s, new, **params)
     split = b.ah is not b.ax
     outputs = _targets(graph, "dax", b.ax) + (_targets(graph, "dah", b.ah) if split else [])
     outputs += _targets(graph, "ds", b.state)
@@ -111,10 +100,56 @@ def _backward(cell: Cell, n: int) -> tuple[list[str], bool]:
     return _expressions(graph, outputs), split
 
 
-def _numbers(values: Iterable[int], size: int) -> str:
+def _value_names(cell: Cell) -> list[tuple[str, ...]]:
+    """Return the names of what each stage hands to the next; the last one's are none."""
+    graph = Graph()
+    s, params = _surroundings(graph, cell)
+    return [tuple(handed_on(cell, n, graph, s, params)._fields) for n in range(len(cell.stages) - 1)] + [()]
+
+
+def _operands(cell: Cell, values: list[tuple[str, ...]]) -> tuple[list[list[int]], list[int]]:
+    """Return the numbers of each stage's operands, the values behind the state's, and the gates that keep values."""
+    gates = [0] * max(1, *map(len, values))
+    operands: list[list[int]] = []
+    for n, stage in enumerate(cell.stages):
+        operands.append([])
+        for name in stage.operand or ():
+            if name in cell.state_fields:
+                operands[n].append(cell.state_fields.index(name))
+            else:
+                index = values[n - 1].index(name)
+                gates[index] = cell.gate_fields.index(name)
+                operands[n].append(len(cell.state_fields) + index)
+    return operands, gates
+
+
+def _numbers(values: Iterable[int], size: int = 1) -> str:
+    """Return the initializer of an array of at least `size` numbers."""
     padded = [*values]
     padded += [0] * (size - len(padded))
     return "{" + ", ".join(str(v) for v in padded) + "}"
+
+
+def _sizes(cell: Cell, *, split: bool) -> list[str]:
+    """Return the C++ lines of a cell's constants."""
+    rows = [len(stage.rows) for stage in cell.stages]
+    values = _value_names(cell)
+    operands, value_gates = _operands(cell, values)
+    width = max(1, cell.operand_width)
+    stages, states, gates = len(cell.stages), len(cell.state_fields), len(cell.gate_fields)
+    most_values = max(map(len, values))
+    ints = "static constexpr int"
+    return [
+        f'static constexpr const char* name = "{cell.name}";',
+        f"{ints} STAGES = {stages}, STATES = {states}, GATES = {gates}, ROWS = {sum(rows)};",
+        f"{ints} PARAMS = {len(cell.param_fields)};",
+        f"{ints} MAX_VALUES = {most_values}, MAX_OPERANDS = {width}, OPERAND_WIDTH = {cell.operand_width};",
+        f"static constexpr bool SPLIT = {str(split).lower()};",
+        f"{ints} rows[] = {_numbers(rows)}, row_start[] = {_numbers(np.cumsum([0, *rows])[:-1])};",
+        f"{ints} values[] = {_numbers(map(len, values))}, value_gate[] = {_numbers(value_gates)};",
+        f"{ints} operands[] = {_numbers(map(len, operands))};",
+        f"{ints} operand[][MAX_OPERANDS] = {{{', '.join(_numbers(o, width) for o in operands)}}};",
+    ]
 
 
 def emit_cell(cell: Cell) -> str:
@@ -126,47 +161,22 @@ def emit_cell(cell: Cell) -> str:
         If a function of the cell uses something that the emitter has no kernel for, or the cell is larger than the
         engine's buffers.
     """
-    stages, states = len(cell.stages), len(cell.state_fields)
     if cell.normalised or cell.input_rows != cell.rows:
         raise Unsupported(f"{cell.name} normalises rows, or has rows that do not see x: the engine has no room for it")
-    gates = cell.gate_fields
-    if len(cell.rows) > MAX_ROWS or states > MAX_STATES or len(gates) > MAX_GATES:
+    if len(cell.rows) > MAX_ROWS or len(cell.state_fields) > MAX_STATES or len(cell.gate_fields) > MAX_GATES:
         raise Unsupported(f"{cell.name} has more than {MAX_ROWS} rows, {MAX_STATES} states or {MAX_GATES} gates")
-    rows = [len(stage.rows) for stage in cell.stages]
-    values = [_values(cell, n) for n in range(stages)]
-    most_values = max(len(v) for v in values)
-    most_operands = max(1, cell.operand_width)
-    operands = []
-    value_gates = [0] * max(1, most_values)
-    for n, stage in enumerate(cell.stages):
-        numbers = []
-        for name in stage.operand or ():
-            if name in cell.state_fields:
-                numbers.append(cell.state_fields.index(name))
-            else:
-                index = values[n - 1].index(name)
-                value_gates[index] = gates.index(name)
-                numbers.append(states + index)
-        operands.append(numbers)
-    back = [_backward(cell, n) for n in range(stages)]
-    ints = "static constexpr int"
+    stages = range(len(cell.stages))
+    back = [_backward(cell, n) for n in stages]
+    split = any(own for _, own in back)
     lines = [
         f"struct {cell.name} {{  // {cell.paper}",
-        f'static constexpr const char* name = "{cell.name}";',
-        f"{ints} STAGES = {stages}, STATES = {states}, GATES = {len(gates)}, ROWS = {sum(rows)};",
-        f"{ints} PARAMS = {len(cell.param_fields)};",
-        f"{ints} MAX_VALUES = {most_values}, MAX_OPERANDS = {most_operands}, OPERAND_WIDTH = {cell.operand_width};",
-        f"static constexpr bool SPLIT = {str(any(split for _, split in back)).lower()};",
-        f"{ints} rows[] = {_numbers(rows, 1)}, row_start[] = {_numbers(np.cumsum([0, *rows])[:-1], 1)};",
-        f"{ints} values[] = {_numbers(map(len, values), 1)}, value_gate[] = {_numbers(value_gates, 1)};",
-        f"{ints} operands[] = {_numbers(map(len, operands), 1)};",
-        f"{ints} operand[][MAX_OPERANDS] = {{{', '.join(_numbers(o, most_operands) for o in operands)}}};",
+        *_sizes(cell, split=split),
         "",
         "template <int S, class V>",
         "INLINE void forward(const V* ax, const V* ah, const V* s, const V* earlier, const V* p, V* out, V* gates) {",
         "(void)ax, (void)ah, (void)s, (void)earlier, (void)p, (void)out, (void)gates;",
     ]
-    for n in range(stages):
+    for n in stages:
         lines += [f"if constexpr (S == {n}) {{", *_forward(cell, n), "}"]
     lines += [
         "}",
@@ -176,11 +186,13 @@ def emit_cell(cell: Cell) -> str:
         "    V* dax, V* dah, V* ds, V* dearlier, V* dp) {",
         "(void)d, (void)gates, (void)s, (void)next, (void)p, (void)dax, (void)dah, (void)ds, (void)dearlier, (void)dp;",
     ]
-    whole = any(split for _, split in back)
-    for n, (body, split) in enumerate(back):
-        same = [f"dah[{i}] = dax[{i}];" for i in range(rows[n])] if whole and not split else []
+    for n, (body, own) in enumerate(back):
+        same = [f"dah[{i}] = dax[{i}];" for i in range(len(cell.stages[n].rows))] if split and not own else []
         lines += [f"if constexpr (S == {n}) {{", *body, *same, "}"]
-    lines += ["}", "};"]
+    return _indented([*lines, "}", "};"])
+
+
+def _indented(lines: list[str]) -> str:
     text, depth = [], 0
     for line in lines:
         depth -= line.startswith("}")
@@ -200,7 +212,7 @@ EMITTED = (
     "lstm_coupled",
     "mgu",
 )
-"""The common cells. A kernel costs 0.06 MB of the wheel; the engine interprets the other cells (`program`)."""
+"""The common cells. A kernel costs 0.06 MB of the wheel; the other cells are interpreted."""
 
 
 def emit_all(cells: Iterable[Cell] | None = None) -> str:
@@ -218,7 +230,7 @@ def emit_all(cells: Iterable[Cell] | None = None) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the text, or with `--check` compare it; the exit status."""
+    """Write the text, or with `--check` compare it; return the exit status."""
     text = emit_all()
     if "--check" in arguments:
         if TEXT.exists() and TEXT.read_text(encoding="utf-8") == text:
