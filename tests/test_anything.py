@@ -28,7 +28,7 @@ ODD = [
 TOKENS = np.arange(40) % 5
 NETS = {name: ur.Network(ur.Spec(5, "lstm", 3, 4, 1), backend=name, rng=0) for name in ("auto", "reference")}
 NET = NETS["auto"]
-MODEL = ur.LanguageModel(NET, ur.data.text.Vocabulary("char", tuple("abcd\n")))
+MODEL = ur.LanguageModel(NET, ur.data.text.Characters(tuple("abcd\n")))
 TEXTS = {"char": "ab\ncd\n", "byte": b"ab\ncd\n", "word": "ab ab\ncd cd\n", "tokens": np.arange(7)}
 KNOWN = {level: ur.data.text.Vocabulary.of(text, level) for level, text in TEXTS.items()}
 CORPUS = ur.data.text.of_documents(["ab", "cd"], "char")
@@ -96,8 +96,11 @@ CALLS |= {
     ur.data.text.Corpus: {"text": "abc", "level": "char", "name": "a", "documents": None},
     ur.data.text.Decoder: {"vocabulary": KNOWN["char"]},
     ur.data.text.vocabulary.check_range: {"tokens": TOKENS, "size": 5},
-    ur.data.text.Vocabulary: {"level": "char", "symbols": ["a", "b"], "size": 0, "lower": False, "documents": False}
-    | {"words": "whitespace", "merges": ()},
+    ur.data.text.Characters: {"symbols": ["a", "b"], "documents": False},
+    ur.data.text.Bytes: {"documents": False},
+    ur.data.text.Words: {"symbols": ["<unk>", "<eos>"], "lower": False, "words": "whitespace", "documents": False},
+    ur.data.text.BytePairs: {"merges": (), "documents": False},
+    ur.data.text.Numbers: {"size": 5, "documents": False},
     ur.data.text.Vocabulary.from_json: {"data": {"level": "byte"}},
 }
 for level, known in KNOWN.items():

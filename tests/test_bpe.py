@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.data.text import Vocabulary, bpe
+from unrolled.data.text import BytePairs, Vocabulary, bpe
 
 pytest.importorskip("tokenizers", reason="the extra bpe is not installed")
 
@@ -74,7 +74,7 @@ def test_another_process_learns_the_same(pairs):
 
 
 def test_two_pairs_that_join_to_the_same_are_one_token():
-    vocabulary = Vocabulary("bpe", merges=((97, 98), (256, 99), (98, 99), (97, 258)))  # ab, abc, bc, a + bc
+    vocabulary = BytePairs(merges=((97, 98), (256, 99), (98, 99), (97, 258)))  # ab, abc, bc, a + bc
     assert len(vocabulary) == 259
     assert vocabulary.encode("abc").tolist() == [257]
 
@@ -107,8 +107,8 @@ def test_pairs_that_double_are_refused_before_they_are_made():
 
 
 def test_pairs_of_numpy_s_numbers_are_taken_as_pairs_of_python_s():
-    vocabulary = Vocabulary("bpe", merges=np.array([[104, 101], [256, 256]]))
-    assert vocabulary == Vocabulary("bpe", merges=((104, 101), (256, 256)))
+    vocabulary = BytePairs(merges=np.array([[104, 101], [256, 256]]))
+    assert vocabulary == BytePairs(merges=((104, 101), (256, 256)))
     assert Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json()))) == vocabulary
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.data.text import Vocabulary, cache, encode, files, read, reading, vocabulary_of
+from unrolled.data.text import Bytes, cache, encode, files, read, reading, vocabulary_of
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 TEXT = "\ufeffThe cat, né 😀, it's\r\non the mat;\rthe   dog\t\u2028 ate.\r\n\r\n" * 20 + "end\r"
@@ -223,11 +223,11 @@ def test_what_is_mapped_is_what_was_written_whoever_writes_meanwhile(kept, book,
 def test_tokens_stay_whole_when_the_text_and_the_kept_file_change_while_they_are_used(kept, book):
     """What is mapped is a file of ours, which is only ever replaced: so no page of it can go."""
     corpus = read(book, "byte", stream=True)
-    tokens = encode(corpus, Vocabulary("byte")).tokens
+    tokens = encode(corpus, Bytes()).tokens
     expected = np.array(tokens)
     book.write_bytes(b"x" * 2000)
     again = read(book, "byte", stream=True)
-    encode(again, Vocabulary("byte"))
+    encode(again, Bytes())
     book.write_bytes(b"")
     np.testing.assert_array_equal(tokens, expected)
 
@@ -362,7 +362,7 @@ def test_packed_files_in_blocks(kept, tmp_path):
     (tmp_path / "a.zst").write_bytes(packed)
     (_, vocabulary, whole), (corpus, again, pieces) = both(tmp_path / "a.zst", "byte", {})
     assert isinstance(corpus.text, reading.Stream)
-    assert vocabulary == again == Vocabulary("byte")
+    assert vocabulary == again == Bytes()
     assert bytes(whole.tokens.astype(np.uint8)) == bytes(pieces.tokens) == TEXT.encode()[:4000]
     for cut in (packed[:-3], packed[:5]):
         (tmp_path / "a.zst").write_bytes(cut)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.data.text import Vocabulary, bigram_entropy
+from unrolled.data.text import Bytes, bigram_entropy
 from unrolled.options import Options
 from unrolled.reference.losses import log_softmax
 from unrolled.sample import draw
@@ -221,7 +221,7 @@ def test_a_model_has_a_network_and_a_vocabulary_of_one_size(model):
         (model.network, None, "vocabulary is None; expected a Vocabulary"),
         (
             model.network,
-            Vocabulary("byte"),
+            Bytes(),
             "the vocabulary has 256 symbols, the network predicts 14; they must be as",
         ),
     ]:

@@ -43,6 +43,26 @@ def test_words_are_counted_cut_and_limited():
     assert cut.spelling_bits(LINES) == 8 * (14 + 6)
 
 
+@pytest.mark.parametrize(
+    ("level", "text", "labels", "newline", "bits"),
+    [
+        ("char", "a é", ["a", " ", "é"], None, None),
+        ("char", "a\n", ["a", "\n"], 0, None),
+        ("byte", "a é", ["a", " ", "195", "169"], 10, None),
+        ("word", "a é\n", ["a", "é", "\n"], 1, 9 / 3),
+        ("tokens", np.array([3, 0]), ["3", "0"], None, None),
+    ],
+)
+def test_a_vocabulary_answers_for_its_level(level, text, labels, newline, bits):
+    """So that nobody else asks which one it is."""
+    vocabulary = Vocabulary.of(text, level)
+    tokens = vocabulary.encode(text)
+    assert [vocabulary.label(token) for token in tokens.tolist()] == labels
+    starts = {vocabulary.first_token(np.random.default_rng(seed)) for seed in range(40)}
+    assert starts == (set(range(len(vocabulary))) if newline is None else {newline})
+    assert vocabulary.bits_per_character(text, int(tokens[0]), 9.0) == bits
+
+
 def test_a_model_of_words_trains_samples_scores_and_resumes(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text(LINES * 40)

@@ -7,7 +7,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.cli import main
-from unrolled.data.text import EOS, UNK, Vocabulary, read
+from unrolled.data.text import EOS, UNK, BytePairs, Characters, Words, read
 from unrolled.reference.losses import log_softmax
 from unrolled.score import Score, log_probabilities, score
 
@@ -47,15 +47,15 @@ def test_a_window_begins_in_the_initial_state(cell, documents):
 @pytest.mark.parametrize(
     ("vocabulary", "text", "first", "unseen"),
     [
-        (Vocabulary("char", ("a", "b")), "abab", 0, 1),
-        (Vocabulary("word", (UNK, EOS, "number", "a")), "number a", 2, 6),
-        (Vocabulary("word", (UNK, EOS, "number", "a")), "  number\ta", 2, 8),
-        (Vocabulary("word", (UNK, EOS, "number", "a")), "\nnumber a", 1, 1),
-        (Vocabulary("word", (UNK, EOS, "number", "a")), "  \nnumber a", 1, 3),
-        (Vocabulary("word", (UNK, EOS, "number", "a"), words="punctuation"), "number, a", 2, 6),
-        (Vocabulary("word", (UNK, EOS, "number", "a"), words="punctuation"), '"number a', 0, 1),
-        (Vocabulary("bpe", merges=((97, 98),)), "abab", 256, 2),
-        (Vocabulary("bpe"), "éa", 0xC3, 0),
+        (Characters(("a", "b")), "abab", 0, 1),
+        (Words((UNK, EOS, "number", "a")), "number a", 2, 6),
+        (Words((UNK, EOS, "number", "a")), "  number\ta", 2, 8),
+        (Words((UNK, EOS, "number", "a")), "\nnumber a", 1, 1),
+        (Words((UNK, EOS, "number", "a")), "  \nnumber a", 1, 3),
+        (Words((UNK, EOS, "number", "a"), words="punctuation"), "number, a", 2, 6),
+        (Words((UNK, EOS, "number", "a"), words="punctuation"), '"number a', 0, 1),
+        (BytePairs(merges=((97, 98),)), "abab", 256, 2),
+        (BytePairs(), "éa", 0xC3, 0),
     ],
 )
 def test_what_nothing_predicts_is_the_first_token(vocabulary, text, first, unseen):

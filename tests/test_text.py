@@ -17,6 +17,8 @@ import pytest
 
 from unrolled.data.split import split
 from unrolled.data.text import (
+    Bytes,
+    Characters,
     Corpus,
     Vocabulary,
     bigram_entropy,
@@ -354,7 +356,6 @@ def test_an_unknown_level_names_the_nearest(tmp_path):
     said = "no level is called 'bytes'; did you mean 'byte'? Known: bpe, byte, char, tokens, word"
     assert message(read, tmp_path, "bytes") == said
     assert message(Vocabulary.of, "a", "bytes") == said
-    assert message(Vocabulary, "bytes") == said
     assert message(default_corpus, 10, "bytes") == said
 
 
@@ -560,15 +561,15 @@ def test_a_vocabulary_is_the_sorted_distinct_characters():
     vocabulary = Vocabulary.of("hello, wörld 😀\n", "char")
     assert vocabulary.symbols == tuple("\n ,dehlorwö😀")
     assert len(vocabulary) == 12
-    assert vocabulary == Vocabulary("char", vocabulary.symbols)
-    assert hash(vocabulary) == hash(Vocabulary("char", vocabulary.symbols))
+    assert vocabulary == Characters(vocabulary.symbols)
+    assert hash(vocabulary) == hash(Characters(vocabulary.symbols))
     with pytest.raises(dataclasses.FrozenInstanceError):
         vocabulary.level = "byte"
 
 
 def test_byte_vocabularies_all_have_256_values():
-    assert Vocabulary.of(b"a", "byte") == Vocabulary.of("", "byte") == Vocabulary("byte")
-    assert len(Vocabulary("byte")) == 256
+    assert Vocabulary.of(b"a", "byte") == Vocabulary.of("", "byte") == Bytes()
+    assert len(Bytes()) == 256
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -603,13 +604,13 @@ def test_a_text_longer_than_a_piece_is_encoded_whole():
 
 
 def test_nothing_encodes_and_decodes_to_nothing():
-    for vocabulary in (Vocabulary.of("ab", "char"), Vocabulary("byte")):
+    for vocabulary in (Vocabulary.of("ab", "char"), Bytes()):
         assert vocabulary.encode("").shape == (0,)
         assert vocabulary.decode([]) == vocabulary.decode(vocabulary.encode("")) == ""
 
 
 def test_the_order_of_symbols_is_the_order_of_tokens():
-    vocabulary = Vocabulary("char", ("b", "a"))
+    vocabulary = Characters(("b", "a"))
     assert vocabulary.encode("ab").tolist() == [1, 0]
     assert vocabulary.decode([0, 1]) == "ba"
 
@@ -635,7 +636,7 @@ def test_unknown_symbols_are_named_with_their_points_and_counts():
 
 
 def test_bytes_stand_for_utf8_and_come_back():
-    vocabulary = Vocabulary("byte")
+    vocabulary = Bytes()
     assert vocabulary.encode("né").tolist() == vocabulary.encode("né".encode()).tolist() == [110, 195, 169]
     assert vocabulary.encode("né").dtype == np.dtype("int32")
     assert vocabulary.decode([110, 195, 169]) == "né"
@@ -650,7 +651,7 @@ def test_levels_and_types_that_do_not_go_together_are_refused():
     said = "the text is bytes; a char vocabulary takes str, a byte vocabulary bytes"
     assert message(Vocabulary.of, b"a", "char") == said
     assert message(Vocabulary.of("a", "char").encode, b"a") == said
-    assert message(Vocabulary("byte").encode, "a\ud800") == (
+    assert message(Bytes().encode, "a\ud800") == (
         "'\\ud800' (U+D800) at character 1 of the text is half a character, which has no UTF-8 bytes; leave it out"
     )
 
@@ -661,19 +662,17 @@ def test_tokens_outside_the_vocabulary_are_refused(token):
     said = f"token {token} is outside the vocabulary of 3 symbols; expected 0 to 2"
     assert message(vocabulary.decode, [0, token]) == said
     assert message(vocabulary.decoder().feed, token) == said
-    assert message(Vocabulary("byte").decode, [256]) == (
-        "token 256 is outside the vocabulary of 256 symbols; expected 0 to 255"
-    )
+    assert message(Bytes().decode, [256]) == ("token 256 is outside the vocabulary of 256 symbols; expected 0 to 255")
 
 
 def test_a_character_of_several_bytes_streams_when_it_is_complete():
-    decoder = Vocabulary("byte").decoder()
+    decoder = Bytes().decoder()
     assert [decoder.feed(token) for token in "aé😀".encode()] == ["a", "", "é", "", "", "", "😀"]
     assert decoder.finish() == ""
 
 
 def test_broken_bytes_stream_as_replacements():
-    decoder = Vocabulary("byte").decoder()
+    decoder = Bytes().decoder()
     assert [decoder.feed(token) for token in (0xC3, 0x28, 0xFF, 0xF0, 0x9F)] == ["", "\ufffd(", "\ufffd", "", ""]
     assert decoder.finish() == "\ufffd"
     assert decoder.feed(np.int32(97)) == "a"
@@ -682,14 +681,14 @@ def test_broken_bytes_stream_as_replacements():
 @pytest.mark.parametrize("seed", range(3))
 def test_streaming_gives_what_decoding_at_once_gives(seed):
     tokens = np.random.default_rng(seed).integers(0, 256, size=3000)
-    decoder = Vocabulary("byte").decoder()
-    assert "".join(decoder.feed(token) for token in tokens) + decoder.finish() == Vocabulary("byte").decode(tokens)
+    decoder = Bytes().decoder()
+    assert "".join(decoder.feed(token) for token in tokens) + decoder.finish() == Bytes().decode(tokens)
 
 
 def test_a_vocabulary_is_the_same_after_json():
-    for vocabulary in (Vocabulary.of('{"é": "😀\\"}\n', "char"), Vocabulary("byte")):
+    for vocabulary in (Vocabulary.of('{"é": "😀\\"}\n', "char"), Bytes()):
         assert Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json()))) == vocabulary
-    assert Vocabulary("byte").to_json() == {"level": "byte"}
+    assert Bytes().to_json() == {"level": "byte"}
     assert Vocabulary.of("ba", "char").to_json() == {"level": "char", "symbols": ["a", "b"]}
 
 
@@ -737,7 +736,6 @@ def test_a_vocabulary_of_nothing_is_refused():
     assert message(Vocabulary.of, "", "char") == (
         "the vocabulary has no symbols; it is made of a text of at least one character"
     )
-    assert message(Vocabulary, "byte", ("a",)) == "a byte vocabulary lists no symbols; got 1"
 
 
 # --- entropies ---
@@ -857,7 +855,7 @@ def test_what_is_no_token_has_no_text(level, token):
 
 @pytest.mark.parametrize("level", [["char"], np.array(["char", "byte"]), {"char"}, None])
 def test_a_level_is_a_name(level):
-    calls = (lambda: Vocabulary(level), lambda: Vocabulary.of("a", level), lambda: read("a.txt", level))
+    calls = (lambda: Vocabulary.of("a", level), lambda: read("a.txt", level))
     for call in (*calls, lambda: of_documents(["a"], level)):
         assert message(call).startswith("no level is called ")
 

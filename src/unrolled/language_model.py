@@ -19,7 +19,6 @@ from .checks import LARGEST, as_kind, check_a, check_seed, check_size
 from .data.batches import Tokens, as_tokens, lanes
 from .data.split import split
 from .data.text import (
-    UNITS,
     UNK,
     Corpus,
     Encoded,
@@ -44,7 +43,7 @@ from .pictures import draw_losses
 from .sample import Sampler
 from .score import Score, evaluate, score
 from .seeding import generator
-from .train import MODEL, Facts, Listener, Result, first_token, fit, held_out_lanes, send_again
+from .train import MODEL, Facts, Listener, Result, fit, held_out_lanes, send_again
 from .training.state import Snapshot
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
@@ -287,7 +286,7 @@ class LanguageModel:
         train, val, test = _split(encoded, *fractions)
         val, test = parts.get("val", val), parts.get("test", test)
         sizes = options.batch_size, options.seq_length
-        lanes(train.tokens, *sizes, name="the training part", unit=UNITS[corpus.level])  # says what a short text lacks
+        lanes(train.tokens, *sizes, name="the training part", unit=vocabulary.unit)  # says what a short text lacks
         rng = np.random.default_rng(options.seed)
         network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
         if init_from is not None:
@@ -452,7 +451,7 @@ class LanguageModel:
         if unlisted := list(dict.fromkeys(self.vocabulary.unlisted(prompt))):
             names = ", ".join(map(repr, unlisted[:5])) + (f" and {len(unlisted) - 5:,} more" if unlisted[5:] else "")
             warn(f"the model doesn't list {names} of the prompt; it reads {UNK} instead")
-        start = self.vocabulary.encode(prompt) if prompt else np.array([first_token(self.vocabulary, rng)])
+        start = self.vocabulary.encode(prompt) if prompt else np.array([self.vocabulary.first_token(rng)])
         return Sampler(self.network, start, length, temperature, rng, self.vocabulary.end)
 
     def _decoded(self, tokens: Iterable[int]) -> Iterator[str]:
@@ -510,7 +509,7 @@ class LanguageModel:
         spec = self.network.spec
         return (
             f"LanguageModel({spec.cell}, {spec.num_layers} x {spec.hidden_size}, "
-            f"{count(len(self.vocabulary), UNITS[self.vocabulary.level])}, {self.network.parameter_count:,} parameters)"
+            f"{count(len(self.vocabulary), self.vocabulary.unit)}, {self.network.parameter_count:,} parameters)"
         )
 
 
@@ -543,8 +542,7 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
     spec, vocabulary = model.network.spec.to_json(), model.vocabulary
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
     fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
-    fixed |= {"level": vocabulary.level, "lower": vocabulary.lower, "words": vocabulary.words}
-    fixed |= {"max_symbols": len(vocabulary)} if vocabulary.level == "bpe" else {}
+    fixed |= vocabulary.options
     for name, value in fixed.items():
         if options.get(name, value) != value:
             raise UnrolledError(f"{name} is {brief(options[name])}, but the model to start from has {value!r}")
@@ -605,13 +603,10 @@ def _several(paths: Paths) -> list[str]:
 
 def _vocabulary(corpus: Corpus, held: Sequence[Corpus], options: Options, model: LanguageModel | None) -> Vocabulary:
     """Vocabulary of a text; of characters with those held out, and grown from that of the model to start from."""
-    if model is not None and options.level == "bpe":  # it can write any text already
+    if model is not None and model.vocabulary.complete:  # it can write any text already
         return model.vocabulary
     given = {name: getattr(options, name) for name in ("min_count", "max_symbols", "lower", "words")}
-    vocabulary = vocabulary_of(corpus, **given)
-    if options.level == "char":
-        symbols = {symbol for part in held for symbol in vocabulary_of(part, **given).symbols}
-        vocabulary = Vocabulary("char", tuple(sorted(symbols.union(vocabulary.symbols))))
+    vocabulary = vocabulary_of(corpus, **given).with_held_out(vocabulary_of(part, **given) for part in held)
     return vocabulary if model is None else model.vocabulary.grown(vocabulary)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
-from .data.text import UNITS
+from .data.text import LEVELS
 from .errors import count, printable
 from .train import Chained, Facts
 from .training.state import Evaluation
@@ -87,7 +87,7 @@ class Lines(Chained):
 
     def started(self, facts: Facts) -> None:
         """Print what is trained, from which step on."""
-        self.unit = UNITS[facts.level]
+        self.unit = LEVELS[facts.level].unit
         begins = f"goes on at step {facts.step:,}: " if facts.step else ""
         _say(f"{begins}{count(facts.symbols, self.unit)}; {network(facts)}; {plan(facts)}")
         super().started(facts)

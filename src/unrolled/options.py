@@ -132,7 +132,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = (
         "init": lambda name, value: check_init_name(value),
         "cell": lambda name, value: find_cell(value).name,
         "clip": _of("clip mode", ("norm", "value"), " (how gradients are clipped; grad_clip is the limit)"),
-        "level": _of("level", LEVELS),
+        "level": _of("level", tuple(LEVELS)),
         "average": _of("average", AVERAGES),
         "words": _of("way to cut words", WORDS),
         "dtype": _of("dtype", DTYPES),

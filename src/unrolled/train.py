@@ -20,7 +20,7 @@ import numpy as np
 from . import backends, checkpoint, sample, storage
 from .checks import Array
 from .data.batches import Lanes, Tokens, lanes
-from .data.text import UNITS, Vocabulary
+from .data.text import Vocabulary
 from .errors import UnrolledError
 from .nn.masks import Masks, part_masks
 from .nn.network import Network
@@ -306,7 +306,7 @@ def fit(
     """
     listener = listener or Listener()
     sizes = options.batch_size, options.seq_length
-    batches = lanes(train, *sizes, name="the training part", unit=UNITS[vocabulary.level], documents=documents[0])
+    batches = lanes(train, *sizes, name="the training part", unit=vocabulary.unit, documents=documents[0])
     val_lanes = held_out_lanes(val, options, documents[1])
     steps = max(1, round(options.epochs * len(batches)))
     eval_every = options.eval_every or max(100, math.ceil(4 * len(val) / (options.batch_size * options.seq_length)))
@@ -581,21 +581,9 @@ def _clip(grads: dict[str, Array], options: Options, backend: str) -> float:
 def _line(network: Network, vocabulary: Vocabulary, options: Options, step: int) -> str:
     """Sample one line; its random numbers are its own, so that looking does not change the run."""
     rng = np.random.default_rng([options.seed, step])
-    start = np.array([first_token(vocabulary, rng)])
+    start = np.array([vocabulary.first_token(rng)])
     drawn = list(sample.tokens(network, start, options.sample_length, 0.7, rng, end=vocabulary.end))
     return vocabulary.decode(drawn)
-
-
-def first_token(vocabulary: Vocabulary, rng: np.random.Generator) -> int:
-    """Token to start from without a prompt: a newline, or any symbol where the vocabulary has none."""
-    if vocabulary.level == "tokens":
-        return int(rng.integers(len(vocabulary)))
-    if vocabulary.level in ("byte", "bpe"):  # known without the library that encodes byte pairs
-        return ord("\n")
-    try:
-        return int(vocabulary.encode("\n")[0])
-    except UnrolledError:
-        return int(rng.integers(len(vocabulary)))
 
 
 def _diverged(step: int, what: str, loss: float, network: Network, grads: dict[str, Array]) -> str:

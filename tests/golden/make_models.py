@@ -15,7 +15,7 @@ import numpy as np
 import unrolled as ur
 from unrolled import sample
 from unrolled.cells import CELLS
-from unrolled.data.text import Vocabulary
+from unrolled.data.text import BytePairs, Bytes, Characters, Numbers, Vocabulary, Words
 
 HERE = Path(__file__).parent
 MODELS, RUN, NUMBERS = HERE / "models", HERE / "run", HERE / "models.json"
@@ -24,11 +24,11 @@ TEXT = "the cat sat on the mat; the dog sat on the log.\n" * 12
 CHAR = Vocabulary.of("abcdé\n", "char")
 LEVELS = {
     "char": CHAR,
-    "byte": Vocabulary("byte"),
-    "word": Vocabulary("word", ("<unk>", "<eos>", "the", "cat", "sät"), lower=True, words="punctuation"),
-    "bpe": Vocabulary("bpe", merges=((116, 104), (256, 101), (32, 257))),
-    "tokens": Vocabulary("tokens", size=9),
-    "documents": Vocabulary("char", CHAR.symbols, documents=True),
+    "byte": Bytes(),
+    "word": Words(("<unk>", "<eos>", "the", "cat", "sät"), lower=True, words="punctuation"),
+    "bpe": BytePairs(merges=((116, 104), (256, 101), (32, 257))),
+    "tokens": Numbers(9),
+    "documents": Characters(CHAR.symbols, documents=True),
 }
 OPTIONS = {
     "tied": {"tied": True, "embedding_size": 4},

@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from .. import lines as said
-from ..data.text import UNITS
+from ..data.text import LEVELS
 from ..errors import count, printable
 from ..lines import clock, figures, losses
 from ..train import LAST, MODEL, Facts, Listener, Progress, Result
@@ -122,9 +122,9 @@ class Display(Listener):
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.documents = UNITS[facts.level], facts.documents
+        self.unit, self.documents = LEVELS[facts.level].unit, facts.documents
         # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
-        self.bigram = facts.bigram_entropy if facts.level in ("char", "byte") else None
+        self.bigram = facts.bigram_entropy if LEVELS[facts.level].fair_bigrams else None
         for note in facts.notes:
             self._print("read", note)
         train, val, test = facts.split

@@ -51,8 +51,8 @@ def info(model: Path | None, cells: bool, build: bool) -> None:
     for name, value in network.spec.to_json().items():
         click.echo(f"  {name:<17} {value}")
     click.echo(f"  {'level':<17} {vocabulary.level}")
-    if vocabulary.level == "char":
-        click.echo(f"  {'symbols':<17} {''.join(vocabulary.symbols)!r}")
+    if vocabulary.alphabet:
+        click.echo(f"  {'symbols':<17} {vocabulary.alphabet!r}")
     click.echo(f"  {'parameters':<17} {network.parameter_count:,}")
     for name, p in network.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")

@@ -31,8 +31,8 @@ def sample(model: Path, prompt: str, length: int, count: int | None, temperature
     language_model = load(model)
     vocabulary = language_model.vocabulary
     written = prompt
-    if prompt and not prompt[-1].isspace() and vocabulary.level in ("word", "tokens"):
-        written += " "
+    if prompt and not prompt[-1].isspace():
+        written += vocabulary.separator
     if count is None:
         stream = language_model.stream(prompt, length, temperature=temperature, seed=seed)
         first = next(stream, "")  # errors come before anything is printed

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..data.text import UNITS, encode, read
+from ..data.text import encode, read
 from ..errors import count
 from ..lines import losses
 from ..score import Score
@@ -35,33 +35,27 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, w
     language_model = load(model)
     vocabulary = language_model.vocabulary
     corpus = read(files, vocabulary.level, **how)
-    text, unit = corpus.text, UNITS[vocabulary.level]
-    encoded, result = encode(corpus, vocabulary).tokens, language_model.score(corpus, window=window)
+    tokens, unit = encode(corpus, vocabulary).tokens, vocabulary.unit
+    result = language_model.score(corpus, window=window)
     figures = _figures(result)
-    bits = None
-    if vocabulary.level in ("word", "bpe") and isinstance(text, str):
-        unseen = vocabulary.unpredicted(text, int(encoded[0]))
-        spelled = vocabulary.spelling_bits(text[unseen:])
-        bits = (result.bits * result.predicted + spelled) / max(1, len(text) - unseen)
+    bits = vocabulary.bits_per_character(corpus.text, int(tokens[0]), result.bits * result.predicted)
+    if bits is not None:
         figures["bits_per_character"] = bits
     if result.documents is not None:
         figures["documents"] = [part and _figures(part) for part in result.by_document()]
-    symbols: list[str] = []
-    if per_token and vocabulary.level in ("word", "bpe", "tokens"):
-        symbols = [vocabulary.piece(token).rstrip(" ") for token in encoded.tolist()[1:]]
-    elif per_token and isinstance(text, (str, bytes)):
-        symbols = [chr(s) if isinstance(s, int) and s < 128 else str(s) for s in text[1:]]
-    pairs = list(zip(symbols, result.log_probs.tolist(), strict=True)) if per_token else []
+    pairs: list[tuple[str, float]] = []
+    if per_token:
+        pairs = list(zip(map(vocabulary.label, tokens[1:].tolist()), result.log_probs.tolist(), strict=True))
+        figures["tokens"] = [{"symbol": s, "probability": math.exp(p), "nats": -p} for s, p in pairs]
     if as_json:
-        tokens = {"tokens": [{"symbol": s, "probability": math.exp(p), "nats": -p} for s, p in pairs]}
-        click.echo(json.dumps(figures | (tokens if per_token else {})))
+        click.echo(json.dumps(figures))
         return
     for symbol, p in pairs:
         click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
     click.echo(f"{count(result.predicted, unit)}: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
     if bits is not None:
         charged = ", with words that the model doesn't list charged their spelling"
-        click.echo(f"{bits:.4f} bits a character{charged if vocabulary.level == 'word' else ''}")
+        click.echo(f"{bits:.4f} bits a character{charged if vocabulary.spells else ''}")
 
 
 def _figures(score: Score) -> dict[str, Any]:

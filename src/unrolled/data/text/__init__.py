@@ -4,24 +4,32 @@ A text is a `str` at the levels of characters ("char") and words ("word"), `byte
 an array of integers at the level of "tokens".
 """
 
+from .byte_pairs import BytePairs
 from .cache import Encoded, encode, vocabulary_of
+from .characters import Characters
 from .entropy import bigram_entropy, unigram_entropy
 from .gutenberg import strip_gutenberg
-from .levels import LEVELS, UNITS
+from .ids import Bytes, Numbers
+from .levels import LEVELS
 from .reading import Corpus, of_documents, read, recorded
 from .stdlib import default_corpus
-from .vocabulary import EOS, UNK, WORDS, Decoder, Vocabulary
+from .vocabulary import Decoder, Vocabulary
+from .words import EOS, UNK, WORDS, Words
 
 __all__ = [
     "EOS",
     "LEVELS",
-    "UNITS",
     "UNK",
     "WORDS",
+    "BytePairs",
+    "Bytes",
+    "Characters",
     "Corpus",
     "Decoder",
     "Encoded",
+    "Numbers",
     "Vocabulary",
+    "Words",
     "bigram_entropy",
     "default_corpus",
     "encode",

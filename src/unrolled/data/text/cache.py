@@ -32,10 +32,9 @@ from ...checks import check_a
 from ...errors import UnrolledError, brief, count
 from ..batches import Tokens
 from . import arrays
-from .cleaning import Mark, whole_words
+from .cleaning import Mark
 from .files import HINT, cannot_keep, shown
 from .files import cache_folder as folder
-from .levels import UNITS
 from .reading import Corpus, Stream
 from .vocabulary import Vocabulary
 
@@ -96,9 +95,7 @@ def encode(corpus: Corpus, vocabulary: Vocabulary) -> Encoded:
 
 def _encoded(pieces: Iterable[Any], vocabulary: Vocabulary) -> Iterator[tuple[Tokens, bool]]:
     """Tokens of pieces, and whether a document begins with them."""
-    if vocabulary.level in ("word", "bpe"):
-        pieces = whole_words(pieces)
-    return ((vocabulary.encode(piece), isinstance(piece, Mark)) for piece in pieces)
+    return ((vocabulary.encode(piece), isinstance(piece, Mark)) for piece in vocabulary.cut(pieces))
 
 
 def _noted(parts: Iterable[tuple[Tokens, bool]], marks: array[int]) -> Iterator[Tokens]:
@@ -128,8 +125,8 @@ def _slot(corpus: Corpus, kind: str, options: Mapping[str, Any]) -> Path:
 
 def _kept(corpus: Corpus, text: Stream, vocabulary: Vocabulary) -> Encoded:
     """Tokens of a text that is too large for the memory."""
-    options = {"lower": vocabulary.lower, "words": vocabulary.words, "size": len(vocabulary)}
-    slot = _slot(corpus, "tokens", options)
+    options = {name: vocabulary.options[name] for name in ("lower", "words")}
+    slot = _slot(corpus, "tokens", options | {"size": len(vocabulary)})
     _remove_leftovers(slot.parent)
     expected = {"text": text.digest, "vocabulary": _digest(vocabulary.to_json())}
     try:
@@ -141,7 +138,7 @@ def _kept(corpus: Corpus, text: Stream, vocabulary: Vocabulary) -> Encoded:
         said = "kept for the next time"
     if documents is None and corpus.how.get("documents"):
         documents = np.empty(0, np.int64)
-    size = count(len(tokens), UNITS[corpus.level])
+    size = count(len(tokens), vocabulary.unit)
     notes = [*corpus.notes, *cleaned, stale, f"{size} in {shown(_beside(slot, 'tokens'))}, {said}"]
     return Encoded(tokens, documents, tuple(filter(None, notes)))
 

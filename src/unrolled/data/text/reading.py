@@ -17,7 +17,7 @@ from ..batches import Tokens, check_documents
 from . import arrays
 from .cleaning import MARK, Cleaner, Mark
 from .files import Source, are_large, is_pipe, opened, short_name, shown, sources
-from .levels import check_level
+from .levels import LEVELS, check_level
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class Corpus:
     documents: Tokens | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_level(self.level)
-        kind = {"byte": bytes, "tokens": np.ndarray}.get(self.level, str)
+        kind = check_level(self.level).takes
         check_a(f"the text at the level {self.level}", self.text, (kind, Stream), f"{kind.__name__} or a Stream")
         if self.documents is not None and not isinstance(self.text, Stream):
             object.__setattr__(self, "documents", check_documents(self.documents, len(self.text)))
@@ -196,7 +195,7 @@ def _check_options(level: str, how: Mapping[str, Any]) -> None:
     records = [name for name in ("json_field", "column") if how[name]]
     for name in (*records, "skip_null", "documents"):
         option = f"--{name.replace('_', '-')}"
-        if how[name] and level in ("byte", "tokens"):
+        if how[name] and LEVELS[level].takes is not str:
             raise UnrolledError(f"{option} works on characters, and the level is {level}; leave out one of the two")
     if len(records) > 1:
         raise UnrolledError("--json-field is of JSON lines and --column of tables; leave out one of the two")
