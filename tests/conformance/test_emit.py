@@ -11,11 +11,12 @@ from unrolled.codegen import cpp
 from unrolled.codegen.graph import Graph, instructions
 from unrolled.errors import Unsupported
 
-COMMITTED = Path(__file__).parents[2] / "src/unrolled/backends/cpu/csrc/emitted/cells.inc"
+COMMITTED = Path(__file__).parents[2] / "src/unrolled/backends/cpu/csrc/emitted"
 
 
-def test_committed_text_is_fresh():
-    assert COMMITTED.read_text(encoding="utf-8") == cpp.emit_all(), "run: python -m unrolled.codegen.cpp"
+@pytest.mark.parametrize(("name", "emit"), [("cells.inc", cpp.emit_cells), ("updates.inc", cpp.emit_updates)])
+def test_committed_text_is_fresh(name, emit):
+    assert (COMMITTED / name).read_text(encoding="utf-8") == emit(), "run: python -m unrolled.codegen.cpp"
 
 
 def test_common_subexpressions_are_computed_once():
@@ -52,6 +53,14 @@ def test_a_product_is_fused_into_the_one_sum_that_uses_it():
     assert [op for _, op, _ in instructions(graph, outputs)] == ["fma", "mul", "sub", "sub"]
     assert [op for _, op, _ in instructions(graph, outputs[:2])] == ["fma", "fms"]
     assert [op for _, op, _ in instructions(graph, outputs[2:])] == ["fnma"]
+
+
+def test_an_update_is_never_fused_and_a_cell_has_no_root():
+    text = cpp.emit_updates()
+    assert "sqrt(" in text
+    assert not {name for name in ("fma", "fms", "fnma") if f"{name}(" in text}
+    with pytest.raises(Unsupported, match=r"no operation for numpy\.sqrt"):
+        cpp.emit_cell(cell_of(np.sqrt))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""Writes the engine's elementwise kernels: each cell's own functions, run on symbols, give the text of C++.
+"""Writes the engine's elementwise kernels: the functions of cells and update rules, run on symbols, give C++.
 
-`python -m unrolled.codegen.cpp` writes the text of all cells, `python -m unrolled.codegen.cpp --check` fails if the
-committed text is not what the cells say today.
+`python -m unrolled.codegen.cpp` writes the texts, `python -m unrolled.codegen.cpp --check` fails if a committed one is
+not what the functions say today.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import numpy as np
 
 from ..cells import CELLS, Cell, Stage
 from ..errors import Unsupported
-from .graph import MASKS, Graph, Symbol, instructions
+from ..reference.updates import RULES, Rule
+from .graph import MASKS, OPERATIONS, Graph, Symbol, instructions
 from .trace import filled, handed_on
 
-TEXT = Path(__file__).parents[1] / "backends" / "cpu" / "csrc" / "emitted" / "cells.inc"
+FOLDER = Path(__file__).parents[1] / "backends" / "cpu" / "csrc" / "emitted"
 MAX_ROWS, MAX_STATES, MAX_GATES = 8, 4, 8
 """What the engine's tiles and buffers have room for."""
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", **{op: op for op in MASKS}}
 
 
-def _expressions(graph: Graph, outputs: list[tuple[str, int]]) -> list[str]:
+def _expressions(graph: Graph, outputs: list[tuple[str, int]], *, fuse: bool = True) -> list[str]:
     """Return C++ lines that compute the outputs, each a (target, node)."""
     keys = list(graph.nodes)
 
@@ -42,7 +43,7 @@ def _expressions(graph: Graph, outputs: list[tuple[str, int]]) -> list[str]:
 
     lines = [
         f"const auto t{node} = {text(op, *map(name, args))};"
-        for node, op, args in instructions(graph, [node for _, node in outputs])
+        for node, op, args in instructions(graph, [node for _, node in outputs], fuse=fuse)
     ]
     return lines + [f"{target} = {name(node)};" for target, node in outputs]
 
@@ -193,12 +194,41 @@ def emit_cell(cell: Cell) -> str:
 
 
 def _indented(lines: list[str]) -> str:
+    """Return lines of C++ as a text, each indented by the braces that are open."""
     text, depth = [], 0
     for line in lines:
         depth -= line.startswith("}")
         text.append("  " * depth + line if line else line)
         depth += line.split("  //")[0].endswith("{")
     return "\n".join(text) + "\n"
+
+
+def emit_rule(rule: Rule) -> str:
+    """Return the C++ traits of an update rule; its sums are not fused, so that its bits are those of the reference.
+
+    Examples
+    --------
+    >>> "p = t" in emit_rule(RULES[0])
+    True
+    """
+    graph = Graph(operations=OPERATIONS | {"sqrt": "sqrt"})
+    moments = [graph.input(f"m[{n}]") for n in range(len(rule.moments))]
+    constants = [graph.input(f"c[{n}]") for n in range(len(rule.constants))]
+    p, moved = rule.step(graph.input("p"), graph.input("g"), moments, constants)
+    return _indented(
+        [
+            f"struct {rule.name} {{",
+            f'static constexpr const char* name = "{rule.name}";',
+            f"static constexpr int MOMENTS = {len(rule.moments)};",
+            "",
+            "template <class V>",
+            f"INLINE void step(V& p, V g, V* m, const V* c) {{  // {', '.join(rule.constants)}",
+            "(void)m;",
+            *_expressions(graph, [("p", graph.number(p)), *_targets(graph, "m", moved)], fuse=False),
+            "}",
+            "};",
+        ]
+    )
 
 
 EMITTED = (
@@ -215,31 +245,51 @@ EMITTED = (
 """The common cells. A kernel costs 0.06 MB of the wheel; the other cells are interpreted."""
 
 
-def emit_all(cells: Iterable[Cell] | None = None) -> str:
-    """Return the text of the committed file: the traits of every common cell, and their list.
+def emit_cells(cells: Iterable[Cell] | None = None) -> str:
+    """Return the committed text of the cells: the traits of every common one, and their list.
 
     Examples
     --------
-    >>> "struct lstm {" in emit_all()
+    >>> "struct lstm {" in emit_cells()
     True
     """
     cells = [CELLS[name] for name in EMITTED] if cells is None else list(cells)
-    head = "// Written by `python -m unrolled.codegen.cpp` from src/unrolled/cells; change the cells, not this text.\n"
     names = "#define UNROLLED_CELLS " + " ".join(f"UNROLLED_CELL({cell.name})" for cell in cells)
-    return head + "\n" + "\n".join(emit_cell(cell) for cell in cells) + "\n" + names + "\n"
+    return _head("cells", "cells") + "\n".join(emit_cell(cell) for cell in cells) + "\n" + names + "\n"
+
+
+def emit_updates() -> str:
+    """Return the committed text of the update rules: the traits of each, and their list.
+
+    Examples
+    --------
+    >>> "struct adam {" in emit_updates()
+    True
+    """
+    names = "#define UNROLLED_UPDATES " + " ".join(f"UNROLLED_UPDATE({rule.name})" for rule in RULES)
+    return _head("reference/updates.py", "rules") + "\n".join(map(emit_rule, RULES)) + "\n" + names + "\n"
+
+
+def _head(source: str, what: str) -> str:
+    return (
+        f"// Written by `python -m unrolled.codegen.cpp` from src/unrolled/{source}; "
+        f"change the {what}, not this text.\n\n"
+    )
 
 
 def main(arguments: list[str]) -> int:
-    """Write the text, or with `--check` compare it; return the exit status."""
-    text = emit_all()
-    if "--check" in arguments:
-        if TEXT.exists() and TEXT.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{TEXT.name} is not what the cells say; run: python -m unrolled.codegen.cpp", file=sys.stderr)
-        return 1
-    TEXT.parent.mkdir(exist_ok=True)
-    TEXT.write_text(text, encoding="utf-8")
-    return 0
+    """Write the texts, or with `--check` compare them; return the exit status."""
+    texts = {"cells.inc": emit_cells(), "updates.inc": emit_updates()}
+    if "--check" not in arguments:
+        FOLDER.mkdir(exist_ok=True)
+        for name, text in texts.items():
+            (FOLDER / name).write_text(text, encoding="utf-8")
+        return 0
+    found = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.inc")}
+    stale = [name for name, text in texts.items() if found.get(name) != text]
+    for name in stale:
+        print(f"{name} is not what its functions say; run: python -m unrolled.codegen.cpp", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

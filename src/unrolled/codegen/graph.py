@@ -7,7 +7,7 @@ sum, becomes one fused instruction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import Unsupported, brief
 
-_UFUNCS = {
+OPERATIONS = {
     "add": "add",
     "subtract": "sub",
     "multiply": "mul",
@@ -33,6 +33,7 @@ _UFUNCS = {
     "equal": "==",
     "not_equal": "!=",
 }
+"""NumPy's functions that a cell may use, and what the engine calls them."""
 HAS = "there are + - * /, comparisons, and numpy's exp, log, tanh, maximum and where"
 LEAVES = ("input", "number")
 """Nodes that nothing computes."""
@@ -45,6 +46,7 @@ class Graph:
     """Nodes in the order they were made; `nodes[key]` is the number of the node that computes `key`."""
 
     nodes: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    operations: Mapping[str, str] = field(default_factory=lambda: OPERATIONS)
 
     def symbol(self, *key: Any) -> Symbol:
         """Return the symbol of an operation, the same one for the same operation."""
@@ -100,10 +102,10 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Symbol:
         """Make the node of a ufunc's call."""
-        if method != "__call__" or options or ufunc.__name__ not in _UFUNCS:
+        if method != "__call__" or options or ufunc.__name__ not in self.graph.operations:
             how = ", ".join([method, *(f"{name}=" for name in options)])
             raise Unsupported(f"the engine has no operation for numpy.{ufunc.__name__} ({how}); {HAS}")
-        return self.graph.operation(_UFUNCS[ufunc.__name__], *(self.graph.number(x) for x in inputs))
+        return self.graph.operation(self.graph.operations[ufunc.__name__], *(self.graph.number(x) for x in inputs))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Symbol:
         """Make the node of `numpy.where`."""
@@ -136,10 +138,11 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
     __int__ = __index__ = __complex__ = __float__
 
 
-def instructions(graph: Graph, outputs: Iterable[int]) -> list[tuple[int, str, tuple[int, ...]]]:
+def instructions(graph: Graph, outputs: Iterable[int], *, fuse: bool = True) -> list[tuple[int, str, tuple[int, ...]]]:
     """Return what computes these nodes, in order, as (node, operation, arguments).
 
-    A product that is used once, in a sum, is fused with it.
+    A product that is used once, in a sum, is fused with it, unless `fuse` is off: then every operation rounds, as
+    NumPy's do.
 
     Examples
     --------
@@ -161,7 +164,7 @@ def instructions(graph: Graph, outputs: Iterable[int]) -> list[tuple[int, str, t
                 uses[arg] += 1
 
     def product(node: int) -> bool:
-        return keys[node][0] == "mul" and uses[node] == 1
+        return fuse and keys[node][0] == "mul" and uses[node] == 1
 
     found: dict[int, tuple[str, tuple[int, ...]]] = {}
     folded: set[int] = set()
