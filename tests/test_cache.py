@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.data.text import Bytes, cache, encode, files, read, reading, vocabulary_of
+from unrolled.data.text import Bytes, cache, encode, files, read, vocabulary_of
+from unrolled.data.text.corpus import Stream
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 TEXT = "\ufeffThe cat, né 😀, it's\r\non the mat;\rthe   dog\t\u2028 ate.\r\n\r\n" * 20 + "end\r"
@@ -57,8 +58,8 @@ def test_a_text_in_pieces_is_the_same_text(kept, tmp_path, book, monkeypatch, le
     (tmp_path / "more/b.bin").write_bytes(b"\0\1")
     (tmp_path / "more/c.txt").write_bytes(b"last")
     (one, vocabulary, whole), (corpus, again, pieces) = both([book, tmp_path / "more"], level, needs(level))
-    assert isinstance(corpus.text, reading.Stream)
-    assert not isinstance(one.text, reading.Stream)
+    assert isinstance(corpus.text, Stream)
+    assert not isinstance(one.text, Stream)
     assert again == vocabulary
     np.testing.assert_array_equal(pieces.tokens, whole.tokens)
     assert pieces.notes[:-1] == whole.notes
@@ -361,7 +362,7 @@ def test_packed_files_in_blocks(kept, tmp_path):
     packed = b"".join(zstandard.ZstdCompressor().compress(TEXT.encode()[k : k + 400]) for k in range(0, 4000, 400))
     (tmp_path / "a.zst").write_bytes(packed)
     (_, vocabulary, whole), (corpus, again, pieces) = both(tmp_path / "a.zst", "byte", {})
-    assert isinstance(corpus.text, reading.Stream)
+    assert isinstance(corpus.text, Stream)
     assert vocabulary == again == Bytes()
     assert bytes(whole.tokens.astype(np.uint8)) == bytes(pieces.tokens) == TEXT.encode()[:4000]
     for cut in (packed[:-3], packed[:5]):

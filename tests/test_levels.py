@@ -20,10 +20,10 @@ from unrolled.data.text import (
     files,
     packed,
     read,
-    reading,
     unigram_entropy,
     vocabulary_of,
 )
+from unrolled.data.text.corpus import Stream
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 LINES = "The cat, it's on the mat.\nThe dog!\n"
@@ -82,7 +82,7 @@ def test_tokens_of_a_npy_file_are_read_or_where_they_are_many_mapped_from_a_copy
     tokens = np.random.default_rng(1).integers(0, 37, 5001).astype(np.uint16)
     np.save(tmp_path / "t.npy", tokens)
     corpus = read(tmp_path / "t.npy", "tokens", stream=True)
-    assert isinstance(corpus.text, reading.Stream if large else np.ndarray)
+    assert isinstance(corpus.text, Stream if large else np.ndarray)
     model = ur.LanguageModel.train(tmp_path / "t.npy", level="tokens", out=tmp_path / "run", **SMALL)
     assert len(model.vocabulary) == 37
     assert all(0 <= int(k) < 37 for k in model.sample("3 5", 9).split())
@@ -174,7 +174,7 @@ def test_a_packed_text_is_large_by_what_comes_out_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "LARGE", 1000)
     for size, large in ((999, False), (1000, True)):
         (tmp_path / "a.gz").write_bytes(gzip.compress(b"a" * size))
-        assert isinstance(read(tmp_path / "a.gz", stream=True).text, reading.Stream) is large
+        assert isinstance(read(tmp_path / "a.gz", stream=True).text, Stream) is large
 
 
 def test_packed_files_are_read_unpacked(tmp_path):
@@ -215,7 +215,7 @@ def test_a_large_file_of_bytes_is_not_read_into_memory(tmp_path, monkeypatch):
     (tmp_path / "big.bin").write_bytes(bytes(range(256)) * 8)
     monkeypatch.setenv("UNROLLED_CACHE", str(tmp_path / "kept"))
     corpus = read(tmp_path / "big.bin", "byte", stream=True)
-    assert isinstance(corpus.text, reading.Stream)
+    assert isinstance(corpus.text, Stream)
     mapped = ur.LanguageModel.train(corpus, level="byte", **SMALL)
     direct = ur.LanguageModel.train(bytes(range(256)) * 8, level="byte", **SMALL)
     for name, p in direct.network.params.items():
@@ -389,7 +389,7 @@ def test_a_pipe_is_read_once_and_kept(tmp_path, monkeypatch, large):
             threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,)).start()
         corpus = read(path, "word", stream=True)
         assert (corpus.paths, corpus.name) == (("-",), "stdin")
-        assert isinstance(corpus.text, reading.Stream) is large
+        assert isinstance(corpus.text, Stream) is large
         vocabulary = vocabulary_of(corpus)
         assert vocabulary == Vocabulary.of(text, "word")
         assert encode(corpus, vocabulary).tokens.tolist() == vocabulary.encode(text).tolist()

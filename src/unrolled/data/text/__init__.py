@@ -7,11 +7,12 @@ an array of integers at the level of "tokens".
 from .byte_pairs import BytePairs
 from .cache import Encoded, encode, vocabulary_of
 from .characters import Characters
+from .corpus import Corpus
 from .entropy import bigram_entropy, unigram_entropy
 from .gutenberg import strip_gutenberg
 from .ids import Bytes, Numbers
 from .levels import LEVELS
-from .reading import Corpus, of_documents, read, recorded
+from .reading import of_documents, read, recorded
 from .stdlib import default_corpus
 from .vocabulary import Decoder, Vocabulary
 from .words import EOS, UNK, WORDS, Words

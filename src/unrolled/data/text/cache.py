@@ -33,9 +33,9 @@ from ...errors import UnrolledError, brief, count
 from ..batches import Tokens
 from . import arrays
 from .cleaning import Mark
+from .corpus import Corpus, Stream
 from .files import HINT, cannot_keep, shown
 from .files import cache_folder as folder
-from .reading import Corpus, Stream
 from .vocabulary import Vocabulary
 
 FORMAT = 2

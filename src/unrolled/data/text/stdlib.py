@@ -9,9 +9,9 @@ import sysconfig
 from pathlib import Path
 
 from ...errors import UnrolledError, count
+from .corpus import Corpus
 from .files import file_blocks, shown
 from .levels import check_level
-from .reading import Corpus
 
 # Tests are full of data; encodings and pydoc_data are tables that a program wrote; the rest is not the library's.
 _LEFT_OUT = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"})
