@@ -13,6 +13,7 @@ bench:  ## every benchmark: JSON beside it, tables for docs/
 
 docs:  ## regenerate what is generated
 	python docs/make_cli.py
+	python docs/make_options.py
 
 notebook:  ## run it, and store what it shows (needs the extra `notebook`)
 	python docs/make_notebook.py

@@ -14,6 +14,7 @@ ROOMS = [
     "cells",
     "checks",
     "keywords",
+    "declared",
     "schema",
     "storage",
     "pictures",

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +33,13 @@ from .data.text import (
     vocabulary_of,
 )
 from .data.text.entropy import MOST_DENSE
+from .declared import described, keywords
 from .errors import Interrupted, UnrolledError, brief, check_path, count, warn
 from .events import Events
 from .keywords import named
 from .lines import Lines
 from .nn.network import Network
-from .options import ANEW, KEYWORDS, Anew, Asked, Options
+from .options import ANEW, Options
 from .pictures import draw_losses
 from .sample import Sampler
 from .score import Score, evaluate, score
@@ -92,7 +93,8 @@ class LanguageModel:
             )
 
     @classmethod
-    @named(KEYWORDS)
+    @named(keywords(Options))
+    @described(Options)
     def train(
         cls,
         source: Source = None,
@@ -105,7 +107,7 @@ class LanguageModel:
         listener: Listener | None = None,
         verbose: bool = False,
         backend: str = "auto",
-        **options: Unpack[Asked],
+        **options: Any,
     ) -> LanguageModel:
         """Train a model.
 
@@ -131,15 +133,7 @@ class LanguageModel:
         backend : str
             "auto", "cpu" or "reference".
         **options
-            As `unrolled.options.Options` describes them, with these names and defaults. The text: `level`, `min_count`,
-            `max_symbols`, `lower`, `words`, `val_fraction`, `test_fraction`. The network: `cell`, `embedding_size`,
-            `hidden_size`, `num_layers`, `proj_size`, `residual`, `learn_state`, `tied`, `init`, `forget_bias`, `dtype`.
-            Dropout: `dropout`, `locked_dropout`, `embedding_dropout`, `recurrent_dropout`, `weight_drop`, `zoneout`,
-            `zoneout_cell`. Penalties: `ar`, `tar`, `label_smoothing`, `weight_decay`. Training: `seq_length`,
-            `batch_size`, `accumulate`, `epochs`, `minutes`, `patience`, `seed`. Learning: `optimizer`, `learning_rate`,
-            `momentum`, `decay_rate`, `grad_clip`, `clip`, `average`, `ema_decay`, `average_after`. The rate's schedule:
-            `schedule`, `lr_decay`, `lr_decay_after`, `lr_decay_every`, `warmup`. What is written: `checkpoint_every`,
-            `eval_every`, `sample_length`, `tensorboard`.
+            Fields of `unrolled.options.Options`, with these names and defaults.
 
         Returns
         -------
@@ -167,7 +161,8 @@ class LanguageModel:
             return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
 
     @classmethod
-    @named(p.replace(default=_AS_BEFORE) for p in KEYWORDS if p.name in ANEW)
+    @named(p.replace(default=_AS_BEFORE) for p in keywords(Options) if p.name in ANEW)
+    @described(Options, ANEW)
     def resume(
         cls,
         folder: str | os.PathLike[str],
@@ -176,7 +171,7 @@ class LanguageModel:
         listener: Listener | None = None,
         verbose: bool = False,
         backend: str | None = None,
-        **options: Unpack[Anew],
+        **options: Any,
     ) -> LanguageModel:
         """Go on with a run, to the same bits as if it had never stopped.
 
@@ -191,10 +186,8 @@ class LanguageModel:
         backend : str, optional
             None is the run's own; another one rounds differently, so that the bytes are then not the same.
         **options
-            What is asked for anew, else as the run had it: `epochs`, `minutes`, `patience`, `learning_rate`,
-            `schedule`, `lr_decay`, `lr_decay_after`, `lr_decay_every`, `warmup`, `grad_clip`, `clip`,
-            `checkpoint_every`, `eval_every`, `sample_length`, `tensorboard`. Minutes count from the run's first start;
-            a new learning rate also takes back what divergences have made of the old one.
+            What is asked for anew, else as the run had it. Minutes count from the run's first start; a new learning
+            rate also takes back what divergences have made of the old one.
 
         Raises
         ------
@@ -541,7 +534,7 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
     check_a("init_from", model, LanguageModel, "a LanguageModel, such as load(path) gives")
     spec, vocabulary = model.network.spec.to_json(), model.vocabulary
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
-    fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "bias", "init"}}
+    fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "init"}}
     fixed |= vocabulary.options
     for name, value in fixed.items():
         if options.get(name, value) != value:

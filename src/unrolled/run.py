@@ -32,10 +32,12 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from . import backends, checkpoint, schema, storage
-from .checks import Array, as_kind, is_number
+from .checks import Array, is_number
+from .data.options import Reading
 from .data.text import Vocabulary, recorded
+from .declared import check_option, options
 from .errors import UnrolledError, UnrolledWarning, brief, suggest
-from .options import Options, check_option
+from .options import Options
 from .schema import each, entries, flag, objects, one_of, whole
 from .storage import Content, Layout
 from .train import CHECKPOINT, LAST, MODEL, Chained, Facts, Listener, Progress, make_folder
@@ -50,7 +52,7 @@ DAMAGED = "metrics.jsonl.damaged"
 """Lines that were no metrics when the run went on."""
 PATHS = ("files", "val_file", "test_file")
 TEXT_KEYS = dict.fromkeys(PATHS, "list")
-TEXT_KEYS |= {"keep_gutenberg": "bool", "json_field": "str", "column": "str", "skip_null": "bool", "documents": "bool"}
+TEXT_KEYS |= {name: str(declared.type) for name, declared in options(Reading).items()}
 """What a configuration says beside the fields of `Options`."""
 _HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
 _HOW |= {"strip_gutenberg": flag()}  # in runs of before
@@ -210,7 +212,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             values[name] = [_from_uri(item) for item in value]
             continue
         try:
-            check_option(name, value) if name not in TEXT_KEYS else as_kind(name, value, kinds[name])
+            check_option(Reading if name in TEXT_KEYS else Options, name, value)
         except UnrolledError as error:
             raise UnrolledError(f"{where}: {error}") from None
     return values

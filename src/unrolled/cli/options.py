@@ -1,52 +1,59 @@
-"""How options are declared to click: in groups, with the defaults of a run; and those that several verbs have."""
+"""Flags: written from what is declared of options, in the groups of a help page; and those that no run keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import Field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from .. import declared
 from ..errors import brief
-from ..options import Options
 from .help import GroupedOption
 
 F = TypeVar("F", bound=Callable[..., Any])
-DEFAULTS = Options()
+TYPES = {"int": int, "float": float, "str": str}
 
 
 def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F]:
-    """An option in a group; its default is shown, and is that of `Options`."""
-    field = next(name for name in names if name.startswith("--"))[2:].replace("-", "_")
-    if hasattr(DEFAULTS, field):
-        kwargs.setdefault("default", getattr(DEFAULTS, field))
-        kwargs.setdefault("type", None if kwargs["default"] is None else type(kwargs["default"]))
+    """An option in a group; its default is shown."""
     shown = kwargs.get("default") is not None
     return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
 
 
-HOW_TO_READ = ("keep_gutenberg", "json_field", "column", "skip_null", "documents")
+def flags(cls: type, *, ahead: Sequence[str] = (), group: str | None = None) -> Callable[[F], F]:
+    """The options that a class declares, as flags in the order of their declaration.
 
-
-def how_to_read(group: str) -> Callable[[F], F]:
-    """Options of `unrolled.data.text.read`."""
-    options = [
-        option(group, "--keep-gutenberg", is_flag=True, help="Leave Project Gutenberg's header and footer in."),
-        option(group, "--json-field", default="", help="Files are JSON lines; the text is this field of each."),
-        option(
-            group, "--column", default="", help="Files are tables (CSV, TSV); the text is this column: name or number."
-        ),
-        option(group, "--skip-null", is_flag=True, help="Leave out lines and rows that have no text there."),
-        option(group, "--documents", is_flag=True, help="Start each file, JSON line or row from zero state."),
-    ]
+    Parameters
+    ----------
+    cls : type
+    ahead : list of str, optional
+        Options that stand before the others.
+    group : str, optional
+        Where all of them stand in the help, instead of each where it is declared.
+    """
+    known = declared.options(cls)
+    order = sorted(known, key=lambda name: ahead.index(name) if name in ahead else len(ahead))
 
     def decorate(command: F) -> F:
-        for one in reversed(options):
-            command = one(command)
+        for name in reversed(order):
+            command = _flag(known[name], group)(command)
         return command
 
     return decorate
+
+
+def _flag(field: Field[Any], group: str | None) -> Callable[[F], F]:
+    about, name = declared.about(field), "--" + field.name.replace("_", "-")
+    help = about.help + (f" [default: {about.unset}]" if about.unset else "")
+    kind = str(field.type).removesuffix(" | None")
+    more: dict[str, Any] = {"type": TYPES.get(kind, Widths())}
+    if kind == "bool":
+        more = {"is_flag": True}
+        name += f"/--no-{name[2:]}" if field.default else ""
+    return option(group or about.group, name, *about.also, help=help, default=field.default, **more)
 
 
 class Widths(click.ParamType):  # type: ignore[type-arg]

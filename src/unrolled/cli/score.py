@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
+from ..data.options import Reading
 from ..data.text import encode, read
 from ..errors import count
 from ..lines import losses
 from ..score import Score
 from .help import GroupedCommand
-from .options import how_to_read, option
+from .options import flags, option
 
 
 @click.command(cls=GroupedCommand)
@@ -22,7 +23,7 @@ from .options import how_to_read, option
 @click.argument("files", nargs=-1, required=True, metavar="(FILE | FOLDER | -)...")
 @option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
 @option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
-@how_to_read("Options")
+@flags(Reading, group="Options")
 @option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
 def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, window: int, **how: Any) -> None:
     """Say how well a model predicts a text.

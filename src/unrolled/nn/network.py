@@ -29,8 +29,8 @@ from ..seeding import generator
 from .initializers import bound, glorot
 from .masks import Masks, as_masks
 from .params import Parametric, Params, usable
-from .recurrent import DROPPING, Recurrent
-from .spec import STACK_OPTIONS, Spec
+from .recurrent import DROPPING, OPTIONS, Recurrent
+from .spec import Spec
 from .tape import StackTape, check_tape
 
 
@@ -94,10 +94,9 @@ class Network(Parametric, derived=("recurrent",)):
             spec.cell,
             width or size,
             spec.widths,
-            dtype=spec.dtype,
             backend=backend,
             rng=rng,
-            **{name: getattr(spec, name) for name in STACK_OPTIONS},
+            **{name: getattr(spec, name) for name in OPTIONS if hasattr(spec, name)},
         )
         limit = bound(spec.init, last)
         if embedding is not None and (spec.tied or spec.init.startswith(("char-rnn", "uniform:"))):

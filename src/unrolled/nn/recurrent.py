@@ -35,11 +35,10 @@ from ..seeding import generator
 from .documents import Packing, pack
 from .initializers import check_init, initialise
 from .masks import Masks, as_masks
+from .options import DTYPES
 from .params import Parametric, Params, usable
 from .states import States
 from .tape import StackTape, check_tape
-
-DTYPES = ("float32", "float64")
 
 
 def state_widths(cell: Cell, hidden: int, proj: int = 0) -> dict[str, int]:

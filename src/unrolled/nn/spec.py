@@ -7,94 +7,37 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from ..cells import find_cell
-from ..checks import MOST_LAYERS, as_dtype, as_kind, check_fraction, check_size, check_weight, check_widths
+from ..checks import MOST_LAYERS, as_dtype, as_kind, check_size, check_widths
+from ..declared import check_option, documented, options
 from ..errors import UnrolledError
 from ..keywords import suggesting
 from ..schema import each, entries, flag, maybe, number, text, whole
-from .initializers import check_init_name
-from .recurrent import DTYPES, layer_shapes, state_widths
+from .options import DTYPES, NetworkOptions
+from .recurrent import layer_shapes, state_widths
 
-STACK_OPTIONS = (
-    "bias",
-    "dropout",
-    "locked_dropout",
-    "recurrent_dropout",
-    "weight_drop",
-    "zoneout",
-    "zoneout_cell",
-    "residual",
-    "proj_size",
-    "learn_state",
-    "init",
-    "forget_bias",
-)
-"""Entries of a `Spec` that are options of `Recurrent`."""
+
+@dataclass(frozen=True)
+class _Sized:
+    vocabulary_size: int
 
 
 @suggesting
+@documented
 @dataclass(frozen=True)
-class Spec:
+class Spec(NetworkOptions, _Sized):
     """Everything needed to rebuild a network; stored as JSON in the model file.
 
     Attributes
     ----------
     vocabulary_size : int
         V, number of symbols.
-    cell : str
-        Name of the cell.
-    embedding_size : int
-        E, width of the embedding; 0 feeds one-hot vectors to the first layer.
-    hidden_size, num_layers : int
-        H and L; `hidden_size` may be a tuple, a width a layer (L is then its length).
-    bias : bool
-        Whether the recurrent layers have biases (the decoder always does).
-    dropout, locked_dropout : float
-        Rate of dropout after each recurrent layer (as in char-rnn, after the last one too): of every step by itself,
-        and with one mask for all steps.
-    embedding_dropout : float
-        Rate at which symbols are dropped: a symbol's row of the embedding, for a whole pass (Gal & Ghahramani 2016).
-    recurrent_dropout, weight_drop, zoneout, zoneout_cell, residual, proj_size, learn_state, init, forget_bias
-        As in `unrolled.Recurrent`; `init` also draws the embedding and the decoder.
-    tied : bool
-        Whether the decoder's weight is the embedding's (Press & Wolf 2017); E must be the last layer's width.
-    ar, tar : float
-        Weights of two penalties of training (Merity, McCann & Socher 2017): activation regularisation, on the mean
-        square of the last layer's output after dropout; and temporal activation regularisation, on that of its change
-        from step to step before dropout. Changes are taken within a chunk and a document, not from one to the next.
-    label_smoothing : float
-        Share of each target's probability that training spreads over all symbols (Szegedy et al. 2016).
-    dtype : str
-        "float32" or "float64".
+    **options
 
     Examples
     --------
     >>> Spec(vocabulary_size=65, hidden_size=128).to_json()["cell"]
     'lstm'
     """
-
-    vocabulary_size: int
-    cell: str = "lstm"
-    embedding_size: int = 64
-    hidden_size: int | tuple[int, ...] = 128
-    num_layers: int = 2
-    bias: bool = True
-    dropout: float = 0.0
-    dtype: str = "float32"
-    locked_dropout: float = 0.0
-    embedding_dropout: float = 0.0
-    recurrent_dropout: float = 0.0
-    weight_drop: float = 0.0
-    zoneout: float = 0.0
-    zoneout_cell: float = 0.0
-    residual: bool = False
-    proj_size: int = 0
-    learn_state: bool = False
-    init: str = "pytorch"
-    forget_bias: float | None = None
-    tied: bool = False
-    ar: float = 0.0
-    tar: float = 0.0
-    label_smoothing: float = 0.0
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -135,16 +78,10 @@ class Spec:
     def check(self) -> None:
         """Refuse sizes, shares and names that make no sense."""
         check_size("vocabulary_size", self.vocabulary_size)
-        width = check_size("embedding_size", self.embedding_size, least=0)
-        check_size("num_layers", self.num_layers)
+        for name in options(NetworkOptions):
+            check_option(NetworkOptions, name, getattr(self, name))
         check_widths(self.hidden_size, self.num_layers)
-        check_fraction("dropout", self.dropout)
-        check_fraction("embedding_dropout", self.embedding_dropout)
-        check_fraction("label_smoothing", self.label_smoothing)
-        check_weight("ar", self.ar)
-        check_weight("tar", self.tar)
-        check_init_name(self.init)
-        last = self.proj_size or self.widths[-1]
+        width, last = self.embedding_size, self.proj_size or self.widths[-1]
         if self.tied and width != last:
             raise UnrolledError(
                 f"tied weights need an embedding as wide as the last layer: embedding_size is {width}, that is {last}"

@@ -1,0 +1,147 @@
+"""Options that are declared once: fields of a dataclass with what else there is to know of each.
+
+Checks, signatures, the command's flags, a run's configuration and docs/options.md are made of the declarations.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Container, Sequence
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+from .checks import as_kind
+from .errors import UnrolledError, suggest
+from .keywords import keyword
+
+Check = Callable[[str, Any], Any]
+"""Of an option's name and value -> the value to keep; refuses one that makes no sense, whatever the others are."""
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+TAB = "    "
+
+
+@dataclass(frozen=True)
+class About:
+    """What is declared of an option beside its type and its default.
+
+    Attributes
+    ----------
+    help : str
+        Line of the command's help.
+    group : str
+        Section of the command's help.
+    check : callable, optional
+    unset : str
+        What a default of None stands for.
+    also : tuple of str
+        Other names of its flag.
+    anew : bool
+        Whether a run that goes on may be given it anew: whether its state does not depend on it.
+    about : str
+        What it does, where a line of help is too short for that.
+    source : str
+        Where it comes from.
+    around : bool
+        Whether it is about what stands around a stack of layers.
+    """
+
+    help: str
+    group: str
+    check: Check | None = None
+    unset: str = ""
+    also: tuple[str, ...] = ()
+    anew: bool = False
+    about: str = ""
+    source: str = ""
+    around: bool = False
+
+
+def option(default: Any, help: str, group: str, check: Check | None = None, **more: Any) -> Any:
+    """Return a field of a dataclass that declares an option; `more` as `About` has it."""
+    return field(default=default, metadata={"about": About(help, group, check, **more)})
+
+
+def about(declared: Field[Any]) -> About:
+    """Return what is declared of an option."""
+    found: About = declared.metadata["about"]
+    return found
+
+
+def options(cls: type) -> dict[str, Field[Any]]:
+    """Return the options that a class declares, by their names, in order.
+
+    Examples
+    --------
+    >>> @dataclass
+    ... class Point(Declared):
+    ...     left: int = option(0, "Steps to the left.", "Place")
+    >>> [about(declared).help for declared in options(Point).values()]
+    ['Steps to the left.']
+    """
+    return {f.name: f for f in fields(cls) if "about" in f.metadata}
+
+
+def check_option(cls: type, name: str, value: object) -> Any:
+    """Return an option's value as Python's own and as its check has it, or say why it can't be one."""
+    declared = options(cls)[name]
+    value, check = as_kind(name, value, str(declared.type)), about(declared).check
+    return value if value is None or check is None else check(name, value)
+
+
+class Declared:
+    """A frozen dataclass of options, each checked by itself when it is made."""
+
+    def __post_init__(self) -> None:
+        for name in options(type(self)):
+            object.__setattr__(self, name, check_option(type(self), name, getattr(self, name)))
+
+
+def one_of(kind: str, known: Sequence[str], hint: str = "") -> Check:
+    """Return a check that a name is known."""
+
+    def check(name: str, value: Any) -> Any:
+        if value not in known:
+            raise UnrolledError(suggest(kind, value, list(known)) + hint)
+        return value
+
+    return check
+
+
+def keywords(cls: type) -> list[inspect.Parameter]:
+    """Return the options as a signature shows them."""
+    return [keyword(name, declared.default, declared.type) for name, declared in options(cls).items()]
+
+
+def described(cls: type, names: Container[str] | None = None) -> Callable[[F], F]:
+    """Describe options in the docstring of a function that takes them, below what it says of `**options`.
+
+    Parameters
+    ----------
+    cls : type
+        Declares them.
+    names : list of str, optional
+        Those that the function takes; all by default.
+    """
+    said = []
+    for name, declared in options(cls).items():
+        if names is None or name in names:
+            known = about(declared)
+            text = (known.about or known.help) + (f" Default: {known.unset}." if known.unset else "")
+            said += [f"{name} : {declared.type}", *textwrap.wrap(text, 96, initial_indent=TAB, subsequent_indent=TAB)]
+
+    def describe(function: F) -> F:
+        head, mark, tail = (function.__doc__ or "").partition("**options\n")
+        own, blank, rest = tail.partition("\n\n")
+        indent = head[len(head.rstrip(" ")) :] + TAB
+        lines = [own, ""] if own.strip() else []
+        function.__doc__ = head + mark + "\n".join([*lines, *(indent + line for line in said)]) + blank + rest
+        return function
+
+    return describe
+
+
+def documented(cls: type[T]) -> type[T]:
+    """Let a dataclass describe its own options, as `described` does."""
+    return described(cls)(cls)

@@ -1,0 +1,181 @@
+"""Options of a network: of its stack of layers, and of what stands around the stack where it predicts symbols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from ..cells import CELLS, find_cell
+from ..checks import check_fraction, check_size, check_weight
+from ..declared import Declared, one_of, option
+from .initializers import INITS, check_forget_bias, check_init_name
+
+DTYPES = ("float32", "float64")
+
+
+@dataclass(frozen=True)
+class NetworkOptions(Declared):
+    """Options of a network that predicts symbols; `Spec` has them, and the number of symbols."""
+
+    cell: str = option(
+        "lstm",
+        f"{', '.join(CELLS)}.",
+        "Network",
+        lambda _, value: find_cell(value).name,
+        about="Name of the cell; `unrolled info --cells` describes each.",
+    )
+    embedding_size: int = option(
+        64,
+        "Width of the embedding; 0 feeds one-hot vectors.",
+        "Network",
+        partial(check_size, least=0),
+        around=True,
+    )
+    hidden_size: int | tuple[int, ...] = option(
+        128,
+        "Hidden units a layer; 256,128: of each layer.",
+        "Network",
+        also=("--rnn-size",),
+        about="Hidden units of a layer: one number for all layers, or one each.",
+    )
+    num_layers: int = option(2, "Layers.", "Network", check_size)
+    bias: bool = option(
+        True,
+        "Biases in the recurrent layers.",
+        "Weights",
+        about="Whether the recurrent layers have biases (the decoder always does).",
+    )
+    dropout: float = option(
+        0.0,
+        "After each layer.",
+        "Dropout",
+        check_fraction,
+        about="Of a layer's outputs (of language models, as in char-rnn, of the last layer's too).",
+        source="Srivastava et al. 2014",
+    )
+    dtype: str = option("float32", "float32 or float64.", "Weights", one_of("dtype", DTYPES))
+    locked_dropout: float = option(
+        0.0,
+        "After each layer, the same units at all steps.",
+        "Dropout",
+        check_fraction,
+        about="As `dropout`, with one mask for all steps.",
+        source="Gal & Ghahramani 2016",
+    )
+    embedding_dropout: float = option(
+        0.0,
+        "Of symbols: whole rows of the embedding.",
+        "Dropout",
+        check_fraction,
+        about="Of symbols: whole rows of the embedding, for a whole pass.",
+        source="Gal & Ghahramani 2016",
+        around=True,
+    )
+    recurrent_dropout: float = option(
+        0.0,
+        "Of what a cell adds to its memory.",
+        "Dropout",
+        check_fraction,
+        about="Of the candidate: what is added to the memory is dropped, never the memory.",
+        source="Semeniuta et al. 2016",
+    )
+    weight_drop: float = option(
+        0.0,
+        "Of single recurrent weights.",
+        "Dropout",
+        check_fraction,
+        about="Of entries of `weight_hh`, for a whole pass (DropConnect).",
+        source="Wan et al. 2013; Merity et al. 2018",
+    )
+    zoneout: float = option(
+        0.0,
+        "Share of units that keep their old hidden state.",
+        "Dropout",
+        check_fraction,
+        about="Share of units that keep their old h. Without masks the two are mixed instead.",
+        source="Krueger et al. 2017",
+    )
+    zoneout_cell: float = option(
+        0.0,
+        "Share of units that keep their old memory cell.",
+        "Dropout",
+        check_fraction,
+        about="Share of units that keep their old c.",
+        source="Krueger et al. 2017",
+    )
+    residual: bool = option(
+        False,
+        "Add a layer's input to its output, from the second layer on.",
+        "Network",
+        about="From the second layer on, a layer's input is added to its output. All widths must be equal.",
+        source="He et al. 2016",
+    )
+    proj_size: int = option(
+        0,
+        "Project the hidden state to so many numbers; 0 for no projection.",
+        "Network",
+        partial(check_size, least=0),
+        about="h is projected to so many numbers (`weight_hr`), as in PyTorch's LSTM; 0 for no projection. Memory "
+        "cells only.",
+        source="Sak et al. 2014",
+    )
+    learn_state: bool = option(
+        False,
+        "Train the initial state too.",
+        "Weights",
+        about="The initial state is trained (`initial_h_l0`, ...): it is what `state=None` then means.",
+    )
+    tied: bool = option(
+        False,
+        "Let the decoder use the embedding's weight.",
+        "Weights",
+        about="The decoder's weight is the embedding's, which must be as wide as the last layer.",
+        source="Press & Wolf 2017",
+        around=True,
+    )
+    ar: float = option(
+        0.0,
+        "Activation regularisation: weight of the outputs' mean square.",
+        "Penalties",
+        check_weight,
+        about="Weight in the loss of activation regularisation: the mean square of the last layer's output, after "
+        "dropout.",
+        source="Merity et al. 2017",
+        around=True,
+    )
+    tar: float = option(
+        0.0,
+        "Temporal activation regularisation: weight of that of their changes.",
+        "Penalties",
+        check_weight,
+        about="The same of that output's change from step to step, before dropout, within a chunk and a document.",
+        source="Merity et al. 2017",
+        around=True,
+    )
+    label_smoothing: float = option(
+        0.0,
+        "Share of a target's probability spread over all symbols.",
+        "Penalties",
+        check_fraction,
+        about="Share of each target's probability that training spreads over all symbols.",
+        source="Szegedy et al. 2016",
+        around=True,
+    )
+    init: str = option(
+        "pytorch",
+        f"Initial weights: {', '.join(INITS)}.",
+        "Weights",
+        lambda _, value: check_init_name(value),
+        about="Initial weights: `pytorch`, `char-rnn`, `glorot` (recurrent weights orthogonal), `identity` (simple "
+        "cells), `uniform:0.1` (all from U(-0.1, 0.1), or another bound).",
+        source="Glorot & Bengio 2010; Saxe et al. 2014; Le et al. 2015",
+    )
+    forget_bias: float | None = option(
+        None,
+        "Forget-gate bias at the start.",
+        "Weights",
+        lambda _, value: check_forget_bias(value),
+        unset="as --init has it",
+        about="What the forget gate's two biases add up to at first.",
+        source="Gers et al. 2000; Jozefowicz et al. 2015",
+    )
