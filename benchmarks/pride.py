@@ -24,7 +24,8 @@ from unrolled import backends
 from unrolled.cells import CELLS
 from unrolled.data.text import Corpus, read
 from unrolled.errors import UnrolledError
-from unrolled.train import Evaluation, Listener, Progress, Result
+from unrolled.training.callbacks import Callback, Progress, Result
+from unrolled.training.state import Evaluation
 
 SETTINGS: dict[str, Any] = {
     "num_layers": 1,
@@ -69,7 +70,7 @@ def fit_size(cell: str, symbols: int, budget: int) -> ur.Spec:
     return min(made, key=lambda spec: abs(used(spec) - budget))
 
 
-class Keep(Listener):
+class Keep(Callback):
     """Keeps the curve and the result of a run."""
 
     def __init__(self) -> None:
@@ -87,7 +88,7 @@ class Keep(Listener):
         self.result = result
 
 
-class Pace(Listener):
+class Pace(Callback):
     """Ends a run after some seconds of the processor, and knows how many epochs fit into one."""
 
     def __init__(self, seconds: float) -> None:
@@ -123,10 +124,10 @@ def losses(corpus: Corpus, options: dict[str, Any], epochs: float, cpu_minutes: 
     """What a cell reaches, and when."""
     if cpu_minutes is not None:
         pace = Pace(3 * cpu_minutes)
-        ur.LanguageModel.train(corpus, listener=pace, epochs=1e6, eval_every=10**9, **options)
+        ur.LanguageModel.train(corpus, callbacks=[pace], epochs=1e6, eval_every=10**9, **options)
         epochs = 60 * cpu_minutes * pace.epochs_a_second
     keep = Keep()
-    ur.LanguageModel.train(corpus, listener=keep, epochs=epochs, **options)
+    ur.LanguageModel.train(corpus, callbacks=[keep], epochs=epochs, **options)
     assert keep.result.best is not None
     return {
         "validation": keep.result.best.val_loss,

@@ -36,7 +36,7 @@ def sizes(seed, count=40):
 
 def test_two_lanes_of_a_small_text_are_these_numbers():
     data = lanes(np.arange(12), batch_size=2, seq_length=3)
-    assert (len(data), data.lane_length, data.tokens_per_epoch) == (2, 5, 10)
+    assert (len(data), data.lane_length, data.targets) == (2, 5, 10)
     (x0, y0), (x1, y1) = data
     assert x0.tolist() == [[0, 5], [1, 6], [2, 7]]
     assert y0.tolist() == [[1, 6], [2, 7], [3, 8]]
@@ -49,11 +49,11 @@ def test_reassembled_lanes_are_the_text(N, B, T):
     tokens = np.random.default_rng(N).integers(0, 50, size=N)
     data = lanes(tokens, B, T)
     L, chunks = (N - 1) // B, list(data)
-    x, y = (np.concatenate([chunk[k] for chunk in chunks]) for k in (0, 1))
+    x, y = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
     assert x.shape == y.shape == (L, B)
     assert x.T.reshape(-1).tolist() == tokens[: B * L].tolist()
     assert y.T.reshape(-1).tolist() == tokens[1 : B * L + 1].tolist()
-    assert data.tokens_per_epoch == sum(y.size for _, y in chunks) == B * L
+    assert data.targets == sum(y.size for _, y in chunks) == B * L
 
 
 @pytest.mark.parametrize(("N", "B", "T"), list(sizes(seed=2)))
@@ -69,7 +69,7 @@ def test_each_chunk_continues_each_row_where_the_last_one_stopped(N, B, T):
     for (x, y), (later, _) in zip(chunks, chunks[1:], strict=False):
         assert later[0].tolist() == y[-1].tolist() == (x[-1] + 1).tolist()
     assert [x.shape for x, _ in chunks[:-1]] == [(T, B)] * (len(chunks) - 1)
-    assert 1 <= len(chunks[-1][0]) <= T
+    assert 1 <= len(chunks[-1].x) <= T
 
 
 def test_a_chunk_is_found_by_its_number_from_either_end():
@@ -78,8 +78,8 @@ def test_a_chunk_is_found_by_its_number_from_either_end():
     assert len(chunks) == len(data) == 5
     for k, (x, y) in enumerate(chunks):
         for number in (k, k - len(data), np.int64(k)):
-            assert data[number][0].tolist() == x.tolist()
-            assert data[number][1].tolist() == y.tolist()
+            assert data[number].x.tolist() == x.tolist()
+            assert data[number].y.tolist() == y.tolist()
 
 
 @pytest.mark.parametrize("k", [5, -6])
@@ -121,7 +121,7 @@ def test_a_memory_mapped_array_is_viewed_not_copied(tmp_path):
     tokens = np.memmap(path, dtype=np.uint16, mode="r")
     data = lanes(tokens, batch_size=4, seq_length=10)
     assert np.shares_memory(data.tokens, tokens)
-    assert data[1][0][0].tolist() == [10, 259, 508, 757]
+    assert data[1].x[0].tolist() == [10, 259, 508, 757]
 
 
 def test_the_fewest_tokens_give_one_full_chunk():

@@ -15,7 +15,7 @@ from unrolled.cli import display as module
 from unrolled.cli import main
 from unrolled.cli.display import SIZES, Display, Output, wrapped
 from unrolled.lines import figures
-from unrolled.train import Result
+from unrolled.training.callbacks import Result
 from unrolled.training.state import Evaluation
 
 SMALL = {"hidden_size": 9, "num_layers": 1, "embedding_size": 5, "batch_size": 2, "seq_length": 7, "epochs": 1}
@@ -67,6 +67,7 @@ def test_a_word_that_is_too_long_stays_whole():
 def test_a_command_to_copy_is_one_line():
     shown, file = display(60)
     result = Result(steps=3, best=Evaluation(3, 1.0, 2.0, 1.9, 1.0), interrupted=True)
+    shown.use = "unrolled sample {model} --length 400 --temperature 0.7"
     shown.finished(result, Path("runs/" + "x" * 40))
     lines = plain(file).splitlines()
     assert f"next       unrolled sample runs/{'x' * 40}/model.safetensors --length 400 --temperature 0.7" in lines
@@ -81,7 +82,7 @@ def test_words_have_a_perplexity_and_no_unfair_verdict(level):
     shown, file = display(terminal=False)
     options = SMALL | ({"max_symbols": 270} if level == "bpe" else {})
     text = "the cat sat on the mat. the dog ate the rat.\n" * 30
-    ur.LanguageModel.train(text, level=level, listener=shown, **options)
+    ur.LanguageModel.train(text, level=level, callbacks=[shown], **options)
     out = file.getvalue()
     fair = level in ("char", "byte")
     assert ("bigram" in out) == fair

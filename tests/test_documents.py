@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import checkpoint
+from unrolled import storage
 from unrolled.data.batches import lanes
 from unrolled.data.text import Vocabulary, encode, files, of_documents, read
 from unrolled.data.text import records as records_module
@@ -299,10 +299,11 @@ def test_a_run_of_before_that_named_the_option_otherwise_goes_on(tmp_path):
     (tmp_path / "a.txt").write_text("Anna may.\n" * 40 + "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nA licence.")
     options = SMALL | {"out": tmp_path / "run"}
     ur.LanguageModel.train(read(tmp_path / "a.txt", keep_gutenberg=True), **options)
-    content, arrays = checkpoint.load_run(tmp_path / "run/checkpoint.safetensors", lambda content, layout: content)
+    path = tmp_path / "run/checkpoint.safetensors"
+    content, arrays = storage.open_arrays(path, "unrolled_run", "checkpoint of a run", lambda content, layout: content)
     assert content["text"]["how"].pop("keep_gutenberg") is True
     content["text"]["how"] = {"strip_gutenberg": False, "json_field": "", "documents": False}
-    checkpoint.save_run(tmp_path / "run/checkpoint.safetensors", arrays, content)
+    storage.write_arrays(path, "unrolled_run", arrays, content)
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
     (tmp_path / "old.toml").write_text("strip_gutenberg = false\n")
     assert read_toml(tmp_path / "old.toml") == {"keep_gutenberg": True}

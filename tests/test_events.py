@@ -10,7 +10,7 @@ import pytest
 import unrolled as ur
 from unrolled import run
 from unrolled.events import EVERY
-from unrolled.train import Listener
+from unrolled.training.callbacks import Callback
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 40
 SMALL = {"hidden_size": 6, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 11, "epochs": 1}
@@ -42,14 +42,14 @@ def figures(folder):
     return found
 
 
-class Watch(Listener):
+class Watch(Callback):
     """Remembers every step; may stop the run, or break it once."""
 
     def __init__(self, stop=None, poison=None):
         self.stop, self.poison, self.seen = stop, poison, {}
 
     def started(self, facts):
-        self.net = facts.network
+        self.net = facts.model.network
 
     def stepped(self, progress):
         self.seen[progress.step] = progress
@@ -65,10 +65,10 @@ def test_every_figure_is_there_once(tmp_path, how):
     pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
     watch = Watch(stop=33 if how == "resumed" else None, poison=32 if how == "led back" else None)
     with pytest.raises(ur.Interrupted) if how == "resumed" else nullcontext():
-        ur.LanguageModel.train(TEXT, out=tmp_path, listener=watch, **SMALL)
+        ur.LanguageModel.train(TEXT, out=tmp_path, callbacks=[watch], **SMALL)
     if how == "resumed":
         again = Watch()
-        ur.LanguageModel.resume(tmp_path, TEXT, listener=again)
+        ur.LanguageModel.resume(tmp_path, TEXT, callbacks=[again])
         watch.seen |= again.seen
     assert len(list(tmp_path.glob("events.*"))) == (1 if how == "whole" else 2)
     found, last = figures(tmp_path), max(watch.seen)

@@ -11,10 +11,10 @@ from dataclasses import fields, replace
 import pytest
 
 import unrolled as ur
-from unrolled import train
 from unrolled.lines import Lines
 from unrolled.options import ANEW, Options
-from unrolled.train import Listener
+from unrolled.training import trainer
+from unrolled.training.callbacks import Callback
 from unrolled.training.clipping import clip_by_norm
 from unrolled.training.optimizers import make_optimizer
 from unrolled.training.schedules import make_schedule
@@ -33,11 +33,11 @@ def keywords(function):
 
 
 def test_the_signature_of_training_has_every_option_with_its_default():
-    own = {"val": (), "test": (), "out": None, "overwrite": False, "init_from": None, "listener": None}
+    own = {"val": (), "test": (), "out": None, "overwrite": False, "init_from": None, "callbacks": ()}
     assert keywords(ur.LanguageModel.train) == own | {"verbose": False, "backend": "auto"} | OPTIONS
     assert list(keywords(ur.LanguageModel.train))[8:] == list(OPTIONS)
     again = keywords(ur.LanguageModel.resume)
-    assert set(again) == {"listener", "verbose", "backend", *ANEW}
+    assert set(again) == {"callbacks", "verbose", "backend", *ANEW}
     assert {repr(again[name]) for name in ANEW} == {"<as the run had it>"}
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_printed_unless_it_is_asked_for(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-class Seen(Listener):
+class Seen(Callback):
     """Counts validations."""
 
     count = 0
@@ -81,9 +81,9 @@ class Seen(Listener):
 
 
 def test_verbose_prints_a_line_at_the_start_and_one_a_validation(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(train.time, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(trainer.time, "perf_counter", lambda: 0.0)
     seen = Seen()
-    model = ur.LanguageModel.train(TEXT, verbose=True, listener=seen, out=tmp_path / "run", **SMALL)
+    model = ur.LanguageModel.train(TEXT, verbose=True, callbacks=[seen], out=tmp_path / "run", **SMALL)
     first, second = model.result.history
     begins = f"960 characters; lstm, 1 x 5 hidden units, embedding 3, {model.network.parameter_count} parameters, "
     begins += f"reference backend; 2 lanes x 12 steps, adam, up to 1 epoch, saved in {tmp_path / 'run'}"
@@ -104,7 +104,7 @@ def test_verbose_prints_a_line_at_the_start_and_one_a_validation(tmp_path, capsy
 
 
 def test_the_lines_of_verbose_to_the_letter(capsys, monkeypatch):
-    lines = Lines(Listener())
+    lines = Lines()
     lines.unit = "word"
     lines.evaluated(Evaluation(2880, 3.79, 4.1585, 4.0, 65), best=False)
     lines.evaluated(Evaluation(2881, 3.8, 4.1, None, 3700), best=True)

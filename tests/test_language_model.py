@@ -8,7 +8,7 @@ from unrolled.data.text import Bytes, bigram_entropy
 from unrolled.options import Options
 from unrolled.reference.losses import log_softmax
 from unrolled.sample import draw
-from unrolled.train import Listener
+from unrolled.training.callbacks import Callback
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 60
 SMALL = {"hidden_size": 24, "num_layers": 1, "embedding_size": 6, "batch_size": 3, "seq_length": 20, "epochs": 6}
@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not():
 
 
 def test_the_first_ten_losses_are_golden():
-    class Losses(Listener):
+    class Losses(Callback):
         seen = ()
 
         def stepped(self, progress):
@@ -50,7 +50,11 @@ def test_the_first_ten_losses_are_golden():
 
     losses = Losses()
     ur.LanguageModel.train(
-        TEXT, listener=losses, backend="reference", dtype="float64", **(SMALL | {"epochs": 10 / 43, "optimizer": "sgd"})
+        TEXT,
+        callbacks=[losses],
+        backend="reference",
+        dtype="float64",
+        **(SMALL | {"epochs": 10 / 43, "optimizer": "sgd"}),
     )
     golden = [2.672851, 2.668007, 2.658886, 2.647611, 2.631983, 2.617628, 2.597334, 2.579134, 2.560252, 2.540504]
     # smoothed losses, to the digits written; machines differ by about 1e-12 in float64
@@ -68,9 +72,9 @@ def test_every_optimizer_learns(optimizer):
 def test_state_is_carried_by_row_from_chunk_to_chunk():
     seen = []
 
-    class Spy(Listener):
+    class Spy(Callback):
         def started(self, facts):
-            network, inner = facts.network, facts.network.loss_and_gradients
+            network, inner = facts.model.network, facts.model.network.loss_and_gradients
 
             def spy(x, y, state=None, **options):
                 out = inner(x, y, state, **options)
@@ -79,7 +83,7 @@ def test_state_is_carried_by_row_from_chunk_to_chunk():
 
             network.loss_and_gradients = spy
 
-    ur.LanguageModel.train(TEXT, listener=Spy(), **(SMALL | {"epochs": 1.1}))
+    ur.LanguageModel.train(TEXT, callbacks=[Spy()], **(SMALL | {"epochs": 1.1}))
     chunks = int(np.ceil((len(TEXT) * 95 // 100 - 1) // 3 / 20))
     assert len(seen) == round(1.1 * chunks)
     for k, (before, _) in enumerate(seen):
@@ -175,9 +179,9 @@ def test_divergence_stops_and_names_step_and_tensor(tmp_path):
 
 
 def test_nan_in_a_parameter_is_named(tmp_path):
-    class Poison(Listener):
+    class Poison(Callback):
         def started(self, facts):
-            self.net = facts.network
+            self.net = facts.model.network
 
         def stepped(self, progress):
             if progress.step == 3:
@@ -187,18 +191,18 @@ def test_nan_in_a_parameter_is_named(tmp_path):
         r"^stopped at step 4: the training loss is not a number; recurrent\.weight_hh_l0 holds values that are not"
     )
     with pytest.raises(ur.UnrolledError, match=message):
-        ur.LanguageModel.train(TEXT, out=tmp_path, listener=Poison(), **SMALL)
+        ur.LanguageModel.train(TEXT, out=tmp_path, callbacks=[Poison()], **SMALL)
     ur.load(tmp_path / "last.safetensors")
 
 
 def test_an_interrupt_saves_and_the_model_is_whole(tmp_path):
-    class Impatient(Listener):
+    class Impatient(Callback):
         def stepped(self, progress):
             if progress.step == 5:
                 raise KeyboardInterrupt
 
     with pytest.raises(ur.Interrupted) as caught:
-        ur.LanguageModel.train(TEXT, out=tmp_path, listener=Impatient(), **SMALL)
+        ur.LanguageModel.train(TEXT, out=tmp_path, callbacks=[Impatient()], **SMALL)
     model = caught.value.model
     assert model.result.interrupted
     assert model.result.steps == 5
@@ -234,5 +238,5 @@ def test_no_file_to_validate_on_is_none_or_nothing():
     assert len({model.result.best.val_loss for model in models}) == 1
     with pytest.raises(ur.UnrolledError, match=r"^a file to read is 5; expected a path$"):
         ur.LanguageModel.train(TEXT, val=5, **SMALL)
-    with pytest.raises(ur.UnrolledError, match=r"^listener is 5; expected a Listener$"):
-        ur.LanguageModel.train(TEXT, listener=5, **SMALL)
+    with pytest.raises(ur.UnrolledError, match=r"^a callback is 5; expected a Callback$"):
+        ur.LanguageModel.train(TEXT, callbacks=[5], **SMALL)

@@ -21,7 +21,8 @@ from unrolled import checkpoint, storage
 from unrolled.data.text import Vocabulary
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
-from unrolled.train import CHECKPOINT, MODEL, Listener
+from unrolled.training.callbacks import Callback
+from unrolled.training.trainer import CHECKPOINT, MODEL
 
 TEXT = "The cat sat on the mat.\n" * 60
 SMALL = {"hidden_size": 9, "num_layers": 1, "batch_size": 2, "seq_length": 9, "epochs": 1, "sample_length": 0}
@@ -125,7 +126,7 @@ class Stopped(Exception):
     pass
 
 
-class OneStep(Listener):
+class OneStep(Callback):
     def stepped(self, progress):
         raise Stopped
 
@@ -163,7 +164,7 @@ def test_a_checkpoint_that_lies_is_a_line_or_goes_on_and_keeps_every_file(run, s
         storage.write_arrays(run / CHECKPOINT, "unrolled_run", lie[1], lie[0])
         try:
             with contextlib.suppress(Stopped):
-                ur.LanguageModel.resume(run, TEXT, listener=OneStep())
+                ur.LanguageModel.resume(run, TEXT, callbacks=[OneStep()])
         except ur.UnrolledError as error:
             refused += 1
             assert in_one_line(error), said  # noqa: PT017 - it may as well go on

@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import checkpoint, language_model, run, train
+from unrolled import checkpoint, language_model, run, storage
 from unrolled.options import Options
-from unrolled.train import CHECKPOINT, LAST, MODEL, Listener, make_folder
+from unrolled.run import make_folder
+from unrolled.training import trainer
+from unrolled.training.callbacks import Callback
 from unrolled.training.state import TrainingState
+from unrolled.training.trainer import CHECKPOINT, LAST, MODEL
 
 TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 20
 SMALL = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 20, "epochs": 3}
@@ -27,7 +30,7 @@ SMALL |= {"dropout": 0.3, "eval_every": 7, "checkpoint_every": 10, "schedule": "
 MODELS = (MODEL, LAST)
 
 
-class Stop(Listener):
+class Stop(Callback):
     """Interrupts at the first call of one kind that comes at or after a step."""
 
     def __init__(self, kind, step):
@@ -49,6 +52,15 @@ def stopped(*args, **options):
     return caught.value.model
 
 
+def reopened(folder):
+    return run.reopen(folder, language_model.KIND)
+
+
+def said(path):
+    """What a checkpoint says, and its arrays."""
+    return storage.open_arrays(path, "unrolled_run", "checkpoint of a run", lambda content, layout: content)
+
+
 def contents(folder):
     return [(folder / name).read_bytes() for name in MODELS]
 
@@ -64,7 +76,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(("kind", "step"), [("step", 1), ("step", 13), ("step", 27), ("validation", 7)])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, kind, step):
     out = tmp_path / "run"
-    assert stopped(TEXT, out=out, listener=Stop(kind, step), **SMALL).result.interrupted
+    assert stopped(TEXT, out=out, callbacks=[Stop(kind, step)], **SMALL).result.interrupted
     model = ur.LanguageModel.resume(out, TEXT)
     assert not model.result.interrupted
     assert contents(out) == contents(whole)
@@ -78,7 +90,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, kind, ste
 def test_every_rule_and_cell_resumes(tmp_path, optimizer, cell):
     options = SMALL | {"optimizer": optimizer, "cell": cell, "epochs": 1, "embedding_size": 0}
     ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options)
-    stopped(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
+    stopped(TEXT, out=tmp_path / "b", callbacks=[Stop("step", 12)], **options)
     ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
@@ -110,8 +122,8 @@ EVERY_OPTION = {
 def test_every_option_resumes_to_the_same_bytes(tmp_path, name):
     options = SMALL | EVERY_OPTION[name]
     whole = ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options).result
-    stopped(TEXT, out=tmp_path / "b", listener=Stop("step", 44), **options)
-    arrays, content = run.reopen(tmp_path / "b")[0]
+    stopped(TEXT, out=tmp_path / "b", callbacks=[Stop("step", 44)], **options)
+    arrays, content = reopened(tmp_path / "b").snapshot
     assert content["now"]["step"] == 44 < whole.steps
     if "average" in options:  # it has begun
         assert any(key.startswith("now.average.") for key in arrays)
@@ -125,13 +137,13 @@ def test_every_option_resumes_to_the_same_bytes(tmp_path, name):
 
 
 def test_looking_leaves_no_trace_and_a_checkpoint_exists_from_step_0(whole, tmp_path):
-    class First(Listener):
+    class First(Callback):
         def stepped(self, progress):
             if progress.step == 1:
                 shutil.copytree(tmp_path / "run", tmp_path / "copy")
 
-    ur.LanguageModel.train(TEXT, out=tmp_path / "run", listener=First(), **(SMALL | {"sample_length": 0}))
-    assert run.reopen(tmp_path / "copy")[0][1]["now"]["step"] == 0
+    ur.LanguageModel.train(TEXT, out=tmp_path / "run", callbacks=[First()], **(SMALL | {"sample_length": 0}))
+    assert reopened(tmp_path / "copy").step == 0
     ur.LanguageModel.resume(tmp_path / "copy", TEXT)
     assert contents(tmp_path / "copy") == contents(whole)
 
@@ -139,7 +151,7 @@ def test_looking_leaves_no_trace_and_a_checkpoint_exists_from_step_0(whole, tmp_
 def test_a_run_goes_on_with_its_own_backend(tmp_path):
     options = SMALL | {"backend": "reference", "epochs": 1}
     ur.LanguageModel.train(TEXT, out=tmp_path / "a", **options)
-    stopped(TEXT, out=tmp_path / "b", listener=Stop("step", 12), **options)
+    stopped(TEXT, out=tmp_path / "b", callbacks=[Stop("step", 12)], **options)
     model = ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert model.network.recurrent.backend == "reference"
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -153,19 +165,19 @@ def test_a_finished_run_has_nothing_to_do_and_may_get_more_epochs(whole, tmp_pat
     ur.LanguageModel.resume(tmp_path / "run", TEXT)
     assert [path.name for path in (tmp_path / "run").glob("*.part")] == ["config.toml.my.part"]
     assert contents(tmp_path / "run") == contents(whole)
-    before = run.reopen(whole)[0][1]["now"]["step"]
+    before = reopened(whole).step
     assert ur.LanguageModel.resume(tmp_path / "run", TEXT, epochs=4).result.steps == round(before * 4 / 3)
 
 
 def test_a_divergence_leads_back_and_resumes_alike(tmp_path):
-    class Poison(Listener):
+    class Poison(Callback):
         """Breaks a parameter once after step 13; stops at a step after the return."""
 
         def __init__(self, stop=None):
             self.done, self.stop, self.said = False, stop, []
 
         def started(self, facts):
-            self.net = facts.network
+            self.net = facts.model.network
 
         def stepped(self, progress):
             if progress.step == 13 and not self.done:
@@ -178,14 +190,14 @@ def test_a_divergence_leads_back_and_resumes_alike(tmp_path):
             self.said.append((why, step, factor))
 
     listener = Poison()
-    model = ur.LanguageModel.train(TEXT, out=tmp_path / "a", listener=listener, **SMALL)
+    model = ur.LanguageModel.train(TEXT, out=tmp_path / "a", callbacks=[listener], **SMALL)
     ((why, step, factor),) = listener.said
     assert why == (
         "stopped at step 14: the training loss is not a number; decoder.bias holds values that are not finite"
     )
     assert (step, factor) == (10, 0.5)
     assert np.isfinite(model.network.params["decoder.bias"]).all()
-    stopped(TEXT, out=tmp_path / "b", listener=Poison(stop=15), **SMALL)
+    stopped(TEXT, out=tmp_path / "b", callbacks=[Poison(stop=15)], **SMALL)
     ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert next(e for e in run.metrics(tmp_path / "a") if "rolled_back" in e)["rate_factor"] == 0.5
@@ -196,14 +208,14 @@ BRIEF = SMALL | {"epochs": 0.7, "hidden_size": 5, "num_layers": 1, "checkpoint_e
 BRIEF |= {"sample_length": 0, "schedule": "constant"}
 
 
-class Spoil(Listener):
+class Spoil(Callback):
     """Breaks a parameter once after step 13, wherever the run began, and may stop at a call of one kind."""
 
     def __init__(self, kind=None, at=0, spoilt=False):
         self.kind, self.at, self.spoilt, self.back = kind, at, spoilt, []
 
     def started(self, facts):
-        self.net = facts.network
+        self.net = facts.model.network
 
     def stepped(self, progress):
         if self.kind == "before" and progress.step == self.at and not self.spoilt:
@@ -226,7 +238,7 @@ class Spoil(Listener):
 def spoilt(tmp_path_factory):
     """The folder of a run that diverged at step 14, and that nothing stopped."""
     folder, listener = tmp_path_factory.mktemp("spoilt"), Spoil()
-    assert ur.LanguageModel.train(TEXT, out=folder, listener=listener, **BRIEF).result.steps == 19
+    assert ur.LanguageModel.train(TEXT, out=folder, callbacks=[listener], **BRIEF).result.steps == 19
     assert listener.back == [10]
     return folder
 
@@ -238,9 +250,9 @@ EVERY += [("validation", at) for at in range(3, 13, 3)]
 
 @pytest.mark.parametrize(("kind", "at"), [*SOME, *(pytest.param(*e, marks=pytest.mark.slow) for e in EVERY)])
 def test_a_stop_at_any_step_does_not_change_what_a_divergence_leads_back_to(spoilt, tmp_path, kind, at):
-    stopped(TEXT, out=tmp_path, listener=Spoil(kind, at), **BRIEF)
+    stopped(TEXT, out=tmp_path, callbacks=[Spoil(kind, at)], **BRIEF)
     again = Spoil(spoilt=kind == "after")
-    ur.LanguageModel.resume(tmp_path, TEXT, listener=again)
+    ur.LanguageModel.resume(tmp_path, TEXT, callbacks=[again])
     assert again.back == ([] if kind == "after" else [10])
     assert contents(tmp_path) == contents(spoilt)
     assert [e["step"] for e in run.metrics(tmp_path)] == [e["step"] for e in run.metrics(spoilt)]
@@ -254,9 +266,9 @@ def test_a_signal_while_a_divergence_leads_back_loses_nothing_of_its_line(spoilt
         return inner(self, *args)
 
     monkeypatch.setattr(TrainingState, "restore", restore)
-    stopped(TEXT, out=tmp_path, listener=Spoil(), **BRIEF)
+    stopped(TEXT, out=tmp_path, callbacks=[Spoil()], **BRIEF)
     monkeypatch.undo()
-    ur.LanguageModel.resume(tmp_path, TEXT, listener=Spoil(spoilt=True))
+    ur.LanguageModel.resume(tmp_path, TEXT, callbacks=[Spoil(spoilt=True)])
     assert contents(tmp_path) == contents(spoilt)
     found, expected = ([(e["step"], e.get("rolled_back")) for e in run.metrics(f)] for f in (tmp_path, spoilt))
     assert found == expected
@@ -274,7 +286,7 @@ def test_patience_stops_after_so_many_worse_validations(tmp_path):
 
 
 def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
-    class Rates(Listener):
+    class Rates(Callback):
         def __init__(self):
             self.seen = []
 
@@ -282,16 +294,16 @@ def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
             self.seen.append(progress.rate)
 
     out, rates = tmp_path / "run", Rates()
-    stopped(TEXT, out=out, listener=Stop("step", 12), **SMALL)
+    stopped(TEXT, out=out, callbacks=[Stop("step", 12)], **SMALL)
     anew = {"learning_rate": 0.003, "schedule": "cosine", "epochs": 1.0, "patience": 9, "checkpoint_every": 4}
-    ur.LanguageModel.resume(out, TEXT, listener=rates, **anew)
+    ur.LanguageModel.resume(out, TEXT, callbacks=[rates], **anew)
     total = 27
     expected = [0.003 * (1 + np.cos(np.pi * n / total)) / 2 for n in range(12, total)]
     np.testing.assert_allclose(rates.seen, expected, rtol=1e-12)
     config = run.read_toml(out / run.CONFIG)
     assert {name: config[name] for name in anew} == anew
     assert Options(**{k: v for k, v in config.items() if k not in run.TEXT_KEYS}) == Options(**(SMALL | anew))
-    assert run.reopen(out)[1] == Options(**(SMALL | anew))
+    assert reopened(out).options == Options(**(SMALL | anew))
     (entry,) = json.loads((out / run.ABOUT).read_text())["resumed"]
     assert (entry["step"], entry["options"]) == (12, anew)
     (line,) = [e for e in run.metrics(out) if "anew" in e]
@@ -300,11 +312,11 @@ def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
 
 def test_what_is_asked_for_anew_is_kept_from_the_first_moment(tmp_path):
     out = tmp_path / "run"
-    stopped(TEXT, out=out, listener=Stop("step", 12), **SMALL)
+    stopped(TEXT, out=out, callbacks=[Stop("step", 12)], **SMALL)
     with pytest.raises(ur.Interrupted):  # at its very first step
-        ur.LanguageModel.resume(out, TEXT, listener=Stop("step", 13), learning_rate=0.003)
-    assert run.reopen(out)[1].learning_rate == 0.003
-    rollbacks = run.reopen(out)[0][1]["now"]["rollbacks"]
+        ur.LanguageModel.resume(out, TEXT, callbacks=[Stop("step", 13)], learning_rate=0.003)
+    assert reopened(out).options.learning_rate == 0.003
+    rollbacks = reopened(out).states["now"]["rollbacks"]
     assert (rollbacks, run.read_toml(out / run.CONFIG)["learning_rate"]) == (0, 0.003)
     (out / run.CONFIG).unlink()  # as if it had been killed before it wrote this
     ur.LanguageModel.resume(out, TEXT)
@@ -312,7 +324,7 @@ def test_what_is_asked_for_anew_is_kept_from_the_first_moment(tmp_path):
 
 
 def test_another_machine_or_version_is_said(whole, tmp_path, monkeypatch):
-    class Notes(Listener):
+    class Notes(Callback):
         def started(self, facts):
             self.notes = facts.notes
 
@@ -320,15 +332,15 @@ def test_another_machine_or_version_is_said(whole, tmp_path, monkeypatch):
     real = run.made_with
     monkeypatch.setattr(run, "made_with", lambda *a: real(*a) | {"numpy": "9.9", "instruction set": "abacus"})
     notes = Notes()
-    ur.LanguageModel.resume(tmp_path / "run", TEXT, listener=notes)
-    set_ = run.reopen(whole)[0][1]["made_with"]["instruction set"]
+    ur.LanguageModel.resume(tmp_path / "run", TEXT, callbacks=[notes])
+    set_ = reopened(whole).made_with["instruction set"]
     assert notes.notes[-1] == (
         f"numpy {np.__version__} until now, 9.9 from here on; instruction set {set_} until now, abacus from here on: "
         "the numbers may be rounded differently"
     )
     again = Notes()
     monkeypatch.setattr(run, "made_with", real)
-    ur.LanguageModel.resume(whole, TEXT, listener=again)
+    ur.LanguageModel.resume(whole, TEXT, callbacks=[again])
     assert not again.notes
 
 
@@ -378,7 +390,7 @@ def test_the_folder_is_held_before_the_text_is_read(tmp_path, monkeypatch):
     assert looked
 
 
-class Refuse(Listener):
+class Refuse(Callback):
     """Is a listener whose first word fails."""
 
     def started(self, facts):
@@ -392,12 +404,12 @@ class Refuse(Listener):
 def test_a_run_that_cannot_start_leaves_nothing_behind(whole, tmp_path, options, listener):
     out = tmp_path / "a" / "b"
     with pytest.raises(ur.UnrolledError):
-        ur.LanguageModel.train(TEXT, out=out, listener=listener, **BRIEF | options)
+        ur.LanguageModel.train(TEXT, out=out, callbacks=[listener], **BRIEF | options)
     assert list(tmp_path.iterdir()) == []
     shutil.copytree(whole, tmp_path / "old")
     before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     with pytest.raises(ur.UnrolledError):
-        ur.LanguageModel.train(TEXT, out=tmp_path / "old", overwrite=True, listener=listener, **BRIEF | options)
+        ur.LanguageModel.train(TEXT, out=tmp_path / "old", overwrite=True, callbacks=[listener], **BRIEF | options)
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
@@ -432,7 +444,7 @@ def test_what_can_t_be_read_stops_a_run_before_it_goes_on(whole, tmp_path, monke
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-class During(Listener):
+class During(Callback):
     """Sends a signal at a step, in a place of the loop of which a listener knows nothing."""
 
     def __init__(self, monkeypatch, step, owner, name):
@@ -450,11 +462,11 @@ class During(Listener):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(train, "evaluate"), (checkpoint, "save")], ids=["evaluate", "save the best one"]
+    ("owner", "name"), [(language_model, "evaluate"), (checkpoint, "save")], ids=["evaluate", "save the best one"]
 )
 def test_a_signal_during_a_validation_loses_nothing_of_its_line(whole, tmp_path, monkeypatch, owner, name):
     out = tmp_path / "run"
-    stopped(TEXT, out=out, listener=During(monkeypatch, 14, owner, name), **SMALL)
+    stopped(TEXT, out=out, callbacks=[During(monkeypatch, 14, owner, name)], **SMALL)
     monkeypatch.undo()
     ur.LanguageModel.resume(out, TEXT)
     expected, found = run.metrics(whole), run.metrics(out)
@@ -469,7 +481,7 @@ def test_a_signal_during_a_validation_loses_nothing_of_its_line(whole, tmp_path,
 
 @pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links are followed here")
 def test_metrics_that_became_a_link_are_not_written_through(tmp_path):
-    class Swap(Listener):
+    class Swap(Callback):
         def stepped(self, progress):
             if progress.step == 2:
                 (tmp_path / "run" / run.METRICS).unlink()
@@ -478,9 +490,9 @@ def test_metrics_that_became_a_link_are_not_written_through(tmp_path):
     (tmp_path / "precious").write_text("mine")
     message = r"^can't write .*metrics\.jsonl: it is a link now; the run is saved$"
     with pytest.raises(ur.UnrolledError, match=message):
-        ur.LanguageModel.train(TEXT, out=tmp_path / "run", listener=Swap(), **BRIEF)
+        ur.LanguageModel.train(TEXT, out=tmp_path / "run", callbacks=[Swap()], **BRIEF)
     assert (tmp_path / "precious").read_text() == "mine"
-    assert run.reopen(tmp_path / "run")[0][1]["now"]["step"] == 3  # what had been learnt is not lost
+    assert reopened(tmp_path / "run").step == 3  # what had been learnt is not lost
 
 
 @pytest.mark.parametrize("how", ["overwrite", "resume"])
@@ -508,7 +520,7 @@ def test_what_no_file_can_replace_is_said_before_anything_is_written(whole, tmp_
 
 
 def test_a_damaged_line_of_metrics_is_set_aside_and_the_run_goes_on(whole, tmp_path):
-    class Notes(Listener):
+    class Notes(Callback):
         def started(self, facts):
             self.notes = facts.notes
 
@@ -516,7 +528,7 @@ def test_a_damaged_line_of_metrics_is_set_aside_and_the_run_goes_on(whole, tmp_p
     shutil.copytree(whole, folder)
     lines = (folder / run.METRICS).read_bytes().splitlines(keepends=True)
     (folder / run.METRICS).write_bytes(b"".join([lines[0], b"\xff\n", *lines[1:], b'{"step": {}}\n']))
-    ur.LanguageModel.resume(folder, TEXT, listener=notes)
+    ur.LanguageModel.resume(folder, TEXT, callbacks=[notes])
     assert notes.notes == ("2 damaged lines of metrics.jsonl set aside in metrics.jsonl.damaged",)
     assert (folder / run.METRICS).read_bytes().splitlines(keepends=True) == lines
     assert (folder / run.DAMAGED).read_bytes() == b'\xff\n{"step": {}}\n'
@@ -537,7 +549,9 @@ def damage(folder, how):
     elif how == "a model":
         shutil.copy(folder / MODEL, path)
     else:
-        content, arrays = checkpoint.load_run(path, lambda content, layout: content)
+        content, arrays = storage.open_arrays(
+            path, "unrolled_run", "checkpoint of a run", lambda content, layout: content
+        )
         if how == "another network":
             arrays |= {"now.network.decoder.bias": np.array(arrays["now.network.decoder.bias"])[:-1]}
         elif how == "another optimiser":
@@ -548,7 +562,7 @@ def damage(folder, how):
             del content["now"]["schedule"]
         elif how == "odd option":
             content["options"]["hiden_size"] = 3
-        checkpoint.save_run(path, arrays, content)
+        storage.write_arrays(path, "unrolled_run", arrays, content)
 
 
 DAMAGES = {
@@ -584,7 +598,7 @@ def test_every_flipped_bit_is_found(whole, tmp_path):
         broken[at] ^= 1 << int(rng.integers(8))
         path.write_bytes(broken)
         with pytest.raises(ur.UnrolledError):
-            checkpoint.load_run(path, lambda content, layout: content)
+            storage.open_arrays(path, "unrolled_run", "checkpoint of a run", lambda content, layout: content)
 
 
 def test_a_changed_text_is_refused(whole):
@@ -604,27 +618,27 @@ def test_a_changed_text_is_refused(whole):
 
 
 def test_a_removed_folder_ends_the_run_in_one_line(tmp_path):
-    class Remove(Listener):
+    class Remove(Callback):
         def stepped(self, progress):
             if progress.step == 5:
                 shutil.rmtree(tmp_path / "run")
 
     with pytest.raises(ur.UnrolledError, match=r"^can't write .*: No such file or directory"):
-        ur.LanguageModel.train(TEXT, out=tmp_path / "run", listener=Remove(), **SMALL)
+        ur.LanguageModel.train(TEXT, out=tmp_path / "run", callbacks=[Remove()], **SMALL)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     real = os.fsync
 
-    class Full(Listener):
+    class Full(Callback):
         def stepped(self, progress):
             if progress.step == 12:
                 monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left")))
 
     with pytest.raises(ur.UnrolledError, match=r"^can't write .*\.(safetensors|jsonl): No space left"):
-        ur.LanguageModel.train(TEXT, out=tmp_path / "run", listener=Full(), **SMALL)
+        ur.LanguageModel.train(TEXT, out=tmp_path / "run", callbacks=[Full()], **SMALL)
     monkeypatch.setattr(os, "fsync", real)
-    assert run.reopen(tmp_path / "run")[0][1]["now"]["step"] == 10
+    assert reopened(tmp_path / "run").step == 10
     assert not list((tmp_path / "run").glob("*.part"))
     ur.LanguageModel.resume(tmp_path / "run", TEXT)
 
@@ -643,7 +657,7 @@ def disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-class At(Listener):
+class At(Callback):
     """Does something after a step, once."""
 
     def __init__(self, step, what):
@@ -671,10 +685,10 @@ def test_a_disk_that_takes_no_more_leaves_the_last_checkpoint(whole, disk, how):
     spoil = (lambda: fill(disk)) if how == "full" else (lambda: remount("ro"))
     message = "No space left on device" if how == "full" else "Read-only file system"
     with pytest.raises(ur.UnrolledError, match=rf"^can't write .*: {message}") as caught:
-        ur.LanguageModel.train(TEXT, out=out, listener=At(12, spoil), **SMALL)
+        ur.LanguageModel.train(TEXT, out=out, callbacks=[At(12, spoil)], **SMALL)
     assert "\n" not in str(caught.value)
     (disk / "filler").unlink() if how == "full" else remount("rw")
-    assert run.reopen(out)[0][1]["now"]["step"] == 10
+    assert reopened(out).step == 10
     assert not list(out.glob("*.part"))
     ur.load(out / MODEL)
     ur.LanguageModel.resume(out, TEXT)
@@ -787,7 +801,7 @@ def test_killed_at_30_moments_it_ends_in_the_same_bytes(tmp_path):
     assert inside >= 1
 
 
-class Told(Listener):
+class Told(Callback):
     """Keeps what a run says at its start."""
 
     def started(self, facts):
@@ -796,9 +810,9 @@ class Told(Listener):
 
 def test_a_resumed_run_keeps_its_time_limit(tmp_path):
     """Minutes count from the first start; a run that has had them says so, and goes on with more."""
-    stopped(TEXT, out=tmp_path / "a", listener=Stop("step", 3), **SMALL | {"minutes": 1000.0})
+    stopped(TEXT, out=tmp_path / "a", callbacks=[Stop("step", 3)], **SMALL | {"minutes": 1000.0})
     told = Told()
-    ur.LanguageModel.resume(tmp_path / "a", TEXT, listener=told)
+    ur.LanguageModel.resume(tmp_path / "a", TEXT, callbacks=[told])
     assert told.minutes == 1000.0
     brief = ur.LanguageModel.train(TEXT, out=tmp_path / "b", **SMALL | {"minutes": 1e-9})
     assert brief.result.steps == 1
@@ -809,12 +823,12 @@ def test_a_resumed_run_keeps_its_time_limit(tmp_path):
     assert longer.result.epochs == SMALL["epochs"]
 
 
-class Clock(Listener):
+class Clock(Callback):
     """A clock that only moves when a step is done: a second each."""
 
     def __init__(self, monkeypatch, stop=0):
         self.seconds, self.rates, self.stop = 0.0, [], stop
-        monkeypatch.setattr(train.time, "perf_counter", lambda: self.seconds)
+        monkeypatch.setattr(trainer.time, "perf_counter", lambda: self.seconds)
 
     def stepped(self, progress):
         self.seconds += 1
@@ -830,31 +844,31 @@ def test_a_timed_run_anneals_also_where_it_goes_on(tmp_path, monkeypatch):
     """Ten steps of a second in ten seconds: half a cosine over the time, of which the steps are a hundredth."""
     arc = [0.25 * (1 + math.cos(math.pi * n / 10)) / 2 for n in range(10)]
     whole = Clock(monkeypatch)
-    model = ur.LanguageModel.train(TEXT, out=tmp_path / "whole", listener=whole, **TIMED)
+    model = ur.LanguageModel.train(TEXT, out=tmp_path / "whole", callbacks=[whole], **TIMED)
     assert whole.rates == pytest.approx(arc, rel=1e-14)
     assert model.result.steps == 10
     assert [line["rate"] for line in run.metrics(tmp_path / "whole")] == [whole.rates[6], whole.rates[9]]
     stop = Clock(monkeypatch, stop=4)
-    stopped(TEXT, out=tmp_path / "run", listener=stop, **TIMED)
+    stopped(TEXT, out=tmp_path / "run", callbacks=[stop], **TIMED)
     rest = Clock(monkeypatch)
-    ur.LanguageModel.resume(tmp_path / "run", TEXT, listener=rest)
+    ur.LanguageModel.resume(tmp_path / "run", TEXT, callbacks=[rest])
     assert stop.rates + rest.rates == whole.rates
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
 def test_a_timed_run_goes_on_with_more_minutes_at_the_smaller_share_of_them(tmp_path, monkeypatch):
-    ur.LanguageModel.train(TEXT, out=tmp_path / "run", listener=Clock(monkeypatch), **TIMED)
+    ur.LanguageModel.train(TEXT, out=tmp_path / "run", callbacks=[Clock(monkeypatch)], **TIMED)
     rest = Clock(monkeypatch)
-    ur.LanguageModel.resume(tmp_path / "run", TEXT, listener=rest, minutes=20 / 60)
+    ur.LanguageModel.resume(tmp_path / "run", TEXT, callbacks=[rest], minutes=20 / 60)
     assert rest.rates == pytest.approx([0.25 * (1 + math.cos(math.pi * n / 20)) / 2 for n in range(10, 20)], rel=1e-14)
 
 
 def test_a_time_limit_that_is_not_reached_changes_no_rate(monkeypatch):
     few = TIMED | {"epochs": 1, "minutes": 1000.0}
     limited = Clock(monkeypatch)
-    ur.LanguageModel.train(TEXT, listener=limited, **few)
+    ur.LanguageModel.train(TEXT, callbacks=[limited], **few)
     free = Clock(monkeypatch)
-    ur.LanguageModel.train(TEXT, listener=free, **few | {"minutes": None})
+    ur.LanguageModel.train(TEXT, callbacks=[free], **few | {"minutes": None})
     assert limited.rates == free.rates
     assert len(free.rates) > 10
 

@@ -16,23 +16,24 @@ import pytest
 
 import unrolled as ur
 from unrolled import backends, storage
-from unrolled.data.batches import lanes
+from unrolled.data.batches import LANE_LENGTH, LANES, held_out, lanes
 from unrolled.data.text import Corpus, vocabulary_of
 from unrolled.options import Options
 from unrolled.score import evaluate
-from unrolled.train import LANE_LENGTH, LANES, Listener, held_out_lanes, stops
+from unrolled.training.callbacks import Callback
 from unrolled.training.clipping import clip_by_norm
+from unrolled.training.interrupts import stops
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}
 SMALL |= {"dtype": "float64", "backend": "reference", "eval_every": 4, "sample_length": 0}
 
 
-class Weights(Listener):
+class Weights(Callback):
     """Remembers the weights after every step."""
 
     def started(self, facts):
-        self.network, self.seen = facts.network, []
+        self.network, self.seen = facts.model.network, []
 
     def stepped(self, progress):
         self.seen.append({name: p.copy() for name, p in self.network.params.items()})
@@ -49,7 +50,7 @@ def test_parts_of_a_batch_give_the_update_of_the_whole():
 
 def test_the_moving_average_is_its_equation():
     weights = Weights()
-    model = ur.LanguageModel.train(TEXT, average="ema", ema_decay=0.75, listener=weights, val_fraction=0, **SMALL)
+    model = ur.LanguageModel.train(TEXT, average="ema", ema_decay=0.75, callbacks=[weights], val_fraction=0, **SMALL)
     for name, p in model.network.params.items():
         expected = weights.seen[0][name]
         for step in weights.seen[1:]:
@@ -61,7 +62,7 @@ def test_asgd_is_the_mean_since_its_trigger():
     weights = Weights()
     options = SMALL | {"epochs": 6, "learning_rate": 9.0, "optimizer": "sgd", "average": "asgd", "average_after": 2}
     options["eval_every"] = 1
-    model = ur.LanguageModel.train(TEXT, listener=weights, **options)
+    model = ur.LanguageModel.train(TEXT, callbacks=[weights], **options)
     losses = [e.val_loss for e in model.result.history]
     trigger = next(n for n in range(3, len(losses)) if losses[n] > min(losses[: n - 2]))
     best = model.result.best.step
@@ -169,7 +170,7 @@ WRONG = {
     "tokens are int; expected integers in one dimension (N,)": lambda m: m.train(7),
     'an array holds tokens: give level="tokens"': lambda m: m.train(np.arange(9)),
     "init_from is 'x'; expected a LanguageModel, such as load(path) gives": lambda m: m.train(TEXT, init_from="x"),
-    "listener is 3; expected a Listener": lambda m: m.train(TEXT, listener=3),
+    "callbacks are 3; expected a sequence of Callbacks": lambda m: m.train(TEXT, callbacks=3),
     "backend is []; expected one of auto, cpu, reference": lambda m: m.train(
         TEXT, batch_size=2, seq_length=9, backend=[]
     ),
@@ -240,7 +241,7 @@ def test_the_validation_loss_is_that_of_the_model_whatever_the_batch():
     shown = {}
     for batch_size, seq_length in ((1, 50), (3, 7), (6, 13), (50, 20)):
         options = Options(batch_size=batch_size, seq_length=seq_length)
-        shown[batch_size] = evaluate(model.network, held_out_lanes(val, options))
+        shown[batch_size] = evaluate(model.network, held_out(val, options.batch_size, options.seq_length))
     # one lane: the very figure of score, but for the order of float64 sums of 1,199 numbers
     np.testing.assert_allclose(list(shown.values()), scored, rtol=1e-12)
     assert model.result.best.val_loss == pytest.approx(scored, rel=1e-12)
@@ -251,7 +252,7 @@ def test_the_validation_loss_is_that_of_the_model_whatever_the_batch():
 )
 def test_held_out_lanes_are_long_and_few(tokens, count):
     for options in (Options(), Options(batch_size=1, seq_length=3), Options(batch_size=900, seq_length=900)):
-        lanes = held_out_lanes(np.zeros(tokens, int), options)
+        lanes = held_out(np.zeros(tokens, int), options.batch_size, options.seq_length)
         assert lanes.batch_size == count
         assert lanes.batch_size * lanes.seq_length <= max(count, options.batch_size * options.seq_length)
 
@@ -259,7 +260,7 @@ def test_held_out_lanes_are_long_and_few(tokens, count):
 # --- signals ----------------------------------------------------------------------------------------------------------
 
 
-class Send(Listener):
+class Send(Callback):
     """Sends a signal to this process at step 2, in the middle of what must not be torn or elsewhere."""
 
     def __init__(self, number):
@@ -293,7 +294,7 @@ def test_a_signal_ends_a_loop_of_trainings_once_all_is_saved(tmp_path, handler, 
 
     def several():
         for n in range(3):
-            ur.LanguageModel.train(TEXT, out=tmp_path / str(n), listener=Send(number), **SMALL)
+            ur.LanguageModel.train(TEXT, out=tmp_path / str(n), callbacks=[Send(number)], **SMALL)
 
     with pytest.raises(ur.Interrupted) as caught:
         several()
@@ -310,14 +311,14 @@ def test_a_handler_may_end_the_program_in_its_own_way(tmp_path, handler):
 
     handler(signal.SIGTERM, leave)
     with pytest.raises(SystemExit, match="7"):
-        ur.LanguageModel.train(TEXT, out=tmp_path, listener=Send(signal.SIGTERM), **SMALL)
+        ur.LanguageModel.train(TEXT, out=tmp_path, callbacks=[Send(signal.SIGTERM)], **SMALL)
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_what_is_ignored_or_a_hosts_is_left_alone(monkeypatch, handler):
     handler(signal.SIGTERM, signal.SIG_IGN)
     assert signal.SIGTERM not in stops()
-    assert ur.LanguageModel.train(TEXT, listener=Send(signal.SIGTERM), **SMALL).result.steps > 2
+    assert ur.LanguageModel.train(TEXT, callbacks=[Send(signal.SIGTERM)], **SMALL).result.steps > 2
     handler(signal.SIGTERM, signal.SIG_DFL)
     real = signal.getsignal
     monkeypatch.setattr(signal, "getsignal", lambda number: None if number == signal.SIGTERM else real(number))
@@ -344,7 +345,7 @@ def test_training_in_a_thread_touches_no_handler():
 def test_an_interrupted_run_has_its_best_model_and_its_test_loss(tmp_path, handler):
     handler(signal.SIGINT, signal.default_int_handler)
 
-    class Late(Listener):
+    class Late(Callback):
         def stepped(self, progress):
             if progress.step == 6:
                 signal.raise_signal(signal.SIGINT)
@@ -354,7 +355,7 @@ def test_an_interrupted_run_has_its_best_model_and_its_test_loss(tmp_path, handl
 
     late = Late()
     with pytest.raises(ur.Interrupted) as caught:
-        ur.LanguageModel.train(TEXT, out=tmp_path, listener=late, **SMALL | {"test_fraction": 0.2})
+        ur.LanguageModel.train(TEXT, out=tmp_path, callbacks=[late], **SMALL | {"test_fraction": 0.2})
     model = caught.value.model
     saved = ur.load(tmp_path / "model.safetensors")  # that of the validation at step 4
     for name, p in saved.network.params.items():
@@ -364,14 +365,14 @@ def test_an_interrupted_run_has_its_best_model_and_its_test_loss(tmp_path, handl
     assert model.result.test_loss == pytest.approx(model.score(test).nats, rel=1e-12)
 
 
-def test_a_listener_that_fails_loses_nothing(tmp_path):
-    class Fail(Listener):
+def test_a_callback_that_fails_loses_nothing(tmp_path):
+    class Fail(Callback):
         def stepped(self, progress):
             if progress.step == 5:
                 raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        ur.LanguageModel.train(TEXT, out=tmp_path, listener=Fail(), **SMALL)
+        ur.LanguageModel.train(TEXT, out=tmp_path, callbacks=[Fail()], **SMALL)
     whole = ur.LanguageModel.train(TEXT, **SMALL)
     again = ur.LanguageModel.resume(tmp_path, TEXT)
     assert again.result.steps == whole.result.steps
@@ -444,7 +445,7 @@ def test_a_rate_and_a_clip_for_a_summed_loss_are_scaled_by_its_steps():
     options = {"hidden_size": 4, "num_layers": 1, "embedding_size": 3, "batch_size": 2, "seq_length": 20, "epochs": 0.1}
     options |= {"optimizer": "sgd", "dtype": "float64", "backend": "reference", "val_fraction": 0}
     weights = Untrained()
-    ur.LanguageModel.train(text, learning_rate=20.0, grad_clip=0.01, listener=weights, **options)
+    ur.LanguageModel.train(text, learning_rate=20.0, grad_clip=0.01, callbacks=[weights], **options)
     summed = {name: 20 * g for name, g in weights.mean.items()}
     assert clip_by_norm(summed, 0.2) > 2
     (after,) = weights.seen
@@ -458,12 +459,12 @@ import re, sys
 from pathlib import Path
 import numpy as np
 import unrolled as ur
-from unrolled.train import Listener
+from unrolled.training.callbacks import Callback
 
 def status(key):
     return 1024 * int(re.search(rf"{key}:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
-class Lines(Listener):
+class Lines(Callback):
     drawn = 0
     def sampled(self, text):
         self.drawn += 1
@@ -475,10 +476,10 @@ options |= {"checkpoint_every": 3, "sample_length": 40, "backend": "cpu"}
 ur.LanguageModel.train(text, **options | {"hidden_size": 8, "epochs": 0.01})  # all is imported, the threads are there
 before = status("VmRSS")
 if folder.exists():
-    model = ur.LanguageModel.resume(folder, text, epochs=0.04, listener=lines)
+    model = ur.LanguageModel.resume(folder, text, epochs=0.04, callbacks=[lines])
 else:
     options |= {"hidden_size": hidden_size, "num_layers": num_layers, "epochs": 0.02}
-    model = ur.LanguageModel.train(text, out=folder, listener=lines, **options)
+    model = ur.LanguageModel.train(text, out=folder, callbacks=[lines], **options)
 print(lines.drawn, (status("VmHWM") - before) / (4 * model.network.parameter_count))
 """
 """Trains, or goes on where there is a run: the lines drawn, and the peak of resident memory in parameters."""

@@ -8,12 +8,10 @@ file too, with the arrays of a `TrainingState` and the entry `unrolled_run`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from . import backends, storage
-from .checks import Array
 from .data.text import Vocabulary
 from .errors import UnrolledError, one_line
 from .nn.network import Network
@@ -55,19 +53,6 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     except UnrolledError as error:
         raise UnrolledError(f"{path}: {one_line(str(error))}") from None
     return network, vocabulary
-
-
-def save_run(path: Path, arrays: Arrays, content: Mapping[str, Any]) -> dict[str, Stored]:
-    """Write a run's checkpoint, as `save` writes a model; `content` is what `json.dumps` takes.
-
-    Return the arrays as they are in the file.
-    """
-    return storage.write_arrays(path, "unrolled_run", arrays, content)
-
-
-def load_run(path: Path, check: Callable[[Content, Layout], T]) -> tuple[T, Mapping[str, Array | Stored]]:
-    """Read what `save_run` wrote: what `check` makes of its content, and the arrays (see `storage.open_arrays`)."""
-    return storage.open_arrays(path, "unrolled_run", "checkpoint of a run", check)
 
 
 def _check(content: Content, layout: Layout) -> tuple[Spec, Vocabulary]:

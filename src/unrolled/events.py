@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UnrolledError
-from .train import Chained, Facts, Listener, Progress
+from .training.callbacks import Callback, Facts, Progress
 from .training.state import Evaluation
 
 EVERY = 10
 """Steps between two training figures."""
 
 
-class Events(Chained):
-    """Writes event files into a folder, and passes everything on to another listener.
+class Events(Callback):
+    """Writes event files into a folder.
 
     Every `EVERY` steps: `loss/training` (nats a symbol, its moving average over about 20 steps), `learning_rate`,
     `gradient_norm` (before clipping) and `symbols_per_second`. Every validation: `loss/validation` and
@@ -29,13 +29,12 @@ class Events(Chained):
         If tensorboardX is not installed, or a file can't be written.
     """
 
-    def __init__(self, folder: Path, listener: Listener) -> None:
+    def __init__(self, folder: Path) -> None:
         try:
             from tensorboardX.event_file_writer import EventsWriter
             from tensorboardX.proto import event_pb2, summary_pb2
         except ImportError:
             raise UnrolledError("event files need tensorboardX: pip install 'unrolled[tensorboard]'") from None
-        super().__init__(listener)
         self.folder, self.first = folder, 0
         self.writer_of, self.event, self.summary = EventsWriter, event_pb2, summary_pb2
         self.writer: Any = None
@@ -75,7 +74,6 @@ class Events(Chained):
     def started(self, facts: Facts) -> None:
         """Note where the next file begins; there is none before there is a figure."""
         self.first = facts.step + 1 if facts.step else 0
-        super().started(facts)
 
     def stepped(self, progress: Progress) -> None:
         """Write what there is of a step, now and then."""
@@ -87,16 +85,13 @@ class Events(Chained):
                 gradient_norm=progress.gradient_norm,
                 symbols_per_second=progress.symbols_per_second,
             )
-        super().stepped(progress)
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Write the validation loss."""
         if (loss := evaluation.val_loss) is not None:
             self._write(evaluation.step, loss__validation=loss, bits__validation=loss / math.log(2))
-        super().evaluated(evaluation, best)
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
         """Let the next figure begin another file."""
         self.close()
         self.first = step + 1
-        super().rolled_back(why, step, factor)

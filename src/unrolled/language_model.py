@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
-import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
-from dataclasses import asdict, replace
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from . import checkpoint, run
+from . import checkpoint, run, sample
 from .backends import choose
-from .checks import LARGEST, as_kind, check_a, check_seed, check_size
-from .data.batches import Tokens, as_tokens, lanes
+from .checks import LARGEST, Array, check_a, check_seed, check_size
+from .data.batches import Batch, Tokens, as_tokens, held_out, lanes
 from .data.split import split
 from .data.text import (
     UNK,
@@ -34,21 +33,81 @@ from .data.text import (
 )
 from .data.text.entropy import MOST_DENSE
 from .declared import described, keywords
-from .errors import Interrupted, UnrolledError, brief, check_path, count, warn
-from .events import Events
+from .errors import UnrolledError, brief, check_path, count, warn
 from .keywords import named
-from .lines import Lines
+from .lines import losses
+from .models.base import Prepared, carry_out, ended, told
+from .nn.masks import Masks
 from .nn.network import Network
+from .nn.spec import Spec
 from .options import ANEW, Options
 from .pictures import draw_losses
 from .sample import Sampler
 from .score import Score, evaluate, score
 from .seeding import generator
-from .train import MODEL, Facts, Listener, Result, fit, held_out_lanes, send_again
-from .training.state import Snapshot
+from .storage import Arrays, Stored
+from .training.callbacks import Callback, Facts, Result
+from .training.trainer import MODEL, Metrics
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+
+
+class NextSymbol:
+    """A language model as the loop trains it: the network predicts each symbol from those before it."""
+
+    def __init__(self, network: Network, vocabulary: Vocabulary) -> None:
+        self.network, self.vocabulary = network, vocabulary
+        self.params, self.backend = network.params, network.recurrent.backend
+
+    @property
+    def spec(self) -> Spec:
+        """Description of the network."""
+        return self.network.spec
+
+    @property
+    def guess(self) -> float:
+        """Loss of guessing, which is that of one more symbol than there are."""
+        return math.log(self.spec.vocabulary_size + 1)
+
+    def with_params(self, params: Mapping[str, Array]) -> Self:
+        """Return the same model on other arrays."""
+        return type(self)(self.network.with_params(params), self.vocabulary)
+
+    def zero_state(self, batch: int) -> Any:
+        """State of zeros."""
+        return self.network.zero_state(batch)
+
+    def draw_masks(self, batch: Batch, rng: np.random.Generator) -> Masks | None:
+        """Draw the masks of one pass."""
+        return self.network.draw_masks(batch.x.shape[0], batch.size, rng)
+
+    def loss_and_gradients(self, batch: Batch, state: Any, masks: Masks | None) -> tuple[float, dict[str, Array], Any]:
+        """Return the mean nats a symbol, every gradient, and the state to carry on."""
+        return self.network.loss_and_gradients(batch.x, batch.y, state, masks=masks, starts=batch.starts)
+
+    def evaluate(self, batches: Any) -> Metrics:
+        """Return the loss over lanes, each from the initial state."""
+        return {"loss": evaluate(self.network, batches)}
+
+    def preview(self, rng: np.random.Generator, length: int) -> str:
+        """Return a sampled line."""
+        start = np.array([self.vocabulary.first_token(rng)])
+        drawn = list(sample.tokens(self.network, start, length, 0.7, rng, end=self.vocabulary.end))
+        return self.vocabulary.decode(drawn)
+
+    def write(self, path: Path, params: Arrays | None = None) -> dict[str, Stored]:
+        """Write a model file."""
+        return checkpoint.save(path, self.network, self.vocabulary, params)
+
+
+KIND = run.Kind(
+    run.LANGUAGE_MODEL,
+    Options,
+    {"vocabulary": lambda _, value: Vocabulary.from_json(value)},
+    lambda options, vocabulary: options.spec(len(vocabulary)),
+)
+"""What a checkpoint of a language model holds."""
 
 
 class _AsBefore:
@@ -104,7 +163,7 @@ class LanguageModel:
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         init_from: LanguageModel | None = None,
-        listener: Listener | None = None,
+        callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str = "auto",
         **options: Any,
@@ -126,8 +185,8 @@ class LanguageModel:
         init_from : LanguageModel, optional
             Model to start from, instead of random weights: its network, with rows for the symbols that the text has
             and it doesn't know. The network's and the vocabulary's options are then the model's.
-        listener : Listener, optional
-            Is told how it goes.
+        callbacks : sequence of Callback
+            Are told how it goes (`unrolled.training.callbacks`).
         verbose : bool
             Whether a line at the start and one a validation are printed to standard error; else nothing is.
         backend : str
@@ -149,16 +208,16 @@ class LanguageModel:
             signal that ends programs is sent again then.
         """
         out = None if out is None else Path(check_path("the folder of a run", out))
-        listener = _told(listener, verbose)
-        asked = dict(options) if init_from is None else _of_the_model(dict(options), init_from)
-        chosen = Options(**asked)
+        callbacks = told(callbacks, verbose)
+        chosen = Options(**(dict(options) if init_from is None else _of_the_model(dict(options), init_from)))
         if chosen.tensorboard and out is None:
             raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
         with nullcontext() if out is None else run.claimed(out, overwrite=overwrite):
             corpus = _corpus(source, chosen.level)
             held = _held(corpus, val, test, chosen.level)
             vocabulary = _vocabulary(corpus, list(held.values()), chosen, init_from)
-            return cls._fit(corpus, vocabulary, chosen, out, listener, backend, init_from=init_from, held=held)
+            prepared = _prepared(corpus, held, vocabulary, chosen, out, backend, init_from=init_from)
+            return cls._carry_out(prepared, callbacks)
 
     @classmethod
     @named(p.replace(default=_AS_BEFORE) for p in keywords(Options) if p.name in ANEW)
@@ -168,7 +227,7 @@ class LanguageModel:
         folder: str | os.PathLike[str],
         source: Source = None,
         *,
-        listener: Listener | None = None,
+        callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str | None = None,
         **options: Any,
@@ -181,7 +240,7 @@ class LanguageModel:
             The `out` of the run.
         source : as in `train`, optional
             The text; None reads it from where the run did. It must be the same text.
-        listener, verbose
+        callbacks, verbose
             As in `train`.
         backend : str, optional
             None is the run's own; another one rounds differently, so that the bytes are then not the same.
@@ -197,162 +256,34 @@ class LanguageModel:
             As in `train`.
         """
         folder = Path(check_path("the folder of a run", folder))
-        listener = _told(listener, verbose)
+        callbacks = told(callbacks, verbose)
         for name in options:
             if name not in ANEW:
                 raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(ANEW)}")
         with run.held(folder) if folder.is_dir() else nullcontext():
-            snapshot, before, vocabulary = run.reopen(folder)
-            chosen = replace(before, **options)
-            content = snapshot[1]
-            if chosen.minutes is not None and float(content["now"]["seconds"]) >= 60 * chosen.minutes:
+            before = run.reopen(folder, KIND)
+            chosen = replace(before.options, **options)
+            if chosen.minutes is not None and before.seconds >= 60 * chosen.minutes:
                 raise UnrolledError(
                     f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
                 )
             run.check_places(folder)
-            _begin_anew(content, before, chosen, options)
-            text, how = content["text"], recorded(content["text"]["how"])
-            if source is None and text["files"]:
-                if "-" in text["files"]:
-                    raise UnrolledError(
-                        f"the text of {folder} came from standard input; give it again: name the file or -"
-                    )
-                corpus = read(text["files"], chosen.level, stream=True, **how)
-            elif source is None and text["name"] != "stdlib":
-                raise UnrolledError(f"the text of {folder} was no file; give it again")
-            else:
-                corpus = _corpus(source, chosen.level, **how)
+            before.begin_anew(chosen, options)
             if backend is None:
-                backend = str(content["backend"])
+                backend = before.backend
                 choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
-            if "-" in text["val"] + text["test"]:
+            corpus = _corpus_again(folder, before.source, source, chosen.level)
+            if "-" in before.source["val"] + before.source["test"]:
                 raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
-            held = _held(corpus, text["val"], text["test"], chosen.level)
-            return cls._fit(corpus, vocabulary, chosen, folder, listener, backend, snapshot, held=held, before=before)
+            held = _held(corpus, before.source["val"], before.source["test"], chosen.level)
+            prepared = _prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
+            return cls._carry_out(prepared, callbacks)
 
     @classmethod
-    def _fit(
-        cls,
-        corpus: Corpus,
-        vocabulary: Vocabulary,
-        options: Options,
-        folder: Path | None,
-        listener: Listener,
-        backend: str,
-        resume: Snapshot | None = None,
-        init_from: LanguageModel | None = None,
-        held: Mapping[str, Corpus] = MappingProxyType({}),
-        before: Options | None = None,
-    ) -> LanguageModel:
-        """Train on a corpus from the start, or from a snapshot on."""
-        from . import __version__
-
-        changed = f"the text is not the one that {folder} was trained on"
-        vocabulary = replace(vocabulary, documents=False)  # what tokens are is not about documents
-        try:
-            encoded = encode(corpus, vocabulary)
-            parts = {name: encode(part, vocabulary) for name, part in held.items()}
-        except UnrolledError as error:
-            raise UnrolledError(f"{changed}: {error}" if resume else str(error)) from None
-        tokens, texts = encoded.tokens, [encoded, *parts.values()]
-        text = {
-            "name": corpus.name,
-            "files": run.absolute(corpus.paths),
-            "val": run.absolute(held["val"].paths) if "val" in held else [],
-            "test": run.absolute(held["test"].paths) if "test" in held else [],
-            "how": dict(corpus.how),
-            "sha256": run.fingerprint(
-                vocabulary,
-                *(part.tokens for part in texts),
-                *(part.documents for part in texts if part.documents is not None),
-            ),
-            "symbols": len(tokens),
-        }
-        if resume is not None and text["sha256"] != resume[1]["text"]["sha256"]:
-            has, had = count(len(tokens), "symbol"), resume[1]["text"]["symbols"]
-            raise UnrolledError(
-                f"{changed}: it has {has}, {'another' if had == len(tokens) else f'it had {had:,}'}"
-                f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
-            )
-        vocabulary = vocabulary.with_documents(tokens, encoded.documents)
-        fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
-        train, val, test = _split(encoded, *fractions)
-        val, test = parts.get("val", val), parts.get("test", test)
-        sizes = options.batch_size, options.seq_length
-        lanes(train.tokens, *sizes, name="the training part", unit=vocabulary.unit)  # says what a short text lacks
-        rng = np.random.default_rng(options.seed)
-        network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
-        if init_from is not None:
-            for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
-                network.params[name][tuple(slice(size) for size in p.shape)] = p
-        known, said = _for_bigrams(tokens, len(vocabulary))
-        made = run.made_with(__version__, network.recurrent.backend)
-        if resume is not None:
-            said += _made_elsewhere(resume[1].get("made_with"), made) + _set_aside(folder)
-        facts = Facts(
-            name=corpus.name,
-            notes=tuple(note for part in texts for note in part.notes) + said,
-            level=corpus.level,
-            symbols=len(tokens),
-            vocabulary_size=len(vocabulary),
-            split=(len(train.tokens), len(val.tokens), len(test.tokens)),
-            unigram_entropy=unigram_entropy(tokens, len(vocabulary)),
-            bigram_entropy=bigram_entropy(known, len(vocabulary)),
-            network=network,
-            options=options,
-            out=folder,
-            step=0 if resume is None else int(resume[1]["now"]["step"]),
-            documents=encoded.documents is not None,
-        )
-
-        def begin(log: run.Log) -> None:
-            """Write what the run is; called when its first checkpoint is there."""
-            if resume is None:
-                run.begin(log.path.parent, facts, text, made)
-            else:
-                had = asdict(before or options)
-                anew = {name: value for name, value in asdict(options).items() if value != had[name]}
-                run.go_on(log.path.parent, facts, text, made, anew)
-                log.forget_after(facts.step, resume[1]["now"]["history"])
-                if anew:
-                    log.write(step=facts.step, anew=anew)
-
-        with ExitStack() as stack:
-            if folder is not None:
-                if options.tensorboard:
-                    listener = stack.enter_context(closing(Events(folder, listener)))
-                listener = run.Log(folder, listener, begin)
-            listener.started(facts)
-            result = fit(
-                network,
-                vocabulary,
-                train.tokens,
-                val.tokens,
-                options,
-                out=folder,
-                listener=listener,
-                rng=rng,
-                about={
-                    "text": text,
-                    "backend": backend if choose(backend).name == "cpu" else "reference",
-                    "made_with": made,
-                },
-                resume=resume,
-                documents=(train.documents, val.documents),
-            )
-            test_lanes = held_out_lanes(test.tokens, options, test.documents)
-            if test_lanes is not None and result.signal in (None, signal.SIGINT):  # others leave no time for it
-                try:
-                    result.test_loss = evaluate(network, test_lanes)
-                except KeyboardInterrupt:
-                    result.interrupted = True
-            listener.finished(result, folder)
-        model = cls(network, vocabulary, result)
-        if result.interrupted:
-            with suppress(KeyboardInterrupt):
-                send_again(result.signal)
-            raise Interrupted(model)
-        return model
+    def _carry_out(cls, prepared: Prepared, callbacks: Sequence[Callback]) -> LanguageModel:
+        result = carry_out(prepared, callbacks)
+        trained: NextSymbol = prepared.facts.model
+        return ended(cls(trained.network, trained.vocabulary, result), result)
 
     def stream(
         self,
@@ -523,12 +454,6 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     return file / MODEL if file.is_dir() else file
 
 
-def _told(listener: Listener | None, verbose: bool) -> Listener:
-    """Return who is told how a run goes."""
-    listener = Listener() if listener is None else check_a("listener", listener, Listener, "a Listener")
-    return Lines(listener) if as_kind("verbose", verbose, "bool") else listener
-
-
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
     """Options with a model's network and vocabulary; those that say something else are refused."""
     check_a("init_from", model, LanguageModel, "a LanguageModel, such as load(path) gives")
@@ -542,33 +467,125 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
     return {name: spec[name] for name in free} | options | fixed
 
 
-def _begin_anew(content: dict[str, Any], before: Options, chosen: Options, anew: Mapping[str, Any]) -> None:
-    """Let go of what a checkpoint holds of options that are asked for anew."""
-    for state in (content["now"], content.get("good", content["now"])):
-        if chosen.schedule != before.schedule:
-            state["schedule"] = chosen.make_schedule(1).state_dict()
-        if "learning_rate" in anew:
-            state["rate_scale"], state["rollbacks"] = 1.0, 0
+def _prepared(
+    corpus: Corpus,
+    held: Mapping[str, Corpus],
+    vocabulary: Vocabulary,
+    options: Options,
+    folder: Path | None,
+    backend: str,
+    *,
+    init_from: LanguageModel | None = None,
+    before: run.Reopened | None = None,
+) -> Prepared:
+    """Make of a corpus, and of others held out, a run from the start or one that goes on."""
+    changed = f"the text is not the one that {folder} was trained on"
+    vocabulary = replace(vocabulary, documents=False)  # what tokens are is not about documents
+    try:
+        encoded = encode(corpus, vocabulary)
+        parts = {name: encode(part, vocabulary) for name, part in held.items()}
+    except UnrolledError as error:
+        raise UnrolledError(f"{changed}: {error}" if before else str(error)) from None
+    tokens, texts = encoded.tokens, [encoded, *parts.values()]
+    source = _source(corpus, held, vocabulary, texts)
+    if before is not None and source["sha256"] != before.source["sha256"]:
+        has, had = count(len(tokens), "symbol"), before.source["symbols"]
+        raise UnrolledError(
+            f"{changed}: it has {has}, {'another' if had == len(tokens) else f'it had {had:,}'}"
+            f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
+        )
+    vocabulary = vocabulary.with_documents(tokens, encoded.documents)
+    fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
+    train, val, test = _split(encoded, *fractions)
+    val, test = parts.get("val", val), parts.get("test", test)
+    unit = vocabulary.unit
+    sizes = options.batch_size, options.seq_length
+    batches = lanes(train.tokens, *sizes, name="the training part", unit=unit, documents=train.documents)
+    rng = np.random.default_rng(options.seed)
+    network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
+    if init_from is not None:
+        for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
+            network.params[name][tuple(slice(size) for size in p.shape)] = p
+    made = run.made_with(network.recurrent.backend)
+    more = () if before is None else run.made_elsewhere(before.made_with, made) + run.set_aside(folder)
+    facts = _facts(corpus, texts, (train, val, test), NextSymbol(network, vocabulary), options, more)
+    return Prepared(
+        facts=replace(facts, out=folder, step=0 if before is None else before.step),
+        train=batches,
+        val=held_out(val.tokens, *sizes, val.documents),
+        test=held_out(test.tokens, *sizes, test.documents),
+        eval_every=options.eval_every or max(100, math.ceil(4 * len(val.tokens) / math.prod(sizes))),
+        rng=rng,
+        codec={"vocabulary": vocabulary.to_json()},
+        source=source,
+        backend=backend,
+        resume=before,
+        made_with=made,
+    )
 
 
-def _made_elsewhere(before: Any, now: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a note where a run goes on with something that rounds otherwise than what it was made with until now."""
-    had = before if isinstance(before, dict) else {}
-    changed = [
-        f"{name} {had[name]} until now, {value} from here on"
-        for name, value in now.items()
-        if had.get(name, value) != value
-    ]
-    return (f"{'; '.join(changed)}: the numbers may be rounded differently",) if changed else ()
+def _source(
+    corpus: Corpus, held: Mapping[str, Corpus], vocabulary: Vocabulary, texts: Sequence[Encoded]
+) -> dict[str, Any]:
+    """Return where a text comes from, and a hash of it, as a checkpoint says it."""
+    documents = (part.documents for part in texts if part.documents is not None)
+    return {
+        "name": corpus.name,
+        "files": run.absolute(corpus.paths),
+        "val": run.absolute(held["val"].paths) if "val" in held else [],
+        "test": run.absolute(held["test"].paths) if "test" in held else [],
+        "how": dict(corpus.how),
+        "sha256": run.fingerprint(vocabulary.to_json(), *(part.tokens for part in texts), *documents),
+        "symbols": len(texts[0].tokens),
+    }
 
 
-def _set_aside(folder: Path | None) -> tuple[str, ...]:
-    """Return a note where a run's metrics have lines that are damaged."""
-    if folder is None or not os.path.lexists(folder / run.METRICS):
-        return ()
-    damaged = len(run.read_metrics(folder)[1])
-    lines = "a damaged line" if damaged == 1 else f"{damaged} damaged lines"
-    return (f"{lines} of {run.METRICS} set aside in {run.DAMAGED}",) if damaged else ()
+def _facts(
+    corpus: Corpus,
+    texts: Sequence[Encoded],
+    split_: tuple[Encoded, Encoded, Encoded],
+    model: NextSymbol,
+    options: Options,
+    more: tuple[str, ...],
+) -> Facts:
+    """Return what is told of a run before its first step."""
+    tokens, symbols, unit = texts[0].tokens, len(model.vocabulary), model.vocabulary.unit
+    known, said = _for_bigrams(tokens, symbols)
+    # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
+    bigrams = bigram_entropy(known, symbols) if model.vocabulary.fair_bigrams else None
+    train, val, test = (len(part.tokens) for part in split_)
+    parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
+    size = count(len(tokens), unit)
+    of_bigrams = "" if bigrams is None else f", of bigrams {losses(bigrams, unit)}"
+    much = "--count 5" if texts[0].documents is not None else "--length 400"
+    return Facts(
+        name=corpus.name,
+        notes=tuple(note for part in texts for note in part.notes) + (said if bigrams is not None else ()) + more,
+        unit=unit,
+        size=size,
+        about=(
+            ("text", f"{size}, {count(symbols, 'symbol')}; {', '.join(parts)}"),
+            ("entropy", f"of single symbols {unigram_entropy(tokens, symbols):.4f} nats{of_bigrams}"),
+        ),
+        model=model,
+        options=options,
+        plan=f"{options.batch_size} lanes x {options.seq_length} steps",
+        out=None,
+        to_beat=None if bigrams is None else ("the text's bigram entropy", bigrams),
+        use=f"unrolled sample {{model}} {much} --temperature 0.7",
+    )
+
+
+def _corpus_again(folder: Path, text: Mapping[str, Any], source: Source, level: str) -> Corpus:
+    """Read the text of a run once more, or take it as it is given."""
+    how = recorded(text["how"])
+    if source is None and text["files"]:
+        if "-" in text["files"]:
+            raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
+        return read(text["files"], level, stream=True, **how)
+    if source is None and text["name"] != "stdlib":
+        raise UnrolledError(f"the text of {folder} was no file; give it again")
+    return _corpus(source, level, **how)
 
 
 def _held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, Corpus]:

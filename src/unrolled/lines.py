@@ -1,13 +1,12 @@
-"""What a run says of itself, in plain lines: figures as people compare them, and a listener that prints them."""
+"""What a run says of itself, in plain lines: figures as people compare them, and a callback that prints them."""
 
 from __future__ import annotations
 
 import math
 import sys
 
-from .data.text import LEVELS
-from .errors import count, printable
-from .train import Chained, Facts
+from .errors import printable
+from .training.callbacks import Callback, Facts
 from .training.state import Evaluation
 
 
@@ -43,13 +42,13 @@ def clock(seconds: float) -> str:
 
 def network(facts: Facts) -> str:
     """Return what is trained."""
-    spec = facts.network.spec
+    spec = facts.model.spec
     equal = isinstance(spec.hidden_size, int)
     units = f"{spec.num_layers} x {spec.hidden_size}" if equal else " and ".join(map(str, spec.widths))
     embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else "one-hot input"
     return (
         f"{spec.cell}, {units} hidden units, {embedding}, "
-        f"{facts.network.parameter_count:,} parameters, {facts.network.recurrent.backend} backend"
+        f"{spec.parameter_count:,} parameters, {facts.model.backend} backend"
     )
 
 
@@ -57,9 +56,8 @@ def plan(facts: Facts) -> str:
     """Return how it is trained, and how long."""
     options = facts.options
     limit = f" or {_counted(options.minutes, 'minute')}" if options.minutes else ""
-    return (
-        f"{options.batch_size} lanes x {options.seq_length} steps, {options.optimizer}, "
-        f"up to {_counted(options.epochs, 'epoch')}{limit}" + (f", saved in {facts.out}" if facts.out else "")
+    return f"{facts.plan}, {options.optimizer}, up to {_counted(options.epochs, 'epoch')}{limit}" + (
+        f", saved in {facts.out}" if facts.out else ""
     )
 
 
@@ -70,6 +68,7 @@ def _counted(number: float, noun: str) -> str:
 def validation(evaluation: Evaluation, best: bool, unit: str) -> str:
     """Return the figures of a validation."""
     val = "no validation part" if evaluation.val_loss is None else f"validation {figures(evaluation.val_loss, unit)}"
+    val += "".join(f"  {name} {value:.4f}" for name, value in evaluation.metrics.items())
     star = "  (best so far)" if best and evaluation.val_loss is not None else ""
     return (
         f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {evaluation.train_loss:.4f} nats  "
@@ -82,25 +81,22 @@ def divergence(why: str, step: int, factor: float) -> str:
     return f"{why}; back to step {step:,}, with {factor:g} times the learning rate"
 
 
-class Lines(Chained):
-    """Prints a line at the start of a run and one a validation to standard error, and passes everything on."""
+class Lines(Callback):
+    """Prints a line at the start of a run and one a validation to standard error."""
 
     def started(self, facts: Facts) -> None:
         """Print what is trained, from which step on."""
-        self.unit = LEVELS[facts.level].unit
+        self.unit = facts.unit
         begins = f"goes on at step {facts.step:,}: " if facts.step else ""
-        _say(f"{begins}{count(facts.symbols, self.unit)}; {network(facts)}; {plan(facts)}")
-        super().started(facts)
+        _say(f"{begins}{facts.size}; {network(facts)}; {plan(facts)}")
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Print its figures."""
         _say(validation(evaluation, best, self.unit))
-        super().evaluated(evaluation, best)
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
         """Print what happened and what is tried next."""
         _say(divergence(why, step, factor))
-        super().rolled_back(why, step, factor)
 
 
 def _say(line: str) -> None:

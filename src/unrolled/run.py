@@ -24,26 +24,27 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from . import backends, checkpoint, schema, storage
+from . import backends, schema, storage
 from .checks import Array, is_number
 from .data.options import Reading
-from .data.text import Vocabulary, recorded
+from .data.text import recorded
 from .declared import check_option, options
 from .errors import UnrolledError, UnrolledWarning, brief, suggest
 from .options import Options
 from .schema import each, entries, flag, objects, one_of, whole
-from .storage import Content, Layout
-from .train import CHECKPOINT, LAST, MODEL, Chained, Facts, Listener, Progress, make_folder
+from .storage import Arrays, Content, Layout
 from .training import state
+from .training.callbacks import Callback, Facts, Progress
 from .training.optimizers import OPTIMIZERS
 from .training.state import Evaluation, Snapshot
+from .training.trainer import CHECKPOINT, LAST, MODEL
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
 LARGEST = 1e100
@@ -60,6 +61,26 @@ _HOW |= {"strip_gutenberg": flag()}  # in runs of before
 
 FILES = (CONFIG, ABOUT, METRICS, MODEL, LAST, CHECKPOINT)
 """What a run writes, and so what a new one may not find in its folder."""
+
+
+def make_folder(path: Path, *, new: bool = False) -> Path:
+    """Make a run's folder; a `new` one is the first of path, path-2, path-3, ... that nobody has made before."""
+    n, base = 1, path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while new and os.path.lexists(path):  # a link to nowhere is there too
+            n += 1
+            path = base.with_name(f"{base.name}-{n}")
+        path.mkdir(exist_ok=not new)
+    except (FileExistsError, NotADirectoryError):
+        if new and base.parent.is_dir():  # another run took the name just now
+            return make_folder(base, new=True)
+        there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+        what = "a link to nowhere" if not there.exists() else "a link to a file" if there.is_symlink() else "a file"
+        raise UnrolledError(f"can't make the folder {path}: {there} is {what}; move it away first") from None
+    except OSError as error:
+        raise UnrolledError(f"can't make the folder {path}: {error.strerror}") from None
+    return path
 
 
 def holds(folder: Path) -> list[str]:
@@ -248,9 +269,9 @@ def _line_of(name: str, text: str) -> int:
 # --- what made the run ------------------------------------------------------------------------------------------------
 
 
-def fingerprint(vocabulary: Vocabulary, *parts: Array) -> str:
-    """SHA-256 of a text as the network sees it: its vocabulary, its tokens (N,) and documents, part by part."""
-    digest = hashlib.sha256(json.dumps(vocabulary.to_json(), sort_keys=True).encode())
+def fingerprint(codec: Any, *parts: Array) -> str:
+    """Return the SHA-256 of data as a network sees it: how it became numbers, as JSON, and these, (N,) each."""
+    digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
     for tokens in parts:
         digest.update(f"{len(tokens)} tokens".encode())
         for start in range(0, len(tokens), 1 << 22):
@@ -258,15 +279,36 @@ def fingerprint(vocabulary: Vocabulary, *parts: Array) -> str:
     return digest.hexdigest()
 
 
-def made_with(version: str, backend: str) -> dict[str, str]:
+def made_with(backend: str) -> dict[str, str]:
     """Return what decides how a run's numbers are rounded: versions, and where they are computed."""
+    from . import __version__
+
     return {
-        "unrolled": version,
+        "unrolled": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "backend": backend,
         "instruction set": "any" if backend == "reference" else backends.instruction_set(),
     }
+
+
+def made_elsewhere(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a note where a run goes on with something that rounds otherwise than what it was made with until now."""
+    changed = [
+        f"{name} {before[name]} until now, {value} from here on"
+        for name, value in now.items()
+        if before.get(name, value) != value
+    ]
+    return (f"{'; '.join(changed)}: the numbers may be rounded differently",) if changed else ()
+
+
+def set_aside(folder: Path | None) -> tuple[str, ...]:
+    """Return a note where a run's metrics have lines that are damaged."""
+    if folder is None or not os.path.lexists(folder / METRICS):
+        return ()
+    damaged = len(read_metrics(folder)[1])
+    lines = "a damaged line" if damaged == 1 else f"{damaged} damaged lines"
+    return (f"{lines} of {METRICS} set aside in {DAMAGED}",) if damaged else ()
 
 
 def begin(folder: Path, facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> None:
@@ -306,7 +348,7 @@ def _about(facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> di
         "made_with": dict(made),
         # not platform.platform(), which asks whatever program is called uname
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "network": facts.network.spec.to_json(),
+        "network": facts.model.spec.to_json(),
     }
 
 
@@ -314,8 +356,72 @@ def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
     storage.write_atomically(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
 
 
-def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
-    """Read a run's checkpoint: the arrays and content, the options and the vocabulary.
+class Kind(NamedTuple):
+    """What a checkpoint of a kind of model holds.
+
+    Attributes
+    ----------
+    name : what the kind is called
+    options : class of its options
+    codec : entries of the checkpoint that say how data becomes numbers, each with what reads it
+    spec : function of the options and the codec's entries that describes the network
+    """
+
+    name: str
+    options: Any
+    codec: Mapping[str, schema.Kind]
+    spec: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A run's checkpoint: its arrays, and what it says.
+
+    Attributes
+    ----------
+    arrays : the arrays of the state now, and of the last scheduled checkpoint
+    options : as the run had them
+    codec : how data becomes numbers, by name
+    source : where the data came from
+    backend : what was asked for
+    made_with : what decided how numbers were rounded
+    states : what is no array of the states "now" and, if that was another step, "good"
+    """
+
+    arrays: Arrays
+    options: Any
+    codec: Mapping[str, Any]
+    source: Mapping[str, Any]
+    backend: str
+    made_with: Mapping[str, str]
+    states: Mapping[str, dict[str, Any]]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The arrays and the states."""
+        return self.arrays, dict(self.states)
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return int(self.states["now"]["step"])
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run so far."""
+        return float(self.states["now"]["seconds"])
+
+    def begin_anew(self, options: Any, anew: Mapping[str, Any]) -> None:
+        """Let go of what the states hold of options that are asked for anew."""
+        for content in self.states.values():
+            if options.schedule != self.options.schedule:
+                content["schedule"] = options.make_schedule(1).state_dict()
+            if "learning_rate" in anew:
+                content["rate_scale"], content["rollbacks"] = 1.0, 0
+
+
+def reopen(folder: Path, kind: Kind) -> Reopened:
+    """Read a run's checkpoint.
 
     Raises
     ------
@@ -325,28 +431,39 @@ def reopen(folder: Path) -> tuple[Snapshot, Options, Vocabulary]:
     path = folder / CHECKPOINT
     if folder.is_dir() and not os.path.exists(path):  # which never fails, however long the path is
         raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
-    (content, options, vocabulary), arrays = checkpoint.load_run(path, _check)
+
+    def check(content: Content, layout: Layout) -> Reopened:
+        return _checked(content, layout, kind)
+
+    found, arrays = storage.open_arrays(path, "unrolled_run", "checkpoint of a run", check)
     for name, array in arrays.items():
         if name.split(".")[1] != "optimizer" and not np.isfinite(array).all():
             raise UnrolledError(f"{path}: {name} holds values that are not finite")
-    return (arrays, content), options, vocabulary
+    return replace(found, arrays=arrays)
 
 
-def _check(content: Content, layout: Layout) -> tuple[Content, Options, Vocabulary]:
+def _checked(content: Content, layout: Layout, kind: Kind) -> Reopened:
     """Take what a checkpoint says, if its arrays are those of the run that it describes."""
-    said: Content = _CHECKPOINT("", content)
-    options, vocabulary = Options(**said["options"]), Vocabulary.from_json(said["vocabulary"])
-    spec = options.spec(len(vocabulary))
+    theirs = content.pop("kind", LANGUAGE_MODEL)
+    if theirs != kind.name:
+        raise UnrolledError(f"this is a run of a {brief(theirs)}, not of a {kind.name}")
+    said = entries(_CHECKPOINT | dict(kind.codec), optional=("good", "made_with"))("", content)
+    options, codec = kind.options(**said["options"]), {name: said[name] for name in kind.codec}
+    spec = kind.spec(options, **codec)
     spec.check()
+    states = {part: said[part] for part in ("now", "good") if part in said}
     expected: dict[str, tuple[int, ...]] = {}
-    for part in ("now", "good") if "good" in said else ("now",):
+    slots, carried = OPTIMIZERS[options.optimizer].rule.moments, spec.state_shapes(options.batch_size)
+    for part in states:
         names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
-        shapes = state.shapes(names, spec, OPTIMIZERS[options.optimizer].rule.moments, options.batch_size)
+        shapes = state.shapes(names, spec.shapes(), carried, slots)
         expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
     storage.check_layout(layout, expected, spec.dtype)
-    return said, options, vocabulary
+    return Reopened({}, options, codec, said["text"], said["backend"], said.get("made_with", {}), states)
 
 
+LANGUAGE_MODEL = "language model"
+"""Kind of what names none."""
 _MADE_WITH = ("unrolled", "python", "numpy", "backend", "instruction set")
 _TEXT = {
     "name": schema.text(),
@@ -357,18 +474,14 @@ _TEXT = {
     "sha256": schema.text(64),
     "symbols": whole(),
 }
-_CHECKPOINT = entries(
-    {
-        "options": objects,
-        "vocabulary": objects,
-        "text": entries(_TEXT),
-        "backend": one_of(("auto", "cpu", "reference")),
-        "now": state.STATE,
-        "good": state.STATE,
-        "made_with": entries(dict.fromkeys(_MADE_WITH, schema.text(1000)), optional=_MADE_WITH),
-    },
-    optional=("good", "made_with"),
-)
+_CHECKPOINT: dict[str, schema.Kind] = {
+    "options": objects,
+    "text": entries(_TEXT),
+    "backend": one_of(("auto", "cpu", "reference")),
+    "now": state.STATE,
+    "good": state.STATE,
+    "made_with": entries(dict.fromkeys(_MADE_WITH, schema.text(1000)), optional=_MADE_WITH),
+}
 """What a run's checkpoint says, beside its arrays."""
 
 
@@ -434,19 +547,17 @@ def _is_entry(entry: Any) -> bool:
     return all(is_number(entry.get(name)) and abs(entry[name]) < LARGEST for name in numbers | given)
 
 
-class Log(Chained):
-    """Writes `metrics.jsonl`, and passes everything on to another listener.
+class Log(Callback):
+    """Writes `metrics.jsonl`.
 
     Parameters
     ----------
     folder : Path
-    listener : Listener
     begin : function of this log, optional
         Called once the first checkpoint is there, or has been gone on from: nothing is written before.
     """
 
-    def __init__(self, folder: Path, listener: Listener, begin: Callable[[Log], None] | None = None) -> None:
-        super().__init__(listener)
+    def __init__(self, folder: Path, begin: Callable[[Log], None] | None = None) -> None:
         self.path, self.begin = folder / METRICS, begin
         self.rate = self.speed = 0.0
 
@@ -483,28 +594,23 @@ class Log(Chained):
         begin, self.begin = self.begin, None
         if begin is not None:
             begin(self)
-        super().saved(step)
 
     def stepped(self, progress: Progress) -> None:
         """Remember the rate and the speed for the next line."""
         self.rate, self.speed = progress.rate, progress.symbols_per_second
-        super().stepped(progress)
 
     def resumed(self, progress: Progress) -> None:
         """Remember the rate and the speed: a validation may be the first that happens."""
         self.rate, self.speed = progress.rate, progress.symbols_per_second
-        super().resumed(progress)
 
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Write a line."""
-        self.write(**asdict(evaluation), best=best, rate=self.rate, symbols_per_second=round(self.speed, 1))
-        super().evaluated(evaluation, best)
+        self.write(**evaluation.to_json(), best=best, rate=self.rate, symbols_per_second=round(self.speed, 1))
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
         """Leave out what came after the step, and write why."""
         self.forget_after(step)
         self.write(step=step, rolled_back=why, rate_factor=factor)
-        super().rolled_back(why, step, factor)
 
 
 def absolute(paths: Sequence[str]) -> list[str]:

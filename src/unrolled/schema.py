@@ -88,6 +88,17 @@ def entries(kinds: Mapping[str, Kind], optional: Collection[str] = ()) -> Kind:
     return take
 
 
+def named(kind: Kind) -> Kind:
+    """Return the kind of objects of any names whose values are all of a kind.
+
+    Examples
+    --------
+    >>> named(number(0))("metrics", {"accuracy": 1})
+    {'accuracy': 1.0}
+    """
+    return lambda name, value: {key: kind(f"{name}.{brief(key)}", v) for key, v in objects(name, value).items()}
+
+
 def _kind(words: str, fits: Callable[[Any], bool]) -> Kind:
     def take(name: str, value: Any) -> Any:
         if not fits(value):

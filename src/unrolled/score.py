@@ -89,9 +89,9 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
         places = np.arange(window, len(tokens), window)
         begins = places if documents is None else np.union1d(places, documents)
     parts, state, chunks = [], None, Lanes(tokens, 1, CHUNK, documents=begins)
-    for k, (x, y) in enumerate(chunks):
-        logits, state = network(x, state, starts=chunks.starts(k))
-        parts.append(log_probabilities(logits[:, 0], y[:, 0]))
+    for chunk in chunks:
+        logits, state = network(chunk.x, state, starts=chunk.starts)
+        parts.append(log_probabilities(logits[:, 0], chunk.y[:, 0]))
     log_probs = np.concatenate(parts)
     if not np.isfinite(log_probs).all():
         name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
@@ -122,7 +122,7 @@ def evaluate(network: Network, lanes: Lanes) -> float:
     """Mean nats a target over contiguous lanes side by side, each from a zero state: the validation loss."""
     check_a("network", network, Network, "a Network")
     total, count, state = 0.0, 0, None
-    for k, (x, y) in enumerate(check_a("lanes", lanes, Lanes, "Lanes, such as unrolled.data.batches.lanes makes")):
-        loss, state = network.loss(x, y, state, starts=lanes.starts(k))
-        total, count = total + loss * y.size, count + y.size
+    for batch in check_a("lanes", lanes, Lanes, "Lanes, such as unrolled.data.batches.lanes makes"):
+        loss, state = network.loss(batch.x, batch.y, state, starts=batch.starts)
+        total, count = total + loss * batch.y.size, count + batch.y.size
     return total / count

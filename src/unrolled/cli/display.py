@@ -19,11 +19,11 @@ from rich.live import Live
 from rich.text import Text
 
 from .. import lines as said
-from ..data.text import LEVELS
-from ..errors import count, printable
-from ..lines import clock, figures, losses
-from ..train import LAST, MODEL, Facts, Listener, Progress, Result
+from ..errors import printable
+from ..lines import clock, figures
+from ..training.callbacks import Callback, Facts, Progress, Result
 from ..training.state import Evaluation
+from ..training.trainer import LAST, MODEL
 
 LABEL = 11
 """Columns of what a line is about."""
@@ -90,14 +90,14 @@ def redrawn(console: Console) -> bool:
     return console.is_interactive and console.file.isatty() and not os.environ.get("CI")
 
 
-class Display(Listener):
+class Display(Callback):
     """Prints a run to a console."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.unit = "character"
-        self.documents = False
-        self.bigram: float | None = None
+        self.use = ""
+        self.to_beat: tuple[str, float] | None = None
         self.val_loss: float | None = None
         self.said = time.monotonic()
         self.live = Live(console=console, refresh_per_second=8, transient=True) if redrawn(console) else None
@@ -122,18 +122,11 @@ class Display(Listener):
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.documents = LEVELS[facts.level].unit, facts.documents
-        # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
-        self.bigram = facts.bigram_entropy if LEVELS[facts.level].fair_bigrams else None
+        self.unit, self.to_beat, self.use = facts.unit, facts.to_beat, facts.use
         for note in facts.notes:
             self._print("read", note)
-        train, val, test = facts.split
-        parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
-        self._print(
-            "text", f"{count(facts.symbols, self.unit)}, {count(facts.vocabulary_size, 'symbol')}; {', '.join(parts)}"
-        )
-        bigrams = "" if self.bigram is None else f", of bigrams {losses(self.bigram, self.unit)}"
-        self._print("entropy", f"of single symbols {facts.unigram_entropy:.4f} nats{bigrams}")
+        for label, line in facts.about:
+            self._print(label, line)
         self._print("network", said.network(facts))
         self._print("training", said.plan(facts))
         if facts.step:
@@ -183,9 +176,9 @@ class Display(Listener):
             self._print("stopped", f"at step {result.steps:,}, epoch {result.epochs:.2f}; everything is saved")
         if result.best and result.best.val_loss is not None:
             verdict = ""
-            if self.bigram is not None:
-                than = "below" if result.best.val_loss < self.bigram else "above"
-                verdict = f": {than} the text's bigram entropy, {self.bigram:.4f} nats"
+            if self.to_beat is not None:
+                what, loss = self.to_beat
+                verdict = f": {'below' if result.best.val_loss < loss else 'above'} {what}, {loss:.4f} nats"
             val = figures(result.best.val_loss, self.unit)
             self._print("best", f"validation {val} at step {result.best.step:,}{verdict}")
         if result.test_loss is not None:
@@ -197,7 +190,7 @@ class Display(Listener):
         if out is not None:
             model = out / MODEL
             self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))
-            much = "--count 5" if self.documents else "--length 400"
-            self._print("next", f"unrolled sample {quoted(model)} {much} --temperature 0.7", whole=True)
+            if self.use:
+                self._print("next", self.use.format(model=quoted(model)), whole=True)
             if result.interrupted:
                 self._print("go on", f"unrolled train --resume {quoted(out)}", whole=True)

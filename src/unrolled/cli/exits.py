@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from ..errors import UnrolledError, UnrolledWarning, failure
-from ..train import stops
+from ..training.interrupts import stops
 from .help import OutputClosed
 
 

@@ -18,8 +18,9 @@ from ..declared import options as declared_options
 from ..errors import UnrolledError, count
 from ..nn.options import NetworkOptions
 from ..options import ANEW, Options
-from ..train import CHECKPOINT, make_folder
+from ..run import make_folder
 from ..training.options import RunOptions, TrainingOptions
+from ..training.trainer import CHECKPOINT
 from .display import Display, Output, quoted
 from .exits import let_go_of_output
 from .help import GroupedCommand
@@ -98,7 +99,7 @@ def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping
     anew = {name: named[name] for name in ANEW if name in named}
     source = [Path(file) for file in files] or None
     with closing(display), _output_closed(Path(folder)):
-        LanguageModel.resume(folder, source, listener=display, backend=named.get("backend"), **anew)
+        LanguageModel.resume(folder, source, callbacks=[display], backend=named.get("backend"), **anew)
 
 
 def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mapping[str, Any], asked: set[str]) -> None:
@@ -128,7 +129,7 @@ def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mappi
             out=folder,
             overwrite=chosen["overwrite"],
             init_from=start,
-            listener=display,
+            callbacks=[display],
             backend=backend,
             **options,
         )

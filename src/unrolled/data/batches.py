@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,78 @@ from ..checks import as_array, check_indices, check_size, is_whole
 from ..errors import UnrolledError, brief, count
 
 Tokens = NDArray[np.integer[Any]]
-Batch = tuple[NDArray[np.int32], NDArray[np.int32]]
-
 _LARGEST = np.iinfo(np.int32).max
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Inputs and targets of one step of training; `x, y = batch` gives both.
+
+    Attributes
+    ----------
+    x : (T, B) tokens, or (T, B, I) numbers
+    y : (T, B) targets of every step, or (B, ...) of every row
+    lengths : (B,) steps of each row; None if all have T
+    starts : (T, B) bool, steps at which a document begins; None if they aren't kept apart
+    weights : as y, at least 0: what each target counts; None if all count the same. Padding counts 0.
+
+    Examples
+    --------
+    >>> batch = Batch(np.arange(6).reshape(3, 2), np.array([4, 5]))
+    >>> batch.rows(slice(1, 2)).x.tolist(), batch.rows(slice(1, 2)).y.tolist(), batch.targets
+    ([[1], [3], [5]], [5], 2)
+    """
+
+    x: NDArray[Any]
+    y: NDArray[Any]
+    lengths: NDArray[np.integer[Any]] | None = None
+    starts: NDArray[np.bool_] | None = None
+    weights: NDArray[Any] | None = None
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return iter((self.x, self.y))
+
+    @property
+    def size(self) -> int:
+        """B, the number of rows."""
+        return int(self.x.shape[1])
+
+    @property
+    def targets(self) -> float:
+        """Number of targets, or the sum of their weights."""
+        return self.y.size if self.weights is None else float(self.weights.sum())
+
+    def rows(self, rows: slice) -> Batch:
+        """Return the batch of these rows alone."""
+        lengths = None if self.lengths is None else self.lengths[rows]
+        return Batch(
+            _rows(self.x, rows), _rows(self.y, rows), lengths, _rows(self.starts, rows), _rows(self.weights, rows)
+        )
+
+
+def _rows(a: Any, rows: slice) -> Any:
+    """Rows of what is time-major, (T, B, ...), or (B,) where it is of rows alone."""
+    return a if a is None else np.ascontiguousarray(a[rows] if a.ndim == 1 else a[:, rows])
+
+
+class Batches(Protocol):
+    """What training reads: `len(batches)` batches an epoch, `batches[k]` any one of them."""
+
+    @property
+    def targets(self) -> float:
+        """Targets of an epoch, or the sum of their weights."""
+
+    @property
+    def carries(self) -> bool:
+        """Whether batch k + 1 goes on where batch k ended: its rows' states are passed on."""
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether batches come in another order in each epoch."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, k: int) -> Batch: ...
 
 
 def as_tokens(tokens: Sequence[int] | NDArray[Any], name: str = "tokens") -> Tokens:
@@ -123,8 +192,11 @@ class Lanes:
         """L, the steps of a lane."""
         return (len(self.tokens) - 1) // self.batch_size
 
+    carries = True
+    shuffled = False
+
     @property
-    def tokens_per_epoch(self) -> int:
+    def targets(self) -> int:
         """Targets in one pass: B L, all of the N - 1 that exist but the last (N - 1) mod B."""
         return self.batch_size * self.lane_length
 
@@ -134,10 +206,10 @@ class Lanes:
     def __getitem__(self, k: int) -> Batch:
         """Chunk k of every lane: x, y (T, B); the last chunk may have fewer steps."""
         steps = self._steps(k)
-        shape, used = (self.batch_size, self.lane_length), self.tokens_per_epoch
+        shape, used = (self.batch_size, self.lane_length), self.targets
         x = self.tokens[:used].reshape(shape)[:, steps].T
         y = self.tokens[1 : used + 1].reshape(shape)[:, steps].T
-        return _chunk(x, self.name), _chunk(y, self.name)
+        return Batch(_chunk(x, self.name), _chunk(y, self.name), starts=self.starts(k))
 
     def _steps(self, k: int) -> slice:
         """Steps of a lane that chunk k has."""
@@ -223,3 +295,24 @@ def lanes(
         asked = f"batch size {B} x sequence length {T} needs {need:,}. Give more text, or smaller batches or sequences"
         raise UnrolledError(f"{name} has {count(len(array), unit)}; {asked}{hint}")
     return Lanes(array, B, T, name, documents)
+
+
+LANES, LANE_LENGTH = 64, 1000
+"""Lanes that a held-out part is read in, at most, and the steps that each has at least: few enough starts from an empty
+state that they hardly show."""
+
+
+def held_out(
+    part: Tokens, batch_size: int, seq_length: int, documents: Tokens | None = None, name: str = "the text"
+) -> Lanes | None:
+    """Cut a held-out part into lanes; None if it is empty.
+
+    How many there are is up to the part alone, so that its loss is the same whatever the batch: every lane starts from
+    an empty state, and many short ones would be a harder text. Chunks hold about as many symbols as a batch does, which
+    bounds the memory and changes no result.
+    """
+    if len(part) < 2:
+        return None
+    count = max(1, min(LANES, (len(part) - 1) // LANE_LENGTH))
+    steps = max(1, min(batch_size * seq_length // count, (len(part) - 1) // count))
+    return lanes(part, count, steps, documents=documents, name=name)

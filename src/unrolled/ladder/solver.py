@@ -206,8 +206,8 @@ class Solver:
     def train(self) -> None:
         """Make `num_iters` more updates; every row goes on from its own h and c, until the text begins anew."""
         for n in range(len(self.loss_history), len(self.loss_history) + self.num_iters):
-            k = n % len(self.batches)
-            loss, grads, self.state = self.model.gradients(*self.batches[k], self.state if k else ())
+            x, y = self.batches[k := n % len(self.batches)]
+            loss, grads, self.state = self.model.gradients(x, y, self.state if k else ())
             check(np.isfinite(loss), f"the loss of update {n + 1}", loss, f"finite: try an lr below {self.lr}")
             rate = self.lr * self.lr_decay ** (n // self.decay_every)
             for name, w in self.model.params.items():

@@ -11,9 +11,7 @@ import numpy as np
 
 from ..checks import Array
 from ..errors import UnrolledError
-from ..nn.network import Network
-from ..nn.spec import Spec
-from ..schema import each, entries, maybe, number, one_of, whole
+from ..schema import each, entries, maybe, named, number, one_of, whole
 from ..storage import Arrays, Stored
 from .optimizers import Optimizer
 from .schedules import Schedule
@@ -25,7 +23,9 @@ _EVALUATION = entries(
         "train_loss": number(),
         "val_loss": maybe(number()),
         "seconds": number(0),
-    }
+        "metrics": named(number()),
+    },
+    optional=("metrics",),
 )
 _PCG64 = entries(
     {
@@ -63,22 +63,27 @@ Snapshot = tuple[Arrays, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of a validation: training loss since the last one, validation loss, both in nats a symbol."""
+    """Figures of a validation: training loss since the last one, validation loss, both in nats a target; and others."""
 
     step: int
     epoch: float
     train_loss: float
     val_loss: float | None
     seconds: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary; without `metrics` where there are none."""
+        return {name: value for name, value in asdict(self).items() if name != "metrics" or value}
 
 
 @dataclass
 class TrainingState:
-    """What changes while a network trains.
+    """What changes while a model trains.
 
     Attributes
     ----------
-    network, optimizer, schedule, rng
+    model, optimizer, schedule, rng
         Parameters, moments, what the schedule has observed, and the source of the masks.
     step : int
         Updates made; it is also the position in the data, whose order is fixed.
@@ -100,7 +105,7 @@ class TrainingState:
         Time of the run and of its steps, over all its starts. They decide nothing, unless `minutes` is given.
     """
 
-    network: Network
+    model: Any
     optimizer: Optimizer
     schedule: Schedule
     rng: np.random.Generator
@@ -121,7 +126,7 @@ class TrainingState:
 
     def update_average(self, share: float) -> None:
         """average <- average + share (parameter - average), of every parameter."""
-        for name, p in self.network.params.items():
+        for name, p in self.model.params.items():
             if name not in self.average:
                 self.average[name] = p.copy()
             change = p - self.average[name]
@@ -131,7 +136,7 @@ class TrainingState:
     def arrays(self) -> dict[str, Array | Stored]:
         """Return all arrays by their names, as they are: nothing is copied."""
         groups: dict[str, Mapping[str, Array | Stored]] = {
-            "network": self.network.params,
+            "network": self.model.params,
             "optimizer": self._moments(),
             "best": self.best_params,
             "average": self.average,
@@ -161,8 +166,8 @@ class TrainingState:
             "recent": list(self.recent),
             "smooth": None if math.isnan(self.smooth) else self.smooth,
             "evaluated": self.evaluated,
-            "history": [asdict(e) for e in self.history],
-            "best": None if self.best is None else asdict(self.best),
+            "history": [e.to_json() for e in self.history],
+            "best": None if self.best is None else self.best.to_json(),
             "averaged": self.averaged,
             "rate_scale": self.rate_scale,
             "rollbacks": self.rollbacks,
@@ -185,12 +190,12 @@ class TrainingState:
             groups.setdefault(group, {})[rest] = array
         content = STATE("the training state", content)
         params = groups.get("network", {})
-        _check_like(params, self.network.params, "network")
+        _check_like(params, self.model.params, "network")
         _check_like(groups.get("optimizer", {}), self._moments(), "optimizer")
         for group in ("best", "average"):
             if group in groups:
-                _check_like(groups[group], self.network.params, group)
-        carried = _fill(self.network.zero_state(batch_size), groups.get("carried", {}))
+                _check_like(groups[group], self.model.params, group)
+        carried = _fill(self.model.zero_state(batch_size), groups.get("carried", {}))
         self.optimizer.step = content["updates"]
         self.schedule.load_state_dict(content["schedule"])
         self.rng.bit_generator.state = content["rng"]
@@ -202,7 +207,7 @@ class TrainingState:
         self.best = None if content["best"] is None else Evaluation(**content["best"])
         for name, m in self._moments().items():
             m[...] = np.asarray(groups["optimizer"][name])
-        for name, p in self.network.params.items():
+        for name, p in self.model.params.items():
             p[...] = np.asarray(params[name])  # one at a time: there may be room for no more
         self.best_params = groups.get("best", {})
         self.average = {name: np.array(a) for name, a in groups.get("average", {}).items()}
@@ -228,26 +233,31 @@ def copied(arrays: Mapping[str, Array], into: dict[str, Array]) -> dict[str, Arr
     return into
 
 
-def shapes(names: Iterable[str], spec: Spec, slots: Sequence[str], batch_size: int) -> dict[str, tuple[int, ...]]:
+def shapes(
+    names: Iterable[str],
+    params: Mapping[str, tuple[int, ...]],
+    carried: Sequence[tuple[int, ...]],
+    slots: Sequence[str],
+) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the arrays of a `TrainingState`, of those groups that occur in these names.
 
     Parameters
     ----------
     names : iterable of str
         Names of a snapshot's arrays.
-    spec : Spec
-        The network.
+    params : dict
+        Shapes of the parameters.
+    carried : sequence
+        Shapes of the arrays of the state that rows carry, in order.
     slots : sequence of str
         What the update rule remembers of each parameter.
-    batch_size : int
     """
-    params = spec.shapes()
     moments = {f"{slot}.{name}": shape for slot in slots for name, shape in params.items()}
-    carried = {str(n): shape for n, shape in enumerate(spec.state_shapes(batch_size))}
-    groups = {"network": params, "optimizer": moments}
-    optional = {"best": params, "average": params, "carried": carried}
+    states = {str(n): shape for n, shape in enumerate(carried)}
+    groups = {"network": dict(params), "optimizer": moments}
+    optional = {"best": dict(params), "average": dict(params), "carried": states}
     groups |= {group: optional[group] for group in {name.partition(".")[0] for name in names} & optional.keys()}
-    return {f"{group}.{name}": shape for group, named in groups.items() for name, shape in named.items()}
+    return {f"{group}.{name}": shape for group, arrays in groups.items() for name, shape in arrays.items()}
 
 
 def _check_like(got: Arrays, expected: Mapping[str, Array], group: str) -> None:

@@ -1,0 +1,151 @@
+"""What every kind of model does to train: a run is prepared by its kind, and carried out here.
+
+A kind is a class that the loop can train (`unrolled.training.trainer.Model`), with a reader and options of its own. It
+prepares a run (`Prepared`): the model, its batches, and what is said of them. `carry_out` does what is the same for
+all: it writes the run's folder, tells the callbacks, trains, tests, and passes an interruption on.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from .. import run
+from ..backends import choose
+from ..checks import as_kind, check_a
+from ..data.batches import Batches
+from ..errors import Interrupted, UnrolledError, brief
+from ..events import Events
+from ..lines import Lines
+from ..training.callbacks import Callback, Facts, Result, tell
+from ..training.interrupts import send_again
+from ..training.trainer import Model, Trainer
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that may begin, or go on.
+
+    Attributes
+    ----------
+    facts : Facts
+        What is told of it; its model is the one that is trained.
+    train : Batches
+    val, test : Batches or None
+    eval_every : int
+        Steps between two validations.
+    rng : numpy.random.Generator
+        The run's own: what is left of it after the weights were drawn draws the masks.
+    codec : dict
+        What the checkpoint says of how data becomes numbers, as JSON: {"vocabulary": ...}.
+    source : dict
+        Where the data came from, as JSON, with a hash of it.
+    backend : str
+        What was asked for.
+    resume : Reopened, optional
+        The checkpoint that it goes on from.
+    """
+
+    facts: Facts
+    train: Batches
+    val: Batches | None
+    test: Batches | None
+    eval_every: int
+    rng: np.random.Generator
+    codec: Mapping[str, Any]
+    source: Mapping[str, Any]
+    backend: str
+    resume: run.Reopened | None = None
+    made_with: Mapping[str, str] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """Return what the checkpoint says beside the state."""
+        return {
+            "options": asdict(self.facts.options),
+            **self.codec,
+            "text": dict(self.source),
+            "backend": self.backend if choose(self.backend).name == "cpu" else "reference",
+            "made_with": dict(self.made_with),
+        }
+
+
+def told(callbacks: Sequence[Callback], verbose: bool) -> list[Callback]:
+    """Return who is told how a run goes, or say what is none."""
+    given: Any = callbacks
+    if isinstance(given, Callback) or not isinstance(given, Sequence):
+        raise UnrolledError(f"callbacks are {brief(given)}; expected a sequence of Callbacks")
+    for callback in given:
+        check_a("a callback", callback, Callback, "a Callback")
+    return [*([Lines()] if as_kind("verbose", verbose, "bool") else []), *given]
+
+
+def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
+    """Train, from the start or from where it was; the model is then the best one, and its test figures are known."""
+    facts, resume = prepared.facts, prepared.resume
+    with ExitStack() as stack:
+        all_of_them = list(callbacks)
+        if facts.out is not None:
+            if facts.options.tensorboard:
+                all_of_them.insert(0, stack.enter_context(closing(Events(facts.out))))
+            all_of_them.insert(0, run.Log(facts.out, lambda log: _begin(prepared, log)))
+        tell(all_of_them, "started", facts)
+        result = Trainer(
+            facts.model,
+            prepared.train,
+            prepared.val,
+            facts.options,
+            eval_every=prepared.eval_every,
+            out=facts.out,
+            callbacks=all_of_them,
+            rng=prepared.rng,
+            about=prepared.content(),
+            resume=None if resume is None else resume.snapshot,
+            changed=resume is not None and resume.options != facts.options,
+        ).run()
+        if prepared.test is not None and result.signal in (None, signal.SIGINT):  # others leave no time for it
+            try:
+                result.test = facts.model.evaluate(prepared.test)
+            except KeyboardInterrupt:
+                result.interrupted = True
+        tell(all_of_them, "finished", result, facts.out)
+    return result
+
+
+def _begin(prepared: Prepared, log: run.Log) -> None:
+    """Write what the run is, or goes on as; called when its first checkpoint is there."""
+    facts, resume = prepared.facts, prepared.resume
+    folder = log.path.parent
+    if resume is None:
+        run.begin(folder, facts, prepared.source, prepared.made_with)
+        return
+    had = asdict(resume.options)
+    anew = {name: value for name, value in asdict(facts.options).items() if value != had[name]}
+    run.go_on(folder, facts, prepared.source, prepared.made_with, anew)
+    log.forget_after(facts.step, resume.states["now"]["history"])
+    if anew:
+        log.write(step=facts.step, anew=anew)
+
+
+def ended(model: M, result: Result) -> M:
+    """Return the model, or let the interruption that ended its training go on.
+
+    Raises
+    ------
+    Interrupted
+        With the model.
+    """
+    if result.interrupted:
+        with suppress(KeyboardInterrupt):
+            send_again(result.signal)
+        raise Interrupted(model)
+    return model
+
+
+__all__ = ["Model", "Prepared", "carry_out", "ended", "told"]

@@ -1,0 +1,124 @@
+"""Who is told how a run goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .state import Evaluation
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step's figures: losses in nats a target, the gradient's norm before clipping, times in seconds."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    rate: float
+    gradient_norm: float
+    symbols_per_second: float
+    seconds: float
+    seconds_left: float
+
+
+@dataclass
+class Result:
+    """What came of a run."""
+
+    steps: int = 0
+    epochs: float = 0.0
+    seconds: float = 0.0
+    symbols_per_second: float = 0.0
+    interrupted: bool = False
+    signal: int | None = None
+    """What interrupted it, if it was a signal."""
+    history: list[Evaluation] = field(default_factory=list)
+    best: Evaluation | None = None
+    test: dict[str, float] | None = None
+    """Figures of the best model on the test part."""
+
+    @property
+    def test_loss(self) -> float | None:
+        """Loss of the best model on the test part, None without one."""
+        return None if self.test is None else self.test["loss"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known before the first step.
+
+    Attributes
+    ----------
+    name : str
+        What the data is called.
+    notes : tuple of str
+        What was noticed while it was read.
+    unit : str
+        What a target is: "character", "word".
+    size : str
+        How much data there is, in words: "43,100 characters".
+    about : tuple of pairs (label, line)
+        The data in a few lines.
+    model : Model
+    options : Options
+    plan : str
+        How the data is read: "50 lanes x 50 steps".
+    out : Path or None
+    step : int
+        Above 0 where a run goes on.
+    to_beat : pair (name, loss), optional
+        A loss, in nats a target, that a model ought to fall below.
+    use : str
+        What to do with a model: the command, with {model} in its file's place.
+    """
+
+    name: str
+    notes: tuple[str, ...]
+    unit: str
+    size: str
+    about: tuple[tuple[str, str], ...]
+    model: Any
+    options: Any
+    plan: str
+    out: Path | None
+    step: int = 0
+    to_beat: tuple[str, float] | None = None
+    use: str = ""
+
+
+class Callback:
+    """Is told how a run goes; every method may be overridden."""
+
+    def started(self, facts: Facts) -> None:
+        """Called once, before the first step."""
+
+    def stepped(self, progress: Progress) -> None:
+        """Called after every step."""
+
+    def resumed(self, progress: Progress) -> None:
+        """Called once where a run goes on, with the figures of its last step; the gradient's norm is not known."""
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+        """Called after every validation."""
+
+    def rolled_back(self, why: str, step: int, factor: float) -> None:
+        """Called when a divergence led back to an earlier step, at `factor` times the scheduled rate."""
+
+    def sampled(self, text: str) -> None:
+        """Called with a line from the model, after a validation."""
+
+    def saved(self, step: int) -> None:
+        """Called after every checkpoint: first before the first step, or where a run goes on."""
+
+    def finished(self, result: Result, out: Path | None) -> None:
+        """Called once, when the run is over or interrupted and all is saved."""
+
+
+def tell(callbacks: Sequence[Callback], event: str, *args: Any) -> None:
+    """Tell each of several, in their order: `tell(callbacks, "saved", 7)` calls `callback.saved(7)`."""
+    for callback in callbacks:
+        getattr(callback, event)(*args)
