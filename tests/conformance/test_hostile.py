@@ -91,7 +91,7 @@ def calls_of(run):
         def recorded(*args):
             found.append((function, args))
             made = function(*args)
-            return Recorded(made) if name == "Drawer" else made
+            return Recorded(made) if name == "Sampler" else made
 
         return recorded
 
@@ -103,9 +103,9 @@ def calls_of(run):
             found.append((type(self.made).set_state, (self.made, *args)))
             return self.made.set_state(*args)
 
-        def draw(self, *args):
-            found.append((type(self.made).draw, (self.made, *args)))
-            return self.made.draw(*args)
+        def sample(self, *args):
+            found.append((type(self.made).sample, (self.made, *args)))
+            return self.made.sample(*args)
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (kernels, sampler, layers, interpreter, arrays, updates):
@@ -196,7 +196,7 @@ def try_all(calls, rng, most):
     """Make at most so many wrong calls of each; return how many were refused."""
     refused = 0
     for function, args in calls:
-        start = 1 if isinstance(args[0], (_engine.Drawer32, _engine.Drawer64)) else 0
+        start = 1 if isinstance(args[0], (_engine.Sampler32, _engine.Sampler64)) else 0
         paths = [path for path in places(args) if path and path[0] >= start]
         wrong = [[(path, new)] for path in paths for new in others(at(args, path), rng)]
         wrong += [[*wrong[i], *wrong[j]] for i, j in rng.integers(0, max(1, len(wrong)), (len(wrong), 2)) if wrong]
@@ -247,11 +247,11 @@ def test_what_else_the_module_takes():
     for name, source, to in [("sqrt", x, x), ("exp", x, x[:2]), ("exp", x, None), ("exp", x.astype("f8"), x)]:
         with pytest.raises(REFUSALS):
             _engine.map32(name, source, to)
-    bare = _engine.Drawer32.__new__(_engine.Drawer32)
+    bare = _engine.Sampler32.__new__(_engine.Sampler32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(TypeError):
-            bare.draw(0, np.zeros(1), 1.0, np.zeros(1, np.int64))
+            bare.sample(0, np.zeros(1), 1.0, np.zeros(1, np.int64))
 
 
 def test_lists_may_be_emptied_while_a_call_runs():

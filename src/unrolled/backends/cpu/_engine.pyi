@@ -131,7 +131,7 @@ def update32(
 
 update64 = update32
 
-class Drawer32:
+class Sampler32:
     def __init__(
         self,
         cell: str,
@@ -143,6 +143,6 @@ class Drawer32:
         /,
     ) -> None: ...
     def set_state(self, fields: Sequence[Array], /) -> None: ...
-    def draw(self, token: int, u: Array, temperature: float, drawn: Array, /) -> int: ...
+    def sample(self, token: int, u: Array, temperature: float, sampled: Array, /) -> int: ...
 
-Drawer64 = Drawer32
+Sampler64 = Sampler32

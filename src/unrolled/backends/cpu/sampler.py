@@ -1,4 +1,4 @@
-"""The native backend's drawing of tokens: a network's weights packed once, then many tokens a call."""
+"""The native backend's sampling of tokens: a network's weights packed once, then many tokens a call."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Sampler:
             with np.errstate(all="ignore"):
                 first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
         dims = [first["weight_ih"].shape[1], weight.shape[1], len(weight)]
-        self._engine = of_dtype("Drawer", dtype)(
+        self._engine = of_dtype("Sampler", dtype)(
             cell.name,
             dims,
             [weights(cell, w, dtype) for w in (first, *layers[1:])],
@@ -73,6 +73,6 @@ class Sampler:
         token, temperature = check_size("token", token, 0, self._symbols - 1), check_weight("temperature", temperature)
         u = as_floats("u", u, 1)
         drawn = np.empty(len(u), np.int64)
-        if self._engine.draw(token, contiguous(u, np.float64), temperature, drawn) < len(u):
+        if self._engine.sample(token, contiguous(u, np.float64), temperature, drawn) < len(u):
             raise UnrolledError(NOT_FINITE)
         return [int(token) for token in drawn]

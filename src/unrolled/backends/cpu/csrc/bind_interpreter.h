@@ -1,5 +1,5 @@
-// Bindings of the block evaluator's scan. Part of engine.cpp. A program is checked before it runs: every number in it
-// must be that of an operation, a place or a field, and every field must lie within its array.
+// Bindings of the interpreter. Part of engine.cpp. A program is checked before it runs: every number in it
+// must be that of an operation, a slot or a field, and every field must lie within its array.
 #pragma once
 
 std::vector<std::string> operations() {
@@ -16,47 +16,47 @@ Program program_of(Arrays& arrays, nb::tuple parts, long fields) {
   const double* constants = arrays.any<const double>(parts[2], p.constant_count, "a program's constants");
   p.constants = arrays.copy(constants, p.constant_count);
   p.registers = number(parts[3], "a program's number of registers");
-  const long first_register = p.field_count + p.constant_count, places = first_register + p.registers;
-  require(p.registers >= 0 && places <= MAX_PLACES, "a program's number of places");
+  const long first_register = p.field_count + p.constant_count, slots = first_register + p.registers;
+  require(p.registers >= 0 && slots <= MAX_SLOTS, "a program's number of slots");
   long count = 0;
-  p.code = arrays.indices<int>(parts[0], count, MAX_PLACES, "a program's code");
+  p.code = arrays.indices<int>(parts[0], count, MAX_SLOTS, "a program's code");
   require(count % 5 == 0, "a program's code");
   p.length = count / 5;
   static const long known = long(operations().size());
   for (long i = 0; i < p.length; ++i) {
     const int* c = p.code + 5 * i;
     require(c[0] < known && (c[1] < p.field_count || c[1] >= first_register), "a program's operation or target");
-    for (int k = 1; k < 5; ++k) require(c[k] < places, "a program's place");
+    for (int k = 1; k < 5; ++k) require(c[k] < slots, "a program's slot");
   }
   return p;
 }
 
-// Program; fields (operand, its gradient, block, hat), each a list; weight, its gradient; groups, inverse; fresh.
+// Program; fields (operand, its gradient, block, normalized), each a list; weight, its gradient; groups, inverse; overwrite.
 template <class T>
-ProgramStage<T> stage_of(Arrays& arrays, nb::handle h, const ProgramLayer<T>& q, long columns) {
+InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLayer<T>& q, long columns) {
   require(nb::isinstance<nb::tuple>(h), "a stage");
   const nb::tuple parts = nb::cast<nb::tuple>(h);
   require(parts.size() == 10 && nb::isinstance<nb::tuple>(parts[0]) && nb::isinstance<nb::bool_>(parts[9]), "a stage");
-  ProgramStage<T> s = {};
-  long d_operands = 0, hats = 0;
+  InterpretedStage<T> s = {};
+  long d_operands = 0, normalized_blocks = 0;
   s.program = program_of(arrays, nb::cast<nb::tuple>(parts[0]), q.field_count);
   s.operand = arrays.indices<int>(parts[1], s.operands, q.field_count, "an operand");
   s.d_operand = arrays.indices<int>(parts[2], d_operands, q.field_count, "an operand's gradient");
   s.block = arrays.indices<int>(parts[3], s.blocks, q.field_count, "a block");
-  s.hat = arrays.indices<int>(parts[4], hats, q.field_count, "a normalised block");
-  s.group = arrays.indices<int>(parts[7], s.groups, MAX_PLACES, "a group");
-  require(s.operands <= MAX_PLACES && s.blocks <= MAX_PLACES && s.groups <= MAX_PLACES, "the lists of a stage");
-  require((d_operands == 0 || d_operands == s.operands) && (hats == 0 || hats == s.blocks), "a stage");
+  s.normalized = arrays.indices<int>(parts[4], normalized_blocks, q.field_count, "a normalised block");
+  s.group = arrays.indices<int>(parts[7], s.groups, MAX_SLOTS, "a group");
+  require(s.operands <= MAX_SLOTS && s.blocks <= MAX_SLOTS && s.groups <= MAX_SLOTS, "the lists of a stage");
+  require((d_operands == 0 || d_operands == s.operands) && (normalized_blocks == 0 || normalized_blocks == s.blocks), "a stage");
   if (!d_operands) s.d_operand = nullptr;
-  if (!hats) s.hat = nullptr;
+  if (!normalized_blocks) s.normalized = nullptr;
   s.in = columns ? columns : s.operands ? q.fields[s.operand[0]].units : q.hidden;
   s.out = s.blocks ? q.fields[s.block[0]].units : q.hidden;
-  s.fresh = nb::cast<bool>(parts[9]);
+  s.overwrite = nb::cast<bool>(parts[9]);
   // Units are the same for all rows; what a stage reads and writes has rows of its own.
   const auto all_of = [&](const int* list, long count, long units) {
     for (long i = 0; list && i < count; ++i) require(list[i] >= q.unit_count && q.fields[list[i]].units == units, "a field of a stage");
   };
-  all_of(s.block, s.blocks, s.out), all_of(s.hat, hats, s.out);
+  all_of(s.block, s.blocks, s.out), all_of(s.normalized, normalized_blocks, s.out);
   all_of(s.operand, s.operands, s.in), all_of(s.d_operand, d_operands, s.in);
   for (long i = 0; i < s.program.field_count; ++i) {
     const int field = s.program.fields[i];
@@ -80,34 +80,34 @@ ProgramStage<T> stage_of(Arrays& arrays, nb::handle h, const ProgramLayer<T>& q,
   return s;
 }
 
-// What both directions read. `dims`: steps, batch, inputs, hidden, units of a narrow field, first total, number of totals.
+// What both directions read. `dims`: steps, batch, inputs, hidden, units of a projected h, first accumulator, number of them.
 template <class T>
 struct ProgramCall {
   Arrays arrays;
-  ProgramLayer<T> q = {};
+  InterpretedLayer<T> q = {};
   std::vector<Field<T>> fields;
   std::vector<Given<T>> given;
-  std::vector<ProgramStage<T>> stages;
+  std::vector<InterpretedStage<T>> stages;
 
   ProgramCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of, nb::handle layout,
               nb::list given_now, nb::tuple input, nb::list stage_list) {
     require(dims.size() == 7 && dims[2] >= 1 && dims[4] >= 1 && dims[4] <= dims[3], "dims");
-    q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3], q.narrow = dims[4];
-    q.first_total = dims[5], q.total_count = dims[6];
+    q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3], q.projected = dims[4];
+    q.first_accumulator = dims[5], q.accumulator_count = dims[6];
     long all = count({q.steps, q.batch});
-    count({q.steps, q.batch, q.inputs, q.hidden, MAX_PLACES});
+    count({q.steps, q.batch, q.inputs, q.hidden, MAX_SLOTS});
     long width = q.hidden, row = 0;
     q.unit_count = -1;
     q.units = arrays.matrix<const T>(units, q.unit_count, width, row, "the units");
     require(row == q.hidden, "the rows of the units");
     read_fields(fields_of, layout);
-    require(q.first_total >= 0 && q.total_count >= 0 && q.first_total <= MAX_PLACES && q.total_count <= MAX_PLACES, "the totals");
-    require(q.total_count == 0 || (q.first_total >= q.unit_count && q.first_total + q.total_count <= q.field_count), "the totals");
-    for (long n = 0; n < q.total_count; ++n) require(fields[q.first_total + n].units == q.hidden, "a total");
+    require(q.first_accumulator >= 0 && q.accumulator_count >= 0 && q.first_accumulator <= MAX_SLOTS && q.accumulator_count <= MAX_SLOTS, "the accumulators");
+    require(q.accumulator_count == 0 || (q.first_accumulator >= q.unit_count && q.first_accumulator + q.accumulator_count <= q.field_count), "the accumulators");
+    for (long n = 0; n < q.accumulator_count; ++n) require(fields[q.first_accumulator + n].units == q.hidden, "an accumulator");
     for (nb::handle h : given_now) read_given(h, all);
     q.given = given.data(), q.given_count = long(given.size());
     q.input = stage_of<T>(arrays, input, q, q.inputs);
-    require(stage_list.size() <= MAX_PLACES, "the number of stages");
+    require(stage_list.size() <= MAX_SLOTS, "the number of stages");
     for (nb::handle h : stage_list) stages.push_back(stage_of<T>(arrays, h, q, 0));
     q.stage = stages.data(), q.stages = long(stages.size());
     require(q.input.out == q.hidden, "the units of the inputs' blocks");
@@ -121,11 +121,11 @@ struct ProgramCall {
     }
   }
 
-  // Layout: (fields, 5) of array, first number, phase, period, whether narrow; the rows of units are not read.
+  // Layout: (fields, 5) of array, first number, phase, period, whether projected; the rows of units are not read.
   void read_fields(nb::list list, nb::handle layout) {
     long count_of = -1, five = 5, row_of = 0;
     const long long* given_rows = arrays.matrix<const long long>(layout, count_of, five, row_of, "the layout");
-    require(row_of == 5 && count_of >= q.unit_count && count_of <= MAX_PLACES, "the number of fields");
+    require(row_of == 5 && count_of >= q.unit_count && count_of <= MAX_SLOTS, "the number of fields");
     const long long* rows = arrays.copy(given_rows, 5 * count_of);
     std::vector<std::pair<T*, long>> held;
     for (nb::handle h : list) {
@@ -135,7 +135,7 @@ struct ProgramCall {
     }
     for (long i = 0; i < count_of; ++i) {
       const long long* row = rows + 5 * i;
-      const long units = row[4] && i >= q.unit_count ? q.narrow : q.hidden;
+      const long units = row[4] && i >= q.unit_count ? q.projected : q.hidden;
       fields.push_back({nullptr, 0, 1, units});
       if (i < q.unit_count) continue;
       require(row[0] >= 0 && row[0] < (long long)held.size() && row[3] >= 1 && row[2] >= 0 && row[2] <= row[3], "a field");
@@ -169,13 +169,13 @@ struct ProgramCall {
 
   double products() const {
     double blocks = q.tokens ? 0 : double(q.input.blocks) * q.inputs;
-    for (const ProgramStage<T>& s : stages)
+    for (const InterpretedStage<T>& s : stages)
       if (s.weight) blocks += double(s.blocks) * s.operands * s.in;
     return (blocks + 8.0) * q.hidden * double(q.steps) * q.batch;
   }
 
   template <class Run>
-  void run_with(size_t (*work)(const ProgramLayer<T>&), const Run& kernel) {
+  void run_with(size_t (*work)(const InterpretedLayer<T>&), const Run& kernel) {
     if (q.steps == 0 || q.batch == 0) return;
     q.threads = threads_for(products(), 2e5);
     const Scratch scratch(work(q));
@@ -184,8 +184,8 @@ struct ProgramCall {
 };
 
 template <class T>
-const ProgramKernels<T>& program_kernels() {
-  return array_kernels<T>().program;
+const InterpreterKernels<T>& program_kernels() {
+  return array_kernels<T>().interpreter;
 }
 
 template <class T>
@@ -197,15 +197,15 @@ void program_forward(const std::vector<long>& dims, nb::handle x, nb::handle tab
 
 template <class T>
 void program_backward(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list arrays, nb::handle layout,
-                      nb::list given, nb::tuple input, nb::list stages, nb::handle dx, nb::handle totals) {
+                      nb::list given, nb::tuple input, nb::list stages, nb::handle dx, nb::handle sums) {
   ProgramCall<T> call(dims, x, table, units, arrays, layout, given, input, stages);
-  ProgramLayer<T>& q = call.q;
-  const auto whole = [&](const ProgramStage<T>& s) {
-    require(s.groups == 0 || s.blocks == 0 || s.hat, "normalised rows");
+  InterpretedLayer<T>& q = call.q;
+  const auto whole = [&](const InterpretedStage<T>& s) {
+    require(s.groups == 0 || s.blocks == 0 || s.normalized, "normalised rows");
     require(!s.weight || s.d_weight || (&s == &q.input && q.tokens), "a weight without a gradient");
   };
   whole(q.input);
-  for (const ProgramStage<T>& s : call.stages) {
+  for (const InterpretedStage<T>& s : call.stages) {
     whole(s);
     require(s.operands == 0 || s.d_operand, "an operand without a gradient");
     for (long r = 0; s.weight && r < s.blocks; ++r) require(call.kept(s.block[r]), "a gradient of all steps");
@@ -214,7 +214,7 @@ void program_backward(const std::vector<long>& dims, nb::handle x, nb::handle ta
   q.dx_row = padded_row<T>(q.inputs);
   q.dx = call.arrays.template optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
   require(!q.dx || q.input.weight, "a gradient of inputs without a weight");
-  q.totals = call.arrays.template array<T>(totals, count({q.total_count, q.hidden}), "totals");
+  q.sums = call.arrays.template array<T>(sums, count({q.accumulator_count, q.hidden}), "sums");
   call.run_with(program_kernels<T>().backward_work, program_kernels<T>().backward);
 }
 

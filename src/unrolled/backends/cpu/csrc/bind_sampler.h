@@ -3,15 +3,15 @@
 #pragma once
 
 template <class T>
-class Drawer {
+class Sampler {
   std::vector<std::unique_ptr<Scratch>> blocks_;
   std::vector<Layer<T>> layers_;
   std::vector<char*> work_;
   const Kernels* kernels_ = state->kernels;
   const CellKernels& cell_;
   const ScanKernels<T>& scan_;
-  std::mutex drawing_;  // held by the call that goes on from the state
-  Drawing<T> q_ = {};
+  std::mutex sampling_;  // held by the call that goes on from the state
+  Sampling<T> q_ = {};
   long long token_ = 0;
   long done_ = 0;
   long hidden_ = 0;
@@ -27,10 +27,10 @@ class Drawer {
   }
 
  public:
-  Drawer(const Drawer&) = delete;
+  Sampler(const Sampler&) = delete;
 
   // dims: inputs of the first layer, hidden, V.
-  Drawer(const std::string& cell, const std::vector<long>& dims, nb::list weights, nb::handle embedding, nb::handle decoder,
+  Sampler(const std::string& cell, const std::vector<long>& dims, nb::list weights, nb::handle embedding, nb::handle decoder,
          nb::handle bias)
       : cell_(cell_of(cell)), scan_(cell_.scan.of<T>()) {
     require(dims.size() == 3 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && weights.size() >= 1, "dims");
@@ -89,9 +89,9 @@ class Drawer {
 
   const ArrayKernels<T>& kernels() const { return kernels_->arrays.of<T>(); }
 
-  // Waits for the call that is drawing, if there is one; not while it holds the interpreter, which that one may ask for.
+  // Waits for the call that is sampling, if there is one; not while it holds the interpreter, which that one may ask for.
   std::unique_lock<std::mutex> alone() {
-    std::unique_lock<std::mutex> mine(drawing_, std::try_to_lock);
+    std::unique_lock<std::mutex> mine(sampling_, std::try_to_lock);
     if (mine) return mine;
     const Inside inside(*state);
     const nb::gil_scoped_release release;
@@ -110,28 +110,28 @@ class Drawer {
       for (size_t l = 0; l < layers_.size(); ++l) memcpy(layers_[l].states[f], from[f] + l * hidden_, hidden_ * sizeof(T));
   }
 
-  // Feeds `token`, draws the next with u[0], feeds that, and so on; `drawn` is as long as `u`. Returns how many were drawn:
+  // Feeds `token`, samples the next with u[0], feeds that, and so on; `sampled` is as long as `u`. Returns how many were sampled:
   // fewer where the network's outputs are not finite.
-  long draw(long long token, nb::handle u, double temperature, nb::handle drawn) {
+  long sample(long long token, nb::handle u, double temperature, nb::handle sampled) {
     Arrays arrays;
     long length = 0;
     const double* numbers = arrays.any<const double>(u, length, "u");
-    long long* out = arrays.array<long long>(drawn, length, "drawn");
+    long long* out = arrays.array<long long>(sampled, length, "sampled");
     require(token >= 0 && token < q_.decoder.outputs, "the token");
     require(temperature >= 0 && temperature < INFINITY, "the temperature");
     const auto mine = alone();
-    q_.u = numbers, q_.drawn = out, q_.count = length, q_.temperature = temperature;
+    q_.u = numbers, q_.sampled = out, q_.count = length, q_.temperature = temperature;
     token_ = token, done_ = 0;
     if (q_.embedding) layers_[0].x = q_.embedding + token * layers_[0].inputs;
-    run(threads_, [&](const Worker& w) { kernels().draw(q_, w); }, meets_often(products_));
+    run(threads_, [&](const Worker& w) { kernels().sample(q_, w); }, meets_often(products_));
     return done_;
   }
 
   static void define(nb::module_& m, const char* name) {
-    nb::class_<Drawer>(m, name)
+    nb::class_<Sampler>(m, name)
         .def(nb::init<const std::string&, const std::vector<long>&, nb::list, nb::handle, nb::handle, nb::handle>(), nb::arg(),
              nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none())
-        .def("set_state", &Drawer::set_state)
-        .def("draw", &Drawer::draw);
+        .def("set_state", &Sampler::set_state)
+        .def("sample", &Sampler::sample);
   }
 };

@@ -384,8 +384,8 @@ NB_MODULE(_engine, m) {
   m.def("operations", &operations);
   define_programs<float>(m, "32");
   define_programs<double>(m, "64");
-  Drawer<float>::define(m, "Drawer32");
-  Drawer<double>::define(m, "Drawer64");
+  Sampler<float>::define(m, "Sampler32");
+  Sampler<double>::define(m, "Sampler64");
   m.def("map32", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->arrays.f32, name, x, y); });
   m.def("map64", [](const std::string& name, nb::handle x, nb::handle y) { map(state->kernels->arrays.f64, name, x, y); });
 }

@@ -1,14 +1,13 @@
 // The recurrence of any cell without a kernel of its own: products of tiles, and the cell's functions as programs
-// that are interpreted over blocks which stay in the first-level cache. What the programs and the fields are, backends/cpu/lowering.py
-// says; nothing here knows a cell. A field is one number a unit, its rows (T B) or (B) of H padded to whole vectors, and
+// (bytecode.h). What the programs and the fields are, backends/cpu/lowering.py says; nothing here knows a cell. A field is one number a unit, its rows (T B) or (B) of H padded to whole vectors, and
 // what stands in the padding is never summed. Threads share the rows of the batch; a sum is one thread's, in one order.
 #pragma once
 
 #include <math.h>
 
+#include "bytecode.h"
 #include "kernels.h"
 #include "linear.h"
-#include "math.h"
 #include "panels.h"
 #include "pieces.h"
 #include "simd.h"
@@ -17,64 +16,23 @@
 
 namespace unrolled::UNROLLED_ISA {
 
-enum Operation {
-#define UNROLLED_OPERATION(name, expression) op_##name,
-  UNROLLED_OPERATIONS(UNROLLED_OPERATION, UNROLLED_OPERATION, UNROLLED_OPERATION, UNROLLED_OPERATION)
-#undef UNROLLED_OPERATION
-};
-
-constexpr long BLOCK_BYTES = 1024;  // of a place: what an instruction works on at a time
-
-// Runs the program on the n numbers at every place, n being whole vectors of at most a block.
-template <class T>
-static NOINLINE void run_program(const Program& p, T* const* place, long n) {
-  typedef Vec<T> V;
-  typedef typename Lanes<T>::I I;
-  constexpr long width = W<T>;
-  for (const int *code = p.code, *end = code + 5 * p.length; code < end; code += 5) {
-    T* to = place[code[1]];
-    const T *first = place[code[2]], *second = place[code[3]], *third = place[code[4]];
-    switch (code[0]) {
-#define UNROLLED_CASE(name, arguments, expression) \
-  case op_##name:                                  \
-    _Pragma("GCC unroll 1")                        \
-    for (long i = 0; i < n; i += width) {          \
-      arguments;                                   \
-      store(to + i, (V)(expression));              \
-    }                                              \
-    break;
-#define UNROLLED_UNARY(name, expression) UNROLLED_CASE(name, const V a = load(first + i), expression)
-#define UNROLLED_BINARY(name, expression) \
-  UNROLLED_CASE(name, const V a = load(first + i); const V b = load(second + i), expression)
-#define UNROLLED_TERNARY(name, expression)                                                                        \
-  UNROLLED_CASE(name, const V a = load(first + i); const V b = load(second + i); const V c = load(third + i), \
-                expression)
-      UNROLLED_OPERATIONS(UNROLLED_UNARY, UNROLLED_BINARY, UNROLLED_TERNARY, UNROLLED_BINARY)
-#undef UNROLLED_TERNARY
-#undef UNROLLED_BINARY
-#undef UNROLLED_UNARY
-#undef UNROLLED_CASE
-    }
-  }
-}
-
 // What both directions share.
 template <class T>
-struct ProgramScan {
+struct Interpreter {
   static constexpr long width = W<T>, block = BLOCK_BYTES / long(sizeof(T));
   static constexpr double EPSILON = 1e-5;  // as in scan.py
 
-  const ProgramLayer<T>& q;
-  const long batch, rows, hidden, padded, band;  // band: rows of the batch that are evaluated together
-  const Groups<T> wide, narrow, inputs;          // columns of products: H, P, I
+  const InterpretedLayer<T>& q;
+  const long batch, rows, hidden, padded, band;  // band: rows of the batch that are interpreted together
+  const Groups<T> wide, projected, inputs;       // columns of products: H, P, I
   T* unit_fields;                                // (units, band, Hp)
-  T* registers;                                  // (threads, places, block)
+  T* registers;                                  // (threads, slots, block)
   long most_registers = 0;
 
-  explicit ProgramScan(const ProgramLayer<T>& layer, Pieces& p)
+  explicit Interpreter(const InterpretedLayer<T>& layer, Pieces& p)
       : q(layer), batch(layer.batch), rows(layer.steps * layer.batch), hidden(layer.hidden),
         padded(row_of(layer.hidden)), band(padded < block ? block / padded : 1),
-        wide(layer.hidden, 1), narrow(layer.narrow, 1), inputs(layer.inputs, 1) {
+        wide(layer.hidden, 1), projected(layer.projected, 1), inputs(layer.inputs, 1) {
     for (long s = 0; s < q.stages; ++s) {
       const Program& program = q.stage[s].program;
       const long needed = program.constant_count + program.registers;
@@ -85,7 +43,7 @@ struct ProgramScan {
   }
 
   static long row_of(long n) { return (n + width - 1) / width * width; }
-  const Groups<T>& columns(long n) const { return n == hidden ? wide : narrow; }
+  const Groups<T>& columns(long n) const { return n == hidden ? wide : projected; }
 
   // Rows of a field over all steps, for one that keeps them all.
   T* all(int field) const { return q.fields[field].base + q.fields[field].phase * batch * row_of(q.fields[field].units); }
@@ -122,26 +80,26 @@ struct ProgramScan {
     }
   }
 
-  NOINLINE void evaluate(const ProgramStage<T>& s, T* const* at, long first, long last, const Worker& w) const {
+  NOINLINE void interpret(const InterpretedStage<T>& s, T* const* at, long first, long last, const Worker& w) const {
     const Program& p = s.program;
     const long length = row_of(s.out);
-    T* place[MAX_PLACES];
+    T* slot[MAX_SLOTS];
     T* own = registers + w.rank * most_registers * block;
-    for (long i = 0; i < p.constant_count + p.registers; ++i) place[p.field_count + i] = own + i * block;
+    for (long i = 0; i < p.constant_count + p.registers; ++i) slot[p.field_count + i] = own + i * block;
     for (long i = 0; i < p.constant_count; ++i)
       for (long k = 0; k < block; ++k) own[i * block + k] = T(p.constants[i]);
     for (long row = first; row < last; row += band) {
       const long count = (last - row < band ? last - row : band) * length;
       for (long i = 0; i < count; i += block) {
         for (long f = 0; f < p.field_count; ++f)
-          place[f] = at[p.fields[f]] + i + (p.fields[f] < q.unit_count ? 0 : row * length);
-        run_program(p, place, count - i < block ? count - i : block);
+          slot[f] = at[p.fields[f]] + i + (p.fields[f] < q.unit_count ? 0 : row * length);
+        run_program(p, slot, count - i < block ? count - i : block);
       }
     }
   }
 
-  // Each row of a group of blocks gets mean 0 and variance 1, in place.
-  NOINLINE void normalise(const ProgramStage<T>& s, T* const* rows_of, T* inverse, long first, long last) const {
+  // Each row of a group of blocks gets mean 0 and variance 1, where it stands.
+  NOINLINE void normalise(const InterpretedStage<T>& s, T* const* rows_of, T* inverse, long first, long last) const {
     typedef Vec<T> V;
     for (long b = first; b < last; ++b)
       for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
@@ -156,7 +114,7 @@ struct ProgramScan {
           const V counted = left < width ? select(first_lanes<T>(left), centred, V{}) : centred;
           squares = fma(counted, counted, squares);
         });
-        const T root = T(1 / sqrt(double(sum_of_lanes<T>(squares) / T(n)) + EPSILON));
+        const T root = T(1 / ::sqrt(double(sum_of_lanes<T>(squares) / T(n)) + EPSILON));
         each(s, start, g, [&](long k, long i, long) {
           T* x = rows_of[k] + b * padded + i;
           store(x, load(x) * root);
@@ -166,7 +124,8 @@ struct ProgramScan {
   }
 
   // d, the gradient of normalised rows, becomes that of the rows.
-  NOINLINE void normalise_backward(const ProgramStage<T>& s, T* const* d, T* const* hat, const T* inverse, long first, long last) const {
+  NOINLINE void normalise_backward(const InterpretedStage<T>& s, T* const* d, T* const* normalized, const T* inverse, long first,
+                                   long last) const {
     typedef Vec<T> V;
     for (long b = first; b < last; ++b)
       for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
@@ -175,20 +134,20 @@ struct ProgramScan {
         each(s, start, g, [&](long k, long i, long left) {
           const V dk = load(d[k] + b * padded + i, left);
           sum += dk;
-          along = fma(dk, load(hat[k] + b * padded + i, left), along);
+          along = fma(dk, load(normalized[k] + b * padded + i, left), along);
         });
         const V mean = splat<V>(0) + sum_of_lanes<T>(sum) / T(n), slope = splat<V>(0) + sum_of_lanes<T>(along) / T(n);
         const V root = broadcast(inverse + b * s.groups + g);
         each(s, start, g, [&](long k, long i, long) {
           T* x = d[k] + b * padded + i;
-          store(x, root * (load(x) - mean - load(hat[k] + b * padded + i) * slope));
+          store(x, root * (load(x) - mean - load(normalized[k] + b * padded + i) * slope));
         });
       }
   }
 
   // f(block, unit, units left) for every vector of a group.
   template <class F>
-  void each(const ProgramStage<T>& s, long start, long g, const F& f) const {
+  void each(const InterpretedStage<T>& s, long start, long g, const F& f) const {
     for (long k = start; k < start + s.group[g]; ++k)
       for (long i = 0; i < padded; i += width) f(k, i, hidden - i);
   }
@@ -207,26 +166,26 @@ static NOINLINE void pack_right(T* to, const T* from, long ld, long count, long 
 }
 
 template <class T>
-struct ProgramForward : ProgramScan<T> {
-  using S = ProgramScan<T>;
+struct InterpreterForward : Interpreter<T> {
+  using S = Interpreter<T>;
   using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::wide;
   T* packed_ih;       // (block, group, I, vectors, W)
-  T* packed_hh[MAX_PLACES];  // of each stage: (block, group, operands in, vectors, W)
+  T* packed_hh[MAX_SLOTS];  // of each stage: (block, group, operands in, vectors, W)
   size_t bytes;
 
-  ProgramForward(const ProgramLayer<T>& layer, char* work) : ProgramForward(layer, Pieces(work)) {}
+  InterpreterForward(const InterpretedLayer<T>& layer, char* work) : InterpreterForward(layer, Pieces(work)) {}
 
-  ProgramForward(const ProgramLayer<T>& layer, Pieces p) : S(layer, p) {
+  InterpreterForward(const InterpretedLayer<T>& layer, Pieces p) : S(layer, p) {
     packed_ih = p.template take<T>(q.tokens ? 0 : q.input.blocks * wide.size(q.inputs));
     for (long s = 0; s < q.stages; ++s)
       packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].blocks * this->columns(q.stage[s].out).size(depth(q.stage[s])) : 0);
     bytes = p.used;
   }
 
-  static long depth(const ProgramStage<T>& s) { return s.operands * s.in; }
+  static long depth(const InterpretedStage<T>& s) { return s.operands * s.in; }
 
   NOINLINE void pack(const Worker& w) const {
-    const auto blocks = [&](T* to, const ProgramStage<T>& s, long length) {
+    const auto blocks = [&](T* to, const InterpretedStage<T>& s, long length) {
       const Groups<T>& columns = this->columns(s.out);
       const Share mine(columns.count, w);
       for (long r = 0; r < s.blocks; ++r)
@@ -253,14 +212,14 @@ struct ProgramForward : ProgramScan<T> {
     }
     if (!q.input.groups) return w.barrier();
     if (!w.barrier()) return false;
-    T* planes[MAX_PLACES];
+    T* planes[MAX_SLOTS];
     for (long r = 0; r < q.input.blocks; ++r) planes[r] = this->all(q.input.block[r]);
     const Share mine(rows, w);
     this->normalise(q.input, planes, q.input.inverse, mine.first, mine.last);
     return w.barrier();
   }
 
-  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
+  NOINLINE void product(const InterpretedStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
     const Groups<T>& columns = this->columns(s.out);
     const long row = S::row_of(s.in), out_row = S::row_of(s.out);
     for (long r = 0; r < s.blocks; ++r)
@@ -277,35 +236,35 @@ struct ProgramForward : ProgramScan<T> {
     pack(w);
     if (!w.barrier() || !input_product(w)) return;
     const Share mine(batch, w);
-    T *at[MAX_PLACES], *planes[MAX_PLACES];
+    T *at[MAX_SLOTS], *planes[MAX_SLOTS];
     for (long t = 0; t < q.steps; ++t) {
       if (t % 4 == 0 && !w.go_on()) return;
       this->at_step(t, at);
       this->give(t, at, mine.first, mine.last);
       for (long n = 0; n < q.stages; ++n) {
-        const ProgramStage<T>& s = q.stage[n];
+        const InterpretedStage<T>& s = q.stage[n];
         if (s.operands) product(s, packed_hh[n], at, mine);
         S::pick(s.block, s.blocks, at, planes);
         if (s.groups) this->normalise(s, planes, s.inverse + t * batch * s.groups, mine.first, mine.last);
-        this->evaluate(s, at, mine.first, mine.last, w);
+        this->interpret(s, at, mine.first, mine.last, w);
       }
     }
   }
 };
 
 template <class T>
-struct ProgramBackward : ProgramScan<T> {
-  using S = ProgramScan<T>;
+struct InterpreterBackward : Interpreter<T> {
+  using S = Interpreter<T>;
   using S::q, S::batch, S::rows, S::hidden, S::padded, S::width, S::wide, S::inputs;
-  T* packed_hh[MAX_PLACES];  // of each stage: (operand, group, blocks out, vectors, W)
+  T* packed_hh[MAX_SLOTS];  // of each stage: (operand, group, blocks out, vectors, W)
   T* packed_ih;              // (group, blocks H, vectors, W)
   T* right;                  // an operand of all steps, packed as the right one of a product: (group, T B, vectors, W)
   T* padded_weight;          // (H, columns padded) a block of a weight's gradient
   size_t bytes;
 
-  ProgramBackward(const ProgramLayer<T>& layer, char* work) : ProgramBackward(layer, Pieces(work)) {}
+  InterpreterBackward(const InterpretedLayer<T>& layer, char* work) : InterpreterBackward(layer, Pieces(work)) {}
 
-  ProgramBackward(const ProgramLayer<T>& layer, Pieces p) : S(layer, p) {
+  InterpreterBackward(const InterpretedLayer<T>& layer, Pieces p) : S(layer, p) {
     for (long s = 0; s < q.stages; ++s)
       packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].operands * this->columns(q.stage[s].in).size(q.stage[s].blocks * q.stage[s].out) : 0);
     packed_ih = p.template take<T>(q.dx ? inputs.size(q.input.blocks * hidden) : 0);
@@ -317,7 +276,7 @@ struct ProgramBackward : ProgramScan<T> {
 
   NOINLINE void pack(const Worker& w) const {
     for (long n = 0; n < q.stages; ++n) {
-      const ProgramStage<T>& s = q.stage[n];
+      const InterpretedStage<T>& s = q.stage[n];
       if (!s.weight) continue;
       const long depth = s.blocks * s.out;
       const Groups<T>& columns = this->columns(s.in);
@@ -326,15 +285,15 @@ struct ProgramBackward : ProgramScan<T> {
     }
     if (q.dx) pack_right(packed_ih, q.input.weight, q.inputs, q.inputs, q.input.blocks * hidden, inputs, w);
     this->spread_units(w);
-    for (long n = 0; n < q.total_count; ++n) {
+    for (long n = 0; n < q.accumulator_count; ++n) {
       const Share mine(batch * padded, w);
-      T* total = q.fields[q.first_total + n].base;
+      T* total = q.fields[q.first_accumulator + n].base;
       for (long i = mine.first; i < mine.last; ++i) total[i] = 0;
     }
   }
 
   // The gradients of a stage's products, back to its operands.
-  NOINLINE void product(const ProgramStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
+  NOINLINE void product(const InterpretedStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
     const long depth = s.blocks * s.out, from_row = S::row_of(s.out), row = S::row_of(s.in);
     const Groups<T>& columns = this->columns(s.in);
     for (long j = 0; j < s.operands; ++j) {
@@ -342,7 +301,7 @@ struct ProgramBackward : ProgramScan<T> {
       for (long r = 0; s.weight && r < s.blocks; ++r)
         Multiply<T>::template tiles<false>(
             {batch, depth, at[s.block[r]], from_row, packed + j * columns.size(depth), columns, to, row, nullptr}, mine, 0,
-            columns.count, r * s.out, s.out, r > 0 || !s.fresh);
+            columns.count, r * s.out, s.out, r > 0 || !s.overwrite);
       if (s.weight) continue;
       const T* from = at[s.block[j]];  // without a weight, an operand is a block
       for (long i = mine.first * row; i < mine.last * row; i += width) store(to + i, load(to + i) + load(from + i));
@@ -351,18 +310,18 @@ struct ProgramBackward : ProgramScan<T> {
 
   void step(long t, T** at, const Share& mine, const Worker& w) const {
     const long first = mine.first, last = mine.last;
-    T *d[MAX_PLACES], *hat[MAX_PLACES];
-    const auto normalise = [&](const ProgramStage<T>& s) {
+    T *d[MAX_SLOTS], *normalized[MAX_SLOTS];
+    const auto normalise = [&](const InterpretedStage<T>& s) {
       if (!s.groups) return;
       S::pick(s.block, s.blocks, at, d);
-      S::pick(s.hat, s.blocks, at, hat);
-      this->normalise_backward(s, d, hat, s.inverse + t * batch * s.groups, first, last);
+      S::pick(s.normalized, s.blocks, at, normalized);
+      this->normalise_backward(s, d, normalized, s.inverse + t * batch * s.groups, first, last);
     };
     this->at_step(t, at);
     this->give(t, at, first, last);
     for (long n = q.stages - 1; n >= 0; --n) {
-      const ProgramStage<T>& s = q.stage[n];
-      this->evaluate(s, at, first, last, w);
+      const InterpretedStage<T>& s = q.stage[n];
+      this->interpret(s, at, first, last, w);
       normalise(s);
       product(s, packed_hh[n], at, mine);
     }
@@ -370,7 +329,7 @@ struct ProgramBackward : ProgramScan<T> {
   }
 
   // d_weight (blocks out, columns), from column `start`: the blocks' gradients times an operand (T B, count) of all steps.
-  NOINLINE bool weight_gradient(const ProgramStage<T>& s, const T* operand, long row, const Groups<T>& columns, long count, long start,
+  NOINLINE bool weight_gradient(const InterpretedStage<T>& s, const T* operand, long row, const Groups<T>& columns, long count, long start,
                                 const Worker& w) const {
     if (!w.barrier()) return false;  // the last one's products are done
     pack_right(right, operand, row, count, rows, columns, w);
@@ -423,11 +382,11 @@ struct ProgramBackward : ProgramScan<T> {
 
   bool gradients(const Worker& w) const {
     const Share mine(wide.panels, w);
-    for (long n = 0; n < q.total_count; ++n)
+    for (long n = 0; n < q.accumulator_count; ++n)
       for (long i = mine.first * width; i < mine.last * width; i += width) {
         Vec<T> total = {};
-        for (long b = 0; b < batch; ++b) total += load(q.fields[q.first_total + n].base + b * padded + i);
-        store(q.totals + n * hidden + i, total, hidden - i);
+        for (long b = 0; b < batch; ++b) total += load(q.fields[q.first_accumulator + n].base + b * padded + i);
+        store(q.sums + n * hidden + i, total, hidden - i);
       }
     if (q.tokens)
       token_gradient(w);
@@ -435,7 +394,7 @@ struct ProgramBackward : ProgramScan<T> {
       return false;
     if (q.dx && !input_gradient(w)) return false;
     for (long n = 0; n < q.stages; ++n) {
-      const ProgramStage<T>& s = q.stage[n];
+      const InterpretedStage<T>& s = q.stage[n];
       for (long j = 0; s.weight && j < s.operands; ++j)
         if (!weight_gradient(s, this->all(s.operand[j]), S::row_of(s.in), this->columns(s.in), s.in, j * s.in, w)) return false;
     }
@@ -446,21 +405,13 @@ struct ProgramBackward : ProgramScan<T> {
     pack(w);
     if (!w.barrier()) return;
     const Share mine(batch, w);
-    T* at[MAX_PLACES];
+    T* at[MAX_SLOTS];
     for (long t = q.steps - 1; t >= 0; --t) {
       if (t % 4 == 0 && !w.go_on()) return;
       step(t, at, mine, w);
     }
     if (w.barrier() && rows > 0) gradients(w);
   }
-};
-
-template <class T>
-struct ProgramEntry {
-  static size_t forward_work(const ProgramLayer<T>& q) { return ProgramForward<T>(q, nullptr).bytes; }
-  static void forward(const ProgramLayer<T>& q, char* work, const Worker& w) { ProgramForward<T>(q, work).run(w); }
-  static size_t backward_work(const ProgramLayer<T>& q) { return ProgramBackward<T>(q, nullptr).bytes; }
-  static void backward(const ProgramLayer<T>& q, char* work, const Worker& w) { ProgramBackward<T>(q, work).run(w); }
 };
 
 }  // namespace unrolled::UNROLLED_ISA

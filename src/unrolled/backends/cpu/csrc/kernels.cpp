@@ -17,29 +17,34 @@ namespace unrolled::UNROLLED_ISA {
 
 #include "emitted/cells.inc"
 
-// The functions of a cell's scan.
+// Bytes of scratch memory that a Run of a layer needs, and the run.
+template <class Run, class Q>
+static size_t work_of(const Q& q) {
+  return Run(q, nullptr).bytes;
+}
+template <class Run, class Q>
+static void run(const Q& q, char* work, const Worker& w) {
+  Run(q, work).run(w);
+}
+
 template <class T, class C>
-struct Entry {
-  static size_t forward_work(const Layer<T>& q) { return Forward<T, C>(q, nullptr).bytes; }
-  static void forward(const Layer<T>& q, char* work, const Worker& w) {
-    const Forward<T, C> f(q, work);
-    if (f.prepare(w)) f.run(w);
-  }
-  static void prepare(const Layer<T>& q, char* work, const Worker& w) { Forward<T, C>(q, work).prepare(w); }
-  static void step(const Layer<T>& q, char* work, const Worker& w) { Forward<T, C>(q, work).run(w); }
-  static size_t backward_work(const Layer<T>& q) { return Backward<T, C>(q, nullptr).bytes; }
-  static void backward(const Layer<T>& q, char* work, const Worker& w) { Backward<T, C>(q, work).run(w); }
+static void prepare(const Layer<T>& q, char* work, const Worker& w) {
+  Forward<T, C>(q, work).prepare(w);
+}
+template <class T, class C>
+static void forward(const Layer<T>& q, char* work, const Worker& w) {
+  const Forward<T, C> f(q, work);
+  if (f.prepare(w)) f.run(w);
+}
 
-  static constexpr ScanKernels<T> table = {forward_work, forward, prepare, step, backward_work, backward};
-};
-
-template <class C>
-static constexpr CellKernels cell() {
-  return {C::name, C::STATES, C::GATES, C::ROWS, C::OPERAND_WIDTH, C::PARAMS, {Entry<float, C>::table, Entry<double, C>::table}};
+template <class T, class C>
+static constexpr ScanKernels<T> scan() {
+  return {work_of<Forward<T, C>>, forward<T, C>, prepare<T, C>, run<Forward<T, C>>, work_of<Backward<T, C>>, run<Backward<T, C>>};
 }
 
 static const CellKernels cells[] = {
-#define UNROLLED_CELL(C) cell<C>(),
+#define UNROLLED_CELL(C) \
+  {C::name, C::STATES, C::GATES, C::ROWS, C::OPERAND_WIDTH, C::PARAMS, {scan<float, C>(), scan<double, C>()}},
     UNROLLED_CELLS
 #undef UNROLLED_CELL
 };
@@ -53,11 +58,10 @@ static void map(const T* x, T* y, long n) {
 template <class T>
 static constexpr ArrayKernels<T> arrays() {
   typedef LinearLayer<T> L;
-  typedef ProgramEntry<T> I;
   return {map<T, exp>, map<T, sigmoid>, map<T, tanh>, map<T, log>,
-          L::forward_work, L::run_forward, L::run_prepare, draw<T>, L::backward_work, L::run_backward,
+          L::forward_work, L::run_forward, L::run_prepare, sample<T>, L::backward_work, L::run_backward,
           cross_entropy<T>, sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0]),
-          {I::forward_work, I::forward, I::backward_work, I::backward}};
+          {work_of<InterpreterForward<T>>, run<InterpreterForward<T>>, work_of<InterpreterBackward<T>>, run<InterpreterBackward<T>>}};
 }
 
 #define UNROLLED_TEXT(x) #x

@@ -65,7 +65,7 @@ struct ScanKernels {
   void (*backward)(const Layer<T>&, char* work, const Worker&);
 };
 
-// What a program of the block evaluator is made of: unary, binary, ternary operations, and comparisons, whose results
+// What a program of the interpreter is made of: unary, binary, ternary operations, and comparisons, whose results
 // are masks that only `select` reads.
 #define UNROLLED_OPERATIONS(unary, binary, ternary, compare)                                                   \
   unary(copy, a) unary(neg, -a) unary(exp, exp(a)) unary(log, log(a)) unary(sigmoid, sigmoid(a))             \
@@ -75,19 +75,19 @@ struct ScanKernels {
   compare(less_equal, a <= b) compare(greater, a > b) compare(greater_equal, a >= b) compare(equal, a == b)  \
   compare(not_equal, a != b)
 
-constexpr int MAX_PLACES = 256;  // of a program, and fields of a scan
+constexpr int MAX_SLOTS = 256;  // slots of a program, and fields of a scan
 
-// Straight-line code on whole vectors. A place is a field of the scan, a constant or a register, in this order.
+// Straight-line code on whole vectors. A slot is a field of the scan, a constant or a register, in this order.
 struct Program {
-  const int* code;  // (length, 5): operation, the place of its result, the places of up to three arguments
+  const int* code;  // (length, 5): operation, the slot of its result, the slots of up to three arguments
   long length;
-  const int* fields;  // which fields the first places are
+  const int* fields;  // which fields the first slots are
   long field_count;
   const double* constants;
   long constant_count, registers;
 };
 
-// One number a unit and row of the batch; at step t it is slot (t + phase) % period of (period, B, units padded).
+// One number a unit and row of the batch; at step t it is number (t + phase) % period of (period, B, units padded).
 template <class T>
 struct Field {
   T* base;
@@ -106,7 +106,7 @@ struct Given {
 
 // A product, the normalisation of its rows, and the program after it (backward: before it). Lists hold fields' numbers.
 template <class T>
-struct ProgramStage {
+struct InterpretedStage {
   Program program;
   const T* weight;  // (blocks out, columns); null: the operand itself is normalised
   long columns;
@@ -115,21 +115,21 @@ struct ProgramStage {
   long operands;
   const int* operand;    // left operands; backward: as they were at every step
   const int* d_operand;  // where their gradients are added,
-  bool fresh;            // or written
+  bool overwrite;        // or written
   long blocks;
-  const int* block;  // the products; backward: their gradients
-  const int* hat;    // backward: the normalised products
+  const int* block;       // the products; backward: their gradients
+  const int* normalized;  // backward: the products, normalised
   long groups;
   const int* group;  // blocks that are normalised together
   T* inverse;        // (T B, groups) 1 / deviation
 };
 
-// One layer in one direction, of any cell, for the block evaluator. The first `units` fields hold numbers a unit, the
+// One layer in one direction, of any cell, for the interpreter. The first `units` fields hold numbers a unit, the
 // same for all rows: they are read as (rows of a band, Hp).
 template <class T>
-struct ProgramLayer {
+struct InterpretedLayer {
   long steps, batch, inputs, hidden;
-  long narrow;  // P, or H where h is not projected
+  long projected;  // P, or H where h is not projected
   int threads;
   const T* x;  // (T B, I), x_row apart; or null
   long x_row;
@@ -139,20 +139,20 @@ struct ProgramLayer {
   long unit_count, field_count, given_count, stages;
   const Field<T>* fields;
   const Given<T>* given;
-  ProgramStage<T> input;  // the product of the inputs; its program is empty
-  const ProgramStage<T>* stage;
+  InterpretedStage<T> input;  // the product of the inputs; its program is empty
+  const InterpretedStage<T>* stage;
   T* dx;  // (T B, dx_row), dx_row being I padded; or null
   long dx_row;
-  long first_total, total_count;  // fields that gather gradients over time; at first 0
-  T* totals;                      // (total_count, H) their sums over the batch
+  long first_accumulator, accumulator_count;  // fields that gather gradients over time; at first 0
+  T* sums;                                    // (accumulator_count, H) theirs over the batch
 };
 
 template <class T>
-struct ProgramKernels {
-  size_t (*forward_work)(const ProgramLayer<T>&);  // bytes of scratch memory that a call needs
-  void (*forward)(const ProgramLayer<T>&, char* work, const Worker&);
-  size_t (*backward_work)(const ProgramLayer<T>&);
-  void (*backward)(const ProgramLayer<T>&, char* work, const Worker&);
+struct InterpreterKernels {
+  size_t (*forward_work)(const InterpretedLayer<T>&);  // bytes of scratch memory that a call needs
+  void (*forward)(const InterpretedLayer<T>&, char* work, const Worker&);
+  size_t (*backward_work)(const InterpretedLayer<T>&);
+  void (*backward)(const InterpretedLayer<T>&, char* work, const Worker&);
 };
 
 // y = x W^T + b, (rows, I) -> (rows, O); and backward.
@@ -188,11 +188,11 @@ struct Loss {
   long d_row;
 };
 
-// Drawing tokens from a language network, each fed back.
+// Sampling tokens from a language network, each fed back.
 constexpr long PICK_BLOCK = 64;  // logits whose weights are added up first among themselves
 
 template <class T>
-struct Drawing {
+struct Sampling {
   long layers;
   Layer<T>* layer;  // one row, one step each; the first takes `token`, or its row of the embedding
   char** work;      // of each layer, with the weights packed
@@ -204,12 +204,12 @@ struct Drawing {
   long padded;             // Hp
   long blocks;             // of logits
   double *weights, *sums;  // scratch: (blocks, PICK_BLOCK) and (blocks)
-  long long* token;        // what was drawn last
+  long long* token;        // what was sampled last
   const double* u;         // (count) uniform in [0, 1)
   double temperature;      // 0: the likeliest
-  long long* drawn;        // (count)
+  long long* sampled;      // (count)
   long count;
-  long* done;              // how many were drawn: fewer where logits are not finite
+  long* done;              // how many were sampled: fewer where logits are not finite
 };
 
 constexpr int UPDATE_NUMBERS = 8;
@@ -246,7 +246,7 @@ struct ArrayKernels {
   size_t (*linear_work)(const Linear<T>&);  // bytes of scratch memory that a call needs
   void (*linear)(const Linear<T>&, char* work, const Worker&);
   void (*linear_prepare)(const Linear<T>&, char* work, const Worker&);  // what of `linear` depends on the weights alone
-  void (*draw)(const Drawing<T>&, const Worker&);
+  void (*sample)(const Sampling<T>&, const Worker&);
   size_t (*linear_backward_work)(const Linear<T>&);
   void (*linear_backward)(const Linear<T>&, char* work, const Worker&);
   void (*cross_entropy)(const Loss<T>&, const Worker&);
@@ -254,7 +254,7 @@ struct ArrayKernels {
   void (*scale)(T* x, long n, T factor);
   const UpdateRule<T>* rules;
   int rule_count;
-  ProgramKernels<T> program;
+  InterpreterKernels<T> interpreter;
 };
 
 struct Kernels {

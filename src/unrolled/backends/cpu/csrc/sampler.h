@@ -1,4 +1,4 @@
-// Drawing tokens one after the other from a language network, in one call.
+// Sampling tokens one after the other from a language network, in one call.
 #pragma once
 
 #include <math.h>
@@ -13,7 +13,7 @@ namespace unrolled::UNROLLED_ISA {
 
 // The weights e^((logit - largest) / temperature) of some blocks, and each block's sum.
 template <class T>
-static void weigh(const Drawing<T>& q, const Share& blocks) {
+static void weigh(const Sampling<T>& q, const Share& blocks) {
   const long size = q.decoder.outputs;
   const T* logits = q.decoder.y;
   const T most = largest(logits, size);
@@ -34,10 +34,10 @@ static void weigh(const Drawing<T>& q, const Share& blocks) {
   }
 }
 
-// The first index whose cumulated weight exceeds u times the sum of all; the rule is that of unrolled/sample.py. -1 where
+// The first index whose cumulated weight exceeds u times the sum of all; the rule is that of sample.draw. -1 where
 // the largest logit is infinite or one is NaN: then so is the sum.
 template <class T>
-static long long pick(const Drawing<T>& q, double u) {
+static long long pick(const Sampling<T>& q, double u) {
   const long size = q.decoder.outputs;
   double total = 0, before = 0;
   for (long block = 0; block < q.blocks; ++block) total += q.sums[block];
@@ -60,7 +60,7 @@ static long long pick(const Drawing<T>& q, double u) {
 }
 
 template <class T>
-static long long likeliest(const Drawing<T>& q) {
+static long long likeliest(const Sampling<T>& q) {
   const long size = q.decoder.outputs;
   const T *logits = q.decoder.y, most = largest(logits, size);
   bool real = most - most == 0;
@@ -71,7 +71,7 @@ static long long likeliest(const Drawing<T>& q) {
 }
 
 template <class T>
-static void draw(const Drawing<T>& q, const Worker& w) {
+static void sample(const Sampling<T>& q, const Worker& w) {
   const LinearLayer<T> decoder(q.decoder, q.decoder_work, true);
   const bool greedy = q.temperature == 0, share = !greedy && w.size > 1 && q.blocks >= 16;  // fewer do not pay a barrier
   const Share mine(q.blocks, share ? w : Worker{0, 1, w.shared});
@@ -83,7 +83,7 @@ static void draw(const Drawing<T>& q, const Worker& w) {
     if (share && !w.barrier()) return;
     if (w.rank == 0) {
       const long long token = greedy ? likeliest(q) : pick(q, q.u[i]);
-      if (token >= 0) *q.token = q.drawn[i] = token, *q.done = i + 1;
+      if (token >= 0) *q.token = q.sampled[i] = token, *q.done = i + 1;
       if (q.embedding) q.layer[0].x = q.embedding + *q.token * q.layer[0].inputs;
       for (long l = 0; l < q.layers; ++l)  // the new state is the next step's old one
         for (int f = 0; f < q.states; ++f) copy(q.layer[l].states[f], q.layer[l].states[f] + q.padded, q.padded);
