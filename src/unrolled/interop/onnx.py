@@ -126,7 +126,7 @@ def to_onnx(net: Recurrent, layer: int | None = None, *, batch: int | None = Non
         tensors["P"] = np.stack([_reorder(p, _peepholes(cell), form.peepholes).ravel() for p in rows])
     if net.learn_state and batch is not None:
         axis = 0 if net.batch_first else 1
-        net._states.check_memory(batch, net.dtype)
+        net.states.check_memory(batch, net.dtype)
         for name, field in INITIAL.items():
             if field in cell.state_fields:
                 one = np.stack([net.params[f"initial_{field}{d}"] for d in directions])

@@ -11,9 +11,11 @@ from ..cells import Cell
 from ..checks import Array, as_floats, as_numbers
 from ..errors import UnrolledError
 from ..keywords import named
+from ..nn.inputs import take_input, take_live
 from ..nn.masks import Masks
-from ..nn.recurrent import KEYWORDS, Recurrent
+from ..nn.recurrent import Recurrent
 from ..nn.tape import StackTape
+from ..nn.weights import KEYWORDS
 
 
 class ReverseTape(NamedTuple):
@@ -104,13 +106,9 @@ class Reverse(Recurrent):
         """Return x and which of its steps are there, both from the end to the start."""
         if starts is not None:
             raise UnrolledError("starts are of layers that read forwards; give each document a row of its own")
-        timed, batched = self._input(x, own=False)  # time first
-        there = self._live(lengths, live, (timed.shape[0], timed.shape[1]), batched=batched)
-        turned = self._turned(as_numbers("x", x))
-        if there is None:
-            return turned, None
-        there = there[::-1] if batched else there[::-1, 0]
-        return turned, there.T if batched and self.batch_first else there
+        timed, order = take_input(x, self, self._cast, own=False)
+        there = take_live(lengths, live, (timed.shape[0], timed.shape[1]), order)
+        return self._turned(as_numbers("x", x)), None if there is None else order.as_given(there[::-1])
 
     def _turned(self, a: Array) -> Array:
         """Return x, y or their gradients with time turned round; without a batch, time is the first axis."""

@@ -7,6 +7,7 @@ given, S and R as they are run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..checks import Array, as_array, read_only
 from ..errors import UnrolledError
+from .inputs import steps_within
 from .masks import Masks, mapped
 
 
@@ -63,9 +65,45 @@ class Packing:
         given: Array = a[steps, self.row]
         return given
 
-    def masks(self, masks: Masks) -> Masks:
+    def masks(self, masks: Masks | None) -> Masks | None:
         """Masks of a pass over the rows as they are given -> those of the same pass over the documents."""
-        return mapped(masks, self.there, lambda m: m[:, self.lane])
+        return masks and mapped(masks, self.there, lambda m: m[:, self.lane])
+
+    def live(self, live: Array | None) -> Array:
+        """(S, R) bool: the steps that are there; those of `live` (T, B), within their document's length."""
+        within = steps_within(self.lengths, self.steps)
+        return within if live is None else within & self.there(live)
+
+    def begin(self, given: Sequence[Any], anew: Sequence[Any], directions: int) -> list[Any]:
+        """States (R, H) that documents begin with: of every pass, those (B, H) of the rows, or a new one's (R, H)."""
+        packed = []
+        for n, (state, own) in enumerate(zip(given, anew, strict=True)):
+            fresh = self.begins(n % directions)[:, None]
+            packed.append(type(state)(*(np.where(fresh, i, f[self.lane]) for i, f in zip(own, state, strict=True))))
+        return packed
+
+    def begin_backward(self, dstates: Sequence[Any], directions: int) -> list[Any]:
+        """Gradients (B, H) of the rows' states from those (R, H) of the states that documents began with."""
+        rows = []
+        for n, state in enumerate(dstates):
+            went_on = self.goes_on(n % directions)
+            fresh = self.begins(n % directions)[went_on, None]
+            rows.append(type(state)(*(np.where(fresh, f.dtype.type(0), f[went_on]) for f in state)))
+        return rows
+
+    def end(self, finals: Sequence[Any], directions: int) -> list[Any]:
+        """States (B, H) that rows end with from those (R, H) that documents do."""
+        return [type(s)(*(f[self.ends(n % directions)] for f in s)) for n, s in enumerate(finals)]
+
+    def end_backward(self, dstates: Sequence[Any], directions: int) -> list[Any]:
+        """Gradients (R, H) of the states that documents end with from those (B, H) of the rows' own."""
+        placed = []
+        for n, state in enumerate(dstates):
+            fields = [np.zeros((len(self.lane), f.shape[-1]), f.dtype) for f in state]
+            for whole, f in zip(fields, state, strict=True):
+                whole[self.ends(n % directions)] = f
+            placed.append(type(state)(*fields))
+        return placed
 
 
 def pack(starts: Any, steps: int, batch: int, lengths: Array | None = None) -> Packing | None:

@@ -8,7 +8,8 @@ from typing import Any
 from ..cells import CELLS, Cell, find_cell
 from ..errors import UnrolledError, brief, suggest
 from ..keywords import keyword, named
-from .recurrent import KEYWORDS, Recurrent
+from .recurrent import Recurrent
+from .weights import KEYWORDS
 
 
 class RNN(Recurrent):

@@ -29,8 +29,9 @@ from ..seeding import generator
 from .initializers import bound, glorot
 from .masks import Masks, as_masks
 from .params import Parametric, Params, usable
-from .recurrent import DROPPING, OPTIONS, Recurrent
+from .recurrent import Recurrent
 from .spec import Spec
+from .stack import DROPPING
 from .tape import StackTape, check_tape
 
 
@@ -90,14 +91,8 @@ class Network(Parametric, derived=("recurrent",)):
         check_memory(spec.parameter_count, spec.dtype)
         rng = generator(rng)
         embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
-        self._recurrent = Recurrent(
-            spec.cell,
-            width or size,
-            spec.widths,
-            backend=backend,
-            rng=rng,
-            **{name: getattr(spec, name) for name in OPTIONS if hasattr(spec, name)},
-        )
+        options = spec.stack_options()
+        self._recurrent = Recurrent(spec.cell, width or size, spec.widths, backend=backend, rng=rng, **options)
         limit = bound(spec.init, last)
         if embedding is not None and (spec.tied or spec.init.startswith(("char-rnn", "uniform:"))):
             embedding = layers.uniform(rng, embedding.shape, limit, spec.dtype)  # N(0, 1) is too large for a decoder
@@ -439,7 +434,7 @@ class Network(Parametric, derived=("recurrent",)):
         The engine's knows plain stacks: no mixtures of zoneout, no projection, no residual layers, one width.
         """
         spec, length = self.spec, check_size("length", length, least=0)
-        states, cast = self._recurrent._states, self._recurrent._cast
+        states, cast = self._recurrent.states, self._recurrent._cast
         state = self.initial_state(1) if state is None else states.take(state, 1, cast)
         if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
             return None

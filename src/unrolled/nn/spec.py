@@ -10,10 +10,10 @@ from ..cells import find_cell
 from ..checks import MOST_LAYERS, as_dtype, as_kind, check_size, check_widths
 from ..declared import check_option, documented, options
 from ..errors import UnrolledError
-from ..keywords import suggesting
+from ..keywords import keywords_of, suggesting
 from ..schema import each, entries, flag, maybe, number, text, whole
 from .options import DTYPES, NetworkOptions
-from .recurrent import layer_shapes, state_widths
+from .stack import Stack
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,24 @@ class Spec(NetworkOptions, _Sized):
         >>> Spec(vocabulary_size=11, hidden_size=5, num_layers=1).shapes()["decoder.weight"]
         (11, 5)
         """
-        size, width, cell, proj = self.vocabulary_size, self.embedding_size, find_cell(self.cell), self.proj_size
-        shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (size, width)} if width else {}
-        inputs = width or size
-        for layer, hidden in enumerate(self.widths):
-            local = layer_shapes(cell, inputs, hidden, bias=self.bias, proj=proj, learned=self.learn_state)
-            shapes |= {f"recurrent.{name}_l{layer}": shape for name, shape in local.items()}
-            inputs = proj or hidden
-        return shapes | ({} if self.tied else {"decoder.weight": (size, inputs)}) | {"decoder.bias": (size,)}
+        size, stack = self.vocabulary_size, self.stack()
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.embedding_size:
+            shapes["embedding.weight"] = size, self.embedding_size
+        shapes |= {f"recurrent.{name}": shape for name, shape in stack.shapes().items()}
+        return shapes | ({} if self.tied else {"decoder.weight": (size, stack.output_size)}) | {"decoder.bias": (size,)}
 
     def state_shapes(self, batch: int) -> list[tuple[int, ...]]:
         """Return the shape of every array of the state of B rows, in order, without making them."""
-        cell, widths = find_cell(self.cell), self.widths
-        uniform = len(set(widths)) == 1
-        layers = len(widths) if uniform else 1
-        fields = [state_widths(cell, hidden, self.proj_size) for hidden in (widths[:1] if uniform else widths)]
-        return [(layers, batch, width) for layer in fields for width in layer.values()]
+        return [shape for layer in self.stack().states.shapes(batch) for shape in layer.values()]
+
+    def stack(self) -> Stack:
+        """Return the recurrent stack, without weights."""
+        return Stack(self.cell, self.embedding_size or self.vocabulary_size, self.widths, **self.stack_options())
+
+    def stack_options(self) -> dict[str, Any]:
+        """Return the options of the recurrent stack."""
+        return {p.name: getattr(self, p.name) for p in keywords_of(Stack.__init__) if hasattr(self, p.name)}
 
     def check(self) -> None:
         """Refuse sizes, shares and names that make no sense."""

@@ -17,6 +17,11 @@ from ..checks import Array, as_array, check_memory
 from ..errors import UnrolledError, brief
 
 
+def state_widths(cell: Cell, hidden: int, proj: int = 0) -> dict[str, int]:
+    """Return the width of each field of a layer's state."""
+    return {name: proj or hidden if name == "h" else hidden for name in cell.state_fields}
+
+
 @dataclass(frozen=True)
 class States:
     """The layout of a stack's state.
@@ -37,14 +42,17 @@ class States:
         """Whether all layers are of one width: then one State is the whole state, else it is a tuple of one a layer."""
         return all(layer == self.widths[0] for layer in self.widths)
 
+    def shapes(self, batch: int) -> list[dict[str, tuple[int, ...]]]:
+        """Shapes of a state's fields by name: one dictionary, or one a layer where widths differ."""
+        passes = self.directions * (len(self.widths) if self.uniform else 1)
+        layers = self.widths[:1] if self.uniform else self.widths
+        return [{name: (passes, batch, width) for name, width in layer.items()} for layer in layers]
+
     def zero(self, batch: int, dtype: str) -> Any:
         """Return the state of zeros."""
         self.check_memory(batch, dtype)
-        passes = self.directions * (len(self.widths) if self.uniform else 1)
-        states = tuple(
-            self.cell.state(*[np.zeros((passes, batch, width), dtype) for width in layer.values()])
-            for layer in (self.widths[:1] if self.uniform else self.widths)
-        )
+        shapes = self.shapes(batch)
+        states = tuple(self.cell.state(*[np.zeros(shape, dtype) for shape in layer.values()]) for layer in shapes)
         return states[0] if self.uniform else states
 
     def check_memory(self, batch: int, dtype: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..checks import Array
 from ..errors import UnrolledError
 from .documents import Packing
@@ -74,6 +76,12 @@ class StackTape:
         (True, True)
         """
         return tuple(self._in_time(n, _teaching(tape)) for n, tape in enumerate(self.scans))
+
+    def anew(self, direction: int, rows: int) -> Array:
+        """Return which rows of a scan, (R,) bool, began with the network's own initial state."""
+        if self.packing is not None and not self.from_start:
+            return self.packing.begins(direction)
+        return np.full(rows, self.from_start)
 
     def _in_time(self, n: int, fields: Any) -> Any:
         if n % self.directions:

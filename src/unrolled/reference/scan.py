@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class Tape:
     proposed: Any
     drop: Array | None = None
     norms: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
+    backend: ClassVar[str] = "reference"
+    """Name of the backend that made it, and carries gradients back through it."""
 
     @property
     def y(self) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class ProgramTape:
     places: dict[str, Place]
     inverses: tuple[Array, ...]
     _y: Array
+    backend: ClassVar[str] = "cpu"
 
     @property
     def y(self) -> Array:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class EngineTape:
     packed: Array
     padded: tuple[list[Array], list[Array]]
     _y: Array
+    backend: ClassVar[str] = "cpu"
 
     @property
     def x(self) -> Array:

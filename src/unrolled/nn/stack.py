@@ -1,0 +1,159 @@
+"""What a stack of recurrent layers is: its cell, sizes and options, and the names and shapes that follow from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from ..cells import Cell, find_cell
+from ..checks import as_dtype, as_kind, check_fraction, check_memory, check_size, check_widths
+from ..errors import UnrolledError, brief
+from .initializers import check_init
+from .options import DTYPES
+from .states import States, state_widths
+
+DROPPING = ("dropout", "locked_dropout", "recurrent_dropout", "weight_drop")
+"""Rates that do nothing without masks; zoneout mixes old and new instead."""
+
+
+def suffix(layer: int, direction: int) -> str:
+    """Return what a layer's and direction's parameters and masks end in.
+
+    Examples
+    --------
+    >>> suffix(0, 1)
+    '_l0_reverse'
+    """
+    return f"_l{layer}" + ("_reverse" if direction else "")
+
+
+class Stack:
+    """A stack without weights: what every option of `Recurrent` is, and what of it makes sense with a cell.
+
+    Examples
+    --------
+    >>> stack = Stack("lstm", 4, 5, proj_size=3)
+    >>> stack.output_size, stack.shapes()["weight_hr_l0"]
+    (3, (3, 5))
+    """
+
+    def __init__(
+        self,
+        cell: str | Cell,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int | None = None,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        residual: bool = False,
+        locked_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+        zoneout: float = 0.0,
+        zoneout_cell: float = 0.0,
+        learn_state: bool = False,
+        init: str = "pytorch",
+        forget_bias: float | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.cell = find_cell(cell)
+        self.input_size = check_size("input_size", input_size)
+        self.hidden_sizes = widths = check_widths(hidden_size, num_layers)
+        self.hidden_size: int | tuple[int, ...] = widths[0] if len(set(widths)) == 1 else widths
+        """H; where layers differ, all their widths."""
+        self.num_layers = len(widths)
+        self.proj_size = check_size("proj_size", proj_size, least=0)
+        self.bias, self.batch_first = as_kind("bias", bias, "bool"), as_kind("batch_first", batch_first, "bool")
+        self.bidirectional = as_kind("bidirectional", bidirectional, "bool")
+        self.residual = as_kind("residual", residual, "bool")
+        self.learn_state = as_kind("learn_state", learn_state, "bool")
+        self.dropout = check_fraction("dropout", dropout)
+        self.locked_dropout = check_fraction("locked_dropout", locked_dropout)
+        self.recurrent_dropout = check_fraction("recurrent_dropout", recurrent_dropout)
+        self.weight_drop = check_fraction("weight_drop", weight_drop)
+        self.zoneout = check_fraction("zoneout", zoneout)
+        self.zoneout_cell = check_fraction("zoneout_cell", zoneout_cell)
+        self.dtype = as_dtype(dtype, DTYPES)
+        check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
+        self.init, self.forget_bias = init, forget_bias
+        self._check_options()
+        self.states = States(
+            self.cell, tuple(state_widths(self.cell, h, self.proj_size) for h in widths), self.directions
+        )
+        """How its state is laid out."""
+
+    def _check_options(self) -> None:
+        """Refuse what makes no sense with this cell or with these widths."""
+        cell, fields = self.cell, self.cell.state_fields
+        products = [stage.operand for stage in cell.stages if stage.product]
+        if self.proj_size and not ("c" in fields and products == [("h",)]):
+            raise UnrolledError(
+                f"proj_size is {self.proj_size}, but {cell.name} can't project its h: it needs a memory c beside h, "
+                "and one product of h alone, as lstm has"
+            )
+        if self.proj_size and self.proj_size >= min(self.hidden_sizes):
+            raise UnrolledError(
+                f"proj_size is {self.proj_size}; it must be below hidden_size = {brief(self.hidden_size)}"
+            )
+        if self.residual and len(set(self.hidden_sizes)) > 1:
+            raise UnrolledError(f"residual layers must be of one width; hidden_size is {brief(self.hidden_size)}")
+        if self.recurrent_dropout and not cell.candidate:
+            raise UnrolledError(
+                f"recurrent_dropout drops a cell's candidate and keeps its memory; {cell.name} has no candidate"
+            )
+        if self.weight_drop and not cell.operand_width:
+            raise UnrolledError(f"weight_drop drops entries of weight_hh; {cell.name} has none")
+        if self.zoneout_cell and "c" not in fields:
+            raise UnrolledError(f"zoneout_cell keeps old values of c; {cell.name} has no c, use zoneout")
+
+    @property
+    def directions(self) -> int:
+        """D: 2 when bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width of y: D H of the last layer, or D P."""
+        return self.width(-1)
+
+    def width(self, layer: int) -> int:
+        """Width of a layer's output, both directions together."""
+        return self.directions * (self.proj_size or self.hidden_sizes[layer])
+
+    def passes(self) -> Iterator[tuple[int, int]]:
+        """Yield (layer, direction) in the order of states and tapes."""
+        return ((layer, d) for layer in range(self.num_layers) for d in range(self.directions))
+
+    def local_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of one layer's parameters by local names, in PyTorch's order, trained initial states last."""
+        inputs = self.width(layer - 1) if layer else self.input_size
+        shapes = self.cell.shapes(inputs, self.hidden_sizes[layer], bias=self.bias, proj=self.proj_size)
+        initial = self.states.widths[layer] if self.learn_state else {}
+        return shapes | {f"initial_{name}": (width,) for name, width in initial.items()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape, in PyTorch's order."""
+        return {
+            name + suffix(layer, d): shape
+            for layer, d in self.passes()
+            for name, shape in self.local_shapes(layer).items()
+        }
+
+    def scanned(self) -> list[list[tuple[str, str, tuple[int, ...]]]]:
+        """Of every pass: the parameters that its scan reads, by their local and full names, with their shapes."""
+        return [
+            [
+                (name, name + suffix(layer, d), shape)
+                for name, shape in self.local_shapes(layer).items()
+                if not name.startswith("initial_")
+            ]
+            for layer, d in self.passes()
+        ]
+
+    def check_memory(self) -> None:
+        """Refuse more parameters than this machine has memory for."""
+        check_memory(sum(math.prod(shape) for shape in self.shapes().values()), self.dtype)
