@@ -29,7 +29,7 @@ from optim_problem import CASES, RATE, STEPS, gradients, params  # noqa: E402
 TOLERANCE = 1e-12
 
 DECAYED = {
-    "momentum": ({"momentum": 0.5}, "SGD", {"momentum": 0.5}),
+    "momentum": ({"momentum": 0.5, "dampening": 0.2}, "SGD", {"momentum": 0.5, "dampening": 0.2}),
     "nesterov": ({"momentum": 0.5}, "SGD", {"momentum": 0.5, "nesterov": True}),
     "adagrad": ({"eps": 1e-6}, "Adagrad", {"eps": 1e-6}),
     "rmsprop": ({"alpha": 0.95}, "RMSprop", {"alpha": 0.95}),
@@ -353,6 +353,7 @@ def test_a_state_of_sums_is_not_taken_for_one_of_averages():
         ("sgd", {"momentum": 0.9}, "no option of sgd is called 'momentum'. Known: weight_decay"),
         ("adam", {"beta1": 1.0}, "beta1 of adam is 1.0; it must be at least 0 and below 1"),
         ("momentum", {"momentum": -0.1}, "momentum of momentum is -0.1; it must be at least 0 and below 1"),
+        ("momentum", {"dampening": 1.5}, "dampening of momentum is 1.5; it must be from 0 to 1"),
         ("rmsprop", {"alpha": "0.95"}, "alpha of rmsprop is '0.95'; it must be at least 0 and below 1"),
         ("adadelta", {"eps": math.nan}, "eps of adadelta is nan; it must be 0 or more"),
         ("sgd", {"weight_decay": -1}, "weight_decay of sgd is -1; it must be 0 or more"),
@@ -509,7 +510,7 @@ def test_parameters_that_are_no_longer_those_of_the_moments_are_refused(backend,
     assert str(error.value) == message.replace("FITS", fits)
     assert rule.step == 1
     assert repr((params, rule.slots)) == before
-    assert repr(rule) == "Momentum(weight_decay=0, momentum=0.9, 5 parameters, step 1)"
+    assert repr(rule) == "Momentum(weight_decay=0, momentum=0.9, dampening=0, 5 parameters, step 1)"
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])

@@ -8,6 +8,7 @@ CASES = {
     "sgd": ({}, "SGD", {}),
     "sgd_decay": ({"weight_decay": 0.1}, "SGD", {"weight_decay": 0.1}),
     "momentum": ({"momentum": 0.8}, "SGD", {"momentum": 0.8}),
+    "momentum_dampened": ({"momentum": 0.8, "dampening": 0.3}, "SGD", {"momentum": 0.8, "dampening": 0.3}),
     "nesterov": ({"momentum": 0.8}, "SGD", {"momentum": 0.8, "nesterov": True}),
     "nesterov_decay": (
         {"momentum": 0.8, "weight_decay": 0.1},

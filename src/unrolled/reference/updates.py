@@ -35,9 +35,9 @@ def sgd(p: Any, g: Any, moments: Sequence[Any], constants: Sequence[Any]) -> tup
 
 
 def momentum(p: Any, g: Any, moments: Sequence[Any], constants: Sequence[Any]) -> tuple[Any, Sequence[Any]]:
-    """v <- momentum v + g; p <- p - rate v."""
-    (v,), (rate, keep) = moments, constants
-    v = v * keep + g
+    """v <- momentum v + new g; p <- p - rate v."""
+    (v,), (rate, keep, new) = moments, constants
+    v = v * keep + g * new
     return p - v * rate, (v,)
 
 
@@ -83,7 +83,7 @@ def adam(p: Any, g: Any, moments: Sequence[Any], constants: Sequence[Any]) -> tu
 
 
 SGD = Rule("sgd", sgd, (), ("rate",))
-MOMENTUM = Rule("momentum", momentum, ("velocity",), ("rate", "momentum"))
+MOMENTUM = Rule("momentum", momentum, ("velocity",), ("rate", "momentum", "new"))
 NESTEROV = Rule("nesterov", nesterov, ("velocity",), ("rate", "momentum"))
 ADAGRAD = Rule("adagrad", adagrad, ("square_sum",), ("rate", "eps"))
 RMSPROP = Rule("rmsprop", rmsprop, ("square_average",), ("rate", "eps", "alpha", "new"))
@@ -117,7 +117,7 @@ def update(
     Examples
     --------
     >>> p, v = np.array([1.0, -2.0]), np.zeros(2)
-    >>> update(MOMENTUM, [p], [np.array([0.5, 0.5])], [[v]], [0.1, 0.9], 0.0)
+    >>> update(MOMENTUM, [p], [np.array([0.5, 0.5])], [[v]], [0.1, 0.9, 1.0], 0.0)
     >>> p, v
     (array([ 0.95, -2.05]), array([0.5, 0.5]))
     """

@@ -18,9 +18,11 @@ from ..checks import Array, Ranges, as_array, check_floats, check_options, check
 from ..errors import UnrolledError, listed, suggest
 from ..reference import updates
 
-_RANGES: Ranges = dict.fromkeys(
-    ("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1)
-) | dict.fromkeys(("eps", "weight_decay"), ("0 or more", lambda v: v >= 0))
+_RANGES: Ranges = (
+    dict.fromkeys(("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1))
+    | dict.fromkeys(("eps", "weight_decay"), ("0 or more", lambda v: v >= 0))
+    | {"dampening": ("from 0 to 1", lambda v: 0 <= v <= 1)}
+)
 
 
 class Optimizer:
@@ -189,15 +191,16 @@ class SGD(Optimizer):
 
 
 class Momentum(Optimizer):
-    """v <- momentum v + g; p <- p - rate v."""
+    """v <- momentum v + (1 - dampening) g; p <- p - rate v. The first gradient is not dampened, as in PyTorch."""
 
     rule = updates.MOMENTUM
     name, paper, rate = "momentum", "Polyak 1964", 0.1
     about = "SGD that keeps rolling: a velocity evens the gradients out"
-    defaults: ClassVar = {"momentum": 0.9}
+    defaults: ClassVar = {"momentum": 0.9, "dampening": 0.0}
 
     def _constants(self, rate: float) -> list[float]:
-        return [rate, self.options["momentum"]]
+        new = 1.0 if self.step == 1 else 1 - self.options["dampening"]
+        return [rate, self.options["momentum"], new]
 
 
 class Nesterov(Optimizer):
