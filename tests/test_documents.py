@@ -12,6 +12,7 @@ from unrolled import storage
 from unrolled.data.batches import lanes
 from unrolled.data.text import Vocabulary, encode, files, of_documents, read
 from unrolled.data.text import records as records_module
+from unrolled.options import Options
 from unrolled.run import read_toml
 from unrolled.score import evaluate, score
 
@@ -306,7 +307,7 @@ def test_a_run_of_before_that_named_the_option_otherwise_goes_on(tmp_path):
     storage.write_arrays(path, "unrolled_run", arrays, content)
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
     (tmp_path / "old.toml").write_text("strip_gutenberg = false\n")
-    assert read_toml(tmp_path / "old.toml") == {"keep_gutenberg": True}
+    assert read_toml(tmp_path / "old.toml", Options) == {"keep_gutenberg": True}
 
 
 def test_the_commands_read_a_column_and_leave_out_empty_fields(tmp_path, monkeypatch, capsys):

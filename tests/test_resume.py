@@ -300,7 +300,7 @@ def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
     total = 27
     expected = [0.003 * (1 + np.cos(np.pi * n / total)) / 2 for n in range(12, total)]
     np.testing.assert_allclose(rates.seen, expected, rtol=1e-12)
-    config = run.read_toml(out / run.CONFIG)
+    config = run.read_toml(out / run.CONFIG, Options)
     assert {name: config[name] for name in anew} == anew
     assert Options(**{k: v for k, v in config.items() if k not in run.TEXT_KEYS}) == Options(**(SMALL | anew))
     assert reopened(out).options == Options(**(SMALL | anew))
@@ -317,10 +317,10 @@ def test_what_is_asked_for_anew_is_kept_from_the_first_moment(tmp_path):
         ur.LanguageModel.resume(out, TEXT, callbacks=[Stop("step", 13)], learning_rate=0.003)
     assert reopened(out).options.learning_rate == 0.003
     rollbacks = reopened(out).states["now"]["rollbacks"]
-    assert (rollbacks, run.read_toml(out / run.CONFIG)["learning_rate"]) == (0, 0.003)
+    assert (rollbacks, run.read_toml(out / run.CONFIG, Options)["learning_rate"]) == (0, 0.003)
     (out / run.CONFIG).unlink()  # as if it had been killed before it wrote this
     ur.LanguageModel.resume(out, TEXT)
-    assert run.read_toml(out / run.CONFIG)["learning_rate"] == 0.003
+    assert run.read_toml(out / run.CONFIG, Options)["learning_rate"] == 0.003
 
 
 def test_another_machine_or_version_is_said(whole, tmp_path, monkeypatch):
@@ -700,7 +700,7 @@ def test_a_disk_that_takes_no_more_leaves_the_last_checkpoint(whole, disk, how):
 
 
 def test_a_configuration_comes_back_whole(whole, tmp_path):
-    values = run.read_toml(whole / "config.toml")
+    values = run.read_toml(whole / "config.toml", Options)
     options = {k: v for k, v in values.items() if k not in run.TEXT_KEYS}
     assert Options(**options) == Options(**SMALL)
     about = json.loads((whole / "run.json").read_text())
@@ -729,7 +729,7 @@ def test_a_configuration_comes_back_whole(whole, tmp_path):
 def test_a_wrong_configuration_names_the_line(tmp_path, text, message):
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(ur.UnrolledError, match=re.escape(message)):
-        run.read_toml(tmp_path / "c.toml")
+        run.read_toml(tmp_path / "c.toml", Options)
 
 
 def command(*args, cwd):
@@ -878,7 +878,7 @@ def test_a_configuration_holds_any_path(tmp_path):
     config = run.to_toml(Options(), paths, {"val_file": paths[:1], "test_file": []})
     assert tomllib.loads(config)["files"][0] == "file:///a/b%FF.txt"
     (tmp_path / "c.toml").write_text(config)
-    values = run.read_toml(tmp_path / "c.toml")
+    values = run.read_toml(tmp_path / "c.toml", Options)
     assert values["files"] == [*paths[:2], os.path.abspath(paths[2]), *paths[3:]]
     assert values["val_file"] == paths[:1]
 

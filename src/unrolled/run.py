@@ -37,7 +37,6 @@ from .data.options import Reading
 from .data.text import recorded
 from .declared import check_option, options
 from .errors import UnrolledError, UnrolledWarning, brief, suggest
-from .options import Options
 from .schema import each, entries, flag, objects, one_of, whole
 from .storage import Arrays, Content, Layout
 from .training import state
@@ -54,7 +53,7 @@ DAMAGED = "metrics.jsonl.damaged"
 PATHS = ("files", "val_file", "test_file")
 TEXT_KEYS = dict.fromkeys(PATHS, "list")
 TEXT_KEYS |= {name: str(declared.type) for name, declared in options(Reading).items()}
-"""What a configuration says beside the fields of `Options`."""
+"""What a configuration says beside the options of a kind of model."""
 _HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
 _HOW |= {"strip_gutenberg": flag()}  # in runs of before
 
@@ -164,15 +163,16 @@ def held(folder: Path) -> Iterator[None]:
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
-def to_toml(options: Options, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:
+def to_toml(options: Any, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:
     """Return the configuration of a run, every option with its value; one that is not set is a comment.
 
     A path whose bytes are no UTF-8, which TOML can't hold, is written as a URI: "file:///home/a%FF.txt".
 
     Examples
     --------
-    >>> to_toml(Options(), ["book.txt"]).splitlines()[:3]
-    ['files = ["book.txt"]', 'level = "char"', 'min_count = 1']
+    >>> from unrolled.data.options import SplitOptions
+    >>> to_toml(SplitOptions(val_fraction=0.1), ["book.txt"]).splitlines()
+    ['files = ["book.txt"]', 'val_fraction = 0.1', 'test_fraction = 0.0']
     """
     values = {"files": list(files)} | dict(text or {}) | asdict(options)
     values |= {name: [_as_uri(path) for path in values[name]] for name in PATHS if name in values}
@@ -201,8 +201,8 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a configuration: names and values, each of a kind that its option takes.
+def read_toml(path: Path, kind: type[Any]) -> dict[str, Any]:
+    """Read a configuration of a class of options: names and values, each of a kind that its option takes.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise
     except ValueError:  # Python reads no whole number of more than 4,300 digits
         raise UnrolledError(f"{path}: the configuration has a number of too many digits") from None
-    kinds = {f.name: str(f.type) for f in fields(Options)} | TEXT_KEYS
+    kinds = {f.name: str(f.type) for f in fields(kind)} | TEXT_KEYS
     for name, value in values.items():
         where = f"{path}, line {_line_of(name, text)}"
         if name not in kinds:
@@ -233,7 +233,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             values[name] = [_from_uri(item) for item in value]
             continue
         try:
-            check_option(Reading if name in TEXT_KEYS else Options, name, value)
+            check_option(Reading if name in TEXT_KEYS else kind, name, value)
         except UnrolledError as error:
             raise UnrolledError(f"{where}: {error}") from None
     return values
@@ -333,7 +333,7 @@ def go_on(
     _write_about(folder, about | {"resumed": [*before, entry]})
 
 
-def write_config(folder: Path, options: Options, text: Mapping[str, Any]) -> None:
+def write_config(folder: Path, options: Any, text: Mapping[str, Any]) -> None:
     """Write a run's configuration, unless it stands there already."""
     more = {"val_file": text["val"], "test_file": text["test"]} | text["how"]
     config, path = to_toml(options, text["files"], more).encode(), folder / CONFIG

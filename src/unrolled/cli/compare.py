@@ -39,7 +39,7 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _options(folder: Path) -> dict[str, Any]:
     """Return the options of a run as they were in force: where one isn't set, what that stands for."""
-    given = run.read_toml(folder / run.CONFIG)
+    given = run.read_toml(folder / run.CONFIG, Options)
     options = asdict(Options()) | given
     if options["learning_rate"] is None and options["optimizer"] in OPTIMIZERS:
         options["learning_rate"] = OPTIMIZERS[options["optimizer"]].rate
