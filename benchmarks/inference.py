@@ -22,8 +22,9 @@ import torch
 from onnx_model import session
 from side_by_side import arguments, machine, report
 
-from unrolled import backends, bench, sample
+from unrolled import backends, bench
 from unrolled.backends.cpu import sampler
+from unrolled.models import sampling as sample
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 

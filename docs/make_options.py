@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.declared import about, options
+from unrolled.models.options import Options
 from unrolled.nn.options import NetworkOptions
-from unrolled.options import Options
 
 PAGE = Path(__file__).with_name("options.md")
 

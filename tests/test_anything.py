@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import sample, score
 from unrolled.data import batches
 from unrolled.ladder import convert, plain
 from unrolled.ladder import layers as rung1
 from unrolled.ladder import solver as rung2
+from unrolled.models import sampling as sample
+from unrolled.models import scoring as score
 from unrolled.reference import layers, losses
 
 

@@ -393,7 +393,7 @@ def test_the_command_says_what_is_kept(kept, tmp_path, book, monkeypatch, capsys
 
 
 def test_pairs_of_a_large_text_of_many_symbols_are_counted_at_its_beginning(tmp_path):
-    from unrolled.language_model import _for_bigrams
+    from unrolled.models.language_model import _for_bigrams
 
     size = (1 << 23) + 5
     mapped = np.memmap(tmp_path / "t", np.uint16, "w+", shape=size)  # a file with a hole: no room on the disk

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from unrolled import LanguageModel, checkpoint, storage
+from unrolled import LanguageModel, storage
 from unrolled.data.text import Vocabulary
 from unrolled.errors import UnrolledError
+from unrolled.models import files as checkpoint
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 

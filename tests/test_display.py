@@ -14,8 +14,8 @@ from unrolled import backends, bench
 from unrolled.cli import display as module
 from unrolled.cli import main
 from unrolled.cli.display import SIZES, Display, Output, wrapped
-from unrolled.lines import figures
 from unrolled.training.callbacks import Result
+from unrolled.training.lines import figures
 from unrolled.training.state import Evaluation
 
 SMALL = {"hidden_size": 9, "num_layers": 1, "embedding_size": 5, "batch_size": 2, "seq_length": 7, "epochs": 1}

@@ -11,7 +11,7 @@ import pytest
 import unrolled
 from unrolled.cli import cli
 from unrolled.declared import options
-from unrolled.options import Options
+from unrolled.models.options import Options
 
 ROOT = Path(__file__).parent.parent
 

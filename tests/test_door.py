@@ -219,7 +219,7 @@ def test_a_cell_may_be_called_as_elsewhere(familiar, name):
     assert ur.Recurrent(familiar, 4, 5).cell.name == name
     assert ur.Spec(vocabulary_size=7, cell=familiar).to_json()["cell"] == name
     assert ur.Network(ur.Spec(7, familiar, 4, 5)).recurrent.cell.name == name
-    from unrolled.options import Options
+    from unrolled.models.options import Options
 
     assert Options(cell=familiar).cell == name
     with pytest.raises(ur.UnrolledError, match=r"^no cell is called 'gruu'; did you mean 'gru'\?"):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import run
-from unrolled.events import EVERY
+from unrolled.training import run_folder as run
 from unrolled.training.callbacks import Callback
+from unrolled.training.tensorboard import EVERY
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 40
 SMALL = {"hidden_size": 6, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 11, "epochs": 1}

@@ -11,11 +11,11 @@ from dataclasses import fields, replace
 import pytest
 
 import unrolled as ur
-from unrolled.lines import Lines
-from unrolled.options import ANEW, Options
+from unrolled.models.options import ANEW, Options
 from unrolled.training import trainer
 from unrolled.training.callbacks import Callback
 from unrolled.training.clipping import clip_by_norm
+from unrolled.training.lines import Lines
 from unrolled.training.optimizers import make_optimizer
 from unrolled.training.schedules import make_schedule
 from unrolled.training.state import Evaluation

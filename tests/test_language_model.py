@@ -5,9 +5,9 @@ import pytest
 
 import unrolled as ur
 from unrolled.data.text import Bytes, bigram_entropy
-from unrolled.options import Options
+from unrolled.models.options import Options
+from unrolled.models.sampling import draw
 from unrolled.reference.losses import log_softmax
-from unrolled.sample import draw
 from unrolled.training.callbacks import Callback
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 60

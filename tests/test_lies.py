@@ -17,8 +17,9 @@ import pytest
 import safetensors.numpy
 
 import unrolled as ur
-from unrolled import checkpoint, storage
+from unrolled import storage
 from unrolled.data.text import Vocabulary
+from unrolled.models import files as checkpoint
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 from unrolled.training.callbacks import Callback

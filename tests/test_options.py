@@ -239,8 +239,8 @@ EVERY_OPTION = {
 
 
 def test_a_spec_of_every_option_goes_through_the_model_file(tmp_path):
-    from unrolled import checkpoint
     from unrolled.data.text import Vocabulary
+    from unrolled.models import files as checkpoint
 
     text = "abcdefghijk"
     spec = ur.Spec(len(text), **EVERY_OPTION)

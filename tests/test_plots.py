@@ -9,9 +9,9 @@ import sys
 import pytest
 
 import unrolled as ur
-from unrolled import run
 from unrolled.cli.compare import comparison, table
 from unrolled.cli.plot import WIDTH, curve, picture, sparkline
+from unrolled.training import run_folder as run
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 30
 SMALL = {"num_layers": 1, "embedding_size": 6, "batch_size": 3, "seq_length": 20, "epochs": 2, "eval_every": 10}

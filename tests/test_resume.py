@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import checkpoint, language_model, run, storage
-from unrolled.options import Options
-from unrolled.run import make_folder
+from unrolled import storage
+from unrolled.models import files as checkpoint
+from unrolled.models import language_model
+from unrolled.models.options import Options
+from unrolled.training import run_folder as run
 from unrolled.training import trainer
 from unrolled.training.callbacks import Callback
+from unrolled.training.run_folder import make_folder
 from unrolled.training.state import TrainingState
 from unrolled.training.trainer import CHECKPOINT, LAST, MODEL
 

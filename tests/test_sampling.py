@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled import sample
 from unrolled.cli import main
 from unrolled.data.text import Vocabulary, encode, read
+from unrolled.models import sampling as sample
 
 NAMES = ["anna", "bob", "eve", "dan", "hannah", "otto"] * 20
 SMALL = {"hidden_size": 9, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 7, "epochs": 3}

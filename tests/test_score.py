@@ -8,8 +8,8 @@ import pytest
 import unrolled as ur
 from unrolled.cli import main
 from unrolled.data.text import EOS, UNK, BytePairs, Characters, Words, read
+from unrolled.models.scoring import Score, log_probabilities, score
 from unrolled.reference.losses import log_softmax
-from unrolled.score import Score, log_probabilities, score
 
 SMALL = {"hidden_size": 9, "num_layers": 1, "embedding_size": 5, "batch_size": 2, "seq_length": 7, "epochs": 1}
 

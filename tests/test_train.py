@@ -18,8 +18,8 @@ import unrolled as ur
 from unrolled import backends, storage
 from unrolled.data.batches import LANE_LENGTH, LANES, held_out, lanes
 from unrolled.data.text import Corpus, vocabulary_of
-from unrolled.options import Options
-from unrolled.score import evaluate
+from unrolled.models.options import Options
+from unrolled.models.scoring import evaluate
 from unrolled.training.callbacks import Callback
 from unrolled.training.clipping import clip_by_norm
 from unrolled.training.interrupts import stops

@@ -14,7 +14,7 @@ from .errors import Interrupted, UnrolledError, UnrolledWarning, Unsupported
 
 if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
-    from .language_model import LanguageModel, load
+    from .models.language_model import LanguageModel, load
     from .nn.layers import GRU, LSTM, RNN
     from .nn.network import Network
     from .nn.recurrent import Recurrent
@@ -47,8 +47,8 @@ _LATER = {
     "Recurrent": "nn.recurrent",
     "Network": "nn.network",
     "Spec": "nn.spec",
-    "LanguageModel": "language_model",
-    "load": "language_model",
+    "LanguageModel": "models.language_model",
+    "load": "models.language_model",
     "manual_seed": "seeding",
     "check_cell": "gradcheck",
     "check_network": "gradcheck",

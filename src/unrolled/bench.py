@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, sample
+from . import backends
 from .errors import UnrolledError
+from .models import sampling as sample
 from .nn.network import Network
 from .nn.recurrent import Recurrent
 from .nn.spec import Spec

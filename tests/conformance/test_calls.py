@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
 import unrolled as ur
-from unrolled import backends, sample
+from unrolled import backends
+from unrolled.models import sampling as sample
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 
@@ -159,7 +160,7 @@ DAEMON = """
 import sys, threading, time
 import numpy as np
 import unrolled as ur
-from unrolled import sample
+from unrolled.models import sampling as sample
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 if sys.argv[1] == "drawing":

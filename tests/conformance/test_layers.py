@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
-from unrolled import backends, sample
+from unrolled import backends
 from unrolled.backends.cpu import _engine, layers
+from unrolled.models import sampling as sample
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 from unrolled.reference import layers as reference_layers

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import unrolled as ur
-from unrolled import sample
 from unrolled.cells import CELLS
 from unrolled.data.text import BytePairs, Bytes, Characters, Numbers, Vocabulary, Words
+from unrolled.models import sampling as sample
 
 HERE = Path(__file__).parent
 MODELS, RUN, NUMBERS = HERE / "models", HERE / "run", HERE / "models.json"

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from .. import run
 from ..errors import printable
-from ..options import Options
+from ..models.options import Options
+from ..training import run_folder as run
 from ..training.optimizers import OPTIMIZERS
 from .help import GroupedCommand
 from .options import option

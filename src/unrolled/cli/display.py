@@ -18,10 +18,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from .. import lines as said
 from ..errors import printable
-from ..lines import clock, figures
+from ..training import lines as said
 from ..training.callbacks import Callback, Facts, Progress, Result
+from ..training.lines import clock, figures
 from ..training.state import Evaluation
 from ..training.trainer import LAST, MODEL
 

@@ -75,8 +75,8 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 def configured(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Let the values of a configuration stand in for the defaults."""
     if path is not None:
-        from ..options import Options
-        from ..run import read_toml
+        from ..models.options import Options
+        from ..training.run_folder import read_toml
 
         ctx.default_map = {name: value for name, value in read_toml(path, Options).items() if value != []}
     return path

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from .. import run
 from ..errors import UnrolledError, printable
 from ..storage import replaced
+from ..training import run_folder as run
 from .help import GroupedCommand
 from .options import option
 

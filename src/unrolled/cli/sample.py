@@ -26,7 +26,7 @@ def sample(model: Path, prompt: str, length: int, count: int | None, temperature
     line anew. With --count, each text continues the prompt; those of other models have --length symbols, and an empty
     line between.
     """
-    from ..language_model import load
+    from ..models.language_model import load
 
     language_model = load(model)
     vocabulary = language_model.vocabulary

@@ -12,8 +12,8 @@ import click
 from ..data.options import Reading
 from ..data.text import encode, read
 from ..errors import count
-from ..lines import losses
-from ..score import Score
+from ..models.scoring import Score
+from ..training.lines import losses
 from .help import GroupedCommand
 from .options import flags, option
 
@@ -31,7 +31,7 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, w
     The state starts at zero and is carried through the whole text; the first symbol is not predicted. With --documents,
     JSON has the figures of each too, and null for one in which nothing is predicted.
     """
-    from ..language_model import load
+    from ..models.language_model import load
 
     language_model = load(model)
     vocabulary = language_model.vocabulary

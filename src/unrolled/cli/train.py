@@ -16,10 +16,10 @@ from ..data.options import Reading, SplitOptions, TextOptions
 from ..data.text import default_corpus, read
 from ..declared import options as declared_options
 from ..errors import UnrolledError, count
+from ..models.options import ANEW, Options
 from ..nn.options import NetworkOptions
-from ..options import ANEW, Options
-from ..run import make_folder
 from ..training.options import RunOptions, TrainingOptions
+from ..training.run_folder import make_folder
 from ..training.trainer import CHECKPOINT
 from .display import Display, Output, quoted
 from .exits import let_go_of_output
@@ -92,7 +92,7 @@ def train(
 
 def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping[str, Any]) -> None:
     """Go on with a run, as what is `named` on the command line says."""
-    from ..language_model import LanguageModel
+    from ..models.language_model import LanguageModel
 
     if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", *ANEW}):
         raise UnrolledError(f"--resume goes on with the options of the run; leave out --{odd[0].replace('_', '-')}")
@@ -104,7 +104,7 @@ def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping
 
 def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mapping[str, Any], asked: set[str]) -> None:
     """Begin a run with the options chosen, of which some were asked for."""
-    from ..language_model import LanguageModel, load
+    from ..models.language_model import LanguageModel, load
 
     options = {name: chosen[name] for name in declared_options(Options)}
     how = {name: chosen[name] for name in declared_options(Reading)}

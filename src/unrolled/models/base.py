@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .. import run
 from ..backends import choose
 from ..checks import as_kind, check_a
 from ..data.batches import Batches
 from ..errors import Interrupted, UnrolledError, brief
-from ..events import Events
-from ..lines import Lines
+from ..training import run_folder as run
 from ..training.callbacks import Callback, Facts, Result, tell
 from ..training.interrupts import send_again
+from ..training.lines import Lines
+from ..training.tensorboard import Events
 from ..training.trainer import Model, Trainer
 
 M = TypeVar("M")

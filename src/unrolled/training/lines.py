@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 
-from .errors import printable
-from .training.callbacks import Callback, Facts
-from .training.state import Evaluation
+from ..errors import printable
+from .callbacks import Callback, Facts
+from .state import Evaluation
 
 
 def losses(nats: float, unit: str) -> str:

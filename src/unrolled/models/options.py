@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .checks import check_widths
-from .data.options import SplitOptions, TextOptions
-from .declared import about, documented, options
-from .keywords import suggesting
-from .nn.options import NetworkOptions
-from .nn.spec import Spec
-from .training.options import RunOptions, TrainingOptions
+from ..checks import check_widths
+from ..data.options import SplitOptions, TextOptions
+from ..declared import about, documented, options
+from ..keywords import suggesting
+from ..nn.options import NetworkOptions
+from ..nn.spec import Spec
+from ..training.options import RunOptions, TrainingOptions
 
 
 @suggesting

@@ -11,13 +11,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from . import backends, storage
-from .data.text import Vocabulary
-from .errors import UnrolledError, one_line
-from .nn.network import Network
-from .nn.spec import Spec
-from .schema import entries
-from .storage import Arrays, Content, Layout, Stored
+from .. import backends, storage
+from ..data.text import Vocabulary
+from ..errors import UnrolledError, one_line
+from ..nn.network import Network
+from ..nn.spec import Spec
+from ..schema import entries
+from ..storage import Arrays, Content, Layout, Stored
 
 T = TypeVar("T")
 

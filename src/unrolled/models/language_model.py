@@ -12,12 +12,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import checkpoint, run, sample
-from .backends import choose
-from .checks import LARGEST, Array, check_a, check_seed, check_size
-from .data.batches import Batch, Tokens, as_tokens, held_out, lanes
-from .data.split import split
-from .data.text import (
+from ..backends import choose
+from ..checks import LARGEST, Array, check_a, check_seed, check_size
+from ..data.batches import Batch, Tokens, as_tokens, held_out, lanes
+from ..data.split import split
+from ..data.text import (
     UNK,
     Corpus,
     Encoded,
@@ -31,23 +30,26 @@ from .data.text import (
     unigram_entropy,
     vocabulary_of,
 )
-from .data.text.entropy import MOST_DENSE
-from .declared import described, keywords
-from .errors import UnrolledError, brief, check_path, count, warn
-from .keywords import named
-from .lines import losses
-from .models.base import Prepared, carry_out, ended, told
-from .nn.masks import Masks
-from .nn.network import Network
-from .nn.spec import Spec
+from ..data.text.entropy import MOST_DENSE
+from ..declared import described, keywords
+from ..errors import UnrolledError, brief, check_path, count, warn
+from ..keywords import named
+from ..nn.masks import Masks
+from ..nn.network import Network
+from ..nn.spec import Spec
+from ..pictures import draw_losses
+from ..seeding import generator
+from ..storage import Arrays, Stored
+from ..training import run_folder as run
+from ..training.callbacks import Callback, Facts, Result
+from ..training.lines import losses
+from ..training.trainer import MODEL, Metrics
+from . import files as checkpoint
+from . import sampling as sample
+from .base import Prepared, carry_out, ended, told
 from .options import ANEW, Options
-from .pictures import draw_losses
-from .sample import Sampler
-from .score import Score, evaluate, score
-from .seeding import generator
-from .storage import Arrays, Stored
-from .training.callbacks import Callback, Facts, Result
-from .training.trainer import MODEL, Metrics
+from .sampling import Sampler
+from .scoring import Score, evaluate, score
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
@@ -179,7 +181,8 @@ class LanguageModel:
         val, test : path or list of paths, optional
             Files to validate and to test on, instead of shares of the text.
         out : path, optional
-            Folder of this run (see `unrolled.run`); made if it isn't there. Nothing is written without it.
+            Folder of this run (see `unrolled.training.run_folder`); made if it isn't there. Nothing is written without
+            it.
         overwrite : bool
             Whether `out` may hold an earlier run's models already.
         init_from : LanguageModel, optional
@@ -192,7 +195,7 @@ class LanguageModel:
         backend : str
             "auto", "cpu" or "reference".
         **options
-            Fields of `unrolled.options.Options`, with these names and defaults.
+            Fields of `unrolled.models.options.Options`, with these names and defaults.
 
         Returns
         -------

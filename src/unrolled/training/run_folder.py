@@ -6,7 +6,7 @@
 | `run.json` | the command, the versions, and a hash of the text |
 | `metrics.jsonl` | one JSON object a validation |
 | `checkpoint.safetensors` | all it takes to go on: `unrolled train --resume FOLDER` |
-| `events.out.tfevents.*` | with `--tensorboard`: what `unrolled.events` writes |
+| `events.out.tfevents.*` | with `--tensorboard`: what `unrolled.training.tensorboard` writes |
 | `model.safetensors`, `last.safetensors` | the model with the lowest validation loss, and the last one |
 """
 
@@ -31,19 +31,19 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from . import backends, schema, storage
-from .checks import Array, is_number
-from .data.options import Reading
-from .data.text import recorded
-from .declared import check_option, options
-from .errors import UnrolledError, UnrolledWarning, brief, suggest
-from .schema import each, entries, flag, objects, one_of, whole
-from .storage import Arrays, Content, Layout
-from .training import state
-from .training.callbacks import Callback, Facts, Progress
-from .training.optimizers import OPTIMIZERS
-from .training.state import Evaluation, Snapshot
-from .training.trainer import CHECKPOINT, LAST, MODEL
+from .. import backends, schema, storage
+from ..checks import Array, is_number
+from ..data.options import Reading
+from ..data.text import recorded
+from ..declared import check_option, options
+from ..errors import UnrolledError, UnrolledWarning, brief, suggest
+from ..schema import each, entries, flag, objects, one_of, whole
+from ..storage import Arrays, Content, Layout
+from . import state
+from .callbacks import Callback, Facts, Progress
+from .optimizers import OPTIMIZERS
+from .state import Evaluation, Snapshot
+from .trainer import CHECKPOINT, LAST, MODEL
 
 CONFIG, ABOUT, METRICS = "config.toml", "run.json", "metrics.jsonl"
 LARGEST = 1e100
@@ -281,7 +281,7 @@ def fingerprint(codec: Any, *parts: Array) -> str:
 
 def made_with(backend: str) -> dict[str, str]:
     """Return what decides how a run's numbers are rounded: versions, and where they are computed."""
-    from . import __version__
+    from .. import __version__
 
     return {
         "unrolled": __version__,

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .errors import UnrolledError
-from .training.callbacks import Callback, Facts, Progress
-from .training.state import Evaluation
+from ..errors import UnrolledError
+from .callbacks import Callback, Facts, Progress
+from .state import Evaluation
 
 EVERY = 10
 """Steps between two training figures."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import (
+from ..checks import (
     NOT_FINITE,
     Array,
     as_array,
@@ -19,9 +19,9 @@ from .checks import (
     check_size,
     is_number,
 )
-from .data.batches import as_tokens
-from .errors import UnrolledError, brief
-from .nn.network import Network
+from ..data.batches import as_tokens
+from ..errors import UnrolledError, brief
+from ..nn.network import Network
 
 CHUNK = 32
 """Tokens drawn a call: an interruption, or a stream that is shown as it is drawn, waits for no more than these."""
