@@ -1,15 +1,25 @@
-// Bindings of the interpreter. Part of engine.cpp. A program is checked before it runs: every number in it
-// must be that of an operation, a slot or a field, and every field must lie within its array.
+// Bindings of the interpreter. A program is checked before it runs: every number in it must be that of an operation, a slot
+// or a field, and every field must lie within its array.
 #pragma once
 
-std::vector<std::string> operations() {
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "binding.h"
+#include "kernels.h"
+#include "runtime.h"
+
+namespace unrolled {
+
+inline std::vector<std::string> operations() {
 #define UNROLLED_OPERATION(name, expression) #name,
   return {UNROLLED_OPERATIONS(UNROLLED_OPERATION, UNROLLED_OPERATION, UNROLLED_OPERATION, UNROLLED_OPERATION)};
 #undef UNROLLED_OPERATION
 }
 
 // (code, fields, constants, registers), in copies of our own.
-Program program_of(Arrays& arrays, nb::tuple parts, long fields) {
+inline Program program_of(Arrays& arrays, nb::tuple parts, long fields) {
   require(parts.size() == 4, "a program");
   Program p = {};
   p.fields = arrays.indices<int>(parts[1], p.field_count, fields, "a program's list of fields");
@@ -219,9 +229,11 @@ void program_backward(const std::vector<long>& dims, nb::handle x, nb::handle ta
 }
 
 template <class T>
-void define_programs(nb::module_& m, const std::string& bits) {
-  m.def(("program_forward" + bits).c_str(), &program_forward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
+void define_interpreter(nb::module_& m) {
+  m.def(named<T>("program_forward").c_str(), &program_forward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
         nb::arg(), nb::arg(), nb::arg());
-  m.def(("program_backward" + bits).c_str(), &program_backward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
+  m.def(named<T>("program_backward").c_str(), &program_backward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
 }
+
+}  // namespace unrolled

@@ -1,6 +1,20 @@
-// Binding of sampler.h: an object that keeps a language network's weights packed, its state, and the memory of one step.
-// Part of engine.cpp.
+// Binding of the sampler: an object that keeps a language network's weights packed, its state, and the memory of one step.
 #pragma once
+
+#include <math.h>
+#include <string.h>
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "bind_scan.h"
+#include "binding.h"
+#include "kernels.h"
+#include "runtime.h"
+
+namespace unrolled {
 
 template <class T>
 class Sampler {
@@ -126,12 +140,15 @@ class Sampler {
     run(threads_, [&](const Worker& w) { kernels().sample(q_, w); }, meets_often(products_));
     return done_;
   }
-
-  static void define(nb::module_& m, const char* name) {
-    nb::class_<Sampler>(m, name)
-        .def(nb::init<const std::string&, const std::vector<long>&, nb::list, nb::handle, nb::handle, nb::handle>(), nb::arg(),
-             nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none())
-        .def("set_state", &Sampler::set_state)
-        .def("sample", &Sampler::sample);
-  }
 };
+
+template <class T>
+void define_sampler(nb::module_& m) {
+  nb::class_<Sampler<T>>(m, named<T>("Sampler").c_str())
+      .def(nb::init<const std::string&, const std::vector<long>&, nb::list, nb::handle, nb::handle, nb::handle>(), nb::arg(), nb::arg(),
+           nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none())
+      .def("set_state", &Sampler<T>::set_state)
+      .def("sample", &Sampler<T>::sample);
+}
+
+}  // namespace unrolled

@@ -1,22 +1,55 @@
-// The door of the module. What a call is handed is looked at here before any kernel reads it, whoever calls: sizes whose
-// products can't overflow; arrays that are there, of the expected dtype and exactly the expected length, aligned; indices
-// and programs in copies of our own, since another thread or a signal's handler may write over the caller's while the call
-// runs. Part of engine.cpp.
+// What all bindings share, and the door of the module. What a call is handed is looked at here before any kernel reads it,
+// whoever calls: sizes whose products can't overflow; arrays that are there, of the expected dtype and exactly the expected
+// length, aligned; indices and programs in copies of our own, since another thread or a signal's handler may write over the
+// caller's while the call runs.
 #pragma once
 
-void require(bool fits, const std::string& what) {
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdint.h>
+#include <string.h>
+
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "pool.h"
+#include "runtime.h"
+
+namespace unrolled {
+
+// What a function of one type of numbers is called: forward32, forward64.
+template <class T>
+std::string named(const char* name) {
+  return name + std::to_string(8 * sizeof(T));
+}
+
+template <class T>
+const ArrayKernels<T>& array_kernels() {
+  return state->kernels->arrays.of<T>();
+}
+
+// Below this many operations a call does not pay for threads.
+inline int threads_for(double operations, double least) { return operations < least ? 1 : state->threads; }
+
+inline void require(bool fits, const std::string& what) {
   if (!fits) throw nb::value_error((what + " does not fit").c_str());
 }
 
 // A whole number.
-int number(nb::handle h, const std::string& what) {
+inline int number(nb::handle h, const std::string& what) {
   int value = 0;
   if (!nb::try_cast(h, value, false)) throw nb::type_error((what + " is no whole number").c_str());
   return value;
 }
 
 // The product of sizes, 0 where one is. It must be a number of things that memory can hold, whatever else is 0.
-long count(std::initializer_list<long> sizes) {
+inline long count(std::initializer_list<long> sizes) {
   constexpr long most = 1L << 46;
   long whole = 1;
   bool none = false;
@@ -138,3 +171,5 @@ class Arrays {
     return indices<long long>(h, size, end, what);
   }
 };
+
+}  // namespace unrolled
