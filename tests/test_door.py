@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -337,3 +338,15 @@ def test_a_run_of_documents_says_to_draw_some(said, tmp_path, monkeypatch):
         assert f"next       unrolled sample run/model.safetensors {drawn} --temperature 0.7\n" in out
         assert ", up to 1 epoch, saved in run\n" in out
         assert "  no validation part  0:0" in out
+
+
+def test_a_flag_reaches_what_is_off_by_default_and_on(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("the cat sat on the mat. " * 20)
+    small = ["--hidden-size", "3", "--num-layers", "1", "--batch-size", "2", "--seq-length", "9", "--epochs", "0.1"]
+    status, _, _ = said("train", "book.txt", *small, "--no-bias", "--beta1", "0.5", "--residual", "--out", "run")
+    assert status == 0
+    config = tomllib.loads(Path("run/config.toml").read_text())
+    assert (config["bias"], config["residual"], config["beta1"], "beta2" in config) == (False, True, 0.5, False)
+    assert said("train", "--config", "run/config.toml", "book.txt", "--bias", "--out", "again")[0] == 0
+    assert tomllib.loads(Path("again/config.toml").read_text())["bias"] is True

@@ -264,6 +264,18 @@ def test_every_option_together_is_proven():
     ur.check_network(ur.Network(ur.Spec(11, **unequal))).raise_if_failed()
 
 
+def test_a_language_model_may_have_no_biases_and_keeps_that():
+    tiny = {"embedding_size": 3, "hidden_size": 5, "num_layers": 1, "batch_size": 2, "seq_length": 9, "epochs": 0.1}
+    model = ur.LanguageModel.train("the cat sat on the mat. " * 9, bias=False, **tiny)
+    assert [name for name in model.network.params if "bias" in name] == ["decoder.bias"]
+    tuned = ur.LanguageModel.train(
+        "the cat sat on the mat. " * 9, init_from=model, batch_size=2, seq_length=9, epochs=0.1
+    )
+    assert tuned.network.spec == model.network.spec
+    with pytest.raises(ur.UnrolledError, match="bias is True, but the model to start from has False"):
+        ur.LanguageModel.train("the cat sat on the mat. " * 9, init_from=model, bias=True)
+
+
 def test_tied_weights_are_one_parameter():
     net = ur.Network(ur.Spec(11, embedding_size=5, hidden_size=5, tied=True, dtype="float64"))
     assert "decoder.weight" not in net.params

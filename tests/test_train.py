@@ -23,6 +23,7 @@ from unrolled.models.scoring import evaluate
 from unrolled.training.callbacks import Callback
 from unrolled.training.clipping import clip_by_norm
 from unrolled.training.interrupts import stops
+from unrolled.training.optimizers import OPTIMIZERS
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}
@@ -86,12 +87,21 @@ def test_asgd_is_the_mean_since_its_trigger():
         ({"tar": float("nan")}, "tar is nan; it must be a number, 0 or more"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; it must be at least 0 and below 1"),
         ({"decay_rate": 0.5}, "decay_rate is an option of rmsprop and adadelta; adam has none"),
+        ({"beta1": 0.5, "optimizer": "sgd"}, "no option of sgd is called 'beta1'. Known: weight_decay"),
+        ({"eps": -1.0}, "eps is -1.0; it must be a number, 0 or more"),
         ({"words": "white"}, "no way to cut words is called 'white'"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(ur.UnrolledError, match=f"^{message}"):
         Options(**options)
+
+
+@pytest.mark.parametrize("rule", OPTIMIZERS)
+def test_every_option_of_an_update_rule_can_be_asked_for(rule):
+    for name in OPTIMIZERS[rule].defaults:
+        asked = Options(optimizer=rule, **{{"alpha": "decay_rate", "rho": "decay_rate"}.get(name, name): 0.25})
+        assert asked.make_optimizer({}).options[name] == 0.25
 
 
 FLOATS = [f.name for f in dataclasses.fields(Options) if "float" in str(f.type)]

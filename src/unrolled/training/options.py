@@ -51,8 +51,28 @@ class TrainingOptions(Declared):
         about="Rate, for a loss that is the mean over steps and rows.",
     )
     momentum: float | None = option(None, "Of momentum and nesterov.", "Learning", check_fraction, unset="0.9")
+    dampening: float | None = option(
+        None, "momentum: share of a gradient that is left out, but for the first.", "Learning", check_weight, unset="0"
+    )
     decay_rate: float | None = option(
         None, "Moving average of rmsprop (0.99) and adadelta (0.9).", "Learning", check_fraction
+    )
+    beta1: float | None = option(
+        None,
+        "adam, adamw: share of the old mean of gradients that a step keeps.",
+        "Learning",
+        check_fraction,
+        unset="0.9",
+    )
+    beta2: float | None = option(
+        None, "adam, adamw: the same of the mean of their squares.", "Learning", check_fraction, unset="0.999"
+    )
+    eps: float | None = option(
+        None,
+        "Added to what a rule divides by.",
+        "Learning",
+        check_weight,
+        unset="1e-8; adagrad 1e-10, adadelta 1e-6",
     )
     weight_decay: float | None = option(
         None, "L2 penalty (adamw: decoupled).", "Penalties", check_weight, unset="0; adamw 0.01"
@@ -127,7 +147,8 @@ class TrainingOptions(Declared):
         if self.decay_rate is not None and self.optimizer not in ("rmsprop", "adadelta"):
             raise UnrolledError(f"decay_rate is an option of rmsprop and adadelta; {self.optimizer} has none")
         decay = "rho" if self.optimizer == "adadelta" else "alpha"
-        given = {"momentum": self.momentum, decay: self.decay_rate, "weight_decay": self.weight_decay}
+        named = ("momentum", "dampening", "beta1", "beta2", "eps", "weight_decay")
+        given = {name: getattr(self, name) for name in named} | {decay: self.decay_rate}
         return make_optimizer(
             self.optimizer, params, backend=backend, **{k: v for k, v in given.items() if v is not None}
         )
