@@ -130,7 +130,7 @@ def instruction_set() -> str:
 
 
 def describe() -> str:
-    """Say in a line what runs the recurrence here.
+    """Return a line about what runs the recurrence here.
 
     Examples
     --------
@@ -164,7 +164,7 @@ def build_info() -> dict[str, Any]:
 
 
 def has_kernel(cell: Cell) -> bool:
-    """Whether the engine has kernels of a cell's own; what else it runs, its block evaluator interprets.
+    """Whether the engine has kernels of a cell's own; any other is interpreted.
 
     Examples
     --------
@@ -180,7 +180,7 @@ def has_kernel(cell: Cell) -> bool:
 
 
 def reason(cell: Cell, dtype: Any = "float32") -> str | None:
-    """Say why `auto` runs a cell on the reference; None if the native engine runs it.
+    """Return why `auto` runs a cell on the reference; None if the native engine runs it.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a backend does, and the one that every other is compared with."""
+"""A backend: the work of a network that can be done in more than one way; and the one that all are compared with."""
 
 from __future__ import annotations
 

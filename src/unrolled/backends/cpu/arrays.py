@@ -14,7 +14,7 @@ from ...reference import scan
 from . import _engine
 
 DTYPES = {np.dtype(np.float32): "32", np.dtype(np.float64): "64"}
-"""What the engine computes in, and how its functions' names end."""
+"""The dtypes that the engine computes in, and how its functions' names end."""
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 

@@ -30,7 +30,7 @@ BY_PANELS_BATCH = 2
 
 @dataclass(frozen=True)
 class EngineTape:
-    """What one layer remembers of a forward pass; the same fields as `scan.Tape`, views made on demand.
+    """One layer's memory of a forward pass; the same fields as `scan.Tape`, views made on demand.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class EngineTape:
 
 
 def reason(cell: Cell, dtype: Any) -> str | None:
-    """Say why the engine does not run a cell in a dtype; None if it does.
+    """Return why the engine does not run a cell in a dtype; None if it does.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def forward(
 
 
 def dtype_of(w: scan.Params, x: Array, s: Any) -> np.dtype[Any]:
-    """What these compute in; integer x are indices."""
+    """Return the dtype that these are computed in; integer x are indices."""
     arrays = [*w.values(), *s, *([] if x.dtype.kind in "iu" else [x])]
     first: np.dtype[Any] = arrays[0].dtype
     return first if all([a.dtype is first for a in arrays]) else np.result_type(*arrays)

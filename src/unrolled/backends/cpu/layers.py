@@ -16,7 +16,7 @@ from .arrays import contiguous, empty, matrix, of_dtype, padded_width, runs
 
 
 def _refuse(*arrays: Array | None) -> None:
-    """Say what the engine does not work on."""
+    """Refuse what the engine does not work on."""
     if not runs(*arrays):
         dtypes = ", ".join(dict.fromkeys(str(a.dtype) for a in arrays if a is not None))
         raise Unsupported(f"cpu works on arrays of one dtype, float32 or float64; got {dtypes}. Use backend='auto'.")

@@ -1,4 +1,4 @@
-"""What the engine runs on: threads, the processors that this process may keep busy, and the instruction set."""
+"""The machine that the engine runs on: threads, the processors that this process may keep busy, the instruction set."""
 
 from __future__ import annotations
 
