@@ -1,4 +1,4 @@
-"""The block evaluator: cells that have kernels of their own, on it; what only it does; what it refuses."""
+"""The interpreter: cells that have kernels of their own, on it; what only it does; what it refuses."""
 
 import inspect
 import warnings
@@ -21,6 +21,7 @@ kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
 from unrolled.backends.cpu import interpreter, lowering  # noqa: E402
+from unrolled.backends.cpu.bytecode import OPERATIONS, Field, Numbering, assemble  # noqa: E402
 from unrolled.codegen.cpp import EMITTED  # noqa: E402
 from unrolled.codegen.graph import Graph  # noqa: E402
 
@@ -122,7 +123,7 @@ def compare_some():
 )
 def test_a_planted_error_is_found(operation, other, monkeypatch):
     """An operation in another's place makes some cell differ from the reference."""
-    monkeypatch.setitem(lowering.OPERATIONS, operation, lowering.OPERATIONS[other])
+    monkeypatch.setitem(OPERATIONS, operation, OPERATIONS[other])
     lowering.plans.cache_clear()
     try:
         with pytest.raises(AssertionError, match=" > "):
@@ -179,7 +180,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("message", REFUSED)
-def test_what_the_evaluator_lacks_is_named(message):
+def test_what_the_interpreter_lacks_is_named(message):
     cell = cell_of(REFUSED[message])
     why = backends.reason(cell)
     assert why.startswith("the engine cannot run the cell 'odd': ")
@@ -221,7 +222,7 @@ def test_the_line_of_the_users_file_is_named():
         backward=lambda d, k, s, new: Back((d[0],), (d[0],), sizes(*d)),
     )
     large = replace(cell_of(np.tanh), state=sizes, stages=(stage,))
-    assert backends.reason(large).endswith("fields, the evaluator has 256")  # no line of theirs is to blame
+    assert backends.reason(large).endswith("fields, the interpreter has 256")  # no line of theirs is to blame
 
 
 @pytest.mark.parametrize("make", [ur.Recurrent, ur.LSTM, ur.GRU])
@@ -252,24 +253,24 @@ def test_a_cell_too_large_is_refused():
         forward=lambda ax, ah, s: (states(*[ax[0] + f for f in s]), Gates(ah[0])),
         backward=lambda d, k, s, new: Back((d[0],), (d[0],), states(*d)),
     )
-    assert "fields, the evaluator has 256" in backends.reason(replace(cell, state=states, stages=(stage,)))
+    assert "fields, the interpreter has 256" in backends.reason(replace(cell, state=states, stages=(stage,)))
 
 
 def test_a_long_function_reuses_registers():
     """A chain of a thousand operations needs few of them."""
     graph = Graph()
-    x = y = graph.input("x")
+    x = y = graph.input(Field("ax"))
     for n in range(1000):
         y = np.tanh(y) - (2 + n % 2) * x
-    names = lowering._Names(["x", "y"])
-    written = lowering.assemble(graph, [("y", y.node)], names)
+    numbering = Numbering([Field("ax"), Field("new")])
+    written = assemble(graph, [(Field("new"), y.node)], numbering)
     assert written.registers == 3  # 2 x, 3 x, and the chain's own
     assert len(written.code) == 2002
 
 
 def test_names_of_operations_are_those_of_the_engine():
-    assert lowering.OPERATIONS["fma"] != lowering.OPERATIONS["fms"]
-    assert {"copy", "select", "log", "less"} <= lowering.OPERATIONS.keys()
+    assert OPERATIONS["fma"] != OPERATIONS["fms"]
+    assert {"copy", "select", "log", "less"} <= OPERATIONS.keys()
 
 
 @pytest.mark.parametrize(("steps", "batch"), [(0, 2), (3, 0), (0, 0)])

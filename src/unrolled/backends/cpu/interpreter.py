@@ -1,6 +1,6 @@
-"""The recurrence of any cell on the native engine, by the block evaluator: one call a layer and direction.
+"""The recurrence of any cell on the native engine, by its interpreter: one call a layer and direction.
 
-The contract is `scan.forward`'s and `scan.backward`'s. `program` writes a cell's programs; here they get their memory.
+The contract is `scan.forward`'s and `scan.backward`'s. `lowering` writes a cell's programs; here they get their memory.
 Every field is padded to whole vectors; arrays that leave are views without the padding.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -18,10 +18,20 @@ from ...checks import Array, Kept, read_only
 from ...errors import UnrolledError
 from ...reference import scan
 from .arrays import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, vector_width, zeros
-from .lowering import NARROW, Options, Plan, StagePlan, plans
+from .bytecode import NARROW, Accumulator, Field, Row
+from .lowering import Options, Plan, StagePlan, plans
 
-Place = tuple[Array, int, int, int]
-"""Where a field stands: an array, its first number in it, phase, period; step t has the slot (t + phase) % period."""
+
+class Ring(NamedTuple):
+    """Where a field's slots lie: from number `start` of an array on; step t has the slot (t + phase) % period."""
+
+    array: Array
+    start: int
+    phase: int
+    period: int
+
+
+Rings = dict[Field | Accumulator, Ring]
 
 
 @dataclass(frozen=True)
@@ -31,7 +41,7 @@ class ProgramTape:
     Attributes
     ----------
     options : what the programs were written for
-    places : fields that the way back reads, by name
+    rings : where the fields lie that the way back reads
     inverses : 1 / deviation of normalised products, (T B, groups): of the inputs', and of each stage's
     """
 
@@ -45,7 +55,7 @@ class ProgramTape:
     proposed: Any
     drop: Array | None
     options: Options
-    places: dict[str, Place]
+    rings: Rings
     inverses: tuple[Array, ...]
     _y: Array
     backend: ClassVar[str] = "cpu"
@@ -69,71 +79,72 @@ class ProgramTape:
         found = {}
         for name, stage, inverse in zip(names, (plan.inputs, *plan.stages), self.inverses, strict=True):
             if len(stage.group):
-                blocks = [_view(self.places[plan.fields[n]], steps, batch, hidden) for n in stage.block]
+                fields = (plan.fields[n - len(plan.rows)] for n in stage.block)
+                blocks = [_view(self.rings[f], steps, batch, hidden) for f in fields]
                 spread = np.repeat(inverse.reshape(steps, batch, len(stage.group)), stage.group * hidden, axis=-1)
                 found[name] = read_only(np.concatenate(blocks, axis=-1)), read_only(spread)
         return Kept(found)
 
 
-def _view(place: Place, steps: int, batch: int, hidden: int) -> Array:
+def _view(ring: Ring, steps: int, batch: int, hidden: int) -> Array:
     """Return (T, B, H) of a field."""
-    array, start, _, _ = place
-    padded = padded_width(hidden, array.dtype)
-    view: Array = array.reshape(-1)[start : start + steps * batch * padded].reshape(steps, batch, padded)
+    padded = padded_width(hidden, ring.array.dtype)
+    numbers = ring.array.reshape(-1)[ring.start : ring.start + steps * batch * padded]
+    view: Array = numbers.reshape(steps, batch, padded)
     return view[..., :hidden]
 
 
 @dataclass
 class _Memory:
-    """Gives fields their places."""
+    """Gives fields their memory."""
 
     batch: int
     hidden: int
     narrow: int
     """P where h is projected, else H."""
     dtype: Any
-    places: dict[str, Place] = field(default_factory=dict)
+    rings: Rings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         wide, narrow = (self.batch * padded_width(n, self.dtype) for n in (self.hidden, self.narrow))
-        self.planes = {True: narrow, False: wide}
+        self.sizes = {True: narrow, False: wide}
         """Numbers of a slot, by whether its field is narrow."""
 
-    def allot(self, sizes: dict[str, int]) -> None:
-        """Give each field (a name and its number of slots) a place in one new array."""
+    def allot(self, slots: dict[Any, int]) -> None:
+        """Give each field as many slots as it needs, all of them in one new array."""
         apart = 17 * vector_width(self.dtype)  # a power of two apart, they would share few places of the cache
         starts = [0]
-        for name, slots in sizes.items():
-            starts.append(starts[-1] + slots * self.planes[name in NARROW] + apart)
+        for name, count in slots.items():
+            starts.append(starts[-1] + count * self.sizes[name in NARROW] + apart)
         array = empty((starts[-1],), self.dtype)
-        for (name, slots), start in zip(sizes.items(), starts, strict=False):
-            self.places[name] = (array, start, 0, slots)
+        for (name, count), start in zip(slots.items(), starts, strict=False):
+            self.rings[name] = Ring(array, start, 0, count)
 
-    def slot(self, name: str, n: int) -> Array:
+    def slot(self, name: Field, n: int) -> Array:
         """Return one slot of a field, (B, units)."""
-        array, start, _, _ = self.places[name]
-        plane, units = self.planes[name in NARROW], self.narrow if name in NARROW else self.hidden
-        return array[start + n * plane : start + (n + 1) * plane].reshape(self.batch, padded_width(units, self.dtype))[
-            :, :units
-        ]
+        array, start, _, _ = self.rings[name]
+        size, units = self.sizes[name in NARROW], self.narrow if name in NARROW else self.hidden
+        numbers = array[start + n * size : start + (n + 1) * size]
+        return numbers.reshape(self.batch, padded_width(units, self.dtype))[:, :units]
 
     def layout(self, plan: Plan) -> tuple[list[Array], Array]:
         """Return the arrays, and each field's (array, start, phase, period, whether narrow) in the plan's order."""
         known: dict[int, int] = {}
         arrays: list[Array] = []
-        rows: list[tuple[int, ...]] = [(0, 0, 0, 1, False)] * len(plan.units)
-        for name in plan.fields[len(plan.units) :]:
-            array, *rest = self.places[name]
+        rows: list[tuple[int, ...]] = [(0, 0, 0, 1, False)] * len(plan.rows)
+        names: tuple[Field | Accumulator, ...] = (*plan.fields, *plan.accumulators)
+        for name in names:
+            array, start, phase, period = self.rings[name]
             if id(array) not in known:
                 known[id(array)] = len(arrays)
                 arrays.append(array)
-            rows.append((known[id(array)], *rest, name in NARROW))
+            rows.append((known[id(array)], start, phase, period, name in NARROW))
         return arrays, np.array(rows, np.int64)
 
 
 def _units(plan: Plan, w: scan.Params, hidden: int, dtype: Any) -> Array:
-    """Return the numbers a unit, (units, H)."""
-    counts = Counter(name.partition("[")[0] for name in plan.units)
+    """Return the numbers a unit, (rows, H)."""
+    counts = Counter(row.parameter for row in plan.rows)
     for name, n in counts.items():  # one row more or less would give every row behind it to another unit's place
         if w[name].size != n * hidden:
             raise UnrolledError(f"{name} has {w[name].size} numbers; expected {n} for each of {hidden} units")
@@ -141,11 +152,10 @@ def _units(plan: Plan, w: scan.Params, hidden: int, dtype: Any) -> Array:
     return np.concatenate([np.empty((0, hidden), dtype), *rows], dtype=dtype)
 
 
-def _row(arrays: Any, name: str, hidden: int) -> Array:
-    """Return a row of H numbers of a parameter, by a name as `bias_ih[2]`."""
-    parameter, _, number = name[:-1].partition("[")
-    row: Array = arrays[parameter].reshape(-1, hidden)[int(number)]
-    return row
+def _numbers(arrays: Any, row: Row, hidden: int) -> Array:
+    """Return the H numbers of a row, a view."""
+    found: Array = arrays[row.parameter].reshape(-1, hidden)[row.number]
+    return found
 
 
 def _table(cell: Cell, weight_ih: Array, hidden: int, dtype: Any) -> Array:
@@ -163,50 +173,38 @@ def _inputs(x: Array, dtype: Any) -> Array:
 def _stages(plan: Plan, cell: Cell, w: scan.Params, grads: Any, inverses: tuple[Array, ...], dtype: Any) -> list[Any]:
     """Return the product of the inputs and the stages, as csrc/bind_interpreter.h takes them."""
     hh = contiguous(w["weight_hh"], dtype) if "weight_hh" in w else None
-    pairs = [(contiguous(w["weight_ih"], dtype), grads.get("weight_ih"))]
+    pairs: list[tuple[Array | None, Array | None]] = [(contiguous(w["weight_ih"], dtype), grads.get("weight_ih"))]
     row = 0
     for stage in cell.stages:
         rows = slice(row, row + len(stage.rows) * (len(w["weight_ih"]) // len(cell.input_rows)))
         row = rows.stop
-        product = hh is not None and stage.product and stage.operand is not None
-        d = grads.get("weight_hh")
-        pairs.append((hh[rows], None if d is None else d[rows]) if hh is not None and product else (None, None))  # type: ignore[arg-type]
+        product = stage.product and stage.operand is not None
+        weight, d = (m[rows] if product and m is not None else None for m in (hh, grads.get("weight_hh")))
+        pairs.append((weight, d))
     if "weight_hr" in w:
         pairs.append((contiguous(w["weight_hr"], dtype), grads.get("weight_hr")))
-    found: list[Any] = []
-    for one, (weight, d), inverse in zip((plan.inputs, *plan.stages), pairs, inverses, strict=True):
-        found.append(_stage(one, weight, d, inverse))
-    return found
+    plans_of = (plan.inputs, *plan.stages)
+    return [_stage(one, *pair, inverse) for one, pair, inverse in zip(plans_of, pairs, inverses, strict=True)]
 
 
 def _stage(plan: StagePlan, weight: Array | None, d_weight: Array | None, inverse: Array) -> tuple[Any, ...]:
     p = plan.program
     program = (p.code, p.fields, p.constants, p.registers)
-    return (
-        program,
-        plan.operand,
-        plan.d_operand,
-        plan.block,
-        plan.hat,
-        weight,
-        d_weight,
-        plan.group,
-        inverse,
-        plan.fresh,
-    )
+    fields = (plan.operand, plan.d_operand, plan.block, plan.normalised)
+    return (program, *fields, weight, d_weight, plan.group, inverse, plan.overwrite)
 
 
 def _given(plan: Plan, now: dict[str, Any], keep: Any, dtype: Any, rows: int) -> list[Any]:
     """Return what is handed in at every step, each (number of its field, array)."""
     found: list[Any] = []
-    for n, name in enumerate(plan.fields):
-        if name.startswith("live"):
+    for n, (kind, number, _) in plan.given:
+        if kind in ("live", "live_of_h"):
             found.append((n, bytes_of(now["live"].reshape(-1, 1), (rows, 1))))
-        elif name.startswith("keep"):
-            mask = keep[int(name[5:-1])]
+        elif kind == "keep":
+            mask = keep[number]
             found.append((n, bytes_of(mask.reshape(rows, mask.shape[-1]), (rows, mask.shape[-1]))))
-        elif name in ("m", "dy"):
-            found.append((n, matrix(now[name], dtype)))
+        else:
+            found.append((n, matrix(now[kind], dtype)))
     return found
 
 
@@ -241,9 +239,9 @@ def forward(
     dtype = np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
-    hidden, proj = (w["weight_hr"].shape[1] if "weight_hr" in w else s[0].shape[-1]), "weight_hr" in w
+    hidden = w["weight_hr"].shape[1] if "weight_hr" in w else s[0].shape[-1]
     kinds = () if keep is None else tuple("mask" if isinstance(m, np.ndarray) else m for m in keep)
-    options = Options("bias_ih" in w, live is not None, kinds, drop is not None, record, proj)
+    options = Options("bias_ih" in w, live is not None, kinds, drop is not None, record, "weight_hr" in w)
     plan = plans(cell, options)[0]
     memory = _Memory(batch, hidden, s[0].shape[-1], dtype)
     states = []
@@ -251,11 +249,13 @@ def forward(
         slots = steps + 1 if record or n == 0 else 2
         states.append(empty((slots, batch, padded_width(start.shape[-1], dtype)), dtype))
         states[n][0, :, : start.shape[-1]] = start
-        memory.places[f"s[{n}]"], memory.places[f"new[{n}]"] = (states[n], 0, 0, slots), (states[n], 0, 1, slots)
-    kept = [name for name in plan.fields if record and (name.startswith(("gates", "proposed")) or name in plan.hats)]
-    memory.allot(dict.fromkeys(kept, steps))
-    scratch = [name for name in plan.fields[len(plan.units) :] if name not in memory.places]
-    memory.allot({name: steps if name.startswith("ax") else 1 for name in scratch})
+        memory.rings[Field("s", n)] = Ring(states[n], 0, 0, slots)
+        memory.rings[Field("new", n)] = Ring(states[n], 0, 1, slots)
+    if record:
+        kept = [f for f in plan.fields if f.kind in ("gates", "proposed") or f in plan.normalised]
+        memory.allot(dict.fromkeys(kept, steps))
+    rings = dict(memory.rings)
+    memory.allot({f: steps if f.kind == "ax" else 1 for f in plan.fields if f not in memory.rings})
     inverses = tuple(empty((steps * batch, len(p.group)), dtype) for p in (plan.inputs, *plan.stages))
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, {}, inverses, dtype)
@@ -265,26 +265,25 @@ def forward(
             _table(cell, w["weight_ih"], hidden, dtype) if x.dtype.kind in "iu" else None,
             _units(plan, w, hidden, dtype),
             *memory.layout(plan),
-            _given(plan, {"live": live, "m": drop}, keep, dtype, steps * batch),
+            _given(plan, {"live": live, "drop": drop}, keep, dtype, steps * batch),
             inputs,
             stages,
         )
     y = states[0][1:, :, : memory.narrow]
     y = y if live is None else np.where(live[..., None], y, dtype.type(0))
-    all_states = type(s)(*(f[..., : start.shape[-1]] for f, start in zip(states, s, strict=True)))
-    final = type(s)(*(f[steps % len(f)] for f in all_states))
+    known = type(s)(*(f[..., : start.shape[-1]] for f, start in zip(states, s, strict=True)))
+    final = type(s)(*(f[steps % len(f)] for f in known))
     if not record:
         return y, final, None
 
-    def view(name: str) -> Array:
-        return read_only(_view(memory.places[name], steps, batch, hidden))
+    def view(name: Field) -> Array:
+        return read_only(_view(memory.rings[name], steps, batch, hidden))
 
-    gates = cell.gates(*(view(f"gates[{n}]") for n in range(len(cell.gate_fields))))
-    kept = type(s)(*map(read_only, all_states))
-    proposed = type(s)(*(view(f"proposed[{n}]") if options.apart else f[1:] for n, f in enumerate(kept)))
-    needed = ("s[", "new[", "gates[", "proposed[")
-    places = {name: p for name, p in memory.places.items() if name in plan.hats or name.startswith(needed)}
-    tape = ProgramTape(cell, w, read_only(x), kept, gates, live, keep, proposed, drop, options, places, inverses, y)
+    gates = cell.gates(*(view(Field("gates", n)) for n in range(len(cell.gate_fields))))
+    known = type(s)(*map(read_only, known))
+    proposed = type(s)(*(view(Field("proposed", n)) if options.apart else f[1:] for n, f in enumerate(known)))
+    masks = (live, keep, proposed, drop)
+    tape = ProgramTape(cell, w, read_only(x), known, gates, *masks, options, rings, inverses, y)
     return y, final, tape
 
 
@@ -306,40 +305,40 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     steps, batch, hidden = tape.proposed.h.shape
     dtype = tape.states.h.dtype
     plan = plans(cell, tape.options)[1]
-    memory = _Memory(batch, hidden, dy.shape[-1], dtype, dict(tape.places))
-    fields = range(len(tape.states))
-    memory.allot({f"d[{n}]": 2 for n in fields})
-    for n, d in zip(fields, ds, strict=True):  # the gradients of the new and of the old state, by turns
-        array, start, _, _ = memory.places[f"d[{n}]"]
-        memory.places[f"old[{n}]"] = (array, start, 1, 2)
-        memory.slot(f"d[{n}]", (steps - 1) % 2)[...] = d
-    scratch = [name for name in plan.fields[len(plan.units) :] if name not in memory.places]
-    memory.allot({name: steps if name.startswith(("dax", "dah", "d projected")) else 1 for name in scratch})
+    memory = _Memory(batch, hidden, dy.shape[-1], dtype, dict(tape.rings))
+    numbers = range(len(tape.states))
+    memory.allot({Field("d_new", n): 2 for n in numbers})
+    for n, d in zip(numbers, ds, strict=True):  # the gradients of the new and of the old state, by turns
+        memory.rings[Field("d_s", n)] = memory.rings[Field("d_new", n)]._replace(phase=1)
+        memory.slot(Field("d_new", n), (steps - 1) % 2)[...] = d
+    whole = ("d_ax", "d_ah", "d_projected")
+    scratch = {f: steps if f.kind in whole else 1 for f in plan.fields if f not in memory.rings}
+    memory.allot({**scratch, **dict.fromkeys(plan.accumulators, 1)})
     tokens = x.dtype.kind in "iu"
     size = w["weight_ih"].shape[1]
     dx = None if tokens else empty((steps, batch, padded_width(size, dtype)), dtype)
-    totals = empty((len(plan.totals), hidden), dtype)
+    sums = empty((len(plan.accumulators), hidden), dtype)
     grads = {name: zeros(p.shape, dtype) for name, p in w.items()}
     table = empty((size, len(cell.input_rows), padded_width(hidden, dtype)), dtype) if tokens else None
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, grads, tape.inverses, dtype)
         of_dtype("program_backward", dtype)(
-            [steps, batch, size, hidden, memory.narrow, len(plan.fields) - len(plan.totals), len(plan.totals)],
+            [steps, batch, size, hidden, memory.narrow, len(plan.rows) + len(plan.fields), len(sums)],
             _inputs(x, dtype),
             table,
             _units(plan, w, hidden, dtype),
             *memory.layout(plan),
-            _given(plan, {"live": tape.live, "m": tape.drop, "dy": dy}, tape.keep, dtype, steps * batch),
+            _given(plan, {"live": tape.live, "drop": tape.drop, "dy": dy}, tape.keep, dtype, steps * batch),
             inputs,
             stages,
             dx,
-            totals,
+            sums,
         )
-        for name, total in zip(plan.totals, totals, strict=True):
-            _row(grads, name, hidden)[:] = total
-        for name, twin in plan.twins:
-            _row(grads, name, hidden)[:] = _row(grads, twin, hidden)
+        for accumulator, total in zip(plan.accumulators, sums, strict=True):
+            _numbers(grads, accumulator.row, hidden)[:] = total
+        for row, owner in plan.shared:
+            _numbers(grads, row, hidden)[:] = _numbers(grads, owner, hidden)
         if table is not None:
             grads["weight_ih"][...] = table[..., :hidden].transpose(1, 2, 0).reshape(grads["weight_ih"].shape)
-    before = type(ds)(*(memory.slot(f"d[{n}]", 1) for n in fields))
+    before = type(ds)(*(memory.slot(Field("d_new", n), 1) for n in numbers))
     return None if dx is None else dx[..., :size], before, grads
