@@ -222,7 +222,7 @@ class Lanes:
         return slice(start, min(start + self.seq_length, self.lane_length))
 
     def starts(self, k: int) -> NDArray[np.bool_] | None:
-        """Say where in chunk k documents begin, (T, B); None if they aren't kept apart.
+        """Return where in chunk k documents begin, (T, B); None if they aren't kept apart.
 
         Examples
         --------

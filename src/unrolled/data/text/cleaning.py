@@ -146,7 +146,7 @@ class Cleaner:
             yield held
 
     def notes(self) -> list[str]:
-        """Say in plain sentences what was changed."""
+        """Return what was changed, in plain sentences."""
         notes = []
         if self.documents:
             alone = "" if self.begun > 1 else ": a text file is one; JSON lines and a table's --column have one a line"

@@ -216,7 +216,7 @@ def _directory(root: Path, level: str, notes: list[str]) -> list[Source]:
 
 
 def _no_text(path: str, level: str) -> str:
-    """What a file is that is no text; nothing for a text."""
+    """Return what a file is that is no text; nothing for a text."""
     decoder, empty = codecs.getincrementaldecoder("utf-8-sig")(), True
     try:
         for block in file_blocks(path, 1 << 18):
@@ -259,7 +259,7 @@ def _walk(root: Path, skipped: Counter[str]) -> list[str]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What stands in a folder: "folder", what is to be skipped, or "" for a file to read."""
+    """Return what an entry of a folder is: "folder", what is to be skipped, or "" for a file to read."""
     if entry.name.startswith("."):
         return "hidden file or folder"
     try:
@@ -292,7 +292,7 @@ def opened(path: str | Path, *, pipe: bool = False) -> Iterator[io.BufferedReade
 
 
 def looked_up(path: str | Path) -> os.stat_result:
-    """What the system says of a file."""
+    """Return what the system says of a file."""
     if not str(path):
         raise UnrolledError("a path is empty; name a file or directory, or - for standard input")
     try:
@@ -304,7 +304,7 @@ def looked_up(path: str | Path) -> os.stat_result:
 
 
 def reason(error: OSError) -> str:
-    """What the system says of a failure, in small letters."""
+    """Return what the system says of a failure, in small letters."""
     return (error.strerror or type(error).__name__).lower()
 
 

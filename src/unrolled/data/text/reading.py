@@ -74,14 +74,7 @@ def read(
     how |= {"skip_null": skip_null, "documents": documents}
     _check_options(level, how)
     as_kind("stream", stream, "bool")
-    single = isinstance(paths, (str, bytes)) or not isinstance(paths, Iterable) or getattr(paths, "ndim", 1) == 0
-    several: Any = [paths] if single else paths
-    given = [check_path("a file to read", path) for path in several]
-    if not given:
-        raise UnrolledError("no file given; name at least one file or directory, or - for standard input")
-    if given.count("-") > 1:
-        raise UnrolledError("standard input (-) is named more than once; it can be read only once")
-
+    given = _given(paths)
     named = ["-" if path and is_pipe(path) else path for path in given]  # a pipe is standard input by another name
     notes: list[str] = []
     found = _array(given) if level == "tokens" else sources(given, level, notes)
@@ -96,13 +89,28 @@ def read(
         whole = Stream(tuple(found), level, how, "")
         cleaner = whole.cleaner()
         pieces: list[Any] = list(whole.pieces(cleaner))
-        if level == "tokens":
-            text = np.concatenate(pieces) if pieces else np.empty(0, np.int32)
-        else:
-            text = b"".join(pieces) if level == "byte" else "".join(pieces)
+        text = _joined(level, pieces)
         marks = _places(pieces) if documents else None
         notes += cleaner.notes()
     return Corpus(text, level, name, len(found), tuple(notes), tuple(named), how, marks)
+
+
+def _given(paths: Any) -> list[str]:
+    """Return the paths of what is named to be read, one or several."""
+    single = isinstance(paths, (str, bytes)) or not isinstance(paths, Iterable) or getattr(paths, "ndim", 1) == 0
+    given = [check_path("a file to read", path) for path in ([paths] if single else paths)]
+    if not given:
+        raise UnrolledError("no file given; name at least one file or directory, or - for standard input")
+    if given.count("-") > 1:
+        raise UnrolledError("standard input (-) is named more than once; it can be read only once")
+    return given
+
+
+def _joined(level: str, pieces: list[Any]) -> str | bytes | Tokens:
+    """Return a text of its pieces."""
+    if LEVELS[level].takes is np.ndarray:
+        return np.concatenate(pieces) if pieces else np.empty(0, np.int32)
+    return b"".join(pieces) if LEVELS[level].takes is bytes else "".join(pieces)
 
 
 def _check_options(level: str, how: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What every vocabulary does: text <-> tokens, files, growth; `levels` lists the kinds."""
+"""Text <-> tokens: all that is asked of a vocabulary, whatever its level; `levels` lists the kinds."""
 
 from __future__ import annotations
 
@@ -227,14 +227,14 @@ class Vocabulary(ABC):
         return Decoder(self)
 
     def piece(self, token: int) -> str:
-        """What a token by itself is written as: a word or number with a blank, the end of a line, or its text."""
+        """Return what one token is written as: a word or number with a blank, the end of a line, or its text."""
         return self._piece(self._token(token))
 
     @abstractmethod
     def _piece(self, token: int) -> str: ...
 
     def label(self, token: int) -> str:
-        """What a token is called in a list of tokens."""
+        """Return what a token is called in a list of tokens."""
         return self.piece(token).rstrip(" ")
 
     def _token(self, token: Any) -> int:
