@@ -117,7 +117,7 @@ def test_info_lists_every_cell_with_paper_parameters_backend_and_what_it_refuses
         for name, part in zip(CELLS, parts, strict=True)
     }
     if "cpu" in backends.BACKENDS:
-        assert {kinds["lstm"], kinds["lstm_use_gate"]} == {"engine, kernel", "engine, evaluator"}
-        assert list(kinds.values()).count("engine, evaluator") == 9
+        assert {kinds["lstm"], kinds["lstm_use_gate"]} == {"engine, kernel", "engine, interpreter"}
+        assert list(kinds.values()).count("engine, interpreter") == 9
     else:
         assert all("engine was not built" in kind for kind in kinds.values())

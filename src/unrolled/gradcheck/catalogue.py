@@ -118,7 +118,7 @@ def describe(cell: Cell) -> list[tuple[str, str]]:
         ("tape", f"{gates}, and the state {state}" if gates else f"the state {state}"),
         (
             "backend",
-            f"reference: {why}" if why else f"engine, {'kernel' if backends.has_kernel(cell) else 'evaluator'}",
+            f"reference: {why}" if why else f"engine, {'kernel' if backends.has_kernel(cell) else 'interpreter'}",
         ),
         ("refuses", ", ".join(refused(cell)) or "nothing"),
     ]

@@ -1,13 +1,14 @@
 """The programs of the engine's interpreter: instructions as numbers, and the fields that they read and write.
 
 An instruction is an operation, the slot of its result and the slots of its arguments. The slots of a program are the
-fields that it reads and writes, then its constants, then its registers.
+fields that it reads and writes, then its constants, then its registers. A plan has a program a stage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -83,10 +84,17 @@ class Accumulator(NamedTuple):
 Name = Row | Field | Accumulator
 """Whatever a program may read or write."""
 NARROW = frozenset(
-    (
-        *(Field("s"), Field("new"), Field("projected"), Field("live_of_h"), Field("keep")),
-        *(Field("dy"), Field("d_new"), Field("d_s"), Field("d_projected")),
-    )
+    {
+        Field("s"),
+        Field("new"),
+        Field("projected"),
+        Field("live_of_h"),
+        Field("keep"),
+        Field("dy"),
+        Field("d_new"),
+        Field("d_s"),
+        Field("d_projected"),
+    }
 )
 """Fields of a projected h, which is narrower than all else."""
 
@@ -114,6 +122,48 @@ def numbers(values: Iterable[int]) -> Array:
 
 NOTHING = Program(np.empty((0, 5), np.int32), numbers([]), np.empty(0), 0)
 """The program that does nothing."""
+_none = partial(numbers, ())
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage's program, and the numbers of the fields around it."""
+
+    program: Program
+    block: Array
+    """The products; backward, their gradients."""
+    operand: Array = field(default_factory=_none)
+    """Left operands of the product; backward, as the tape keeps them."""
+    d_operand: Array = field(default_factory=_none)
+    normalized: Array = field(default_factory=_none)
+    """Backward, the normalized products."""
+    group: Array = field(default_factory=_none)
+    """How many products, in order, are normalized together."""
+    overwrite: bool = False
+    """Backward, whether the operands' gradients are written, not added to what is there."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One direction of a cell: its fields in the order of their numbers, and its stages, a projection last."""
+
+    rows: tuple[Row, ...]
+    """The first fields, one number a unit."""
+    fields: tuple[Field, ...]
+    accumulators: tuple[Accumulator, ...]
+    """The last fields."""
+    shared: tuple[tuple[Row, Row], ...]
+    """Shared gradients: rows, and those whose gradient they have too, as both biases of a sum of pre-activations do."""
+    normalized: frozenset[Field]
+    """Fields that hold normalized products."""
+    inputs: StagePlan
+    stages: tuple[StagePlan, ...]
+
+    @cached_property
+    def given(self) -> tuple[tuple[int, Field], ...]:
+        """Fields that are handed in anew at every step, with their numbers."""
+        kinds = ("live", "live_of_h", "keep", "drop", "dy")
+        return tuple((n, f) for n, f in enumerate(self.fields, len(self.rows)) if f.kind in kinds)
 
 
 class Numbering:
@@ -162,10 +212,10 @@ def assemble(graph: Graph, outputs: list[tuple[Name, int]], numbering: Numbering
     if any(keys[node][0] in MASKS for _, node in outputs):
         raise Unsupported("a function's result is a comparison; write where(a > 0, 1, 0)")
     found = instructions(graph, [node for _, node in outputs])
-    target = {node: field for field, node in reversed(outputs) if keys[node][0] not in LEAVES}
+    target = {node: name for name, node in reversed(outputs) if keys[node][0] not in LEAVES}
     read = {a for _, _, args in found for a in args} | {node for _, node in outputs if keys[node][0] in LEAVES}
     inputs: list[Name] = [keys[n][1] for n in sorted(read) if keys[n][0] == "input"]
-    fields = list(dict.fromkeys(inputs + [field for field, _ in outputs]))
+    fields = list(dict.fromkeys(inputs + [name for name, _ in outputs]))
     if 0 < len(numbering.narrow.intersection(fields)) < len(fields):
         raise Unsupported("it reads a projected h element by element")
     constants = sorted({keys[n][1] for n in read if keys[n][0] == "number"})
@@ -186,9 +236,9 @@ def assemble(graph: Graph, outputs: list[tuple[Name, int]], numbering: Numbering
     for node, op, args in found:
         sources = [slot(a) for a in args]
         code.append([OPERATIONS[_COMPARISONS.get(op, op)], slot(node), *sources, *[0] * (3 - len(sources))])
-    for field, node in outputs:
-        if target.get(node) != field:
-            code.append([OPERATIONS["copy"], fields.index(field), slot(node), 0, 0])
+    for name, node in outputs:
+        if target.get(node) != name:
+            code.append([OPERATIONS["copy"], fields.index(name), slot(node), 0, 0])
     return Program(np.array(code, np.int32).reshape(-1, 5), numbering.of(fields), np.array(constants, np.float64), most)
 
 

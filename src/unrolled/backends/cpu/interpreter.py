@@ -18,8 +18,8 @@ from ...checks import Array, Kept, read_only
 from ...errors import UnrolledError
 from ...reference import scan
 from .arrays import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, vector_width, zeros
-from .bytecode import NARROW, Accumulator, Field, Row
-from .lowering import Options, Plan, StagePlan, plans
+from .bytecode import NARROW, Accumulator, Field, Plan, Row, StagePlan
+from .lowering import Options, plans
 
 
 class Ring(NamedTuple):
@@ -42,7 +42,7 @@ class ProgramTape:
     ----------
     options : what the programs were written for
     rings : where the fields lie that the way back reads
-    inverses : 1 / deviation of normalised products, (T B, groups): of the inputs', and of each stage's
+    inverses : 1 / deviation of normalized products, (T B, groups): of the inputs', and of each stage's
     """
 
     cell: Cell
@@ -72,7 +72,7 @@ class ProgramTape:
 
     @cached_property
     def norms(self) -> dict[str, tuple[Array, Array]]:
-        """Normalised products, as in `scan.Tape`."""
+        """Normalized products, as in `scan.Tape`."""
         steps, batch, hidden = self.proposed.h.shape
         plan = plans(self.cell, self.options)[0]
         names = ("ih", *(f"{n}" for n in range(len(plan.stages))))
@@ -190,7 +190,7 @@ def _stages(plan: Plan, cell: Cell, w: scan.Params, grads: Any, inverses: tuple[
 def _stage(plan: StagePlan, weight: Array | None, d_weight: Array | None, inverse: Array) -> tuple[Any, ...]:
     p = plan.program
     program = (p.code, p.fields, p.constants, p.registers)
-    fields = (plan.operand, plan.d_operand, plan.block, plan.normalised)
+    fields = (plan.operand, plan.d_operand, plan.block, plan.normalized)
     return (program, *fields, weight, d_weight, plan.group, inverse, plan.overwrite)
 
 
@@ -252,7 +252,7 @@ def forward(
         memory.rings[Field("s", n)] = Ring(states[n], 0, 0, slots)
         memory.rings[Field("new", n)] = Ring(states[n], 0, 1, slots)
     if record:
-        kept = [f for f in plan.fields if f.kind in ("gates", "proposed") or f in plan.normalised]
+        kept = [f for f in plan.fields if f.kind in ("gates", "proposed") or f in plan.normalized]
         memory.allot(dict.fromkeys(kept, steps))
     rings = dict(memory.rings)
     memory.allot({f: steps if f.kind == "ax" else 1 for f in plan.fields if f not in memory.rings})

@@ -3,13 +3,13 @@
 The cell's own functions run on symbols; what comes out is not C++ but bytecode. A *field* is one number a unit and row
 of the batch that the scan keeps. Everything elementwise of a step is in the programs: biases and gains, masks by
 selection, zoneout's mixture, the sums of what belongs to a unit's own parameters. What is left to the scan
-(csrc/interpreter.h) is products, normalised rows, and time.
+(csrc/interpreter.h) is products, normalized rows, and time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from traceback import walk_tb
@@ -18,11 +18,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...cells import Cell, Stage
-from ...checks import Array
 from ...codegen.graph import Graph, Symbol
 from ...codegen.trace import filled, handed_on
 from ...errors import Unsupported, brief
-from .bytecode import NOTHING, Accumulator, Field, Kind, Name, Numbering, Program, Row, assemble, numbers
+from .bytecode import (
+    NOTHING,
+    Accumulator,
+    Field,
+    Kind,
+    Name,
+    Numbering,
+    Plan,
+    Program,
+    Row,
+    StagePlan,
+    assemble,
+    numbers,
+)
 
 
 @dataclass(frozen=True)
@@ -53,50 +65,6 @@ class Options:
             + [Field("keep", i) for i, k in enumerate(self.keep) if isinstance(k, str)]
             + [Field("drop")] * self.drop
         )
-
-
-_none = partial(numbers, ())
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """A stage's program, and the numbers of the fields around it."""
-
-    program: Program
-    block: Array
-    """The products; backward, their gradients."""
-    operand: Array = field(default_factory=_none)
-    """Left operands of the product; backward, as the tape keeps them."""
-    d_operand: Array = field(default_factory=_none)
-    normalised: Array = field(default_factory=_none)
-    """Backward, the normalised products."""
-    group: Array = field(default_factory=_none)
-    """How many products, in order, are normalised together."""
-    overwrite: bool = False
-    """Backward, whether the operands' gradients are written, not added to what is there."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One direction of a cell: its fields in the order of their numbers, and its stages, a projection last."""
-
-    rows: tuple[Row, ...]
-    """The first fields, one number a unit."""
-    fields: tuple[Field, ...]
-    accumulators: tuple[Accumulator, ...]
-    """The last fields."""
-    shared: tuple[tuple[Row, Row], ...]
-    """Shared gradients: rows, and those whose gradient they have too, as both biases of a sum of pre-activations do."""
-    normalised: frozenset[Field]
-    """Fields that hold normalised products."""
-    inputs: StagePlan
-    stages: tuple[StagePlan, ...]
-
-    @cached_property
-    def given(self) -> tuple[tuple[int, Field], ...]:
-        """Fields that are handed in anew at every step, with their numbers."""
-        kinds = ("live", "live_of_h", "keep", "drop", "dy")
-        return tuple((n, f) for n, f in enumerate(self.fields, len(self.rows)) if f.kind in kinds)
 
 
 class _Start(NamedTuple):
@@ -165,19 +133,19 @@ class _Layout:
 
     @cached_property
     def input_groups(self) -> tuple[int, ...]:
-        """How many blocks of ax, in order, are normalised together."""
+        """How many blocks of ax, in order, are normalized together."""
         return tuple(size for stage in self.cell.stages if stage.inputs for size in stage.norm)
 
     @cached_property
-    def normalised_inputs(self) -> list[Field]:
+    def normalized_inputs(self) -> list[Field]:
         """Blocks of ax that the tape keeps."""
         return _fields("ax", range(self.size.ax)) if self.input_groups else []
 
     @cached_property
-    def normalised(self) -> list[Field]:
+    def normalized(self) -> list[Field]:
         """Blocks of ax and of ah that the tape keeps."""
         blocks = (i for n, stage in enumerate(self.cell.stages) if stage.norm for i in self.ah(n))
-        return self.normalised_inputs + _fields("ah", blocks)
+        return self.normalized_inputs + _fields("ah", blocks)
 
     def operand(self, n: int, name: str, state: Kind = "s", values: Kind = "values") -> Field:
         """Return the field of an operand of stage n: one of the state, or a value of the stage before it."""
@@ -257,7 +225,7 @@ class _Forward:
             program = _program(graph, [(Field("new"), self.masked(graph, 0, old, new))], numbering)
             operand, block = numbering.of([Field("proposed")]), numbering.of([Field("projected")])
             stages.append(StagePlan(program, block, operand))
-        return Plan(layout.rows, tuple(fields), (), (), frozenset(layout.normalised), inputs, tuple(stages))
+        return Plan(layout.rows, tuple(fields), (), (), frozenset(layout.normalized), inputs, tuple(stages))
 
     def stage(self, n: int, numbering: Numbering) -> StagePlan:
         layout, graph = self.layout, Graph()
@@ -324,7 +292,7 @@ class _Backward:
         names = list(dict.fromkeys(name for outputs in written for name, _ in outputs))
         accumulators = tuple(name for name in names if isinstance(name, Accumulator))
         own = [name for name in names if isinstance(name, Field) and name.kind == "d_ah"]
-        fields = layout.normalised + _fields("s", layout.states) + _fields("new", layout.states)
+        fields = layout.normalized + _fields("s", layout.states) + _fields("new", layout.states)
         fields += _fields("proposed", layout.states if o.apart else ()) + _fields("gates", range(len(cell.gate_fields)))
         fields += [*o.given, Field("dy"), *_fields("d_new", layout.states), *_fields("d_s", layout.states)]
         fields += [Field("d_projected"), Field("d_proposed")] * o.proj
@@ -336,14 +304,14 @@ class _Backward:
         inputs = StagePlan(
             NOTHING,
             numbering.of(_fields("d_ax", range(layout.size.ax))),
-            normalised=numbering.of(layout.normalised_inputs),
+            normalized=numbering.of(layout.normalized_inputs),
             group=numbers(layout.input_groups),
         )
         if o.proj:
             stages.append(self.projection(numbering))
         shared = tuple(self.shared({accumulator.row for accumulator in accumulators}))
-        normalised = frozenset(layout.normalised)
-        return Plan(layout.rows, tuple(fields), accumulators, shared, normalised, inputs, tuple(stages))
+        normalized = frozenset(layout.normalized)
+        return Plan(layout.rows, tuple(fields), accumulators, shared, normalized, inputs, tuple(stages))
 
     def stage(self, n: int, program: Program, own: list[Field], numbering: Numbering) -> StagePlan:
         """Return the plan of stage n; `own` has the gradients of ah that are not those of ax too."""
@@ -455,13 +423,13 @@ class _Backward:
     def block(
         self, graph: Graph, d: Any, bias: Row, to: Field | None, gain: tuple[Row, Field] | None = None
     ) -> Iterable[tuple[Name, Any]]:
-        """Yield what a block's gradient gives its bias, its gain (beside the normalised product), and its product."""
+        """Yield what a block's gradient gives its bias, its gain (beside the normalized product), and its product."""
         rows = self.layout.rows
         if bias in rows:
             yield self.gathered(graph, bias, d)
         if gain is not None and gain[0] in rows:
-            row, normalised = gain
-            yield self.gathered(graph, row, d * graph.input(normalised))
+            row, normalized = gain
+            yield self.gathered(graph, row, d * graph.input(normalized))
             d = d * graph.input(row)
         if to is not None:
             yield to, d
