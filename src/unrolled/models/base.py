@@ -7,10 +7,12 @@ all: it writes the run's folder, tells the callbacks, trains, tests, and passes 
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +20,8 @@ import numpy as np
 from ..backends import choose
 from ..checks import as_kind, check_a
 from ..data.batches import Batches
-from ..errors import Interrupted, UnrolledError, brief
+from ..declared import about, options
+from ..errors import Interrupted, UnrolledError, brief, check_path
 from ..training import run_folder as run
 from ..training.callbacks import Callback, Facts, Result, tell
 from ..training.interrupts import send_again
@@ -86,6 +89,66 @@ def told(callbacks: Sequence[Callback], verbose: bool) -> list[Callback]:
     return [*([Lines()] if as_kind("verbose", verbose, "bool") else []), *given]
 
 
+def begin(
+    kind: run.Kind,
+    prepare: Callable[[Any, Path | None], Prepared],
+    asked: Mapping[str, Any],
+    *,
+    out: str | os.PathLike[str] | None,
+    overwrite: bool,
+    callbacks: Sequence[Callback],
+    verbose: bool,
+) -> tuple[Any, Result]:
+    """Train a new model of a kind; return it as the loop had it, and how it went.
+
+    `prepare` makes a run of the options and the folder, which is held by then.
+    """
+    out = None if out is None else Path(check_path("the folder of a run", out))
+    callbacks = told(callbacks, verbose)
+    chosen = kind.options(**asked)
+    if chosen.tensorboard and out is None:
+        raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
+    with nullcontext() if out is None else run.claimed(out, overwrite=overwrite):
+        prepared = prepare(chosen, out)
+        return prepared.facts.model, carry_out(prepared, callbacks)
+
+
+def go_on(
+    kind: run.Kind,
+    folder: str | os.PathLike[str],
+    prepare: Callable[[Any, Path, str, run.Reopened], Prepared],
+    anew: Mapping[str, Any],
+    *,
+    backend: str | None,
+    callbacks: Sequence[Callback],
+    verbose: bool,
+) -> tuple[Any, Result]:
+    """Go on with a run of a kind, with some options anew; return the model as the loop had it, and how it went.
+
+    `prepare` makes a run of the options, the folder, the backend and the checkpoint.
+    """
+    folder = Path(check_path("the folder of a run", folder))
+    callbacks = told(callbacks, verbose)
+    free = [name for name, declared in options(kind.options).items() if about(declared).anew]
+    for name in anew:
+        if name not in free:
+            raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(free)}")
+    with run.held(folder) if folder.is_dir() else nullcontext():
+        before = run.reopen(folder, kind)
+        chosen = replace(before.options, **anew)
+        if chosen.minutes is not None and before.seconds >= 60 * chosen.minutes:
+            raise UnrolledError(
+                f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
+            )
+        run.check_places(folder)
+        before.begin_anew(chosen, anew)
+        if backend is None:
+            backend = before.backend
+            choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
+        prepared = prepare(chosen, folder, backend, before)
+        return prepared.facts.model, carry_out(prepared, callbacks)
+
+
 def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
     """Train, from the start or from where it was; the model is then the best one, and its test figures are known."""
     facts, resume = prepared.facts, prepared.resume
@@ -148,4 +211,4 @@ def ended(model: M, result: Result) -> M:
     return model
 
 
-__all__ = ["Model", "Prepared", "carry_out", "ended", "told"]
+__all__ = ["Model", "Prepared", "begin", "ended", "go_on"]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from ..backends import choose
 from ..checks import LARGEST, Array, check_a, check_seed, check_size
 from ..data.batches import Batch, Tokens, as_tokens, held_out, lanes
 from ..data.split import split
@@ -46,7 +44,7 @@ from ..training.lines import losses
 from ..training.trainer import MODEL, Metrics
 from . import files as checkpoint
 from . import sampling as sample
-from .base import Prepared, carry_out, ended, told
+from .base import Prepared, begin, ended, go_on
 from .options import ANEW, Options
 from .sampling import Sampler
 from .scoring import Score, evaluate, score
@@ -210,17 +208,15 @@ class LanguageModel:
             After Ctrl-C, once everything is saved; it is a KeyboardInterrupt, and has the `model` so far. Any other
             signal that ends programs is sent again then.
         """
-        out = None if out is None else Path(check_path("the folder of a run", out))
-        callbacks = told(callbacks, verbose)
-        chosen = Options(**(dict(options) if init_from is None else _of_the_model(dict(options), init_from)))
-        if chosen.tensorboard and out is None:
-            raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")
-        with nullcontext() if out is None else run.claimed(out, overwrite=overwrite):
+        asked = dict(options) if init_from is None else _of_the_model(dict(options), init_from)
+
+        def prepare(chosen: Options, folder: Path | None) -> Prepared:
             corpus = _corpus(source, chosen.level)
             held = _held(corpus, val, test, chosen.level)
             vocabulary = _vocabulary(corpus, list(held.values()), chosen, init_from)
-            prepared = _prepared(corpus, held, vocabulary, chosen, out, backend, init_from=init_from)
-            return cls._carry_out(prepared, callbacks)
+            return _prepared(corpus, held, vocabulary, chosen, folder, backend, init_from=init_from)
+
+        return cls._of(*begin(KIND, prepare, asked, out=out, overwrite=overwrite, callbacks=callbacks, verbose=verbose))
 
     @classmethod
     @named(p.replace(default=_AS_BEFORE) for p in keywords(Options) if p.name in ANEW)
@@ -258,34 +254,18 @@ class LanguageModel:
         Interrupted
             As in `train`.
         """
-        folder = Path(check_path("the folder of a run", folder))
-        callbacks = told(callbacks, verbose)
-        for name in options:
-            if name not in ANEW:
-                raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(ANEW)}")
-        with run.held(folder) if folder.is_dir() else nullcontext():
-            before = run.reopen(folder, KIND)
-            chosen = replace(before.options, **options)
-            if chosen.minutes is not None and before.seconds >= 60 * chosen.minutes:
-                raise UnrolledError(
-                    f"the run in {folder} has had its {chosen.minutes:g} minutes; --minutes gives it more in all"
-                )
-            run.check_places(folder)
-            before.begin_anew(chosen, options)
-            if backend is None:
-                backend = before.backend
-                choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
+
+        def prepare(chosen: Options, folder: Path, backend: str, before: run.Reopened) -> Prepared:
             corpus = _corpus_again(folder, before.source, source, chosen.level)
             if "-" in before.source["val"] + before.source["test"]:
                 raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
             held = _held(corpus, before.source["val"], before.source["test"], chosen.level)
-            prepared = _prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
-            return cls._carry_out(prepared, callbacks)
+            return _prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
+
+        return cls._of(*go_on(KIND, folder, prepare, options, backend=backend, callbacks=callbacks, verbose=verbose))
 
     @classmethod
-    def _carry_out(cls, prepared: Prepared, callbacks: Sequence[Callback]) -> LanguageModel:
-        result = carry_out(prepared, callbacks)
-        trained: NextSymbol = prepared.facts.model
+    def _of(cls, trained: NextSymbol, result: Result) -> LanguageModel:
         return ended(cls(trained.network, trained.vocabulary, result), result)
 
     def stream(
