@@ -90,6 +90,14 @@ def check_option(cls: type, name: str, value: object) -> Any:
     return value if value is None or check is None else check(name, value)
 
 
+def check_plain(declared: Field[Any], value: object) -> Any:
+    """As `check_option`, where an option has a check, by that alone: any kind of value that it takes will do."""
+    check, kind = about(declared).check, str(declared.type)
+    if check is None or (value is None and kind.endswith("None")):
+        return as_kind(declared.name, value, kind)
+    return check(declared.name, value)
+
+
 class Declared:
     """A frozen dataclass of options, each checked by itself when it is made."""
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from ..cells import CELLS, find_cell
 from ..checks import check_fraction, check_size, check_weight
-from ..declared import Declared, one_of, option
+from ..declared import Declared, about, one_of, option, options
 from .initializers import INITS, check_forget_bias, check_init_name
 
 DTYPES = ("float32", "float64")
@@ -43,7 +43,8 @@ class NetworkOptions(Declared):
         True,
         "Biases in the recurrent layers.",
         "Weights",
-        about="Whether the recurrent layers have biases (the decoder always does).",
+        about="Whether the recurrent layers have biases, `bias_ih` and `bias_hh`: two parameters, as in PyTorch, of "
+        "which Adam moves both. The decoder always has them.",
     )
     dropout: float = option(
         0.0,
@@ -179,3 +180,11 @@ class NetworkOptions(Declared):
         about="What the forget gate's two biases add up to at first.",
         source="Gers et al. 2000; Jozefowicz et al. 2015",
     )
+
+
+STACK = {
+    name: declared
+    for name, declared in options(NetworkOptions).items()
+    if not about(declared).around and name not in ("cell", "hidden_size", "num_layers")
+}
+"""Options of a stack of layers beside its cell and sizes: keywords of `Recurrent`."""

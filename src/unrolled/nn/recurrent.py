@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 
 from ..checks import Array, Kept, as_numbers, check_rng, check_size, read_only
+from ..declared import described
 from ..errors import UnrolledError, UnrolledWarning
 from .documents import pack
 from .inputs import Order, take_indices, take_input, take_lengths, take_live
 from .masks import Masks, check_masks, sample_masks, stack_rates, why_idle
+from .options import STACK, NetworkOptions
 from .passes import run, run_backward
 from .stack import DROPPING
 from .tape import StackTape, check_tape
 from .weights import Weighted
 
 
+@described(NetworkOptions, STACK)
 class Recurrent(Weighted):
     """A stack of recurrent layers of one cell; shapes, names and initialisation are PyTorch's.
 
@@ -30,39 +33,18 @@ class Recurrent(Weighted):
         A name in `unrolled.cells.CELLS`, or a cell of your own.
     input_size, hidden_size, num_layers : int
         I, H, L. `hidden_size` may be a sequence, a width a layer; L is its length then.
-    bias : bool
-        Whether layers have `bias_ih` and `bias_hh`. They are two parameters, as in PyTorch: Adam moves both.
     batch_first : bool
         Whether x and y (and dx, dy) are (B, T, ...) instead of (T, B, ...). States never are.
-    dropout : float
-        Chance that an output of a layer, the last apart, is dropped in `forward` when it is given `rng` or `masks`.
     bidirectional : bool
         Whether each layer also runs backwards in time; outputs are (T, B, 2 H).
-    proj_size : int
-        P above 0: h is projected to P numbers (`weight_hr`), as in PyTorch's LSTM (Sak et al. 2014). Memory cells only.
-    residual : bool
-        Whether a layer's input is added to its output, from the second layer on. All widths must be equal.
-    locked_dropout : float
-        As `dropout`, with one mask for all steps (variational dropout, Gal & Ghahramani 2016).
-    recurrent_dropout : float
-        Chance that a unit's candidate is dropped, its memory kept (Semeniuta et al. 2016).
-    weight_drop : float
-        Chance that an entry of `weight_hh` is dropped for a whole pass (DropConnect; Merity et al. 2018).
-    zoneout, zoneout_cell : float
-        Chance that a unit keeps its old h, its old c (Krueger et al. 2017). Without masks the two are mixed instead.
-    learn_state : bool
-        Whether the initial state is a parameter (`initial_h_l0`, ...): what `state=None` then means.
-    init : str
-        A name in `unrolled.nn.initializers.INITS`; "uniform:0.1" draws all from U(-0.1, 0.1).
-    forget_bias : float, optional
-        What the forget gate's two biases add up to at first.
-    dtype : str
-        "float32" or "float64", or what NumPy or PyTorch call these.
     backend : str
         "auto", "cpu" or "reference".
     rng : numpy.random.Generator or int, optional
         Where the initial weights come from, or its seed. Default: the process's own (`unrolled.manual_seed`), so that
         no two networks are alike.
+    **options
+        Rates of dropout are chances to be dropped in `forward`, where it is given `rng` or `masks`; `dtype` may also be
+        what NumPy or PyTorch call it.
 
     Raises
     ------

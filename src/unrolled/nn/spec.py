@@ -10,9 +10,9 @@ from ..cells import find_cell
 from ..checks import MOST_LAYERS, as_dtype, as_kind, check_size, check_widths
 from ..declared import check_option, documented, options
 from ..errors import UnrolledError
-from ..keywords import keywords_of, suggesting
+from ..keywords import suggesting
 from ..schema import each, entries, flag, maybe, number, text, whole
-from .options import DTYPES, NetworkOptions
+from .options import DTYPES, STACK, NetworkOptions
 from .stack import Stack
 
 
@@ -75,7 +75,7 @@ class Spec(NetworkOptions, _Sized):
 
     def stack_options(self) -> dict[str, Any]:
         """Return the options of the recurrent stack."""
-        return {p.name: getattr(self, p.name) for p in keywords_of(Stack.__init__) if hasattr(self, p.name)}
+        return {name: getattr(self, name) for name in STACK}
 
     def check(self) -> None:
         """Refuse sizes, shares and names that make no sense."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ..cells import Cell, find_cell
-from ..checks import as_dtype, as_kind, check_fraction, check_memory, check_size, check_widths
+from ..checks import as_dtype, as_kind, check_memory, check_size, check_widths
+from ..declared import check_plain
 from ..errors import UnrolledError, brief
+from ..keywords import keyword, named
 from .initializers import check_init
-from .options import DTYPES
+from .options import DTYPES, STACK
 from .states import States, state_widths
 
 DROPPING = ("dropout", "locked_dropout", "recurrent_dropout", "weight_drop")
@@ -37,6 +40,21 @@ class Stack:
     (3, (3, 5))
     """
 
+    bias: bool
+    dropout: float
+    locked_dropout: float
+    recurrent_dropout: float
+    weight_drop: float
+    zoneout: float
+    zoneout_cell: float
+    residual: bool
+    proj_size: int
+    learn_state: bool
+    init: str
+    forget_bias: float | None
+    dtype: str
+
+    @named(keyword(name, declared.default, declared.type) for name, declared in STACK.items())
     def __init__(
         self,
         cell: str | Cell,
@@ -44,21 +62,9 @@ class Stack:
         hidden_size: int | Sequence[int],
         num_layers: int | None = None,
         *,
-        bias: bool = True,
         batch_first: bool = False,
-        dropout: float = 0.0,
         bidirectional: bool = False,
-        proj_size: int = 0,
-        residual: bool = False,
-        locked_dropout: float = 0.0,
-        recurrent_dropout: float = 0.0,
-        weight_drop: float = 0.0,
-        zoneout: float = 0.0,
-        zoneout_cell: float = 0.0,
-        learn_state: bool = False,
-        init: str = "pytorch",
-        forget_bias: float | None = None,
-        dtype: str = "float32",
+        **options: Any,
     ) -> None:
         self.cell = find_cell(cell)
         self.input_size = check_size("input_size", input_size)
@@ -66,20 +72,13 @@ class Stack:
         self.hidden_size: int | tuple[int, ...] = widths[0] if len(set(widths)) == 1 else widths
         """H; where layers differ, all their widths."""
         self.num_layers = len(widths)
-        self.proj_size = check_size("proj_size", proj_size, least=0)
-        self.bias, self.batch_first = as_kind("bias", bias, "bool"), as_kind("batch_first", batch_first, "bool")
+        self.batch_first = as_kind("batch_first", batch_first, "bool")
         self.bidirectional = as_kind("bidirectional", bidirectional, "bool")
-        self.residual = as_kind("residual", residual, "bool")
-        self.learn_state = as_kind("learn_state", learn_state, "bool")
-        self.dropout = check_fraction("dropout", dropout)
-        self.locked_dropout = check_fraction("locked_dropout", locked_dropout)
-        self.recurrent_dropout = check_fraction("recurrent_dropout", recurrent_dropout)
-        self.weight_drop = check_fraction("weight_drop", weight_drop)
-        self.zoneout = check_fraction("zoneout", zoneout)
-        self.zoneout_cell = check_fraction("zoneout_cell", zoneout_cell)
-        self.dtype = as_dtype(dtype, DTYPES)
-        check_init(init, self.cell, forget_bias=forget_bias, bias=self.bias, proj=self.proj_size)
-        self.init, self.forget_bias = init, forget_bias
+        chosen = {name: declared.default for name, declared in STACK.items()} | options
+        chosen["dtype"] = as_dtype(chosen["dtype"], DTYPES)
+        for name, value in chosen.items():
+            setattr(self, name, check_plain(STACK[name], value))
+        check_init(self.init, self.cell, forget_bias=self.forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
         self.states = States(
             self.cell, tuple(state_widths(self.cell, h, self.proj_size) for h in widths), self.directions
