@@ -55,7 +55,7 @@ def backward32(
 backward64 = backward32
 
 def operations() -> list[str]: ...
-def program_forward32(
+def interpreter_forward32(
     dims: Sequence[int],
     x: Array,
     table: Array | None,
@@ -68,9 +68,9 @@ def program_forward32(
     /,
 ) -> None: ...
 
-program_forward64 = program_forward32
+interpreter_forward64 = interpreter_forward32
 
-def program_backward32(
+def interpreter_backward32(
     dims: Sequence[int],
     x: Array,
     table: Array | None,
@@ -81,11 +81,11 @@ def program_backward32(
     inputs: tuple[Any, ...],
     stages: Sequence[tuple[Any, ...]],
     dx: Array | None,
-    totals: Array,
+    sums: Array,
     /,
 ) -> None: ...
 
-program_backward64 = program_backward32
+interpreter_backward64 = interpreter_backward32
 
 def map32(name: str, x: Array, y: Array, /) -> None: ...
 

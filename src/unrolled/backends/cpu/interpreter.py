@@ -259,7 +259,7 @@ def forward(
     inverses = tuple(empty((steps * batch, len(p.group)), dtype) for p in (plan.inputs, *plan.stages))
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, {}, inverses, dtype)
-        of_dtype("program_forward", dtype)(
+        of_dtype("interpreter_forward", dtype)(
             [steps, batch, w["weight_ih"].shape[1], hidden, memory.narrow, 0, 0],
             _inputs(x, dtype),
             _table(cell, w["weight_ih"], hidden, dtype) if x.dtype.kind in "iu" else None,
@@ -322,7 +322,7 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     table = empty((size, len(cell.input_rows), padded_width(hidden, dtype)), dtype) if tokens else None
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, grads, tape.inverses, dtype)
-        of_dtype("program_backward", dtype)(
+        of_dtype("interpreter_backward", dtype)(
             [steps, batch, size, hidden, memory.narrow, len(plan.rows) + len(plan.fields), len(sums)],
             _inputs(x, dtype),
             table,

@@ -125,7 +125,7 @@ def _pad(out: Array, field: Array, hidden: int) -> Array:
 
 
 def _dims(weight_ih: Array | None, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
-    """Return the sizes of a call, as csrc/engine.cpp lists them; what the cell decides, the engine knows."""
+    """Return the sizes of a call, as csrc/bind_scan.h lists them; what the cell decides, the engine knows."""
     assert weight_ih is not None
     return [steps, batch, weight_ih.shape[1], hidden, record, batch <= BY_PANELS_BATCH]
 

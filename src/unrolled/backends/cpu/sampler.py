@@ -17,7 +17,7 @@ PAYS = 8
 
 
 class Sampler:
-    """A language network that feeds its own tokens back; the rule of drawing is `sample.draw`'s.
+    """A language network that feeds its own tokens back; the rule is `models.sampling.draw`'s.
 
     Parameters
     ----------

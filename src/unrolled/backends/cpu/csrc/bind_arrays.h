@@ -36,7 +36,11 @@ void map(const std::string& name, nb::handle x, nb::handle y) {
   long size = 0;
   const T* from = arrays.any<const T>(x, size, "x");
   T* to = arrays.array<T>(y, size, "y");
-  const auto f = name == "exp" ? kernels.exp : name == "sigmoid" ? kernels.sigmoid : name == "log" ? kernels.log : name == "tanh" ? kernels.tanh : nullptr;
+  const auto f = name == "exp"       ? kernels.exp
+                 : name == "sigmoid" ? kernels.sigmoid
+                 : name == "log"     ? kernels.log
+                 : name == "tanh"    ? kernels.tanh
+                                     : nullptr;
   if (!f) throw nb::key_error(name.c_str());
   f(from, to, size);
 }

@@ -64,7 +64,8 @@ InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLaye
   s.overwrite = nb::cast<bool>(parts[9]);
   // Units are the same for all rows; what a stage reads and writes has rows of its own.
   const auto all_of = [&](const int* list, long count, long units) {
-    for (long i = 0; list && i < count; ++i) require(list[i] >= q.unit_count && q.fields[list[i]].units == units, "a field of a stage");
+    for (long i = 0; list && i < count; ++i)
+      require(list[i] >= q.unit_count && q.fields[list[i]].units == units, "a field of a stage");
   };
   all_of(s.block, s.blocks, s.out), all_of(s.normalized, normalized_blocks, s.out);
   all_of(s.operand, s.operands, s.in), all_of(s.d_operand, d_operands, s.in);
@@ -92,15 +93,15 @@ InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLaye
 
 // What both directions read. `dims`: steps, batch, inputs, hidden, units of a projected h, first accumulator, number of them.
 template <class T>
-struct ProgramCall {
+struct InterpreterCall {
   Arrays arrays;
   InterpretedLayer<T> q = {};
   std::vector<Field<T>> fields;
   std::vector<Given<T>> given;
   std::vector<InterpretedStage<T>> stages;
 
-  ProgramCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of, nb::handle layout,
-              nb::list given_now, nb::tuple input, nb::list stage_list) {
+  InterpreterCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of,
+                  nb::handle layout, nb::list given_now, nb::tuple input, nb::list stage_list) {
     require(dims.size() == 7 && dims[2] >= 1 && dims[4] >= 1 && dims[4] <= dims[3], "dims");
     q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3], q.projected = dims[4];
     q.first_accumulator = dims[5], q.accumulator_count = dims[6];
@@ -111,9 +112,10 @@ struct ProgramCall {
     q.units = arrays.matrix<const T>(units, q.unit_count, width, row, "the units");
     require(row == q.hidden, "the rows of the units");
     read_fields(fields_of, layout);
-    require(q.first_accumulator >= 0 && q.accumulator_count >= 0 && q.first_accumulator <= MAX_SLOTS && q.accumulator_count <= MAX_SLOTS, "the accumulators");
-    require(q.accumulator_count == 0 || (q.first_accumulator >= q.unit_count && q.first_accumulator + q.accumulator_count <= q.field_count), "the accumulators");
-    for (long n = 0; n < q.accumulator_count; ++n) require(fields[q.first_accumulator + n].units == q.hidden, "an accumulator");
+    const long first = q.first_accumulator, more = q.accumulator_count;
+    require(first >= 0 && more >= 0 && first <= MAX_SLOTS && more <= MAX_SLOTS, "the accumulators");
+    require(more == 0 || (first >= q.unit_count && first + more <= q.field_count), "the accumulators");
+    for (long n = 0; n < more; ++n) require(fields[first + n].units == q.hidden, "an accumulator");
     for (nb::handle h : given_now) read_given(h, all);
     q.given = given.data(), q.given_count = long(given.size());
     q.input = stage_of<T>(arrays, input, q, q.inputs);
@@ -194,21 +196,21 @@ struct ProgramCall {
 };
 
 template <class T>
-const InterpreterKernels<T>& program_kernels() {
+const InterpreterKernels<T>& interpreter_kernels() {
   return array_kernels<T>().interpreter;
 }
 
 template <class T>
-void program_forward(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list arrays, nb::handle layout,
-                     nb::list given, nb::tuple input, nb::list stages) {
-  ProgramCall<T> call(dims, x, table, units, arrays, layout, given, input, stages);
-  call.run_with(program_kernels<T>().forward_work, program_kernels<T>().forward);
+void interpreter_forward(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list arrays,
+                         nb::handle layout, nb::list given, nb::tuple input, nb::list stages) {
+  InterpreterCall<T> call(dims, x, table, units, arrays, layout, given, input, stages);
+  call.run_with(interpreter_kernels<T>().forward_work, interpreter_kernels<T>().forward);
 }
 
 template <class T>
-void program_backward(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list arrays, nb::handle layout,
-                      nb::list given, nb::tuple input, nb::list stages, nb::handle dx, nb::handle sums) {
-  ProgramCall<T> call(dims, x, table, units, arrays, layout, given, input, stages);
+void interpreter_backward(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list arrays,
+                          nb::handle layout, nb::list given, nb::tuple input, nb::list stages, nb::handle dx, nb::handle sums) {
+  InterpreterCall<T> call(dims, x, table, units, arrays, layout, given, input, stages);
   InterpretedLayer<T>& q = call.q;
   const auto whole = [&](const InterpretedStage<T>& s) {
     require(s.groups == 0 || s.blocks == 0 || s.normalized, "normalised rows");
@@ -225,15 +227,15 @@ void program_backward(const std::vector<long>& dims, nb::handle x, nb::handle ta
   q.dx = call.arrays.template optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
   require(!q.dx || q.input.weight, "a gradient of inputs without a weight");
   q.sums = call.arrays.template array<T>(sums, count({q.accumulator_count, q.hidden}), "sums");
-  call.run_with(program_kernels<T>().backward_work, program_kernels<T>().backward);
+  call.run_with(interpreter_kernels<T>().backward_work, interpreter_kernels<T>().backward);
 }
 
 template <class T>
 void define_interpreter(nb::module_& m) {
-  m.def(named<T>("program_forward").c_str(), &program_forward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg());
-  m.def(named<T>("program_backward").c_str(), &program_backward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg(),
-        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
+  m.def(named<T>("interpreter_forward").c_str(), &interpreter_forward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg());
+  m.def(named<T>("interpreter_backward").c_str(), &interpreter_backward<T>, nb::arg(), nb::arg(), nb::arg().none(), nb::arg(),
+        nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg().none(), nb::arg());
 }
 
 }  // namespace unrolled

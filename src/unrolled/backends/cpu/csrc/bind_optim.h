@@ -50,7 +50,9 @@ template <class T>
 double sum_of_squares(nb::list list) {
   const Cuts<const T> cuts(list);
   std::vector<double> partial(cuts.pieces.size());
-  cuts.each([&](long i, const auto& p) { partial[i] = array_kernels<T>().sum_of_squares(cuts.arrays[p.array] + p.first, p.last - p.first); });
+  cuts.each([&](long i, const auto& p) {
+    partial[i] = array_kernels<T>().sum_of_squares(cuts.arrays[p.array] + p.first, p.last - p.first);
+  });
   double total = 0;
   for (double part : partial) total += part;
   return total;

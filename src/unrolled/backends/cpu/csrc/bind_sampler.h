@@ -71,8 +71,8 @@ class Sampler {
       Layer<T> q = {};
       q.steps = q.batch = 1, q.inputs = l ? hidden_ : inputs, q.hidden = hidden_;
       q.by_panels = q.plain = true, q.threads = threads_;
-      Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}.read(arrays, nb::cast<nb::dict>(weights[l]), cell_,
-                                                                                           q.inputs, hidden_);
+      Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}
+          .read(arrays, nb::cast<nb::dict>(weights[l]), cell_, q.inputs, hidden_);
       for (int f = 0; f < q_.states; ++f) q.states[f] = piece<T>(2 * padded);
       q.x_row = q.inputs;
       if (l)

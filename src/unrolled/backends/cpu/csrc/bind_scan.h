@@ -57,7 +57,8 @@ Layer<T> layer_of(Arrays& arrays, const CellKernels& cell, const std::vector<lon
   Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}.read(arrays, w, cell, q.inputs, q.hidden);
   q.live = arrays.optional<const unsigned char>(live, all, "live");
   if (keep.size()) a_field_each(keep, cell, "masks");
-  for (size_t i = 0; i < keep.size(); ++i) q.keep[i] = arrays.optional<const unsigned char>(keep[i], count({all, q.hidden}), "keep");
+  for (size_t i = 0; i < keep.size(); ++i)
+    q.keep[i] = arrays.optional<const unsigned char>(keep[i], count({all, q.hidden}), "keep");
   a_field_each(states, cell, "states");
   for (size_t i = 0; i < states.size(); ++i)
     q.states[i] = arrays.array<T>(states[i], count({q.record || i == 0 ? q.steps + 1 : 2, q.batch, padded}), "states");
@@ -107,7 +108,8 @@ void backward(const std::string& name, const std::vector<long>& dims, nb::handle
   require(q.record, "a call without a record");
   q.dy = arrays.matrix<const T>(dy, count({q.steps, q.batch}), q.hidden, q.dy_row, "dy");
   a_field_each(dstate, cell, "the state's gradients");
-  for (size_t i = 0; i < dstate.size(); ++i) q.dstate[i] = arrays.array<T>(dstate[i], count({q.batch, padded_row<T>(q.hidden)}), "dstate");
+  for (size_t i = 0; i < dstate.size(); ++i)
+    q.dstate[i] = arrays.array<T>(dstate[i], count({q.batch, padded_row<T>(q.hidden)}), "dstate");
   q.dx_row = padded_row<T>(q.inputs);
   q.dx = arrays.optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
   Parameters<T, T>{q.d_weight_ih, q.d_weight_hh, q.d_bias_ih, q.d_bias_hh, q.d_params}.read(arrays, grads, cell, q.inputs, q.hidden);

@@ -96,7 +96,8 @@ class Arrays {
   template <class Array>
   static Array cast(nb::handle h, const std::string& what) {
     Array array;
-    if (h.is_none() || !nb::try_cast(h, array, false)) throw nb::type_error((what + " is no array of the dtype, rank and layout that is asked for").c_str());
+    if (h.is_none() || !nb::try_cast(h, array, false))
+      throw nb::type_error((what + " is no array of the dtype, rank and layout that is asked for").c_str());
     return array;
   }
 

@@ -44,7 +44,8 @@ nb::dict build() {
   out["compiler"] = BUILD_COMPILER;
   out["build_type"] = BUILD_TYPE;
   out["system"] = BUILD_SYSTEM;
-  out["nanobind"] = std::to_string(NB_VERSION_MAJOR) + "." + std::to_string(NB_VERSION_MINOR) + "." + std::to_string(NB_VERSION_PATCH);
+  const auto text = [](int n) { return std::to_string(n); };
+  out["nanobind"] = text(NB_VERSION_MAJOR) + "." + text(NB_VERSION_MINOR) + "." + text(NB_VERSION_PATCH);
   out["flags"] = flags;
   return out;
 }
@@ -55,20 +56,15 @@ void set_threads(int n) {
   state->solitude.forget();
 }
 
-// All that computes, for one type of numbers.
-template <class T>
+// All that computes, for each type of numbers.
+template <class... T>
 void define_for(nb::module_& m) {
-  define_arrays<T>(m);
-  define_scan<T>(m);
-  define_interpreter<T>(m);
-  define_layers<T>(m);
-  define_optim<T>(m);
-  define_sampler<T>(m);
-}
-
-template <class... Numbers>
-void define_for_each(nb::module_& m) {
-  (define_for<Numbers>(m), ...);
+  (define_arrays<T>(m), ...);
+  (define_scan<T>(m), ...);
+  (define_interpreter<T>(m), ...);
+  (define_layers<T>(m), ...);
+  (define_optim<T>(m), ...);
+  (define_sampler<T>(m), ...);
 }
 
 }  // namespace unrolled
@@ -90,5 +86,5 @@ NB_MODULE(_engine, m) {
   m.def("get_threads", [] { return state->threads; });
   m.def("calls_alone", [] { return state->solitude.left(); });
   m.def("trim", [] { memory.trim(); });
-  define_for_each<float, double>(m);
+  define_for<float, double>(m);
 }

@@ -1,6 +1,7 @@
 // The recurrence of any cell without a kernel of its own: products of tiles, and the cell's functions as programs
-// (bytecode.h). What the programs and the fields are, backends/cpu/lowering.py says; nothing here knows a cell. A field is one number a unit, its rows (T B) or (B) of H padded to whole vectors, and
-// what stands in the padding is never summed. Threads share the rows of the batch; a sum is one thread's, in one order.
+// (bytecode.h). What the programs and the fields are, backends/cpu/lowering.py says; nothing here knows a cell. A field is
+// one number a unit, its rows (T B) or (B) of H padded to whole vectors, and what stands in the padding is never summed.
+// Threads share the rows of the batch; a sum is one thread's, in one order.
 #pragma once
 
 #include <math.h>
@@ -177,8 +178,10 @@ struct InterpreterForward : Interpreter<T> {
 
   InterpreterForward(const InterpretedLayer<T>& layer, Pieces p) : S(layer, p) {
     packed_ih = p.template take<T>(q.tokens ? 0 : q.input.blocks * wide.size(q.inputs));
-    for (long s = 0; s < q.stages; ++s)
-      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].blocks * this->columns(q.stage[s].out).size(depth(q.stage[s])) : 0);
+    for (long n = 0; n < q.stages; ++n) {
+      const InterpretedStage<T>& s = q.stage[n];
+      packed_hh[n] = p.template take<T>(s.weight ? s.blocks * this->columns(s.out).size(depth(s)) : 0);
+    }
     bytes = p.used;
   }
 
@@ -265,8 +268,10 @@ struct InterpreterBackward : Interpreter<T> {
   InterpreterBackward(const InterpretedLayer<T>& layer, char* work) : InterpreterBackward(layer, Pieces(work)) {}
 
   InterpreterBackward(const InterpretedLayer<T>& layer, Pieces p) : S(layer, p) {
-    for (long s = 0; s < q.stages; ++s)
-      packed_hh[s] = p.template take<T>(q.stage[s].weight ? q.stage[s].operands * this->columns(q.stage[s].in).size(q.stage[s].blocks * q.stage[s].out) : 0);
+    for (long n = 0; n < q.stages; ++n) {
+      const InterpretedStage<T>& s = q.stage[n];
+      packed_hh[n] = p.template take<T>(s.weight ? s.operands * this->columns(s.in).size(s.blocks * s.out) : 0);
+    }
     packed_ih = p.template take<T>(q.dx ? inputs.size(q.input.blocks * hidden) : 0);
     const long most = wide.panels > inputs.panels || q.tokens ? wide.panels : inputs.panels;
     right = p.template take<T>(most * width * rows);
@@ -340,7 +345,8 @@ struct InterpreterBackward : Interpreter<T> {
       for (long piece = 0; piece < pieces; ++piece) {
         if (!w.go_on()) return false;
         const long k = piece * rows / pieces, length = (piece + 1) * rows / pieces - k;
-        Multiply<T>::template tiles<true>({s.out, rows, this->all(s.block[r]) + k * row_out, row_out, right, columns, padded_weight, ld, nullptr},
+        Multiply<T>::template tiles<true>({s.out, rows, this->all(s.block[r]) + k * row_out, row_out, right, columns, padded_weight,
+                                           ld, nullptr},
                                           mine, 0, columns.count, k, length, k > 0);
       }
       for (long i = mine.first; i < mine.last; ++i)

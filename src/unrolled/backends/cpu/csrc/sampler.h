@@ -34,7 +34,7 @@ static void weigh(const Sampling<T>& q, const Share& blocks) {
   }
 }
 
-// The first index whose cumulated weight exceeds u times the sum of all; the rule is that of sample.draw. -1 where
+// The first index whose cumulated weight exceeds u times the sum of all; the rule is that of models/sampling.py. -1 where
 // the largest logit is infinite or one is NaN: then so is the sum.
 template <class T>
 static long long pick(const Sampling<T>& q, double u) {
