@@ -40,6 +40,12 @@ class Backend(Protocol):
     def linear_backward(self, weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
         """See `unrolled.reference.layers.linear_backward`."""
 
+    def dropout(self, x: Array, mask: Array, rate: float) -> Array:
+        """See `unrolled.reference.layers.dropout`."""
+
+    def embed(self, weight: Array, tokens: Array) -> Array:
+        """See `unrolled.reference.layers.embed`."""
+
     def embed_backward(self, tokens: Array, dx: Array, size: int) -> Array:
         """See `unrolled.reference.layers.embed_backward`."""
 
@@ -51,8 +57,14 @@ class Backend(Protocol):
         gradient: bool = True,
         overwrite: bool = False,
         smoothing: float = 0,
+        weights: Array | None = None,
     ) -> tuple[float, Array]:
         """See `unrolled.reference.losses.cross_entropy`."""
+
+    def squared_error(
+        self, outputs: Array, targets: Array, *, gradient: bool = True, weights: Array | None = None
+    ) -> tuple[float, Array]:
+        """See `unrolled.reference.losses.squared_error`."""
 
     def update(
         self,
@@ -92,8 +104,11 @@ class Reference:
     backward = staticmethod(scan.backward)
     linear = staticmethod(layers.linear)
     linear_backward = staticmethod(layers.linear_backward)
+    dropout = staticmethod(layers.dropout)
+    embed = staticmethod(layers.embed)
     embed_backward = staticmethod(layers.embed_backward)
     cross_entropy = staticmethod(losses.cross_entropy)
+    squared_error = staticmethod(losses.squared_error)
     update = staticmethod(updates.update)
     norm = staticmethod(updates.norm)
     scale = staticmethod(updates.scale)

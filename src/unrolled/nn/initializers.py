@@ -133,6 +133,28 @@ def initialise(
     return params
 
 
+def initialise_ends(
+    init: str,
+    table: Array | None,
+    params: dict[str, Array],
+    decoder: tuple[int, int],
+    rng: np.random.Generator,
+    dtype: str,
+    *,
+    tied: bool,
+) -> dict[str, Array]:
+    """Put an embedding, from N(0, 1), before a stack's parameters, and a decoder (K, H) drawn behind them."""
+    limit = bound(init, decoder[1])
+    if table is not None and (tied or init.startswith(("char-rnn", "uniform:"))):
+        table = uniform(rng, table.shape, limit, dtype)  # N(0, 1) is too large for a decoder
+    params = params if table is None else {"embedding.weight": table} | params
+    if not tied:
+        weight = glorot(rng, decoder, dtype) if init == "glorot" else None
+        params["decoder.weight"] = uniform(rng, decoder, limit, dtype) if weight is None else weight
+    bias = uniform(rng, decoder[:1], limit, dtype)
+    return params | {"decoder.bias": 0 * bias if init in ("glorot", "identity") else bias}
+
+
 def _draw(init: str, name: str, shape: tuple[int, ...], hidden: int, rng: np.random.Generator, dtype: str) -> Array:
     if name.startswith("gain"):
         return np.ones(shape, dtype)

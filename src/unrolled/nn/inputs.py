@@ -1,4 +1,4 @@
-"""The door of a stack: what callers hand in, with the batch first, with time first or without a batch -> time first."""
+"""The door of stacks and networks: what callers hand in, batch first, time first or without a batch -> time first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, are_indices, as_array, as_numbers
+from ..checks import Array, are_indices, as_array, as_numbers, read_only
 from ..errors import UnrolledError, brief
+from .spec import Spec
 from .stack import Stack
 
 
@@ -73,6 +74,31 @@ def take_indices(x: Array, live: Array | None, size: int) -> Array:
     if not are_indices(x, size):
         raise UnrolledError(f"x has indices from {x.min()} to {x.max()}; they must be at least 0 and below {size}")
     return x
+
+
+def take_tokens(x: Any, lengths: Any, spec: Spec) -> tuple[Array, Array | None]:
+    """Return a network's x, tokens (T, B) or without an embedding numbers (T, B, V), and lengths (B,), as copies.
+
+    What is checked must be what is used, whatever the caller's threads do. What stands behind a row's end is no token,
+    and becomes 0.
+    """
+    array = as_numbers("tokens", x)
+    numbers = array.ndim == 3 and array.dtype.kind in "fc" and not spec.embedding_size
+    if lengths is not None and array.ndim >= 2:
+        lengths = read_only(take_lengths(lengths, *array.shape[:2]).copy())
+        array = array if numbers else np.where(steps_within(lengths, len(array)), array, array.dtype.type(0))
+    return read_only(array.copy()) if numbers else indices("tokens", array, spec.vocabulary_size), lengths
+
+
+def indices(name: str, value: Any, size: int) -> Array:
+    """Return whole numbers (T, B) that a network knows, as a copy."""
+    array = as_numbers(name, value)
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise UnrolledError(f"{name} are {array.dtype} of shape {array.shape}; expected integers (T, B)")
+    array = read_only(array.copy())
+    if not are_indices(array, size):
+        raise UnrolledError(f"{name} run from {array.min()} to {array.max()}; this network knows 0 to {size - 1}")
+    return array
 
 
 def take_live(lengths: Any, live: Any, shape: tuple[int, int], order: Order) -> Array | None:

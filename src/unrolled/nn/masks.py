@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_array, read_only
-from ..errors import UnrolledError, listed
+from ..backends.base import Backend
+from ..checks import Array, Kept, as_array, read_only
+from ..errors import UnrolledError, brief, listed
 from ..reference.layers import draw_mask, dropout
 from .stack import DROPPING, Stack, suffix
 
@@ -38,6 +39,23 @@ def stack_rates(stack: Stack, steps: int, batch: int) -> Rates:
     return {name: (shape, rate) for name, (shape, rate) in found.items() if rate}
 
 
+def outer_rates(
+    stack: Stack, batch: int, dropped: Mapping[str, tuple[int, float]], symbols: int, symbol_rate: float
+) -> Rates:
+    """Return the masks around a stack: those `dropped` behind its last layer, of so many steps each, and of symbols."""
+    last, width = stack.num_layers - 1, stack.output_size
+    rates: Rates = {f"{kind}_l{last}": ((steps, batch, width), rate) for kind, (steps, rate) in dropped.items()}
+    rates["embedding"] = (symbols,), symbol_rate
+    return {name: (shape, rate) for name, (shape, rate) in rates.items() if rate}
+
+
+def drop_outer(backend: Backend, y: Array, masks: Masks | None, outer: Rates) -> Array:
+    """Dropout between the last layer and the head; its own gradient."""
+    for name, (_, rate) in outer.items():
+        y = y if masks is None or name == "embedding" else backend.dropout(y, masks[name], rate)
+    return y
+
+
 def sample_masks(rates: Rates, rng: np.random.Generator) -> Masks | None:
     """Draw masks, in this order; None if there is nothing to draw."""
     kept = {name: draw_mask(rng, shape, rate) for name, (shape, rate) in rates.items()}
@@ -54,6 +72,20 @@ def check_masks(masks: Any, rates: Rates, *, own: bool) -> Masks | None:
     if given is None or got != expected:
         raise UnrolledError(f"masks are {got}; expected {expected}, as draw_masks gives them")
     return {name: read_only(m.copy()) for name, m in given.items()} if own else given
+
+
+def check_outer(masks: Any, outer: Rates, *, own: bool) -> tuple[Masks | None, Masks | None]:
+    """Check the masks around a stack, copied to `own`; return all masks, and the stack's."""
+    if masks is None or (isinstance(masks, Mapping) and not masks):
+        return None, None
+    if not isinstance(masks, Mapping):
+        raise UnrolledError(f"masks are {brief(masks)}; expected what draw_masks gives")
+    given = as_masks(masks)
+    for name, (shape, _) in outer.items():
+        if name not in given or given[name].shape != shape:
+            raise UnrolledError(f"masks have no {name} of shape {shape}; draw them for these steps and rows")
+    given = Kept({name: read_only(m.copy()) for name, m in given.items()}) if own else given
+    return given, {name: mask for name, mask in given.items() if name not in outer} or None
 
 
 def drop_outputs(x: Array, masks: Masks | None, stack: Stack, layer: int) -> Array:

@@ -1,4 +1,4 @@
-"""A whole language network from a `Spec`: embedding, recurrent stack, decoder; forward, step and gradients."""
+"""A whole network from a `Spec`: embedding, recurrent stack, head; forward, step and gradients."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from .. import backends
 from ..checks import (
     Array,
     Kept,
-    are_indices,
     as_array,
     as_kind,
-    as_numbers,
     check_memory,
     check_rng,
     check_size,
     read_only,
 )
 from ..errors import UnrolledError, UnrolledWarning, brief
-from ..reference import layers, losses
+from ..reference import losses
 from ..seeding import generator
-from .initializers import bound, glorot
-from .masks import Masks, as_masks
+from . import embedding
+from .heads import LANGUAGE, Head, check_head, take_targets
+from .initializers import initialise_ends
+from .inputs import take_tokens
+from .masks import Masks, Rates, check_outer, drop_outer, outer_rates, sample_masks, stack_rates
 from .params import Parametric, Params, usable
 from .recurrent import Recurrent
 from .spec import Spec
@@ -46,12 +47,16 @@ class NetworkTape:
     raw: Array
     """Output of the stack (T, B, H), before dropout."""
     output: Array
-    """Input of the decoder (T, B, H), after dropout."""
+    """The same after dropout (T, B, H)."""
+    rows: Array
+    """What the head shows of it, the input of the decoder: (T, B, H) or (B, H)."""
     masks: Masks | None
     folded: bool
     """Whether the first layer was fed one-hot vectors through the product of its weight and the embedding's."""
     starts: Array | None = None
     """Steps at which documents began (T, B)."""
+    lengths: Array | None = None
+    """Steps of each row (B,)."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """The network's description, precision and backend."""
 
@@ -62,10 +67,13 @@ class Network(Parametric, derived=("recurrent",)):
     Parameters
     ----------
     spec : Spec
+        Without an embedding, V is also the number of features where x is (T, B, V) numbers instead of tokens.
     backend : str
         As in `Recurrent`.
     rng : numpy.random.Generator or int, optional
         Where the initial weights come from, or its seed; by default as in `Recurrent`.
+    head : Head
+        Which rows are shown, how many outputs each has, and what is lost on them: the next symbol, if nothing is said.
 
     Attributes
     ----------
@@ -82,29 +90,27 @@ class Network(Parametric, derived=("recurrent",)):
     (7, 3, 11)
     """
 
-    def __init__(self, spec: Spec, *, backend: str = "auto", rng: np.random.Generator | int | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        backend: str = "auto",
+        rng: np.random.Generator | int | None = None,
+        head: Head = LANGUAGE,
+    ) -> None:
         if not isinstance(spec, Spec):
             raise UnrolledError(f"spec is {brief(spec)}; expected a Spec, such as unrolled.Spec(vocabulary_size=65)")
-        self.spec = spec
+        self.spec, self.head = spec, check_head(head, spec)
         spec.check()
-        size, width, last = spec.vocabulary_size, spec.embedding_size, spec.proj_size or spec.widths[-1]
+        size, width = spec.vocabulary_size, spec.embedding_size
         check_memory(spec.parameter_count, spec.dtype)
         rng = generator(rng)
-        embedding = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
+        table = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
         options = spec.stack_options()
         self._recurrent = Recurrent(spec.cell, width or size, spec.widths, backend=backend, rng=rng, **options)
-        limit = bound(spec.init, last)
-        if embedding is not None and (spec.tied or spec.init.startswith(("char-rnn", "uniform:"))):
-            embedding = layers.uniform(rng, embedding.shape, limit, spec.dtype)  # N(0, 1) is too large for a decoder
-        params: dict[str, Array] = {} if embedding is None else {"embedding.weight": embedding}
-        params |= {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
-        if not spec.tied:
-            weight = glorot(rng, (size, last), spec.dtype) if spec.init == "glorot" else None
-            params["decoder.weight"] = (
-                layers.uniform(rng, (size, last), limit, spec.dtype) if weight is None else weight
-            )
-        bias = layers.uniform(rng, (size,), limit, spec.dtype)
-        params["decoder.bias"] = 0 * bias if spec.init in ("glorot", "identity") else bias
+        params = {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
+        shape = head.outputs or size, self._recurrent.output_size
+        params = initialise_ends(spec.init, table, params, shape, rng, spec.dtype, tied=spec.tied)
         self._params = Params(params)
         self._backend = backends.choose(backend)
         self._warned = False
@@ -121,7 +127,7 @@ class Network(Parametric, derived=("recurrent",)):
     @property
     def parameter_count(self) -> int:
         """Number of parameters."""
-        return self.spec.parameter_count
+        return sum(p.size for p in self._params.values())
 
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
         """Return the same network on other arrays, used as they are (the proofs pass complex ones)."""
@@ -150,89 +156,44 @@ class Network(Parametric, derived=("recurrent",)):
     def draw_masks(self, steps: int, batch: int, rng: np.random.Generator | int) -> Masks | None:
         """Draw the masks of one forward pass: the stack's, those behind its last layer, and `embedding` (V,)."""
         steps, batch, rng = check_size("steps", steps, 0), check_size("batch", batch, 0), check_rng(rng)
-        spec, masks = self.spec, self.recurrent.draw_masks(steps, batch, rng) or {}
-        for name, (shape, rate) in self._outer_rates(steps, batch).items():
-            masks[name] = layers.draw_mask(rng, shape, rate)
-        if spec.embedding_dropout:
-            masks["embedding"] = layers.draw_mask(rng, (spec.vocabulary_size,), spec.embedding_dropout)
-        return masks or None
+        return sample_masks(stack_rates(self._recurrent, steps, batch) | self._outer_rates(steps, batch), rng)
 
-    def _outer_rates(self, steps: int, batch: int) -> dict[str, tuple[tuple[int, ...], float]]:
-        """Name, shape and rate of the masks between the last layer and the decoder."""
-        spec, last, width = self.spec, self.recurrent.num_layers - 1, self.recurrent.output_size
-        rates = {f"dropout_l{last}": ((steps, batch, width), spec.dropout)}
-        rates[f"locked_l{last}"] = (1, batch, width), spec.locked_dropout
-        return {name: (shape, rate) for name, (shape, rate) in rates.items() if rate}
+    def _outer_rates(self, steps: int, batch: int) -> Rates:
+        """Masks between the last layer and the head, and of symbols."""
+        spec = self.spec
+        dropped = {"dropout": (steps, spec.dropout), "locked": (1, spec.locked_dropout)}
+        return outer_rates(self._recurrent, batch, dropped, spec.vocabulary_size, spec.embedding_dropout)
 
-    def _drop(self, y: Array, masks: Masks | None) -> Array:
-        """Dropout between the last layer and the decoder; its own gradient."""
-        for name, (_, rate) in self._outer_rates(*y.shape[:2]).items():
-            y = y if masks is None else layers.dropout(y, masks[name], rate)
-        return y
+    def _loss(self, outputs: Array, y: Any, weights: Any, lengths: Array | None, **how: Any) -> tuple[float, Array]:
+        """The head's loss and its gradient."""
+        targets, weights = take_targets(y, self.head, outputs, weights, lengths)
+        return self.head.loss(self._backend, outputs, targets, weights, **how)
 
-    def _masks(self, masks: Any, steps: int, batch: int, *, own: bool) -> tuple[Masks | None, Masks | None]:
-        """Check the masks around the stack, copied to `own`; return all of them, and the stack's."""
-        if masks is None or (isinstance(masks, Mapping) and not masks):
-            return None, None
-        if not isinstance(masks, Mapping):
-            raise UnrolledError(f"masks are {brief(masks)}; expected what draw_masks gives")
-        outer = {name: shape for name, (shape, _) in self._outer_rates(steps, batch).items()}
-        if self.spec.embedding_dropout:
-            outer["embedding"] = (self.spec.vocabulary_size,)
-        given = as_masks(masks)
-        for name, shape in outer.items():
-            if name not in given or given[name].shape != shape:
-                raise UnrolledError(f"masks have no {name} of shape {shape}; draw them for these steps and rows")
-        given = Kept({name: read_only(m.copy()) for name, m in given.items()}) if own else given
-        return given, {name: mask for name, mask in given.items() if name not in outer} or None
-
-    def _tokens(self, tokens: Any, name: str = "tokens") -> Array:
-        """Return tokens (T, B) as a copy: what is checked must be what is used, whatever the caller's threads do."""
-        array = as_numbers(name, tokens)
-        size = self.spec.vocabulary_size
-        if array.ndim != 2 or array.dtype.kind not in "iu":
-            raise UnrolledError(f"{name} are {array.dtype} of shape {array.shape}; expected integers (T, B)")
-        array = read_only(array.copy())
-        if not are_indices(array, size):
-            raise UnrolledError(f"{name} run from {array.min()} to {array.max()}; this network knows 0 to {size - 1}")
-        return array
-
-    def _targets(self, y: Any, logits: Array) -> Array:
-        """Check targets; one of another shape would be broadcast, and give the loss of something else."""
-        targets = self._tokens(y, "targets")
-        if targets.shape != logits.shape[:2] or not targets.size:
-            raise UnrolledError(f"y has shape {targets.shape}, x {logits.shape[:2]}; expected the same, not empty")
-        return targets
-
-    def __call__(self, tokens: Any, state: Any = None, *, starts: Any = None) -> tuple[Array, Any]:
+    def __call__(self, tokens: Any, state: Any = None, *, starts: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Inference: tokens (T, B) -> logits (T, B, V) and the final state; no dropout, no tape."""
-        tokens = self._tokens(tokens)
+        return self._infer(tokens, state, starts, lengths)[:2]
+
+    def _infer(self, tokens: Any, state: Any, starts: Any, lengths: Any) -> tuple[Array, Any, Array | None]:
+        """As `__call__`; with the lengths, checked."""
+        tokens, lengths = take_tokens(tokens, lengths, self.spec)
         stack, x, _ = self._embed(tokens)
-        y, new = stack(x, state, starts=starts)
-        return self._decode(y), new
+        y, new = stack(x, state, lengths, starts=starts)
+        return self._decode(self.head.select(y, lengths)), new, lengths
 
     def _embed(self, tokens: Array, masks: Masks | None = None, *, fold: bool = True) -> tuple[Recurrent, Array, bool]:
-        """Give the recurrent stack, its input, and whether the embedding is folded into the stack's first weight.
-
-        Picking rows of E and multiplying them by Wih is picking columns of Wih E^T. That product has a column for each
-        symbol, so it is the cheaper one where symbols are fewer than tokens (and none is dropped).
-        """
+        """Give the recurrent stack, its input, and whether the embedding is folded into the stack's first weight."""
         weight, stack = self._params.get("embedding.weight"), self._recurrent
         if weight is None:
-            return stack, tokens if fold else np.eye(stack.input_size, dtype=stack.dtype)[tokens], False
-        if not fold or len(weight) > tokens.size or (masks is not None and "embedding" in masks):
-            return stack, self._drop_symbols(layers.embed(weight, tokens), tokens, masks), False
-        columns = np.ascontiguousarray(self._backend.linear(weight, None, stack.params["weight_ih_l0"]))
+            hot = tokens.dtype.kind in "iu" and not fold
+            return stack, np.eye(stack.input_size, dtype=stack.dtype)[tokens] if hot else tokens, False
+        if not fold or not embedding.folds(weight, tokens, masks):
+            x = embedding.embed(self._backend, weight, tokens, masks, self.spec.embedding_dropout)
+            return stack, x, False
+        columns = embedding.fold(self._backend, weight, stack.params["weight_ih_l0"])
         return stack._reading(len(weight), read_only(columns)), tokens, True
 
-    def _decode(self, y: Array) -> Array:
-        return self._backend.linear(self._decoder(self._params), self._params["decoder.bias"], y)
-
-    def _drop_symbols(self, x: Array, tokens: Array, masks: Masks | None) -> Array:
-        """Dropout of whole symbols; its own gradient."""
-        if masks is None or "embedding" not in masks:
-            return x
-        return layers.dropout(x, masks["embedding"][tokens][..., None], self.spec.embedding_dropout)
+    def _decode(self, rows: Array) -> Array:
+        return self._backend.linear(self._decoder(self._params), self._params["decoder.bias"], rows)
 
     def forward(
         self,
@@ -242,6 +203,7 @@ class Network(Parametric, derived=("recurrent",)):
         masks: Masks | None = None,
         starts: Any = None,
         inputs: bool = False,
+        lengths: Any = None,
     ) -> tuple[Array, Any, NetworkTape]:
         """Run the network and record what the gradient needs.
 
@@ -259,10 +221,12 @@ class Network(Parametric, derived=("recurrent",)):
             Steps at which a document begins, with the initial state; as in `Recurrent.forward`.
         inputs : bool
             Whether `input_gradient` is asked for later; it takes another way to the same outputs, apart from rounding.
+        lengths : (B,) integers, optional
+            Steps of each row; what stands behind them is padding, as in `Recurrent.forward`.
 
         Returns
         -------
-        logits : (T, B, V)
+        logits : (T, B, V), or the head's outputs (T, B, K) or (B, K)
         state : State
         tape : NetworkTape
 
@@ -274,26 +238,30 @@ class Network(Parametric, derived=("recurrent",)):
         inputs = as_kind("inputs", inputs, "bool")
         self._warn_if_idle(masks)
         own = self._on(self._params.kept())
-        return own._forward(tokens, state, masks, starts, own=True, fold=not inputs)
+        return own._forward(tokens, state, masks, starts, lengths, own=True, fold=not inputs)
 
     def _forward(
-        self, tokens: Any, state: Any, masks: Any, starts: Any, *, own: bool = False, fold: bool = True
+        self, tokens: Any, state: Any, masks: Any, starts: Any, lengths: Any, *, own: bool = False, fold: bool = True
     ) -> tuple[Array, Any, NetworkTape]:
         """As `forward`; to `own` is to share no memory with what the caller holds."""
-        tokens = self._tokens(tokens)
-        masks, inner = self._masks(masks, *tokens.shape, own=own)
+        tokens, lengths = take_tokens(tokens, lengths, self.spec)
+        rates = self._outer_rates(*tokens.shape[:2])
+        masks, inner = check_outer(masks, rates, own=own)
         starts = None if starts is None else as_array("starts", starts)
         starts = read_only(starts.copy()) if own and starts is not None else starts
         stack, x, folded = self._embed(tokens, masks, fold=fold)
-        y, new, scans = stack._run(x, state, None, inner, starts=starts, record=True)
-        output = self._drop(y, masks)
+        y, new, scans = stack._run(x, state, lengths, inner, starts=starts, record=True)
+        output = drop_outer(self._backend, y, masks, rates)
+        rows = self.head.select(output, lengths)
         made_by = Kept(self._signature() if own else {})
-        tape = NetworkTape(self._params, tokens, scans, read_only(y), read_only(output), masks, folded, starts, made_by)
-        return self._decode(output), new, tape
+        y, output, rows = read_only(y), read_only(output), read_only(rows)
+        tape = NetworkTape(self._params, tokens, scans, y, output, rows, masks, folded, starts, lengths, made_by)
+        return self._decode(rows), new, tape
 
     def _signature(self) -> dict[str, Any]:
         """Return what a tape's network and the one that it is handed back to must have in common."""
-        return asdict(self.spec) | {"dtype": self.recurrent.dtype, "backend": self.recurrent.backend}
+        own = {"dtype": self.recurrent.dtype, "backend": self.recurrent.backend, "head": self.head.title}
+        return asdict(self.spec) | own
 
     def _warn_if_idle(self, masks: Any) -> None:
         """Say once that a rate of dropout changes nothing."""
@@ -335,56 +303,79 @@ class Network(Parametric, derived=("recurrent",)):
             raise UnrolledError(
                 "dlogits and dstate are None; expected the gradient of the logits, of the state, or of both"
             )
-        expected = (*tape.tokens.shape, self.spec.vocabulary_size)
+        expected = (*tape.rows.shape[:-1], len(tape.params["decoder.bias"]))
         if dlogits is None:
             return np.zeros(expected, self.recurrent.dtype)
         array = self.recurrent._cast(dlogits, "dlogits")
         if array.shape != expected:
-            raise UnrolledError(f"dlogits has shape {array.shape}; expected (T, B, V) = {expected}")
+            letters = "T, B, V" if self.head.stepwise else "B, K"
+            raise UnrolledError(f"dlogits has shape {array.shape}; expected ({letters}) = {expected}")
         return array
 
     def _backward(
         self, tape: NetworkTape, dlogits: Array, dstate: Any = None, *, penalties: bool = False
     ) -> tuple[Array | None, Any, dict[str, Array]]:
         """Gradients of the embedded tokens (None where they are not known), of the initial state, and of parameters."""
-        params = tape.params
-        dy, dweight, dbias = self._backend.linear_backward(self._decoder(params), tape.output, dlogits)
-        if penalties and self.spec.ar:
-            dy = dy + self.spec.ar * losses.activation_penalty(tape.output)[1]
-        dy = self._drop(dy, tape.masks)
-        if penalties and self.spec.tar:
-            dy = dy + self.spec.tar * losses.temporal_penalty(tape.raw, tape.starts)[1]
+        params, spec = tape.params, self.spec
+        drows, dweight, dbias = self._backend.linear_backward(self._decoder(params), tape.rows, dlogits)
+        dy = self.head.select_backward(drows, len(tape.raw), tape.lengths)
+        if penalties and spec.ar:
+            dy = dy + spec.ar * losses.activation_penalty(tape.output)[1]
+        dy = drop_outer(self._backend, dy, tape.masks, self._outer_rates(*dy.shape[:2]))
+        if penalties and spec.tar:
+            dy = dy + spec.tar * losses.temporal_penalty(tape.raw, tape.starts)[1]
         dx, dstate, recurrent = self._recurrent._backward(tape.recurrent, dy, dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
+        table, first = "embedding.weight", "recurrent.weight_ih_l0"
         if tape.folded:
-            name = "recurrent.weight_ih_l0"
-            weight = params["embedding.weight"]
-            dfirst, grads["embedding.weight"], _ = self._backend.linear_backward(weight, params[name], grads[name])
-            grads[name] = np.ascontiguousarray(dfirst)
-        elif dx is not None and self.spec.embedding_size:
-            dx = self._drop_symbols(dx, tape.tokens, tape.masks)
-            grads["embedding.weight"] = self._backend.embed_backward(tape.tokens, dx, self.spec.vocabulary_size)
-        if self.spec.tied:
-            grads["embedding.weight"] = grads["embedding.weight"] + dweight
+            grads[table], grads[first] = embedding.fold_backward(
+                self._backend, params[table], params[first], grads[first]
+            )
+        elif dx is not None and spec.embedding_size:
+            grads[table], dx = embedding.embed_backward(
+                self._backend, spec.vocabulary_size, tape.tokens, tape.masks, spec.embedding_dropout, dx
+            )
+        if spec.tied:
+            grads[table] = grads[table] + dweight
         return dx, dstate, {name: grads[name] for name in self._params}
 
     def loss(
-        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None, starts: Any = None
+        self,
+        x: Any,
+        y: Any,
+        state: Any = None,
+        *,
+        masks: Masks | None = None,
+        starts: Any = None,
+        lengths: Any = None,
+        weights: Any = None,
     ) -> tuple[float, Any]:
-        """Mean cross-entropy in nats of targets y (T, B) after x (T, B), and the final state."""
+        """Mean loss, cross-entropy in nats if the head has no other, of targets y after x, and the final state.
+
+        As `loss_and_gradients`, without gradients.
+        """
         if masks is None:
-            logits, new = self(x, state, starts=starts)
+            outputs, new, lengths = self._infer(x, state, starts, lengths)
         else:
-            logits, new, _ = self._forward(x, state, masks, starts)
-        return self._backend.cross_entropy(logits, self._targets(y, logits), gradient=False, overwrite=True)[0], new
+            outputs, new, tape = self._forward(x, state, masks, starts, lengths)
+            lengths = tape.lengths
+        return self._loss(outputs, y, weights, lengths, gradient=False, overwrite=True)[0], new
 
     def objective(
-        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None, starts: Any = None
+        self,
+        x: Any,
+        y: Any,
+        state: Any = None,
+        *,
+        masks: Masks | None = None,
+        starts: Any = None,
+        lengths: Any = None,
+        weights: Any = None,
     ) -> tuple[Any, Any]:
         """What training minimises, and the final state.
 
-        It is the cross-entropy + label_smoothing (mean over targets of z_y - mean(z)) + ar mean(output²) +
+        It is the loss + label_smoothing (mean over targets of z_y - mean(z)) + ar mean(output²) +
         tar mean((raw[t + 1] - raw[t])²): logits z, the last layer's output after dropout and, raw, before it.
 
         Examples
@@ -394,11 +385,11 @@ class Network(Parametric, derived=("recurrent",)):
         >>> net.objective(x, y)[0] == net.loss(x, y)[0]  # without penalties
         True
         """
-        logits, new, tape = self._forward(x, state, masks, starts)
-        spec, targets = self.spec, self._targets(y, logits)
-        value = self._backend.cross_entropy(logits, targets, gradient=False)[0]
+        logits, new, tape = self._forward(x, state, masks, starts, lengths)
+        spec, (targets, weights) = self.spec, take_targets(y, self.head, logits, weights, tape.lengths)
+        value = self.head.loss(self._backend, logits, targets, weights, gradient=False)[0]
         if spec.label_smoothing:
-            value += spec.label_smoothing * losses.confidence(logits, targets)
+            value += spec.label_smoothing * losses.confidence(logits, targets, weights)
         if spec.ar:
             value += spec.ar * losses.activation_penalty(tape.output)[0]
         if spec.tar:
@@ -406,11 +397,28 @@ class Network(Parametric, derived=("recurrent",)):
         return value, new
 
     def loss_and_gradients(
-        self, x: Any, y: Any, state: Any = None, *, masks: Masks | None = None, starts: Any = None
+        self,
+        x: Any,
+        y: Any,
+        state: Any = None,
+        *,
+        masks: Masks | None = None,
+        starts: Any = None,
+        lengths: Any = None,
+        weights: Any = None,
     ) -> tuple[float, dict[str, Array], Any]:
         """One truncated back-propagation: loss in nats, gradients keyed as `params`, and the state to pass on.
 
-        The gradients are those of `objective`; the loss is the cross-entropy, whatever the penalties.
+        The gradients are those of `objective`; the loss is the head's, whatever the penalties.
+
+        Parameters
+        ----------
+        x : (T, B) integers, or (T, B, V) numbers where there is no embedding
+        y : a target for each row that the head shows: (T, B) or (B,) classes, or (B, K) or (B,) numbers
+        state, masks, starts, lengths
+            As in `forward`. Steps behind a row's length count nothing.
+        weights : as y's rows, (T, B) or (B,), optional
+            What each target counts, 0 or more; one of weight 0 may be anything.
 
         Examples
         --------
@@ -420,9 +428,9 @@ class Network(Parametric, derived=("recurrent",)):
         True
         """
         self._warn_if_idle(masks)
-        logits, new, tape = self._forward(x, state, masks, starts)
-        loss, dlogits = self._backend.cross_entropy(
-            logits, self._targets(y, logits), overwrite=True, smoothing=self.spec.label_smoothing
+        logits, new, tape = self._forward(x, state, masks, starts, lengths)
+        loss, dlogits = self._loss(
+            logits, y, weights, tape.lengths, overwrite=True, smoothing=self.spec.label_smoothing
         )
         _, _, grads = self._backward(tape, dlogits, penalties=True)
         return loss, grads, new

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_array, as_floats, check_fraction, check_indices, check_shape
+from ..checks import Array, as_array, as_floats, as_numbers, check_fraction, check_indices, check_shape
 from ..errors import UnrolledError
 
 
@@ -50,8 +51,59 @@ def check_targets(logits: Any, targets: Any) -> tuple[Array, Array]:
     return logits, targets
 
 
+def weighed(weights: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return which weights (...) are above 0, as indices into the flat array, and the share of each in their sum.
+
+    Whatever stands at an entry of weight 0, NaN too, is left out by selection: nothing is ever multiplied by 0.
+
+    Examples
+    --------
+    >>> chosen, shares = weighed([[1, 0], [3, 0]], (2, 2))
+    >>> chosen.tolist(), shares.tolist()
+    ([0, 2], [0.25, 0.75])
+    """
+    given = as_numbers("weights", weights)
+    check_shape("weights", given, shape, f"targets of shape {shape}")
+    flat = given.astype(np.float64).ravel() if given.dtype.kind != "c" else given.ravel()
+    if given.dtype.kind == "c" or not (np.isfinite(flat).all() and (flat >= 0).all()):
+        raise UnrolledError("weights must be finite numbers, 0 or more, one a target")
+    if not flat.any():
+        raise UnrolledError("weights are all 0; a mean needs 1 target or more")
+    chosen = np.flatnonzero(flat)
+    return chosen, flat[chosen] / flat.sum()
+
+
+def weighted(
+    run: Callable[..., tuple[Any, Array]], logits: Any, targets: Any, weights: Any, **how: Any
+) -> tuple[Any, Array]:
+    """Mean cross-entropy over the sum of weights, from a function `run` of the plain mean.
+
+    The rows whose weight is above 0 are gathered, and `run` sees no other. Where these weights differ, each row's
+    gradient is scaled, and the loss is taken once more in NumPy.
+    """
+    logits, targets = as_floats("logits", logits, 1), as_array("targets", targets)
+    check_shape("targets", targets, logits.shape[:-1], f"logits of shape {logits.shape}")
+    chosen, shares = weighed(weights, targets.shape)
+    size, d = logits.shape[-1], np.zeros(logits.shape, logits.dtype)
+    rows, wanted = logits.reshape(-1, size)[chosen], targets.ravel()[chosen]
+    even = (shares == shares[0]).all()
+    loss, drows = run(rows, wanted, overwrite=even, **how)
+    if not even:
+        nats = -np.take_along_axis(log_softmax(rows), wanted[:, None], axis=-1)[:, 0]
+        loss = (nats * shares).sum()
+        drows = drows * (len(shares) * shares).astype(drows.real.dtype)[:, None]
+    d.reshape(-1, size)[chosen] = drows
+    return loss if np.iscomplexobj(loss) else float(loss), d
+
+
 def cross_entropy(
-    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
+    logits: Array,
+    targets: Array,
+    *,
+    gradient: bool = True,
+    overwrite: bool = False,
+    smoothing: float = 0.0,
+    weights: Array | None = None,
 ) -> tuple[float, Array]:
     """Mean softmax cross-entropy in nats, fused with its gradient (softmax - one-hot) / N.
 
@@ -69,11 +121,13 @@ def cross_entropy(
         needs no memory for it.
     smoothing : float
         Share of the target's probability that is spread over all V symbols (Szegedy et al. 2016, section 7).
+    weights : (T, B), optional
+        What each target counts, 0 or more. Targets and logits of weight 0 (padding) are left out, whatever they are.
 
     Returns
     -------
     loss : float
-        Mean over the N = T B targets, summed in float64.
+        Mean over the N = T B targets, or over the sum of their weights, summed in float64.
     dlogits : (T, B, V)
 
     Raises
@@ -87,6 +141,8 @@ def cross_entropy(
     >>> round(loss, 4), dlogits[0, 0]
     (1.3863, array([-0.375,  0.125,  0.125,  0.125]))
     """
+    if weights is not None:
+        return weighted(cross_entropy, logits, targets, weights, gradient=gradient, smoothing=smoothing)
     logits, targets = check_targets(logits, targets)
     smoothing, count = check_fraction("smoothing", smoothing), targets.size
     logits = np.ascontiguousarray(logits)  # so that the gradient has C's order, and its rows can be written through
@@ -104,8 +160,49 @@ def cross_entropy(
     return loss if np.iscomplexobj(loss) else float(loss), d
 
 
-def confidence(logits: Array, targets: Array) -> Any:
-    """Mean over targets y of z_y - mean(z), z being the logits.
+def squared_error(
+    outputs: Array, targets: Array, *, gradient: bool = True, weights: Array | None = None
+) -> tuple[float, Array]:
+    """Mean of (outputs - targets)², and its gradient.
+
+    Parameters
+    ----------
+    outputs : (..., K)
+    targets : (..., K), or (...) where K is 1
+    gradient : bool
+        Without it the gradient is not worked out, and holds zeros.
+    weights : (...), optional
+        What each row counts, 0 or more. Rows of weight 0 (padding) are left out, whatever is in them.
+
+    Returns
+    -------
+    loss : float
+        Mean over all numbers, summed in float64; with weights, over the sum of the rows' weights.
+    doutputs : (..., K)
+
+    Examples
+    --------
+    >>> loss, doutputs = squared_error(np.array([[3.0], [5.0]]), [1, 0], weights=[1, 0])
+    >>> loss, doutputs.tolist()
+    (4.0, [[4.0], [0.0]])
+    """
+    outputs, wanted = as_floats("outputs", outputs, 1), as_floats("targets", targets)
+    size, rows = outputs.shape[-1], outputs.shape[:-1]
+    wanted = wanted[..., None] if size == 1 and wanted.shape == rows else wanted
+    check_shape("targets", wanted, outputs.shape, f"outputs of shape {outputs.shape}")
+    if not outputs.size:
+        raise UnrolledError(f"targets have shape {wanted.shape}; a mean needs 1 or more")
+    chosen, shares = weighed(np.ones(rows) if weights is None else weights, rows)
+    shares = (shares / size)[:, None]
+    error = outputs.reshape(-1, size)[chosen] - wanted.reshape(-1, size)[chosen]
+    loss, d = (error * error * shares).sum(), np.zeros(outputs.shape, outputs.dtype)
+    if gradient:
+        d.reshape(-1, size)[chosen] = 2 * error * shares
+    return loss if np.iscomplexobj(loss) else float(loss), d
+
+
+def confidence(logits: Array, targets: Array, weights: Array | None = None) -> Any:
+    """Mean over targets y of z_y - mean(z), z being the logits; with weights, over their sum.
 
     Label smoothing adds `smoothing` times this to the cross-entropy: (1 - s) (log Z - z_y) + s (log Z - mean(z)).
 
@@ -114,9 +211,13 @@ def confidence(logits: Array, targets: Array) -> Any:
     >>> float(confidence(np.array([[[4.0, 0.0]]]), np.array([[0]])))
     2.0
     """
+    if weights is not None:
+        chosen, shares = weighed(weights, np.shape(targets))
+        logits, targets = np.reshape(logits, (-1, np.shape(logits)[-1]))[chosen], np.ravel(targets)[chosen]
     logits, targets = check_targets(logits, targets)
     picked = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return (picked - logits.mean(axis=-1)).mean()
+    each = picked - logits.mean(axis=-1)
+    return each.mean() if weights is None else (each * shares).sum()
 
 
 def activation_penalty(y: Array) -> tuple[Any, Array]:

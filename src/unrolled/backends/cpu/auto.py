@@ -63,8 +63,14 @@ class Auto(Cpu):
 
     @staticmethod
     def cross_entropy(
-        logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
+        logits: Array,
+        targets: Array,
+        *,
+        gradient: bool = True,
+        overwrite: bool = False,
+        smoothing: float = 0.0,
+        weights: Array | None = None,
     ) -> tuple[float, Array]:
         """Mean loss in nats and its gradient."""
         better = Cpu.cross_entropy if runs(logits) else losses.cross_entropy
-        return better(logits, targets, gradient=gradient, overwrite=overwrite, smoothing=smoothing)
+        return better(logits, targets, gradient=gradient, overwrite=overwrite, smoothing=smoothing, weights=weights)

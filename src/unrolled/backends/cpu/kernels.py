@@ -17,7 +17,8 @@ import numpy as np
 from ...cells import CELLS, Cell
 from ...checks import Array, Kept, read_only
 from ...errors import Unsupported, brief
-from ...reference import scan
+from ...reference import layers as reference
+from ...reference import losses, scan
 from . import _engine, interpreter, layers, lowering, updates
 from .arrays import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, runs, vector_width, weights
 from .sampler import Sampler
@@ -280,8 +281,11 @@ class Cpu:
     backward = staticmethod(backward)
     linear = staticmethod(layers.linear)
     linear_backward = staticmethod(layers.linear_backward)
+    dropout = staticmethod(reference.dropout)
+    embed = staticmethod(reference.embed)
     embed_backward = staticmethod(layers.embed_backward)
     cross_entropy = staticmethod(layers.cross_entropy)
+    squared_error = staticmethod(losses.squared_error)
     update = staticmethod(updates.update)
     norm = staticmethod(updates.norm)
     scale = staticmethod(updates.scale)

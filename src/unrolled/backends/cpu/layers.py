@@ -11,7 +11,7 @@ from ...checks import Array, check_fraction
 from ...errors import Unsupported
 from ...reference import layers
 from ...reference.layers import check_gradient, check_linear, check_tokens
-from ...reference.losses import check_targets
+from ...reference.losses import check_targets, weighted
 from .arrays import contiguous, empty, matrix, of_dtype, padded_width, runs
 
 
@@ -89,7 +89,13 @@ def embed_backward(tokens: Array, dx: Array, size: int) -> Array:
 
 
 def cross_entropy(
-    logits: Array, targets: Array, *, gradient: bool = True, overwrite: bool = False, smoothing: float = 0.0
+    logits: Array,
+    targets: Array,
+    *,
+    gradient: bool = True,
+    overwrite: bool = False,
+    smoothing: float = 0.0,
+    weights: Array | None = None,
 ) -> tuple[float, Array]:
     """Mean softmax cross-entropy in nats and its gradient, as `losses.cross_entropy`.
 
@@ -99,6 +105,8 @@ def cross_entropy(
     >>> round(loss, 4), dlogits[0, 0]
     (1.3863, array([-0.375,  0.125,  0.125,  0.125]))
     """
+    if weights is not None:
+        return weighted(cross_entropy, logits, targets, weights, gradient=gradient, smoothing=smoothing)
     logits, targets = check_targets(logits, targets)
     _refuse(logits)
     smoothing = check_fraction("smoothing", smoothing)

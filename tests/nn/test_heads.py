@@ -1,0 +1,208 @@
+"""Heads and losses with weights: proven derivatives, and padding that changes nothing, whatever it holds."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled import backends
+from unrolled.nn.heads import (
+    LANGUAGE,
+    Head,
+    cross_entropy,
+    every_step,
+    every_step_backward,
+    last_step,
+    last_step_backward,
+    mean_of_steps,
+    mean_of_steps_backward,
+    squared_error,
+)
+from unrolled.reference import losses
+
+T, B, I, H, K, V = 7, 4, 3, 5, 6, 11
+LENGTHS = np.array([7, 3, 0, 5])
+LIVE = np.arange(T)[:, None] < LENGTHS
+STEP = 1e-30
+SELECTIONS = {
+    "every": (every_step, every_step_backward),
+    "last": (last_step, last_step_backward),
+    "mean": (mean_of_steps, mean_of_steps_backward),
+}
+HEADS = {
+    "tags": Head(*SELECTIONS["every"], cross_entropy, K),
+    "numbers": Head(*SELECTIONS["every"], squared_error, K),
+    "label of the last step": Head(*SELECTIONS["last"], cross_entropy, K),
+    "number of the last step": Head(*SELECTIONS["last"], squared_error, 1),
+    "label of the mean": Head(*SELECTIONS["mean"], cross_entropy, K),
+    "numbers of the mean": Head(*SELECTIONS["mean"], squared_error, K),
+}
+
+
+def network(head, inputs="tokens", dtype="float64", backend="auto", **options):
+    sizes = {"embedding_size": 0} if inputs == "numbers" else {"embedding_size": 4}
+    sizes |= {"hidden_size": H, "num_layers": 2, "dtype": dtype}
+    spec = ur.Spec(I if inputs == "numbers" else V, **sizes, **options)
+    return ur.Network(spec, backend=backend, rng=1, head=head)
+
+
+def batch(head, inputs="tokens", seed=2):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(T, B, I)) if inputs == "numbers" else rng.integers(0, V, (T, B))
+    rows = (T, B) if head.stepwise else (B,)
+    numbers = head.loss is squared_error
+    y = rng.normal(size=(*rows, K) if head.outputs == K else rows) if numbers else rng.integers(0, K, rows)
+    return x, y, rng.random(rows) + 0.5
+
+
+def rises(loss, params, name, rng):
+    """Return a loss's derivative along a random direction of one parameter, by a complex step; and the direction."""
+    way = rng.normal(size=params[name].shape)
+    moved = {key: p.astype(complex) for key, p in params.items()}
+    moved[name] = moved[name] + 1j * STEP * way
+    return loss(moved).imag / STEP, way
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("weights", ["mask", "numbers"])
+def test_a_weighted_cross_entropy_has_the_gradient_that_complex_steps_give(backend, smoothing, weights):
+    rng = np.random.default_rng(1)
+    z, y = rng.normal(size=(T, B, K)), rng.integers(0, K, (T, B))
+    w = LIVE if weights == "mask" else rng.random((T, B)) * LIVE
+    loss, d = backends.choose(backend).cross_entropy(z, y, weights=w, smoothing=smoothing)
+    nats = -np.take_along_axis(losses.log_softmax(z), y[..., None], -1)[..., 0]
+    np.testing.assert_allclose(loss, (w * nats).sum() / w.sum(), rtol=1e-14)
+    for _ in range(3):
+        way = rng.normal(size=z.shape)
+        moved = z + 1j * STEP * way
+        rise = losses.cross_entropy(moved, y, weights=w)[0] + smoothing * losses.confidence(moved, y, w)
+        np.testing.assert_allclose((d * way).sum(), rise.imag / STEP, rtol=1e-12)
+    assert not d[~LIVE].any()
+
+
+def test_a_weighted_squared_error_has_the_gradient_that_complex_steps_give():
+    rng = np.random.default_rng(1)
+    z, y, w = rng.normal(size=(T, B, K)), rng.normal(size=(T, B, K)), rng.random((T, B)) * LIVE
+    loss, d = losses.squared_error(z, y, weights=w)
+    np.testing.assert_allclose(loss, (w * ((z - y) ** 2).mean(-1)).sum() / w.sum(), rtol=1e-14)
+    way = rng.normal(size=z.shape)
+    rise = losses.squared_error(z + 1j * STEP * way, y, weights=w)[0].imag / STEP
+    np.testing.assert_allclose((d * way).sum(), rise, rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_weights_of_one_are_no_weights_to_the_bit(backend):
+    rng = np.random.default_rng(1)
+    z, y = rng.normal(size=(T, B, K)).astype("float32"), rng.integers(0, K, (T, B))
+    run = backends.choose(backend).cross_entropy
+    for loss, d in (run(z, y, weights=np.full((T, B), w)) for w in (True, 2.5)):
+        assert loss == run(z, y)[0]
+        np.testing.assert_array_equal(d, run(z, y)[1])
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_a_selection_backwards_is_its_transpose(name, lengths):
+    select, select_backward = SELECTIONS[name]
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=(T, B, H)) * (1 if lengths is None else LIVE[..., None])
+    d = rng.normal(size=select(y, lengths).shape)
+    np.testing.assert_allclose((select(y, lengths) * d).sum(), (y * select_backward(d, T, lengths)).sum(), rtol=1e-13)
+
+
+def test_a_selection_shows_the_last_live_step_and_the_mean_of_live_ones():
+    y = np.random.default_rng(3).normal(size=(T, B, H)) * LIVE[..., None]
+    last, mean = last_step(y, LENGTHS), mean_of_steps(y, LENGTHS)
+    for row, length in enumerate(LENGTHS):
+        np.testing.assert_array_equal(last[row], y[length - 1, row] if length else np.zeros(H))
+        np.testing.assert_allclose(mean[row], y[:length, row].mean(axis=0) if length else np.zeros(H), rtol=1e-14)
+    np.testing.assert_array_equal(last_step(y, None), y[-1])
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("inputs", ["tokens", "numbers"])
+@pytest.mark.parametrize("head", HEADS)
+def test_every_parameter_of_a_network_has_the_gradient_that_complex_steps_give(head, inputs, backend):
+    head, rng = HEADS[head], np.random.default_rng(4)
+    net = network(head, inputs, backend=backend, ar=0.3, tar=0.2, learn_state=True)
+    x, y, weights = batch(head, inputs)
+    told = {"lengths": LENGTHS, "weights": weights}
+    value, grads, _ = net.loss_and_gradients(x, y, **told)
+    assert value == net.loss(x, y, **told)[0]
+    for name in net.params:
+        rise, way = rises(lambda p: net.with_params(p, "reference").objective(x, y, **told)[0], net.params, name, rng)
+        np.testing.assert_allclose((grads[name] * way).sum(), rise, rtol=1e-11, atol=1e-14, err_msg=name)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("inputs", ["tokens", "numbers"])
+@pytest.mark.parametrize("head", HEADS)
+def test_padding_changes_nothing_whatever_it_holds(head, inputs, backend):
+    head = HEADS[head]
+    net = network(head, inputs, "float32", backend)
+    x, y, weights = batch(head, inputs)
+    weights = np.where(LENGTHS > 0, weights, 0)  # of a row without a step, nothing counts
+    odd_x, odd_y = x.copy(), y.copy()
+    odd_x[~LIVE] = np.nan if inputs == "numbers" else -100
+    odd_y[~LIVE if head.stepwise else LENGTHS == 0] = np.nan if head.loss is squared_error else -100
+    found = [net.loss_and_gradients(*xy, lengths=LENGTHS, weights=weights) for xy in ((x, y), (odd_x, odd_y))]
+    assert found[0][0] == found[1][0]
+    assert np.isfinite(found[0][0])
+    for name, g in found[0][1].items():
+        np.testing.assert_array_equal(g, found[1][1][name], err_msg=name)
+    if head.stepwise:  # the lengths alone say which targets count
+        net.loss_and_gradients(odd_x, odd_y, lengths=LENGTHS)
+
+
+def test_a_network_on_the_last_step_is_a_stack_and_a_linear_layer():
+    head = HEADS["number of the last step"]
+    net = network(head, "numbers")
+    x, y, _ = batch(head, "numbers")
+    outputs, _, tape = net.forward(x)
+    hidden, _ = net.recurrent(x)
+    np.testing.assert_allclose(outputs, hidden[-1] @ net.params["decoder.weight"].T + net.params["decoder.bias"])
+    value, grads, _ = net.loss_and_gradients(x, y)
+    np.testing.assert_allclose(value, ((outputs[:, 0] - y) ** 2).mean())
+    again = net.backward(tape, 2 * (outputs - y[:, None]) / B)[1]
+    for name, g in grads.items():
+        np.testing.assert_allclose(again[name], g, rtol=1e-12, err_msg=name)
+    assert net.input_gradient(tape, np.ones_like(outputs)).shape == (T, B, I)
+
+
+def test_a_network_with_a_head_is_copied_and_counted():
+    net = network(HEADS["tags"])
+    assert net.parameter_count == sum(p.size for p in net.params.values())
+    x, y, _ = batch(net.head)
+    assert pickle.loads(pickle.dumps(net)).loss(x, y)[0] == net.loss(x, y)[0]
+    with pytest.raises(ur.UnrolledError, match=r"its head is every_step, 6 outputs, cross_entropy, this network's is"):
+        network(HEADS["numbers"]).backward(net.forward(x)[2], np.ones((T, B, K)))
+
+
+REFUSED = {
+    "head is 'tags'; expected a Head": lambda: network("tags"),
+    "outputs is -1; it must be a whole number": lambda: network(LANGUAGE._replace(outputs=-1)),
+    "tied weights give an output a symbol, 11; the head has 6": lambda: network(HEADS["tags"], tied=True),
+    "label_smoothing is of classes": lambda: network(HEADS["numbers"], label_smoothing=0.1),
+    "x has no steps": lambda: network(HEADS["label of the last step"]).forward(np.zeros((0, B), int)),
+    r"weights has shape \(4,\); expected \(7, 4\)": lambda: lost(np.ones(B)),
+    "weights must be finite numbers, 0 or more": lambda: lost(-np.ones((T, B))),
+    "weights are all 0": lambda: lost(np.zeros((T, B))),
+    r"targets run from 0 to 99; they must be at least 0 and below 6": lambda: lost(np.ones((T, B)), 99),
+    "tokens are float64 of shape": lambda: network(HEADS["tags"]).forward(np.zeros((T, B, I))),
+    r"targets has shape \(7, 4\); expected \(4,\)": lambda: network(HEADS["label of the last step"]).loss(
+        *batch(HEADS["tags"])[:2]
+    ),
+}
+
+
+def lost(weights, y=0):
+    x, tags, _ = batch(HEADS["tags"])
+    return network(HEADS["tags"]).loss(x, np.where(tags > 3, y, 0), weights=weights)
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_what_fits_no_head_is_said(said):
+    with pytest.raises(ur.UnrolledError, match=said):
+        REFUSED[said]()
