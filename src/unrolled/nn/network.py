@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from .. import backends
-from ..checks import (
-    Array,
-    Kept,
-    as_array,
-    as_kind,
-    check_memory,
-    check_rng,
-    check_size,
-    read_only,
-)
-from ..errors import UnrolledError, UnrolledWarning, brief
+from ..checks import Array, Kept, as_array, as_kind, read_only
+from ..errors import UnrolledError, UnrolledWarning
 from ..reference import losses
-from ..seeding import generator
 from . import embedding
-from .heads import LANGUAGE, Head, check_head, take_targets
-from .initializers import initialise_ends
+from .heads import take_targets
 from .inputs import take_tokens
-from .masks import Masks, Rates, check_outer, drop_outer, outer_rates, sample_masks, stack_rates
-from .params import Parametric, Params, usable
+from .masks import Masks, check_outer, drop_outer
+from .network_weights import WeightedNetwork
 from .recurrent import Recurrent
-from .spec import Spec
 from .stack import DROPPING
 from .tape import StackTape, check_tape
 
@@ -61,7 +47,7 @@ class NetworkTape:
     """The network's description, precision and backend."""
 
 
-class Network(Parametric, derived=("recurrent",)):
+class Network(WeightedNetwork):
     """Tokens -> embedding -> recurrent stack -> decoder -> logits.
 
     Parameters
@@ -89,80 +75,6 @@ class Network(Parametric, derived=("recurrent",)):
     >>> logits.shape
     (7, 3, 11)
     """
-
-    def __init__(
-        self,
-        spec: Spec,
-        *,
-        backend: str = "auto",
-        rng: np.random.Generator | int | None = None,
-        head: Head = LANGUAGE,
-    ) -> None:
-        if not isinstance(spec, Spec):
-            raise UnrolledError(f"spec is {brief(spec)}; expected a Spec, such as unrolled.Spec(vocabulary_size=65)")
-        self.spec, self.head = spec, check_head(head, spec)
-        spec.check()
-        size, width = spec.vocabulary_size, spec.embedding_size
-        check_memory(spec.parameter_count, spec.dtype)
-        rng = generator(rng)
-        table = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
-        options = spec.stack_options()
-        self._recurrent = Recurrent(spec.cell, width or size, spec.widths, backend=backend, rng=rng, **options)
-        params = {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
-        shape = head.outputs or size, self._recurrent.output_size
-        params = initialise_ends(spec.init, table, params, shape, rng, spec.dtype, tied=spec.tied)
-        self._params = Params(params)
-        self._backend = backends.choose(backend)
-        self._warned = False
-
-    @property
-    def recurrent(self) -> Recurrent:
-        """The stack; its parameters are these arrays."""
-        return self._recurrent
-
-    def _decoder(self, params: Mapping[str, Array]) -> Array:
-        """The decoder's weight (V, H)."""
-        return params["embedding.weight" if self.spec.tied else "decoder.weight"]
-
-    @property
-    def parameter_count(self) -> int:
-        """Number of parameters."""
-        return sum(p.size for p in self._params.values())
-
-    def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
-        """Return the same network on other arrays, used as they are (the proofs pass complex ones)."""
-        other = self._on(usable(params, self._params), backend)
-        other._recurrent._complex = True
-        return other
-
-    def _on(self, params: Params, backend: str | None = None) -> Self:
-        """Return the same network on these very arrays."""
-        other, prefix = copy.copy(self), "recurrent."
-        other._params = params
-        own = Params({k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)})
-        other._recurrent = self._recurrent._on(own, backend)
-        if backend is not None:
-            other._backend = backends.choose(backend)
-        return other
-
-    def zero_state(self, batch: int) -> Any:
-        """State of zeros, as `Recurrent.zero_state`."""
-        return self.recurrent.zero_state(batch)
-
-    def initial_state(self, batch: int) -> Any:
-        """Return the state that a text begins with: zeros, or the trained one."""
-        return self.recurrent.initial_state(batch)
-
-    def draw_masks(self, steps: int, batch: int, rng: np.random.Generator | int) -> Masks | None:
-        """Draw the masks of one forward pass: the stack's, those behind its last layer, and `embedding` (V,)."""
-        steps, batch, rng = check_size("steps", steps, 0), check_size("batch", batch, 0), check_rng(rng)
-        return sample_masks(stack_rates(self._recurrent, steps, batch) | self._outer_rates(steps, batch), rng)
-
-    def _outer_rates(self, steps: int, batch: int) -> Rates:
-        """Masks between the last layer and the head, and of symbols."""
-        spec = self.spec
-        dropped = {"dropout": (steps, spec.dropout), "locked": (1, spec.locked_dropout)}
-        return outer_rates(self._recurrent, batch, dropped, spec.vocabulary_size, spec.embedding_dropout)
 
     def _loss(self, outputs: Array, y: Any, weights: Any, lengths: Array | None, **how: Any) -> tuple[float, Array]:
         """The head's loss and its gradient."""
@@ -435,36 +347,7 @@ class Network(Parametric, derived=("recurrent",)):
         _, _, grads = self._backward(tape, dlogits, penalties=True)
         return loss, grads, new
 
-    def drawer(self, state: Any, length: int) -> Any:
-        """Return what draws about `length` tokens from this state (L, 1, H), many a call; None without the engine.
-
-        The state None is the network's own initial one.
-        The engine's knows plain stacks: no mixtures of zoneout, no projection, no residual layers, one width.
-        """
-        spec, length = self.spec, check_size("length", length, least=0)
-        states, cast = self._recurrent.states, self._recurrent._cast
-        state = self.initial_state(1) if state is None else states.take(state, 1, cast)
-        if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
-            return None
-        return backends.choose(self.recurrent.backend).sampler(
-            self.recurrent.cell,
-            self.recurrent.layer_params(),
-            self.params.get("embedding.weight"),
-            self._decoder(self._params),
-            self.params["decoder.bias"],
-            state,
-            length,
-        )
-
     def step(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of inference: tokens (B,) -> logits (B, V) and the new state."""
         logits, new = self(as_array("tokens", tokens)[None], state)
         return logits[0], new
-
-    def __repr__(self) -> str:
-        spec, size = self.spec, self.spec.vocabulary_size
-        return (
-            f"Network({spec.cell!r}, vocabulary_size={size}, embedding_size={spec.embedding_size}, "
-            f"hidden_size={spec.hidden_size}, num_layers={spec.num_layers}, {self.parameter_count:,} parameters, "
-            f"{self.recurrent.backend})"
-        )
