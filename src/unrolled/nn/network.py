@@ -70,7 +70,8 @@ class Network(WeightedNetwork):
 
     Examples
     --------
-    >>> net = Network(Spec(vocabulary_size=11, embedding_size=4, hidden_size=5, num_layers=1))
+    >>> import unrolled as ur
+    >>> net = ur.Network(ur.Spec(vocabulary_size=11, embedding_size=4, hidden_size=5, num_layers=1))
     >>> logits, state, tape = net.forward(np.zeros((7, 3), int))
     >>> logits.shape
     (7, 3, 11)
@@ -198,7 +199,8 @@ class Network(WeightedNetwork):
 
         Examples
         --------
-        >>> net = Network(Spec(vocabulary_size=11, embedding_size=4, hidden_size=5))
+        >>> import unrolled as ur
+        >>> net = ur.Network(ur.Spec(vocabulary_size=11, embedding_size=4, hidden_size=5))
         >>> logits, state, tape = net.forward(np.zeros((7, 3), int), inputs=True)
         >>> net.input_gradient(tape, np.ones_like(logits)).shape
         (7, 3, 4)
@@ -292,7 +294,8 @@ class Network(WeightedNetwork):
 
         Examples
         --------
-        >>> net = Network(Spec(vocabulary_size=11, hidden_size=5))
+        >>> import unrolled as ur
+        >>> net = ur.Network(ur.Spec(vocabulary_size=11, hidden_size=5))
         >>> x, y = np.zeros((7, 3), int), np.ones((7, 3), int)
         >>> net.objective(x, y)[0] == net.loss(x, y)[0]  # without penalties
         True
@@ -334,7 +337,8 @@ class Network(WeightedNetwork):
 
         Examples
         --------
-        >>> net = Network(Spec(vocabulary_size=11, hidden_size=5))
+        >>> import unrolled as ur
+        >>> net = ur.Network(ur.Spec(vocabulary_size=11, hidden_size=5))
         >>> loss, grads, state = net.loss_and_gradients(np.zeros((7, 3), int), np.ones((7, 3), int))
         >>> sorted(grads) == sorted(net.params)
         True
