@@ -1,6 +1,7 @@
 """Options that are declared once: fields of a dataclass with what else there is to know of each.
 
-Checks, signatures, the command's flags, a run's configuration and docs/options.md are made of the declarations.
+Checks, signatures, the command's flags, a run's configuration and docs/options.md are made of the declarations. (Types
+are read as texts: `from __future__ import annotations`.)
 """
 
 from __future__ import annotations
