@@ -14,7 +14,8 @@ from .errors import Interrupted, UnrolledError, UnrolledWarning, Unsupported
 
 if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
-    from .models.language_model import LanguageModel, load
+    from .models.base import load
+    from .models.language_model import LanguageModel
     from .nn.layers import GRU, LSTM, RNN
     from .nn.network import Network
     from .nn.recurrent import Recurrent
@@ -48,7 +49,7 @@ _LATER = {
     "Network": "nn.network",
     "Spec": "nn.spec",
     "LanguageModel": "models.language_model",
-    "load": "models.language_model",
+    "load": "models.base",
     "manual_seed": "seeding",
     "check_cell": "gradcheck",
     "check_network": "gradcheck",

@@ -42,7 +42,8 @@ def info(model: Path | None, cells: bool, build: bool) -> None:
         click.echo(backends.describe())
         click.echo(f"cells: {', '.join(CELLS)}")
         return
-    from ..models.language_model import load, model_file
+    from ..models.files import model_file
+    from ..models.language_model import load
 
     model = model_file(model)
     language_model = load(model)

@@ -7,29 +7,76 @@ all: it writes the run's folder, tells the callbacks, trains, tests, and passes 
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from ..backends import choose
-from ..checks import as_kind, check_a
-from ..data.batches import Batches
+from ..checks import Array, as_kind, check_a
+from ..data.batches import Batch, Batches
 from ..declared import about, options
 from ..errors import Interrupted, UnrolledError, brief, check_path
+from ..nn.masks import Masks
+from ..nn.network import Network
 from ..training import run_folder as run
 from ..training.callbacks import Callback, Facts, Result, tell
 from ..training.interrupts import send_again
 from ..training.lines import Lines
 from ..training.tensorboard import Events
 from ..training.trainer import Model, Trainer
+from . import files
 
 M = TypeVar("M")
+
+
+class OfNetwork:
+    """A model that is a network, and what makes numbers of data: the part of `Model` that is the same for all.
+
+    Parameters
+    ----------
+    network : Network
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.params, self.backend, self.spec = network.params, network.recurrent.backend, network.spec
+
+    @property
+    def guess(self) -> float:
+        """Loss of guessing, which is that of one more class than there are."""
+        return math.log(len(self.params["decoder.bias"]) + 1)
+
+    def with_params(self, params: Mapping[str, Array]) -> Self:
+        """Return the same model on other arrays."""
+        other = copy.copy(self)
+        OfNetwork.__init__(other, self.network.with_params(params))
+        return other
+
+    def zero_state(self, batch: int) -> Any:
+        """Return the state of B rows, all zeros."""
+        return self.network.zero_state(batch)
+
+    def draw_masks(self, batch: Batch, rng: np.random.Generator) -> Masks | None:
+        """Draw the masks of one pass."""
+        return self.network.draw_masks(len(batch.x), batch.size, rng)
+
+    def loss_and_gradients(self, batch: Batch, state: Any, masks: Masks | None) -> tuple[float, dict[str, Array], Any]:
+        """Return the mean loss of a batch, every gradient, and the state to carry on."""
+        how: dict[str, Any] = {
+            "masks": masks,
+            "starts": batch.starts,
+            "lengths": batch.lengths,
+            "weights": batch.weights,
+        }
+        return self.network.loss_and_gradients(batch.x, batch.y, state, **how)
 
 
 @dataclass(frozen=True)
@@ -196,6 +243,22 @@ def _begin(prepared: Prepared, log: run.Log) -> None:
         log.write(step=facts.step, anew=anew)
 
 
+def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Any:
+    """Read a model file, of whatever kind; in a run's folder, that of the best model.
+
+    Returns
+    -------
+    LanguageModel or Tagger
+
+    Raises
+    ------
+    UnrolledError
+        With one line that says what is wrong with the file.
+    """
+    kind, network, codec = files.read(files.model_file(path), backend)
+    return kind.model(network, **codec)
+
+
 def ended(model: M, result: Result) -> M:
     """Return the model, or let the interruption that ended its training go on.
 
@@ -211,4 +274,4 @@ def ended(model: M, result: Result) -> M:
     return model
 
 
-__all__ = ["Model", "Prepared", "begin", "ended", "go_on"]
+__all__ = ["Model", "OfNetwork", "Prepared", "begin", "ended", "go_on", "load"]

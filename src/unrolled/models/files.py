@@ -1,28 +1,33 @@
 """Models and training runs <-> safetensors files. No pickle anywhere.
 
 A model file holds the parameters by their names and one entry of metadata, `unrolled`: a JSON object of the format's
-version, the `Spec`, the vocabulary and a SHA-256 of all that. (One entry, since safetensors writes several in no fixed
+version, the kind of model (a language model where none is named), the `Spec`, how data becomes numbers (a language
+model's vocabulary, say) and a SHA-256 of all that. (One entry, since safetensors writes several in no fixed
 order.) It holds no time, path, host or command: the same network gives the same bytes. A run's checkpoint is such a
 file too, with the arrays of a `TrainingState` and the entry `unrolled_run`.
 """
 
 from __future__ import annotations
 
+import os
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
 
 from .. import backends, storage
 from ..data.text import Vocabulary
-from ..errors import UnrolledError, one_line
+from ..errors import UnrolledError, brief, check_path, one_line
 from ..nn.network import Network
 from ..nn.spec import Spec
 from ..schema import entries
 from ..storage import Arrays, Content, Layout, Stored
+from ..training.run_folder import LANGUAGE_MODEL, Kind
+from ..training.trainer import MODEL
 
-T = TypeVar("T")
+KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger"}
+"""Kinds of models as files call them -> the module here that has the `KIND`."""
 
 
-def save(path: str | Path, network: Network, vocabulary: Vocabulary, params: Arrays | None = None) -> dict[str, Stored]:
+def write(path: str | Path, network: Network, codec: Content, params: Arrays | None = None) -> dict[str, Stored]:
     """Write a model file: beside the old one, read back, then renamed over it.
 
     Its parameters are the network's, or `params`, which may be in a file; return them as they are in the new one.
@@ -32,12 +37,12 @@ def save(path: str | Path, network: Network, vocabulary: Vocabulary, params: Arr
     UnrolledError
         If it can't be written, or doesn't read back as it was; an older file is left as it is.
     """
-    content = {"spec": network.spec.to_json(), "vocabulary": vocabulary.to_json()}
+    content = {"spec": network.spec.to_json()} | codec
     return storage.write_arrays(path, "unrolled", network.params if params is None else params, content)
 
 
-def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
-    """Read a model file.
+def read(path: str | Path, backend: str = "auto") -> tuple[Kind, Network, Content]:
+    """Read a model file: its kind, its network, and how data becomes numbers.
 
     Raises
     ------
@@ -46,26 +51,45 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
         changed since it was written, or parameters that are missing, unknown or misshapen.
     """
     backends.choose(backend)  # what is wrong with it, or with the environment, is no fault of the file's
-    (spec, vocabulary), arrays = storage.read_arrays(path, "unrolled", "model", _check)
+    (kind, spec, codec), arrays = storage.read_arrays(path, "unrolled", "model", _check)
     try:
-        network = Network(spec, backend=backend, rng=0)
+        network = Network(spec, backend=backend, rng=0, head=kind.head(**codec))
         network.load_params(arrays)
     except UnrolledError as error:
         raise UnrolledError(f"{path}: {one_line(str(error))}") from None
-    return network, vocabulary
+    return kind, network, codec
 
 
-def _check(content: Content, layout: Layout) -> tuple[Spec, Vocabulary]:
+def model_file(path: str | os.PathLike[str]) -> Path:
+    """Return a model's file; in a run's folder that of the best one."""
+    file = Path(check_path("the path of a model", path))
+    return file / MODEL if file.is_dir() else file
+
+
+def save(path: str | Path, network: Network, vocabulary: Vocabulary, params: Arrays | None = None) -> dict[str, Stored]:
+    """Write a language model; see `write`."""
+    return write(path, network, {"vocabulary": vocabulary.to_json()}, params)
+
+
+def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
+    """Read a language model; see `read`."""
+    kind, network, codec = read(path, backend)
+    if kind.name != LANGUAGE_MODEL:
+        raise UnrolledError(f"{path} is a {kind.name}, no language model; unrolled.load reads it")
+    return network, codec["vocabulary"]
+
+
+def _check(content: Content, layout: Layout) -> tuple[Kind, Spec, Content]:
     """Take a model's description, if its arrays are those that it describes."""
-    said = _MODEL("", content)
-    spec, vocabulary = said["spec"], said["vocabulary"]
-    if len(vocabulary) != spec.vocabulary_size:
-        raise UnrolledError(
-            f"its vocabulary has {len(vocabulary)} symbols, its description says {spec.vocabulary_size}"
-        )
+    name = content.pop("kind", LANGUAGE_MODEL)
+    if not isinstance(name, str) or name not in KINDS:
+        raise UnrolledError(f"its kind is {brief(name)}, which this version of unrolled does not know: update unrolled")
+    kind: Kind = import_module(f".{KINDS[name]}", __package__).KIND
+    codec: Content = entries({"spec": lambda _, value: Spec.from_json(value)} | dict(kind.codec))("", content)
+    spec: Spec = codec.pop("spec")
+    if len(codec["vocabulary"]) != spec.vocabulary_size:
+        size = len(codec["vocabulary"])
+        raise UnrolledError(f"its vocabulary has {size} symbols, its description says {spec.vocabulary_size}")
     spec.check()
-    storage.check_layout(layout, spec.shapes(), spec.dtype)
-    return spec, vocabulary
-
-
-_MODEL = entries({"spec": lambda _, value: Spec.from_json(value), "vocabulary": lambda _, v: Vocabulary.from_json(v)})
+    storage.check_layout(layout, spec.shapes(kind.head(**codec).outputs), spec.dtype)
+    return kind, spec, codec

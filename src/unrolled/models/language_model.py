@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from ..checks import LARGEST, Array, check_a, check_seed, check_size
-from ..data.batches import Batch, Tokens, as_tokens, held_out, lanes
+from ..checks import LARGEST, check_a, check_seed, check_size
+from ..data.batches import Tokens, as_tokens, held_out, lanes
 from ..data.split import split
 from ..data.text import (
     UNK,
@@ -32,19 +32,18 @@ from ..data.text.entropy import MOST_DENSE
 from ..declared import described, keywords
 from ..errors import UnrolledError, brief, check_path, count, warn
 from ..keywords import named
-from ..nn.masks import Masks
+from ..nn.heads import LANGUAGE
 from ..nn.network import Network
-from ..nn.spec import Spec
 from ..pictures import draw_losses
 from ..seeding import generator
 from ..storage import Arrays, Stored
 from ..training import run_folder as run
 from ..training.callbacks import Callback, Facts, Result
 from ..training.lines import losses
-from ..training.trainer import MODEL, Metrics
+from ..training.trainer import Metrics
 from . import files as checkpoint
 from . import sampling as sample
-from .base import Prepared, begin, ended, go_on
+from .base import OfNetwork, Prepared, begin, ended, go_on
 from .options import ANEW, Options
 from .sampling import Sampler
 from .scoring import Score, evaluate, score
@@ -53,38 +52,12 @@ Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
-class NextSymbol:
+class NextSymbol(OfNetwork):
     """A language model as the loop trains it: the network predicts each symbol from those before it."""
 
     def __init__(self, network: Network, vocabulary: Vocabulary) -> None:
-        self.network, self.vocabulary = network, vocabulary
-        self.params, self.backend = network.params, network.recurrent.backend
-
-    @property
-    def spec(self) -> Spec:
-        """Description of the network."""
-        return self.network.spec
-
-    @property
-    def guess(self) -> float:
-        """Loss of guessing, which is that of one more symbol than there are."""
-        return math.log(self.spec.vocabulary_size + 1)
-
-    def with_params(self, params: Mapping[str, Array]) -> Self:
-        """Return the same model on other arrays."""
-        return type(self)(self.network.with_params(params), self.vocabulary)
-
-    def zero_state(self, batch: int) -> Any:
-        """State of zeros."""
-        return self.network.zero_state(batch)
-
-    def draw_masks(self, batch: Batch, rng: np.random.Generator) -> Masks | None:
-        """Draw the masks of one pass."""
-        return self.network.draw_masks(batch.x.shape[0], batch.size, rng)
-
-    def loss_and_gradients(self, batch: Batch, state: Any, masks: Masks | None) -> tuple[float, dict[str, Array], Any]:
-        """Return the mean nats a symbol, every gradient, and the state to carry on."""
-        return self.network.loss_and_gradients(batch.x, batch.y, state, masks=masks, starts=batch.starts)
+        super().__init__(network)
+        self.vocabulary = vocabulary
 
     def evaluate(self, batches: Any) -> Metrics:
         """Return the loss over lanes, each from the initial state."""
@@ -105,9 +78,11 @@ KIND = run.Kind(
     run.LANGUAGE_MODEL,
     Options,
     {"vocabulary": lambda _, value: Vocabulary.from_json(value)},
-    lambda options, vocabulary: options.spec(len(vocabulary)),
+    spec=lambda options, vocabulary: options.spec(len(vocabulary)),
+    head=lambda vocabulary: LANGUAGE,
+    model=lambda network, vocabulary: LanguageModel(network, vocabulary),
 )
-"""What a checkpoint of a language model holds."""
+"""What files of a language model hold."""
 
 
 class _AsBefore:
@@ -421,20 +396,14 @@ class LanguageModel:
 
 
 def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageModel:
-    """Read a model file that `LanguageModel.save` or `unrolled train` wrote; in a run's folder, the best model.
+    """Read the file of a language model, or, in a run's folder, that of the best one.
 
     Raises
     ------
     UnrolledError
         With one line that says what is wrong with the file.
     """
-    return LanguageModel(*checkpoint.load(model_file(path), backend))
-
-
-def model_file(path: str | os.PathLike[str]) -> Path:
-    """Return a model's file; in a run's folder that of the best one."""
-    file = Path(check_path("the path of a model", path))
-    return file / MODEL if file.is_dir() else file
+    return LanguageModel(*checkpoint.load(checkpoint.model_file(path), backend))
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:

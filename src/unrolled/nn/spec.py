@@ -50,8 +50,8 @@ class Spec(NetworkOptions, _Sized):
         """Number of parameters, without making them."""
         return sum(math.prod(shape) for shape in self.shapes().values())
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return every parameter's name and shape, without making them.
+    def shapes(self, outputs: int = 0) -> dict[str, tuple[int, ...]]:
+        """Return every parameter's name and shape, without making them; of a head with so many outputs, 0 for V.
 
         Examples
         --------
@@ -63,7 +63,9 @@ class Spec(NetworkOptions, _Sized):
         if self.embedding_size:
             shapes["embedding.weight"] = size, self.embedding_size
         shapes |= {f"recurrent.{name}": shape for name, shape in stack.shapes().items()}
-        return shapes | ({} if self.tied else {"decoder.weight": (size, stack.output_size)}) | {"decoder.bias": (size,)}
+        outputs = outputs or size
+        weight = {} if self.tied else {"decoder.weight": (outputs, stack.output_size)}
+        return shapes | weight | {"decoder.bias": (outputs,)}
 
     def state_shapes(self, batch: int) -> list[tuple[int, ...]]:
         """Return the shape of every array of the state of B rows, in order, without making them."""

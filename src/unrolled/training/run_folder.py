@@ -357,20 +357,24 @@ def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 class Kind(NamedTuple):
-    """What a checkpoint of a kind of model holds.
+    """What files of a kind of model hold: models and checkpoints.
 
     Attributes
     ----------
     name : what the kind is called
     options : class of its options
-    codec : entries of the checkpoint that say how data becomes numbers, each with what reads it
+    codec : entries of a file that say how data becomes numbers, each with what reads it
     spec : function of the options and the codec's entries that describes the network
+    head : function of the codec's entries that gives the network's head
+    model : function of a network and the codec's entries that makes the model
     """
 
     name: str
     options: Any
     codec: Mapping[str, schema.Kind]
     spec: Callable[..., Any]
+    head: Callable[..., Any]
+    model: Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -453,10 +457,11 @@ def _checked(content: Content, layout: Layout, kind: Kind) -> Reopened:
     spec.check()
     states = {part: said[part] for part in ("now", "good") if part in said}
     expected: dict[str, tuple[int, ...]] = {}
+    outputs = kind.head(**codec).outputs
     slots, carried = OPTIMIZERS[options.optimizer].rule.moments, spec.state_shapes(options.batch_size)
     for part in states:
         names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
-        shapes = state.shapes(names, spec.shapes(), carried, slots)
+        shapes = state.shapes(names, spec.shapes(outputs), carried, slots)
         expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
     storage.check_layout(layout, expected, spec.dtype)
     return Reopened({}, options, codec, said["text"], said["backend"], said.get("made_with", {}), states)

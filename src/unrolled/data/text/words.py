@@ -92,6 +92,10 @@ class Words(Vocabulary):
     def _ids(self) -> dict[str, int]:
         return {word: k for k, word in enumerate(self.symbols)}
 
+    def id(self, word: str) -> int:
+        """Return the token of a word; that of UNK, 0, where it is not listed."""
+        return self._ids.get(word.lower() if self.lower else word, 0)
+
     def cut(self, pieces: Iterable[Any]) -> Iterable[Any]:
         """Cut no word in two."""
         return whole_words(pieces)

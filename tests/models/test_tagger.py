@@ -1,0 +1,171 @@
+"""A tagger stands on the same loop, file and folder: it learns, resumes to the bit, saves and loads."""
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled.data.padded import Padded
+from unrolled.data.tagged import Tagged, read_tagged
+from unrolled.models import files
+from unrolled.models.tagger import Tagger
+from unrolled.training.callbacks import Callback
+from unrolled.training.trainer import CHECKPOINT, LAST, MODEL
+
+NOUNS, VERBS = ("cat", "dog", "fish", "saw"), ("saw", "ate", "met")
+SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 9, "batch_size": 4, "epochs": 12, "seed": 3}
+SMALL |= {"learning_rate": 0.02, "sample_length": 0, "min_count": 1, "checkpoint_every": 7, "val_fraction": 0.2}
+
+
+def sentences(count, seed=0):
+    """'the NOUN VERB the NOUN' and shorter ones: "saw" is a noun or a verb by its place."""
+    rng = np.random.default_rng(seed)
+    found = Tagged([], [])
+    for _ in range(count):
+        words = ["the", str(rng.choice(NOUNS)), str(rng.choice(VERBS))]
+        tags = ["DET", "NOUN", "VERB"]
+        if rng.random() < 0.5:
+            words, tags = [*words, "the", str(rng.choice(NOUNS))], [*tags, "DET", "NOUN"]
+        found.words.append(words)
+        found.tags.append(tags)
+    return found
+
+
+def conllu(found):
+    lines = []
+    for words, tags in zip(*found, strict=True):
+        lines += ["# sent_id = 1", "1-2\tthe\t_\t_\t_\t_\t_\t_\t_\t_"]
+        lines += [
+            f"{n}\t{w}\t{w}\t{t}\tX{t}\t_\t0\troot\t_\t_" for n, (w, t) in enumerate(zip(words, tags, strict=True), 1)
+        ]
+        lines += ["9.1\tnothing\t_\tVERB\t_\t_\t_\t_\t_\t_", ""]
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def treebank(tmp_path):
+    path = tmp_path / "bank.conllu"
+    path.write_text(conllu(sentences(60)))
+    return path
+
+
+def test_conllu_is_its_words_and_tags(treebank):
+    assert read_tagged(treebank) == sentences(60)
+    assert read_tagged(treebank, "xpos").tags[0][0] == "XDET"
+
+
+def test_two_columns_are_words_and_tags(tmp_path):
+    (tmp_path / "a.tsv").write_text("the\tD\nNew York\tN\n\n\nit V\n")
+    assert read_tagged(tmp_path / "a.tsv") == Tagged([["the", "New York"], ["it"]], [["D", "N"], ["V"]])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("the\tD\nword\n", "line 2 is 'word'; expected a word and its tag, with a tab between"),
+        ("\n\n", "has no tagged sentences"),
+        ("the\t\n", "line 1 is 'the\\t'; expected a word and its tag, with a tab between"),
+    ],
+)
+def test_what_has_no_tag_is_named_by_its_line(tmp_path, text, said):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(ur.UnrolledError) as error:
+        read_tagged(tmp_path / "a.txt")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_batches_hold_every_sentence_once_and_padding_counts_nothing():
+    rng = np.random.default_rng(1)
+    x = [rng.integers(1, 9, n) for n in (3, 1, 5, 2, 2)]
+    data = Padded(x, [a + 1 for a in x], 2)
+    assert (len(data), data.targets) == (3, 13)
+    seen = []
+    for k in range(3):
+        batch = data[k]
+        assert batch.targets == batch.lengths.sum() == batch.weights.sum()
+        for row, n in enumerate(batch.lengths):
+            seen.append(batch.x[:n, row].tolist())
+            assert batch.y[:n, row].tolist() == (batch.x[:n, row] + 1).tolist()
+            assert not batch.x[n:, row].any()
+    assert sorted(seen) == sorted(a.tolist() for a in x)
+
+
+def test_it_learns_what_a_word_is_from_its_place(treebank):
+    tagger = Tagger.train(treebank, test=sentences(20, seed=9), **SMALL)
+    assert tagger.result.test["accuracy"] == 1.0
+    assert tagger.tag("the saw saw the saw") == [
+        ("the", "DET"), ("saw", "NOUN"), ("saw", "VERB"), ("the", "DET"), ("saw", "NOUN"),
+    ]  # fmt: skip
+    assert tagger.tag([]) == []
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_padding_changes_nothing(backend):
+    """The gradient of a batch is the mean of its sentences', each alone, by their numbers of words."""
+    tagger = Tagger.train(sentences(12), **SMALL | {"epochs": 1, "backend": backend, "dtype": "float64"})
+    batch = Padded([np.array([1, 4, 2]), np.array([3])], [np.array([0, 1, 2]), np.array([1])], 2)[0]
+    loss, grads, _ = tagger.loss_and_gradients(batch, None, None)
+    total, sums = 0.0, dict.fromkeys(grads, 0.0)
+    for row, n in enumerate(batch.lengths):
+        alone, own, _ = tagger.network.loss_and_gradients(batch.x[:n, row : row + 1], batch.y[:n, row : row + 1])
+        total += alone * n / 4
+        sums = {name: sums[name] + own[name] * n / 4 for name in sums}
+    assert loss == pytest.approx(total, rel=1e-14)  # sums in another order
+    for name, g in grads.items():
+        np.testing.assert_allclose(g, sums[name], rtol=0, atol=1e-14)
+
+
+class Stop(Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def stepped(self, progress):
+        if progress.step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("step", [5, 14, 31])
+def test_it_resumes_to_the_bit(treebank, tmp_path, step, accumulate):
+    """Batches come in another order each epoch, and the order is found again."""
+    options = SMALL | {"dropout": 0.2, "epochs": 3, "eval_every": 6, "accumulate": accumulate}
+    whole = Tagger.train(treebank, out=tmp_path / "whole", **options)
+    with pytest.raises(ur.Interrupted):
+        Tagger.train(treebank, out=tmp_path / "run", callbacks=[Stop(step)], **options)
+    again = Tagger.resume(tmp_path / "run")
+    assert [e.val_loss for e in again.result.history] == [e.val_loss for e in whole.result.history]
+    assert again.result.history[-1].metrics["accuracy"] > 0.5
+    for name in (MODEL, LAST):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_its_file_loads_as_a_tagger(tmp_path):
+    tagger = Tagger.train(sentences(30), **SMALL | {"epochs": 2})
+    tagger.save(tmp_path / "t.safetensors")
+    again = ur.load(tmp_path / "t.safetensors")
+    assert isinstance(again, Tagger)
+    assert again.tag("the cat met") == tagger.tag("the cat met")
+    again.save(tmp_path / "u.safetensors")
+    assert (tmp_path / "u.safetensors").read_bytes() == (tmp_path / "t.safetensors").read_bytes()
+
+
+def test_what_is_of_another_kind_is_said(treebank, tmp_path):
+    Tagger.train(treebank, out=tmp_path / "run", **SMALL | {"epochs": 1})
+    with pytest.raises(ur.UnrolledError, match="this is a run of a 'tagger', not of a language model"):
+        ur.LanguageModel.resume(tmp_path / "run")
+    with pytest.raises(ur.UnrolledError, match="is a tagger, no language model"):
+        files.load(tmp_path / "run" / MODEL)
+    assert (tmp_path / "run" / CHECKPOINT).exists()
+
+
+def test_a_tag_that_was_never_learnt_is_refused(treebank):
+    odd = Tagged([["the"]], [["ODD"]])
+    with pytest.raises(
+        ur.UnrolledError, match=r"^a sentence to val has the tag 'ODD', which no sentence to train on has$"
+    ):
+        Tagger.train(treebank, val=odd, **SMALL)
+
+
+def test_no_output_may_have_infinite_options(treebank):
+    with pytest.raises(ur.UnrolledError, match="did you mean 'hidden_size'"):
+        Tagger.train(treebank, hiden_size=3)
