@@ -76,6 +76,13 @@ def test_every_cell_of_the_library_runs_on_the_engine(name):
     assert isinstance(tape.scans[0], kernels.EngineTape if name in EMITTED else interpreter.ProgramTape)
 
 
+@pytest.mark.parametrize("name", ["gates", "keep", "new", "d"])
+def test_parameters_may_have_the_name_of_what_a_scan_keeps(name):
+    T, B, I, H = 6, 3, 4, 19
+    cell = replace(CELLS["lstm_peephole"], name="odd", params_name=name)
+    compare(cell, *problem(cell, "float64", T, B, I, H), engine=interpreter, **masks(cell, "live_keep", T, B, H))
+
+
 def test_a_cell_of_ones_own_runs_on_the_engine():
     options = {
         "num_layers": 2,

@@ -120,6 +120,13 @@ class _Memory:
         for (name, count), start in zip(slots.items(), starts, strict=False):
             self.rings[name] = Ring(array, start, 0, count)
 
+    def hold(self, n: int, start: Array, slots: int) -> Array:
+        """Return an array of the slots of field n of the state, (slots, B, units padded), that begins with `start`."""
+        array = empty((slots, self.batch, padded_width(start.shape[-1], self.dtype)), self.dtype)
+        array[0, :, : start.shape[-1]] = start
+        self.rings[Field("s", n)], self.rings[Field("new", n)] = (Ring(array, 0, phase, slots) for phase in (0, 1))
+        return array
+
     def slot(self, name: Field, n: int) -> Array:
         """Return one slot of a field, (B, units)."""
         array, start, _, _ = self.rings[name]
@@ -244,13 +251,7 @@ def forward(
     options = Options("bias_ih" in w, live is not None, kinds, drop is not None, record, "weight_hr" in w)
     plan = plans(cell, options)[0]
     memory = _Memory(batch, hidden, s[0].shape[-1], dtype)
-    states = []
-    for n, start in enumerate(s):
-        slots = steps + 1 if record or n == 0 else 2
-        states.append(empty((slots, batch, padded_width(start.shape[-1], dtype)), dtype))
-        states[n][0, :, : start.shape[-1]] = start
-        memory.rings[Field("s", n)] = Ring(states[n], 0, 0, slots)
-        memory.rings[Field("new", n)] = Ring(states[n], 0, 1, slots)
+    states = [memory.hold(n, start, steps + 1 if record or n == 0 else 2) for n, start in enumerate(s)]
     if record:
         kept = [f for f in plan.fields if f.kind in ("gates", "proposed") or f in plan.normalized]
         memory.allot(dict.fromkeys(kept, steps))
@@ -317,13 +318,13 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     tokens = x.dtype.kind in "iu"
     size = w["weight_ih"].shape[1]
     dx = None if tokens else empty((steps, batch, padded_width(size, dtype)), dtype)
-    sums = empty((len(plan.accumulators), hidden), dtype)
+    accumulated = empty((len(plan.accumulators), hidden), dtype)
     grads = {name: zeros(p.shape, dtype) for name, p in w.items()}
     table = empty((size, len(cell.input_rows), padded_width(hidden, dtype)), dtype) if tokens else None
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, grads, tape.inverses, dtype)
         of_dtype("interpreter_backward", dtype)(
-            [steps, batch, size, hidden, memory.narrow, len(plan.rows) + len(plan.fields), len(sums)],
+            [steps, batch, size, hidden, memory.narrow, len(plan.rows) + len(plan.fields), len(accumulated)],
             _inputs(x, dtype),
             table,
             _units(plan, w, hidden, dtype),
@@ -332,10 +333,10 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
             inputs,
             stages,
             dx,
-            sums,
+            accumulated,
         )
-        for accumulator, total in zip(plan.accumulators, sums, strict=True):
-            _numbers(grads, accumulator.row, hidden)[:] = total
+        for accumulator, gradient in zip(plan.accumulators, accumulated, strict=True):
+            _numbers(grads, accumulator.row, hidden)[:] = gradient
         for row, owner in plan.shared:
             _numbers(grads, row, hidden)[:] = _numbers(grads, owner, hidden)
         if table is not None:
