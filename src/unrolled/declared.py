@@ -10,6 +10,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Container, Sequence
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from typing import Any, TypeVar
 
 from .checks import as_kind
@@ -84,18 +85,17 @@ def options(cls: type) -> dict[str, Field[Any]]:
     return {f.name: f for f in fields(cls) if "about" in f.metadata}
 
 
-def check_option(cls: type, name: str, value: object) -> Any:
+def check_option(declared: Field[Any], value: object) -> Any:
     """Return an option's value as Python's own and as its check has it, or say why it can't be one."""
-    declared = options(cls)[name]
-    value, check = as_kind(name, value, str(declared.type)), about(declared).check
-    return value if value is None or check is None else check(name, value)
+    value, check = as_kind(declared.name, value, str(declared.type)), about(declared).check
+    return value if value is None or check is None else check(declared.name, value)
 
 
 def check_plain(declared: Field[Any], value: object) -> Any:
     """As `check_option`, where an option has a check, by that alone: any kind of value that it takes will do."""
-    check, kind = about(declared).check, str(declared.type)
-    if check is None or (value is None and kind.endswith("None")):
-        return as_kind(declared.name, value, kind)
+    check = about(declared).check
+    if check is None or (value is None and declared.default is None):
+        return as_kind(declared.name, value, str(declared.type))
     return check(declared.name, value)
 
 
@@ -103,8 +103,8 @@ class Declared:
     """A frozen dataclass of options, each checked by itself when it is made."""
 
     def __post_init__(self) -> None:
-        for name in options(type(self)):
-            object.__setattr__(self, name, check_option(type(self), name, getattr(self, name)))
+        for name, declared in options(type(self)).items():
+            object.__setattr__(self, name, check_option(declared, getattr(self, name)))
 
 
 def one_of(kind: str, known: Sequence[str], hint: str = "") -> Check:
@@ -123,6 +123,14 @@ def keywords(cls: type) -> list[inspect.Parameter]:
     return [keyword(name, declared.default, declared.type) for name, declared in options(cls).items()]
 
 
+@cache
+def _lines(declared: Field[Any]) -> list[str]:
+    """What a docstring says of an option."""
+    known = about(declared)
+    text = (known.about or known.help) + (f" Default: {known.unset}." if known.unset else "")
+    return [f"{declared.name} : {declared.type}", *textwrap.wrap(text, 96, initial_indent=TAB, subsequent_indent=TAB)]
+
+
 def described(cls: type, names: Container[str] | None = None) -> Callable[[F], F]:
     """Describe options in the docstring of a function that takes them, below what it says of `**options`.
 
@@ -133,12 +141,7 @@ def described(cls: type, names: Container[str] | None = None) -> Callable[[F], F
     names : list of str, optional
         Those that the function takes; all by default.
     """
-    said = []
-    for name, declared in options(cls).items():
-        if names is None or name in names:
-            known = about(declared)
-            text = (known.about or known.help) + (f" Default: {known.unset}." if known.unset else "")
-            said += [f"{name} : {declared.type}", *textwrap.wrap(text, 96, initial_indent=TAB, subsequent_indent=TAB)]
+    said = [line for name, f in options(cls).items() if names is None or name in names for line in _lines(f)]
 
     def describe(function: F) -> F:
         head, mark, tail = (function.__doc__ or "").partition("**options\n")

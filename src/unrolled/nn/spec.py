@@ -82,8 +82,8 @@ class Spec(NetworkOptions, _Sized):
     def check(self) -> None:
         """Refuse sizes, shares and names that make no sense."""
         check_size("vocabulary_size", self.vocabulary_size)
-        for name in options(NetworkOptions):
-            check_option(NetworkOptions, name, getattr(self, name))
+        for name, declared in options(NetworkOptions).items():
+            check_option(declared, getattr(self, name))
         check_widths(self.hidden_size, self.num_layers)
         width, last = self.embedding_size, self.proj_size or self.widths[-1]
         if self.tied and width != last:

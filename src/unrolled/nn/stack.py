@@ -15,6 +15,8 @@ from .initializers import check_init
 from .options import DTYPES, STACK
 from .states import States, state_widths
 
+DEFAULTS = {name: declared.default for name, declared in STACK.items()}
+
 DROPPING = ("dropout", "locked_dropout", "recurrent_dropout", "weight_drop")
 """Rates that do nothing without masks; zoneout mixes old and new instead."""
 
@@ -74,7 +76,7 @@ class Stack:
         self.num_layers = len(widths)
         self.batch_first = as_kind("batch_first", batch_first, "bool")
         self.bidirectional = as_kind("bidirectional", bidirectional, "bool")
-        chosen = {name: declared.default for name, declared in STACK.items()} | options
+        chosen = DEFAULTS | options
         chosen["dtype"] = as_dtype(chosen["dtype"], DTYPES)
         for name, value in chosen.items():
             setattr(self, name, check_plain(STACK[name], value))

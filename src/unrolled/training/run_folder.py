@@ -233,7 +233,7 @@ def read_toml(path: Path, kind: type[Any]) -> dict[str, Any]:
             values[name] = [_from_uri(item) for item in value]
             continue
         try:
-            check_option(Reading if name in TEXT_KEYS else kind, name, value)
+            check_option(options(Reading if name in TEXT_KEYS else kind)[name], value)
         except UnrolledError as error:
             raise UnrolledError(f"{where}: {error}") from None
     return values
