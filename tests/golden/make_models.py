@@ -1,8 +1,8 @@
 """Write the model files and the run that every later version must read: `python tests/golden/make_models.py`.
 
 Run once for a version of the file format, and never again: what is there stays as it was written. A new cell, level or
-option adds files; nothing replaces one (`tests/test_golden_models.py` loads them all). The weights are random, so that
-every parameter counts.
+option adds files; nothing replaces one (`tests/models/test_golden_models.py` loads them all). The weights are random,
+so that every parameter counts.
 """
 
 import json

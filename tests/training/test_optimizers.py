@@ -20,7 +20,7 @@ from unrolled.training.clipping import clip_by_norm, clip_by_value, first_nonfin
 from unrolled.training.optimizers import OPTIMIZERS, make_optimizer
 from unrolled.training.schedules import SCHEDULES, make_schedule
 
-ORACLE = Path(__file__).parent / "oracle"
+ORACLE = Path(__file__).parents[1] / "oracle"
 sys.path.insert(0, str(ORACLE))
 from optim_problem import CASES, RATE, STEPS, gradients, params  # noqa: E402
 

@@ -11,7 +11,7 @@ import pytest
 import unrolled as ur
 from unrolled.cells import CELLS
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
 from make_models import MODELS, OPTIONS, RUN, TEXT, cases, history, numbers  # noqa: E402
 

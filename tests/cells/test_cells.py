@@ -362,7 +362,7 @@ def test_a_cell_with_a_wide_operand_is_proven():
     ur.check_network(net).raise_if_failed()
 
 
-PAGES = Path(__file__).parent.parent / "docs" / "maths"
+PAGES = Path(__file__).parents[2] / "docs" / "maths"
 
 
 def test_code_in_the_derivations_is_the_code():

@@ -11,7 +11,7 @@ import unrolled as ur
 from unrolled.cells import CELLS
 from unrolled.checks import are_indices
 
-sys.path.insert(0, str(Path(__file__).parent / "oracle"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "oracle"))
 from recurrent_problem import CASES, IN_FULL, LENGTHS, B, H, I, T, numbers, read, summary
 
 # Of an array's largest entry: sums of at most T B = 18 products of 3 layers, some hundred roundings of 1e-16.
@@ -34,7 +34,7 @@ def ours(case, backend="reference"):
 
 @pytest.fixture(scope="module")
 def oracle():
-    with np.load(Path(__file__).parent / "oracle" / "recurrent.npz") as file:
+    with np.load(Path(__file__).parents[1] / "oracle" / "recurrent.npz") as file:
         return dict(zip(file["names"].tolist(), np.split(file["values"], file["ends"][:-1]), strict=True))
 
 
@@ -83,7 +83,7 @@ def test_parameters_are_named_and_ordered_as_in_pytorch():
             assert list(mine(I, H, **options).params) == list(expected)
 
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "recurrent.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "recurrent.json").read_text())
 
 
 @pytest.mark.parametrize("name", GOLDEN)
