@@ -39,7 +39,7 @@ def drawing(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
         token, (h, c), drawn = 1, zeros, []
         for number in np.random.default_rng(0).random(bench.TOKENS):
             logits, h, c = run_once.run(None, {"x": np.array([[token]]), "h0": h, "c0": c})
-            token = sample.draw(logits[0, 0], 1.0, number)
+            token = sample.sample_token(logits[0, 0], 1.0, number)
             drawn.append(token)
         return drawn
 
@@ -55,7 +55,7 @@ def seconds_of_packing(network: Network) -> float:
     state, times = network.zero_state(1), []
     for _ in range(10):
         start = time.perf_counter()
-        sample.drawer(network, state, bench.TOKENS)
+        sample.token_sampler(network, state, bench.TOKENS)
         times.append(time.perf_counter() - start)
     return bench.summary(times)[0]
 

@@ -114,8 +114,8 @@ def test_a_copied_model_draws_the_same_text_by_the_same_kernels(copied):
     drawn = [m.sample("the ", length=50, rng=np.random.default_rng(1)) for m in (model, other)]
     assert drawn[0] == drawn[1]
     assert other.score(TEXT).nats == model.score(TEXT).nats
-    drawers = [m.network.drawer(m.network.initial_state(1), 9) for m in (model, other)]
-    assert type(drawers[0]) is type(drawers[1])
+    samplers = [m.network.sampler(m.network.initial_state(1), 9) for m in (model, other)]
+    assert type(samplers[0]) is type(samplers[1])
 
 
 def test_copies_are_apart():

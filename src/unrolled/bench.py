@@ -362,11 +362,11 @@ def torch_logits(module: Any, x: Any, state: Any) -> Any:
 def drawing(network: Network) -> Callable[[], list[int]]:
     """Return what draws `TOKENS` tokens, the weights packed beforehand."""
     state = network.zero_state(1)
-    drawer = sample.drawer(network, state, TOKENS)
+    sampler = sample.token_sampler(network, state, TOKENS)
 
     def run() -> list[int]:
-        drawer.start(state)
-        return list(drawer.draw(1, np.random.default_rng(0).random(TOKENS), 1.0))
+        sampler.start(state)
+        return list(sampler.sample(1, np.random.default_rng(0).random(TOKENS), 1.0))
 
     return run
 
@@ -381,7 +381,7 @@ def torch_drawing(network: Network) -> Callable[[], list[int]]:
         with torch.inference_mode():
             for number in np.random.default_rng(0).random(TOKENS):
                 logits, state = torch_logits(module, torch.tensor([[token]]), state)
-                token = sample.draw(logits[0, 0].numpy(), 1.0, number)
+                token = sample.sample_token(logits[0, 0].numpy(), 1.0, number)
                 drawn.append(token)
         return drawn
 

@@ -6,7 +6,7 @@ import pytest
 import unrolled as ur
 from unrolled.data.text import Bytes, bigram_entropy
 from unrolled.models.options import Options
-from unrolled.models.sampling import draw
+from unrolled.models.sampling import sample_token
 from unrolled.reference.losses import log_softmax
 from unrolled.training.callbacks import Callback
 
@@ -125,7 +125,7 @@ def test_draws_have_the_right_frequencies():
         logits = np.log(p)
     for temperature in (1.0, 0.5):
         expected = p ** (1 / temperature) / (p ** (1 / temperature)).sum()
-        counts = np.bincount([draw(logits, temperature, rng.random()) for _ in range(n)], minlength=4)
+        counts = np.bincount([sample_token(logits, temperature, rng.random()) for _ in range(n)], minlength=4)
         sigma = np.sqrt(n * expected * (1 - expected))
         assert (np.abs(counts - n * expected) <= 4 * sigma).all()  # four standard deviations
 

@@ -46,7 +46,7 @@ def test_a_document_begins_in_the_initial_state(cell, backend, prompt):
     token = prompt[-1]
     for u in rng.random(100):
         logits, state = net.step([token], net.initial_state(1) if token == 0 else state)
-        token = sample.draw(logits[0], 1.0, u)
+        token = sample.sample_token(logits[0], 1.0, u)
         expected.append(token)
     assert drawn == expected
     assert 1 < drawn.count(0) < 50  # so that there were documents
@@ -70,7 +70,7 @@ def test_texts_of_one_sampler_start_from_the_same_prompt():
         state, token = net(np.array([[1]]))[1], 2
         for drawn in text:
             logits, state = net.step([token], state)
-            token = sample.draw(logits[0], 1.0, rng.random())
+            token = sample.sample_token(logits[0], 1.0, rng.random())
             assert token == drawn
 
 
@@ -151,35 +151,35 @@ def test_a_seed_or_a_generator(model):
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_a_drawer_says_in_a_line_what_does_not_fit(backend):
+def test_a_sampler_of_tokens_says_in_a_line_what_does_not_fit(backend):
     net = ur.Network(ur.Spec(5, "lstm", 4, 6, 2), backend=backend)
     wrong = [[1, 2], "x", [[1], [2, 3]], (np.zeros((2, 1, 5)),) * 2, np.zeros((2, 1, 6)), (np.zeros((2, 2, 6)),) * 2, 3]
     for state in wrong:
         with pytest.raises(ur.UnrolledError, match=r"^state"):
-            sample.drawer(net, state, 3)
-    drawer = sample.drawer(net, None, 3)
+            sample.token_sampler(net, state, 3)
+    sampler = sample.token_sampler(net, None, 3)
     with pytest.raises(ur.UnrolledError, match=r"^state"):
-        drawer.start((np.zeros((1, 1, 6)),) * 2)
+        sampler.start((np.zeros((1, 1, 6)),) * 2)
     for token in (1.5, "a", True, -1, None):
         with pytest.raises(ur.UnrolledError, match=r"^token is .*; it must be a whole number, 0 or more$"):
-            drawer.draw(token, [0.5], 1)
+            sampler.sample(token, [0.5], 1)
     with pytest.raises(ur.UnrolledError, match=r"^token is 5; this network knows 0 to 4$"):
-        drawer.draw(5, [0.5], 1)
+        sampler.sample(5, [0.5], 1)
     for u in ([1.0], [-0.1], [np.nan], "x", None, 0.5, [[0.5]], [[0.1], [0.1, 0.2]], [True], [0.5j]):
         with pytest.raises(ur.UnrolledError, match=r"^u "):
-            drawer.draw(1, u, 1)
+            sampler.sample(1, u, 1)
     with pytest.raises(ur.UnrolledError, match=r"^temperature is 'hot'; "):
-        drawer.draw(1, [0.5], "hot")
+        sampler.sample(1, [0.5], "hot")
     with pytest.raises(ur.UnrolledError, match=r"^network is 3; expected a Network$"):
-        sample.drawer(3, None, 3)
-    assert list(drawer.draw(np.int32(1), [], np.float32(0.5))) == []
+        sample.token_sampler(3, None, 3)
+    assert list(sampler.sample(np.int32(1), [], np.float32(0.5))) == []
 
 
 @pytest.mark.parametrize("temperature", [0, 1.0])
 @pytest.mark.parametrize("logits", [[0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf, -np.inf, -np.inf]])
 def test_nothing_is_drawn_from_outputs_that_are_no_numbers(logits, temperature):
     with pytest.raises(ur.UnrolledError, match=r"^the network's outputs are not finite: its weights are too large$"):
-        sample.draw(np.array(logits), temperature, 0.5)
+        sample.sample_token(np.array(logits), temperature, 0.5)
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
@@ -249,20 +249,20 @@ def test_a_model_cannot_speak_to_the_terminal(tmp_path, monkeypatch, terminal):
 )
 def test_a_number_that_means_no_draw_is_refused(temperature, u, said):
     with pytest.raises(ur.UnrolledError) as error:
-        sample.draw(np.zeros(3), temperature, u)
+        sample.sample_token(np.zeros(3), temperature, u)
     assert str(error.value) == said
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-def test_a_drawer_has_drawn_before_it_returns(backend):
+def test_a_sampler_of_tokens_has_drawn_before_it_returns(backend):
     """On both backends alike: whoever takes only the first token still goes on behind the last."""
     net = ur.Network(ur.Spec(5, hidden_size=4, num_layers=1, dtype="float64"), backend=backend, rng=1)
-    drawer = sample.drawer(net, net.zero_state(1), 3)
-    drawn = drawer.draw(2, [0.1, 0.6, 0.9], 1.0)
+    sampler = sample.token_sampler(net, net.zero_state(1), 3)
+    drawn = sampler.sample(2, [0.1, 0.6, 0.9], 1.0)
     assert isinstance(drawn, list)
     _, state = net(np.array([[2], *([token] for token in drawn[:2])]), None)
-    expected = sample.draw(net.step(np.array([4]), state)[0][0], 1.0, 0.3)
-    assert drawer.draw(4, [0.3], 1.0) == [expected]
+    expected = sample.sample_token(net.step(np.array([4]), state)[0][0], 1.0, 0.3)
+    assert sampler.sample(4, [0.3], 1.0) == [expected]
 
 
 def test_what_samples_can_not_draw_is_said_at_once(model):

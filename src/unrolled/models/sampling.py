@@ -30,17 +30,17 @@ AT_ONCE = 8
 """Tokens drawn a call where a document may end at any of them, and what comes after it is drawn in vain."""
 
 
-def draw(logits: Array, temperature: float, u: float) -> int:
-    """Draw a token from logits (V,): the first whose cumulated probability exceeds u in [0, 1).
+def sample_token(logits: Array, temperature: float, u: float) -> int:
+    """Sample a token from logits (V,): the first whose cumulated probability exceeds u in [0, 1).
 
     Probabilities are softmax(logits / temperature); temperature 0 is greedy (u is not used). A logit of -inf is a
     probability of 0; one of inf or NaN is refused.
 
     Examples
     --------
-    >>> draw(np.log([0.25, 0.75]), temperature=1.0, u=0.3)
+    >>> sample_token(np.log([0.25, 0.75]), temperature=1.0, u=0.3)
     1
-    >>> draw(np.log([0.25, 0.75]), temperature=1.0, u=0.2)
+    >>> sample_token(np.log([0.25, 0.75]), temperature=1.0, u=0.2)
     0
     """
     logits, temperature, u = as_floats("logits", logits, 1), check_temperature(temperature), check_fraction("u", u)
@@ -112,7 +112,7 @@ class Sampler:
         fresh = len(tokens) == 1 or self.token == self.end
         with np.errstate(over="ignore", invalid="ignore"):
             self.state = network.initial_state(1) if fresh else network(before, starts=starts)[1]
-        self.drawer = drawer(network, self.state, length)
+        self.tokens = token_sampler(network, self.state, length)
         self.numbers = np.empty(0)
 
     def text(self, length: int) -> Iterator[int]:
@@ -134,12 +134,12 @@ class Sampler:
 
     def _to_the_end(self, state: Any, token: int, length: int) -> Iterator[int]:
         """Yield at most `length` tokens, to a document's end, from a state and the token that it is fed."""
-        self.drawer.start(state)
+        self.tokens.start(state)
         while length:
             if not len(self.numbers):
                 self.numbers = self.rng.random(min(CHUNK, length))
             now = self.numbers[: length if self.end is None else min(AT_ONCE, length)]
-            for drawn in self.drawer.draw(token, now, self.temperature):
+            for drawn in self.tokens.sample(token, now, self.temperature):
                 self.numbers, length = self.numbers[1:], length - 1
                 yield drawn
                 if drawn == self.end:
@@ -160,8 +160,8 @@ def tokens(
     return Sampler(network, prompt, length, temperature, rng, end).texts(length)
 
 
-def drawer(network: Network, state: Any, length: int) -> Drawer:
-    """Return what draws about `length` tokens from a state (L, 1, H), with the network's weights as they are now.
+def token_sampler(network: Network, state: Any, length: int) -> TokenSampler:
+    """Return what samples about `length` tokens from a state (L, 1, H), with the network's weights as they are now.
 
     Examples
     --------
@@ -169,22 +169,22 @@ def drawer(network: Network, state: Any, length: int) -> Drawer:
     >>> from unrolled.nn.spec import Spec
     >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
     >>> state = net.zero_state(1)
-    >>> greedy = drawer(net, state, 3)
-    >>> drawn = greedy.draw(1, np.zeros(3), 0)
+    >>> greedy = token_sampler(net, state, 3)
+    >>> drawn = greedy.sample(1, np.zeros(3), 0)
     >>> greedy.start(state)
-    >>> greedy.draw(1, np.zeros(3), 0) == drawn
+    >>> greedy.sample(1, np.zeros(3), 0) == drawn
     True
     """
-    return Drawer(network, state, length)
+    return TokenSampler(network, state, length)
 
 
-class Drawer:
+class TokenSampler:
     """Feeds a network its own tokens: the engine many a call, where it has the kernels; else a step at a time."""
 
     def __init__(self, network: Network, state: Any, length: int) -> None:
         self.network, length = check_a("network", network, Network, "a Network"), check_size("length", length, least=0)
         self._state = _checked(network, state)
-        self._engine = network.drawer(self._state, length)
+        self._engine = network.sampler(self._state, length)
 
     def start(self, state: Any) -> None:
         """Draw from this state (L, 1, H) from now on."""
@@ -192,8 +192,8 @@ class Drawer:
         if self._engine is not None:
             self._engine.start(self._state)
 
-    def draw(self, token: int, u: Any, temperature: float) -> list[int]:
-        """Feed a token, and draw one for each number in u (N,), each of them fed; where to go on from is kept.
+    def sample(self, token: int, u: Any, temperature: float) -> list[int]:
+        """Feed a token, and sample one for each number in u (N,), each of them fed; where to go on from is kept.
 
         All of them are drawn before the first is returned, on both backends.
 
@@ -210,13 +210,13 @@ class Drawer:
         if token >= size:
             raise UnrolledError(f"token is {token}; this network knows 0 to {size - 1}")
         if self._engine is not None:
-            drawn: list[int] = self._engine.draw(token, np.ascontiguousarray(numbers, np.float64), temperature)
+            drawn: list[int] = self._engine.sample(token, np.ascontiguousarray(numbers, np.float64), temperature)
             return drawn
         drawn = []
         for number in numbers:
-            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite `draw` refuses
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite `sample_token` refuses
                 logits, self._state = self.network.step(np.array([token]), self._state)
-            drawn.append(token := draw(logits[0], temperature, number))
+            drawn.append(token := sample_token(logits[0], temperature, number))
         return drawn
 
 

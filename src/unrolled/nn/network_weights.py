@@ -97,8 +97,8 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         dropped = {"dropout": (steps, spec.dropout), "locked": (1, spec.locked_dropout)}
         return outer_rates(self._recurrent, batch, dropped, spec.vocabulary_size, spec.embedding_dropout)
 
-    def drawer(self, state: Any, length: int) -> Any:
-        """Return what draws about `length` tokens from this state (L, 1, H), many a call; None without the engine.
+    def sampler(self, state: Any, length: int) -> Any:
+        """Return what samples about `length` tokens from this state (L, 1, H), many a call; None without the engine.
 
         The state None is the network's own initial one.
         The engine's knows plain stacks: no mixtures of zoneout, no projection, no residual layers, one width.

@@ -17,7 +17,7 @@ PAYS = 8
 
 
 class Sampler:
-    """A language network that feeds its own tokens back; the rule is `models.sampling.draw`'s.
+    """A language network that feeds its own tokens back; the rule is `models.sampling.sample_token`'s.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ class Sampler:
         """Draw from this state from now on; the weights stay packed."""
         self._engine.set_state([contiguous(field[:, 0], self._dtype) for field in state])
 
-    def draw(self, token: int, u: Array, temperature: float) -> list[int]:
-        """Feed a token, draw the next with u[0], feed that, and so on; return what was drawn, one for each u.
+    def sample(self, token: int, u: Array, temperature: float) -> list[int]:
+        """Feed a token, sample the next with u[0], feed that, and so on; return what was drawn, one for each u.
 
         Several threads may call: each call is drawn whole, one after the other.
         """
