@@ -165,8 +165,8 @@ from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 if sys.argv[1] == "drawing":
     net = Network(Spec(300, "lstm", 0, 200, 2), backend="cpu")
-    drawer = net.drawer(net.zero_state(1), 10)
-    work = lambda: drawer.draw(1, np.full(10_000, 0.5), 1.0)
+    sampler = net.sampler(net.zero_state(1), 10)
+    work = lambda: sampler.sample(1, np.full(10_000, 0.5), 1.0)
 else:
     net = ur.LSTM(64, 256, cell=sys.argv[1], backend="cpu")
     x = np.zeros((500, 32, 64), np.float32)
@@ -192,16 +192,16 @@ def test_a_program_may_end_while_daemon_threads_are_in_calls(work, threads):
     assert child(DAEMON, work, "0.05", UNROLLED_THREADS=threads) == (0, "")
 
 
-def test_two_threads_may_use_one_drawer():
+def test_two_threads_may_use_one_sampler():
     """Each call is drawn whole; from a state that another one left, so which tokens come is up to the order."""
     net = Network(Spec(11, "lstm", 5, 8, 1), backend="cpu")
-    drawer, found = net.drawer(net.zero_state(1), 0), []
+    sampler, found = net.sampler(net.zero_state(1), 0), []
 
     def draw(seed):
         u = np.random.default_rng(seed).random(40)
         for _ in range(100):
-            found.append(drawer.draw(1, u, 1.0))
-            drawer.start(net.zero_state(1))
+            found.append(sampler.sample(1, u, 1.0))
+            sampler.start(net.zero_state(1))
 
     threads = [threading.Thread(target=draw, args=(seed,)) for seed in range(3)]
     for thread in threads:
@@ -213,15 +213,15 @@ def test_two_threads_may_use_one_drawer():
 
 
 def test_a_drawer_keeps_what_it_reads():
-    """The embedding's memory may be given back, the array resized, while its drawer lives."""
+    """The embedding's memory may be given back, the array resized, while its sampler lives."""
     net = Network(Spec(300, "lstm", 5, 8, 1), backend="cpu")
     embedding = net.params["embedding.weight"]
     state = net.zero_state(1)
-    drawer = net.drawer(state, 1)  # 300 symbols, one token: the embedding is not folded
-    want = drawer.draw(7, np.linspace(0.1, 0.9, 9), 1.0)
+    sampler = net.sampler(state, 1)  # 300 symbols, one token: the embedding is not folded
+    want = sampler.sample(7, np.linspace(0.1, 0.9, 9), 1.0)
     embedding[...] = np.nan
-    drawer.start(state)
-    assert drawer.draw(7, np.linspace(0.1, 0.9, 9), 1.0) == want
+    sampler.start(state)
+    assert sampler.sample(7, np.linspace(0.1, 0.9, 9), 1.0) == want
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
