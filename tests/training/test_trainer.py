@@ -508,7 +508,6 @@ def test_so_does_one_that_the_engine_runs(hidden_size, num_layers, tmp_path):
         assert float(peak) < 6
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from Linux's /proc")
 KEPT = """
 import os
 from pathlib import Path
@@ -528,6 +527,7 @@ print(used - kept, used - resident())
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from Linux's /proc")
 def test_what_the_engine_keeps_for_its_next_step_can_be_given_back():
     """In a process of its own: what others had in use before decides how much is kept."""
     pytest.importorskip("unrolled.backends.cpu.arrays")
