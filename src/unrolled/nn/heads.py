@@ -16,7 +16,7 @@ import numpy as np
 from ..backends.base import Backend
 from ..checks import Array, as_numbers, check_size
 from ..errors import UnrolledError, brief
-from .inputs import indices, steps_within
+from .inputs import known, steps_within
 from .spec import Spec
 
 
@@ -138,7 +138,7 @@ def take_targets(y: Any, head: Head, outputs: Array, weights: Any, lengths: Arra
         weights = live if weights is None else np.where(live, as_numbers("weights", weights), 0)
     if weights is not None or not head.stepwise or head.loss is not cross_entropy:
         return y, weights
-    targets = indices("targets", y, outputs.shape[-1])
+    targets = known("targets", as_numbers("targets", y), outputs.shape[-1])
     if targets.shape != outputs.shape[:2] or not targets.size:
         raise UnrolledError(f"y has shape {targets.shape}, x {outputs.shape[:2]}; expected the same, not empty")
     return targets, None

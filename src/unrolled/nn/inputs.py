@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ from .spec import Spec
 from .stack import Stack
 
 
-@dataclass(frozen=True)
-class Order:
+class Order(NamedTuple):
     """How a caller's arrays lie: (T, B, ...), (B, T, ...) with `batch_first`, or (T, ...) where not `batched`."""
 
     batch_first: bool
@@ -87,12 +85,11 @@ def take_tokens(x: Any, lengths: Any, spec: Spec) -> tuple[Array, Array | None]:
     if lengths is not None and array.ndim >= 2:
         lengths = read_only(take_lengths(lengths, *array.shape[:2]).copy())
         array = array if numbers else np.where(steps_within(lengths, len(array)), array, array.dtype.type(0))
-    return read_only(array.copy()) if numbers else indices("tokens", array, spec.vocabulary_size), lengths
+    return read_only(array.copy()) if numbers else known("tokens", array, spec.vocabulary_size), lengths
 
 
-def indices(name: str, value: Any, size: int) -> Array:
+def known(name: str, array: Array, size: int) -> Array:
     """Return whole numbers (T, B) that a network knows, as a copy."""
-    array = as_numbers(name, value)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise UnrolledError(f"{name} are {array.dtype} of shape {array.shape}; expected integers (T, B)")
     array = read_only(array.copy())

@@ -84,7 +84,8 @@ class Network(WeightedNetwork):
 
     def __call__(self, tokens: Any, state: Any = None, *, starts: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Inference: tokens (T, B) -> logits (T, B, V) and the final state; no dropout, no tape."""
-        return self._infer(tokens, state, starts, lengths)[:2]
+        outputs, new, _ = self._infer(tokens, state, starts, lengths)
+        return outputs, new
 
     def _infer(self, tokens: Any, state: Any, starts: Any, lengths: Any) -> tuple[Array, Any, Array | None]:
         """As `__call__`; with the lengths, checked."""

@@ -33,11 +33,12 @@ def run(
     """x (T, B, I) -> y (T, B, D H), final States, scans' tapes."""
     finals: list[Any] = []
     scans: list[Any] = []
+    directions, kept = range(stack.directions), masks or stack.zoneout or stack.zoneout_cell
     for layer in range(stack.num_layers):
         outputs, given = [], x
-        for d in range(stack.directions):
+        for d in directions:
             n, flip = len(scans), slice(None, None, -1 if d else 1)
-            keep, drop = keep_and_drop(masks, stack, layer, d)
+            keep, drop = keep_and_drop(masks, stack, layer, d) if kept else (None, None)
             there = None if live is None else live[flip]
             y, final, scan = backend.forward(
                 stack.cell, weights[n], x[flip], begin[n], live=there, keep=keep, record=record, drop=drop
@@ -48,7 +49,7 @@ def run(
         x = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=-1)
         if stack.residual and layer:
             x = x + given
-        x = drop_outputs(x, masks, stack, layer)
+        x = drop_outputs(x, masks, stack, layer) if masks else x
     return x, finals, tuple(scans)
 
 

@@ -71,13 +71,11 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
 
     def _weights(self, masks: Masks | None) -> list[dict[str, Array]]:
         """Return the parameters of every layer and direction by their local names, what masks drop of them left out."""
-        found: list[dict[str, Array]] = []
-        for (layer, d), scanned in zip(self.passes(), self._scanned, strict=True):
-            w = {name: self._param(full, shape) for name, full, shape in scanned}
-            if masks and self.weight_drop:
+        found = [{name: self._param(full, shape) for name, full, shape in scanned} for scanned in self._scanned]
+        if masks and self.weight_drop:
+            for w, (layer, d) in zip(found, self.passes(), strict=True):
                 w["weight_hh"] = read_only(drop_weight(w["weight_hh"], masks, self, suffix(layer, d)))
-            found.append(Kept(w))
-        return found
+        return [Kept(w) for w in found]
 
     def layer_params(self) -> list[dict[str, Array]]:
         """Each layer's (and direction's) parameters, by their local names."""
