@@ -33,7 +33,7 @@ from .derivatives import (
     random_inputs,
     recurrent_case,
 )
-from .language import LossNetwork, prove_loss
+from .network import LossNetwork, prove_loss
 from .laws import laws
 from .report import Proof, Report
 from .sizes import B, H, I, T
