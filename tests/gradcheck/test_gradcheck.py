@@ -11,6 +11,18 @@ from unrolled import gradcheck
 from unrolled.cells import CELLS, Back, Cell, Stage
 from unrolled.cells.ops import tanh
 from unrolled.gradcheck.suite import check_all
+from unrolled.nn.heads import (
+    LANGUAGE,
+    Head,
+    cross_entropy,
+    every_step,
+    every_step_backward,
+    last_step,
+    last_step_backward,
+    mean_of_steps,
+    mean_of_steps_backward,
+    squared_error,
+)
 
 SPEC = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.2}
 
@@ -629,3 +641,21 @@ def test_one_layer_with_dropout_is_proven_without_a_warning(rate):
     assert ur.check_network(ur.GRU(3, 4, **{rate: 0.3}, rng=1)).passed
     spec = ur.Spec(7, hidden_size=4, num_layers=1, embedding_size=3, **{rate: 0.3})
     assert ur.check_network(ur.Network(spec, rng=1)).passed
+
+
+HEADS = {
+    "tags": LANGUAGE._replace(outputs=4),
+    "label": Head(last_step, last_step_backward, cross_entropy, outputs=3),
+    "mean": Head(mean_of_steps, mean_of_steps_backward, cross_entropy, outputs=5),
+    "numbers": Head(last_step, last_step_backward, squared_error, outputs=2),
+    "number a step": Head(every_step, every_step_backward, squared_error, outputs=1),
+}
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_is_proven(name, backend):
+    spec = ur.Spec(vocabulary_size=7, embedding_size=4, hidden_size=5, num_layers=2, dropout=0.3)
+    report = ur.check_network(ur.Network(spec, head=HEADS[name], backend=backend, rng=2))
+    assert report.passed, str(report)
+    assert len(report.proofs) > 20

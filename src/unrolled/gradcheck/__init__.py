@@ -33,8 +33,8 @@ from .derivatives import (
     random_inputs,
     recurrent_case,
 )
-from .network import LossNetwork, prove_loss
 from .laws import laws
+from .network import LossNetwork, prove_loss
 from .report import Proof, Report
 from .sizes import B, H, I, T
 

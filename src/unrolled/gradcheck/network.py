@@ -1,4 +1,4 @@
-"""The loss of a network of tokens: its gradient, and what holds for a mean over all targets."""
+"""The loss of a network, whatever its head: its gradient, and what holds for a mean over all targets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..checks import Array
+from ..nn.heads import LANGUAGE, squared_error
 from ..nn.masks import part_masks
 from .derivatives import Case, derivatives, draw, like_state, named_state, projections, rounded
 from .laws import Arrays, changed, law, outputs
@@ -25,6 +26,7 @@ class LossNetwork(Protocol):
     params: dict[str, Array]
     spec: Any
     """Anything with `vocabulary_size`."""
+    # Where it has a `head` (`unrolled.nn.heads.Head`), targets are the head's; else the next symbol of every step.
 
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
         """Return the same network on other arrays, complex ones too."""
@@ -48,7 +50,8 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
     cell = getattr(stack, "cell", None)
     layers = getattr(stack, "num_layers", 1)
     for steps, batch in ((T, B), (20, 8)):
-        x, y = rng.integers(0, net.spec.vocabulary_size, (2, steps, batch))
+        x = rng.integers(0, net.spec.vocabulary_size, (steps, batch))
+        y = _targets(net, steps, batch, rng)
         masks = net.draw_masks(steps, batch, rng)
         zero = twin.zero_state(batch)
         state: Any = like_state(zero, [draw(rng, f.shape) for f in named_state(zero).values()])
@@ -77,13 +80,21 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
         yield from projections(ours, exact, moved, eps, layers, f"loss, {dtype}", rng)
 
 
+def _targets(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator) -> Array:
+    """Draw targets for the head of a network."""
+    head = getattr(net, "head", LANGUAGE)
+    outputs, rows = head.outputs or net.spec.vocabulary_size, (steps, batch) if head.stepwise else (batch,)
+    return draw(rng, (*rows, outputs)) if head.loss is squared_error else rng.integers(0, outputs, rows)
+
+
 def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> Iterator[Proof]:
     """What holds for a loss that is a mean over all targets."""
+    stepwise = getattr(net, "head", LANGUAGE).stepwise
 
     def run(rows: Sequence[int]) -> Arrays:
         s = None if state is None else changed(state, lambda f: f[:, rows])
         part = part_masks(masks, rows=rows)
-        loss, grads, final = net.loss_and_gradients(x[:, rows], y[:, rows], s, masks=part)
+        loss, grads, final = net.loss_and_gradients(x[:, rows], y[:, rows] if stepwise else y[rows], s, masks=part)
         return {"loss": np.array(loss)} | outputs(None, final) | {f"d{name}": g for name, g in grads.items()}
 
     states = {} if state is None else named_state(state)
@@ -99,10 +110,11 @@ def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> 
         else:
             ours[name], theirs[name] = (2 * first[name] + second[name]) / 3, a
     yield law("rows", "permuting and parting rows does so to results, loss", ours, theirs, EXACT)
-    cut, total, s = 4, 0.0, state
-    for part in (slice(cut), slice(cut, None)):
-        nats, s = net.loss(x[part], y[part], s, masks=part_masks(masks, part))
-        total += nats * len(x[part]) / len(x)
-    ours = {"loss": np.array(total)} | outputs(None, s)
-    yield law("chunks", "two forward equal one, loss", ours, {name: whole[name] for name in ours}, EXACT)
+    if stepwise:
+        cut, total, s = 4, 0.0, state
+        for part in (slice(cut), slice(cut, None)):
+            nats, s = net.loss(x[part], y[part], s, masks=part_masks(masks, part))
+            total += nats * len(x[part]) / len(x)
+        ours = {"loss": np.array(total)} | outputs(None, s)
+        yield law("chunks", "two forward equal one, loss", ours, {name: whole[name] for name in ours}, EXACT)
     yield law("arguments", "loss and gradients change none, loss", inputs, before, 0.0)
