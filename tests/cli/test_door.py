@@ -350,3 +350,17 @@ def test_a_flag_reaches_what_is_off_by_default_and_on(said, tmp_path, monkeypatc
     assert (config["bias"], config["residual"], config["beta1"], "beta2" in config) == (False, True, 0.5, False)
     assert said("train", "--config", "run/config.toml", "book.txt", "--bias", "--out", "again")[0] == 0
     assert tomllib.loads(Path("again/config.toml").read_text())["bias"] is True
+
+
+def test_a_command_waits_for_no_other():
+    """Nor does what only says its version, or that there is no such command, wait for NumPy."""
+    code = """
+import sys
+from unrolled.cli import main
+try:
+    main({args})
+except SystemExit:
+    print({name!r} in sys.modules)
+"""
+    for args, name in (["--version"], "numpy"), (["trian"], "numpy"), (["sample", "--help"], "rich"):
+        assert python(code.format(args=args, name=name))[1].endswith("False\n")

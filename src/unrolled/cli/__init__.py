@@ -1,41 +1,50 @@
-"""The command line: parses, calls, prints; a verb a file."""
+"""The command line: parses, calls, prints; a verb a file, which is imported when it is asked for."""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections import UserDict
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
 from .. import __version__
 from . import exits
-from .bench import TABLES, bench
-from .check import check
-from .compare import compare
 from .help import QuietGroup
-from .info import info
-from .plot import plot
-from .sample import sample
-from .score import score
-from .train import train
-
-SETTINGS = {
-    "help_option_names": ["-h", "--help"],
-    "max_content_width": 110,
-    "token_normalize_func": lambda name: name if name in TABLES else name.replace("_", "-"),  # --hidden_size is taken
-}
 
 
-@click.group(cls=QuietGroup, invoke_without_command=True, context_settings=SETTINGS)
+class Verbs(UserDict[str, Any]):
+    """Commands by their names, each the function of that name in the file of that name."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self:
+            raise KeyError(name)
+        command: click.Command = getattr(import_module(f".{name}", __name__), name)
+        return command
+
+
+VERBS = Verbs(dict.fromkeys(("bench", "check", "compare", "info", "plot", "sample", "score", "train")))
+
+
+def _spelled(name: str) -> str:
+    """Return an option as it is spelled here: --hidden_size is taken; a name of a table stays."""
+    if "_" not in name:
+        return name
+    from .bench import TABLES
+
+    return name if name in TABLES else name.replace("_", "-")
+
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "token_normalize_func": _spelled}
+
+
+@click.group(cls=QuietGroup, commands=VERBS, invoke_without_command=True, context_settings=SETTINGS)
 @click.version_option(__version__, prog_name="unrolled")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Recurrent neural networks you can read, prove, and run fast."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-for verb in (bench, check, compare, info, plot, sample, score, train):
-    cli.add_command(verb)
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
