@@ -262,6 +262,7 @@ def test_help_is_grouped_and_every_group_fits_a_screen(folder):
         "Dropout",
         "Training",
         "Learning",
+        "Rule",
         "Penalties",
         "Rate",
         "Output",

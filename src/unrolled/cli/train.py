@@ -28,7 +28,7 @@ from .options import configured, flags, given, option
 
 DEFAULT_EPOCHS = 4.0
 """Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
-GROUPS = ("Text", "Network", "Weights", "Dropout", "Training", "Learning", "Penalties", "Rate", "Output")
+GROUPS = ("Text", "Network", "Weights", "Dropout", "Training", "Learning", "Rule", "Penalties", "Rate", "Output")
 SIZES = ("cell", "hidden_size", "num_layers", "embedding_size", "proj_size")
 WEIGHTS = ("learn_state", "tied", "forget_bias", "init")
 

@@ -52,7 +52,7 @@ class TrainingOptions(Declared):
     )
     momentum: float | None = option(None, "Of momentum and nesterov.", "Learning", check_fraction, unset="0.9")
     dampening: float | None = option(
-        None, "momentum: share of a gradient that is left out, but for the first.", "Learning", check_weight, unset="0"
+        None, "momentum: share of a gradient that is left out, but for the first.", "Rule", check_weight, unset="0"
     )
     decay_rate: float | None = option(
         None, "Moving average of rmsprop (0.99) and adadelta (0.9).", "Learning", check_fraction
@@ -60,17 +60,17 @@ class TrainingOptions(Declared):
     beta1: float | None = option(
         None,
         "adam, adamw: share of the old mean of gradients that a step keeps.",
-        "Learning",
+        "Rule",
         check_fraction,
         unset="0.9",
     )
     beta2: float | None = option(
-        None, "adam, adamw: the same of the mean of their squares.", "Learning", check_fraction, unset="0.999"
+        None, "adam, adamw: the same of the mean of their squares.", "Rule", check_fraction, unset="0.999"
     )
     eps: float | None = option(
         None,
         "Added to what a rule divides by.",
-        "Learning",
+        "Rule",
         check_weight,
         unset="1e-8; adagrad 1e-10, adadelta 1e-6",
     )
