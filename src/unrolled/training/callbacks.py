@@ -91,21 +91,30 @@ class Facts:
 
 
 class Callback:
-    """Is told how a run goes; every method may be overridden."""
+    """Is told how a run goes; every method may be overridden.
+
+    `stepped`, `evaluated` and `rolled_back` may return True: the run then ends there, as if its steps were over.
+
+    Examples
+    --------
+    >>> class UntilGood(Callback):
+    ...     def evaluated(self, evaluation, best):
+    ...         return evaluation.train_loss < 0.1
+    """
 
     def started(self, facts: Facts) -> None:
         """Called once, before the first step."""
 
-    def stepped(self, progress: Progress) -> None:
+    def stepped(self, progress: Progress) -> bool | None:
         """Called after every step."""
 
     def resumed(self, progress: Progress) -> None:
         """Called once where a run goes on, with the figures of its last step; the gradient's norm is not known."""
 
-    def evaluated(self, evaluation: Evaluation, best: bool) -> None:
+    def evaluated(self, evaluation: Evaluation, best: bool) -> bool | None:
         """Called after every validation."""
 
-    def rolled_back(self, why: str, step: int, factor: float) -> None:
+    def rolled_back(self, why: str, step: int, factor: float) -> bool | None:
         """Called when a divergence led back to an earlier step, at `factor` times the scheduled rate."""
 
     def sampled(self, text: str) -> None:
@@ -118,7 +127,9 @@ class Callback:
         """Called once, when the run is over or interrupted and all is saved."""
 
 
-def tell(callbacks: Sequence[Callback], event: str, *args: Any) -> None:
-    """Tell each of several, in their order: `tell(callbacks, "saved", 7)` calls `callback.saved(7)`."""
-    for callback in callbacks:
-        getattr(callback, event)(*args)
+def tell(callbacks: Sequence[Callback], event: str, *args: Any) -> bool:
+    """Tell each of several, in their order: `tell(callbacks, "saved", 7)` calls `callback.saved(7)`.
+
+    Return whether any of them returned True.
+    """
+    return any([getattr(callback, event)(*args) for callback in callbacks])  # a list: all of them are told

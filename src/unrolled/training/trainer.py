@@ -155,6 +155,8 @@ class Trainer:
         """Step of the last checkpoint, scheduled or not."""
         self.torn = False
         """Whether a step has begun that did not end."""
+        self.ended = False
+        """Whether a callback has ended the run."""
         self.interrupts = Interrupts()
         self.rate = self.norm = 0.0
         # What is not in files is copied; the memory of a copy serves the next.
@@ -240,7 +242,7 @@ class Trainer:
         done = self.over()
         if state.evaluated < state.step and (state.step % self.eval_every == 0 or done):
             self.validate()
-            done = done or self.out_of_patience()
+            done = done or self.ended or self.out_of_patience()
         if self.due() or (done and self.kept < state.step):
             with self.interrupts.whole():  # the first finds out now, not after an hour, that nothing can be written
                 self.save(scheduled=self.due())
@@ -248,7 +250,7 @@ class Trainer:
         return done
 
     def _tell(self, event: str, *args: Any) -> None:
-        tell(self.callbacks, event, *args)
+        self.ended |= tell(self.callbacks, event, *args)
 
     # --- where it stands
 
@@ -277,10 +279,10 @@ class Trainer:
         )
 
     def over(self) -> bool:
-        """Whether steps, time or patience have run out."""
+        """Whether steps, time or patience have run out, or a callback has ended the run."""
         minutes = self.options.minutes
         in_time = minutes is None or self.state.step == 0 or self.seconds < 60 * minutes
-        return self.state.step >= self.steps or not in_time or self.out_of_patience()
+        return self.ended or self.state.step >= self.steps or not in_time or self.out_of_patience()
 
     def out_of_patience(self) -> bool:
         """Whether too many validations have found nothing better."""
