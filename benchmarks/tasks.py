@@ -13,8 +13,10 @@ may be made one by one; `docs/make_tasks.py` draws them.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ from threadpoolctl import threadpool_limits
 
 import unrolled as ur
 from unrolled import backends
-from unrolled.reference import layers
-from unrolled.reference.losses import cross_entropy
-from unrolled.training.clipping import clip_by_norm
-from unrolled.training.optimizers import make_optimizer
+from unrolled.data.batches import Batch
+from unrolled.models.base import OfNetwork
+from unrolled.nn.heads import LANGUAGE, Head, last_step, last_step_backward, squared_error
+from unrolled.training.callbacks import Callback, Progress
+from unrolled.training.options import RunOptions, TrainingOptions
+from unrolled.training.state import Evaluation
+from unrolled.training.trainer import Trainer
 
 INITS = {  # the initial weights that each cell's literature advises for long memory
     "rnn_tanh": "glorot",  # an orthogonal recurrent weight (Saxe et al. 2014)
@@ -45,28 +50,29 @@ SLOWER = {  # at 0.01 it diverges in its first updates; these came second at the
 }
 TASKS = ("adding-200", "adding-400", "copy-100", "copy-1000")
 SYMBOLS, COPIED = 8, 10
+SUM = Head(last_step, last_step_backward, squared_error, outputs=1)
 CLIP = 1.0
 EVERY, MOST = 50, 200
 """Updates whose mean loss is one point of a curve, and points that are kept of it."""
 
 
-def adding(steps: int, batch: int, rng: np.random.Generator) -> tuple[Any, Any]:
+def adding(steps: int, batch: int, rng: np.random.Generator) -> Batch:
     """x (T, B, 2): numbers and marks, one mark in each half; y (B,) the sum of the marked."""
     x = np.zeros((steps, batch, 2), np.float32)
     x[..., 0] = rng.random((steps, batch))
     half, rows = steps // 2, np.arange(batch)
     first, second = rng.integers(0, half, batch), rng.integers(half, steps, batch)
     x[first, rows, 1] = x[second, rows, 1] = 1
-    return x, x[first, rows, 0] + x[second, rows, 0]
+    return Batch(x, x[first, rows, 0] + x[second, rows, 0])
 
 
-def copying(steps: int, batch: int, rng: np.random.Generator) -> tuple[Any, Any]:
+def copying(steps: int, batch: int, rng: np.random.Generator) -> Batch:
     """Tokens x and y (T + 20, B): 0 is the blank, 1 to 8 the symbols, 9 asks for them."""
     symbols = rng.integers(1, SYMBOLS + 1, (COPIED, batch))
     blank = np.zeros((steps + COPIED, batch), np.int64)
     x = np.concatenate([symbols, blank])
     x[steps + COPIED - 1] = SYMBOLS + 1
-    return x, np.concatenate([blank, symbols])
+    return Batch(x, np.concatenate([blank, symbols]))
 
 
 def chrono(net: ur.Recurrent, steps: int, rng: np.random.Generator) -> None:
@@ -82,41 +88,79 @@ def chrono(net: ur.Recurrent, steps: int, rng: np.random.Generator) -> None:
             net.params["bias_hh_l0"][at : at + len(times)] = 0
 
 
-class Task:
-    """A network and a decoder on one task; `loss` and its gradient, and what a network without memory gets."""
+class Drawn:
+    """Batches without an end: batch k is drawn anew, from a seed and k alone."""
+
+    carries = shuffled = False
+
+    def __init__(self, draw: Callable[[np.random.Generator], Batch], seed: int) -> None:
+        self.draw, self.seed = draw, seed
+        self.targets = len(self) * self[0].targets
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def __getitem__(self, k: int) -> Batch:
+        return self.draw(np.random.default_rng([self.seed, k]))
+
+
+class Task(OfNetwork):
+    """A network on one task, and what one without memory gets there."""
+
+    guess = math.inf  # only what is not finite has diverged
 
     def __init__(self, name: str, cell: str, hidden: int, seed: int) -> None:
-        self.kind, steps = name.split("-")
-        self.steps = int(steps)
-        self.draw: Callable[..., tuple[Any, Any]] = adding if self.kind == "adding" else copying
-        inputs, outputs = (2, 1) if self.kind == "adding" else (SYMBOLS + 2, SYMBOLS + 1)
+        kind, steps = name.split("-")
+        self.steps, self.batch = int(steps), adding if kind == "adding" else copying
+        self.baseline = 1 / 6 if kind == "adding" else COPIED * math.log(SYMBOLS) / (self.steps + 2 * COPIED)
+        inputs, head = (2, SUM) if kind == "adding" else (SYMBOLS + 2, LANGUAGE._replace(outputs=SYMBOLS + 1))
         rng, init = np.random.default_rng(seed), INITS[cell]
-        self.net = ur.Recurrent(cell, inputs, hidden, rng=rng, init="pytorch" if init == "chrono" else init)
+        spec = ur.Spec(
+            inputs,
+            cell=cell,
+            embedding_size=0,
+            hidden_size=hidden,
+            num_layers=1,
+            init="pytorch" if init == "chrono" else init,
+        )
+        super().__init__(ur.Network(spec, rng=rng, head=head))
         if init == "chrono":
-            chrono(self.net, self.steps, rng)
-        bound = 1 / np.sqrt(hidden)
-        self.params = self.net.params | {
-            "decoder.weight": layers.uniform(rng, (outputs, hidden), bound, "float32"),
-            "decoder.bias": np.zeros(outputs, np.float32),
-        }
-        self.baseline = 1 / 6 if self.kind == "adding" else COPIED * float(np.log(SYMBOLS)) / (self.steps + 2 * COPIED)
+            chrono(self.network.recurrent, self.steps, rng)
+        weight, bound = self.params["decoder.weight"], 1 / math.sqrt(hidden)  # the same beside every cell
+        weight[...], self.params["decoder.bias"][...] = rng.uniform(-bound, bound, weight.shape), 0
 
-    def loss(self, x: Any, y: Any) -> tuple[float, dict[str, Any]]:
-        """Mean loss of a batch, and every gradient."""
-        hidden, _, tape = self.net.forward(x)
-        weight, bias = self.params["decoder.weight"], self.params["decoder.bias"]
-        shown = hidden[-1:] if self.kind == "adding" else hidden
-        out = layers.linear(weight, bias, shown)
-        if self.kind == "adding":
-            error = out[0, :, 0] - y
-            value, dout = float(np.mean(error**2)), (2 * error / len(y))[None, :, None].astype(np.float32)
-        else:
-            value, dout = cross_entropy(out, y)
-        dshown, dweight, dbias = layers.linear_backward(weight, shown, dout)
-        dy = np.zeros_like(hidden)
-        dy[-len(shown) :] = dshown
-        grads = self.net.backward(tape, dy)[2]
-        return value, grads | {"decoder.weight": dweight, "decoder.bias": dbias}
+
+@dataclass(frozen=True)
+class Options(RunOptions, TrainingOptions):
+    """How to train on a task."""
+
+
+class Watch(Callback):
+    """Keeps the curve of a run, and ends it when it is solved, has diverged or has had its seconds of work."""
+
+    def __init__(self, solved_below: float, seconds: float) -> None:
+        self.solved_below, self.end = solved_below, time.process_time() + seconds
+        self.curve: list[float] = []
+        self.updates, self.diverged = 0, False
+        self.solved_at: int | None = None
+
+    def stepped(self, progress: Progress) -> bool:
+        """Return whether its time is over."""
+        self.updates = progress.step
+        return time.process_time() >= self.end
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> bool:
+        """Return whether it is solved; figures of fewer updates, where the time was over, are no point."""
+        if evaluation.step % EVERY == 0:
+            self.curve.append(evaluation.train_loss)
+            if evaluation.train_loss < self.solved_below:
+                self.solved_at = evaluation.step
+        return self.solved_at is not None
+
+    def rolled_back(self, why: str, step: int, factor: float) -> bool:
+        """Return True: nothing is tried again."""
+        self.diverged = True
+        return True
 
 
 def thinned(curve: list[float]) -> dict[str, Any]:
@@ -128,36 +172,25 @@ def thinned(curve: list[float]) -> dict[str, Any]:
 
 def run(name: str, cell: str, hidden: int, batch: int, minutes: float, rate: float | None, seed: int) -> dict[str, Any]:
     """Train until the task is solved or the time is over."""
-    task, rng = Task(name, cell, hidden, seed), np.random.default_rng(seed + 1)
-    rate = rate or SLOWER.get((name, cell), RATES[task.kind][cell])
-    optimizer = make_optimizer("adam", task.params)
-    start, curve, recent, solved = time.process_time(), [], [], None
-    updates, diverged = 0, False
-    with np.errstate(over="ignore"):
-        while solved is None and time.process_time() - start < 60 * minutes:
-            value, grads = task.loss(*task.draw(task.steps, batch, rng))
-            if not (np.isfinite(value) and np.isfinite(clip_by_norm(grads, CLIP))):
-                diverged = True
-                break
-            optimizer.update(grads, rate)
-            updates += 1
-            recent.append(value)
-            if len(recent) == EVERY:
-                curve.append(float(np.mean(recent)))
-                solved = updates if curve[-1] < task.baseline / 10 else None
-                recent.clear()
+    task = Task(name, cell, hidden, seed)
+    rate = rate or SLOWER.get((name, cell), RATES[name.split("-")[0]][cell])
+    train = Drawn(lambda rng: task.batch(task.steps, batch, rng), seed + 1)
+    options = Options(epochs=1, batch_size=batch, learning_rate=rate, grad_clip=CLIP, sample_length=0)
+    start, watch = time.process_time(), Watch(task.baseline / 10, 60 * minutes)
+    rng = np.random.default_rng(seed)  # nothing is dropped
+    Trainer(task, train, None, options, eval_every=EVERY, callbacks=[watch], rng=rng).run()
     return {
         "task": name,
         "cell": cell,
         "init": INITS[cell],
         "rate": rate,
-        "solved_at": solved,
-        "diverged": diverged,
-        "updates": updates,
+        "solved_at": watch.solved_at,
+        "diverged": watch.diverged,
+        "updates": watch.updates,
         "baseline": task.baseline,
         "seconds": time.process_time() - start,
-        "final": curve[-1] if curve else float("nan"),
-        **thinned(curve),
+        "final": watch.curve[-1] if watch.curve else float("nan"),
+        **thinned(watch.curve),
     }
 
 
