@@ -63,7 +63,7 @@ def language(cell, vocabulary=7, embedding=0):
     _, grads, _ = net.loss_and_gradients(x, x)
     clip_by_norm(grads, 1e-3)
     make_optimizer("adam", net.params).update(grads, 0.1)
-    net.drawer(net.zero_state(1), 0).draw(1, np.array([0.3, 0.9]), 1.0)
+    net.sampler(net.zero_state(1), 0).sample(1, np.array([0.3, 0.9]), 1.0)
 
 
 RECORDED = {

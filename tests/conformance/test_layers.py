@@ -190,5 +190,5 @@ def test_drawing_ends_at_the_ends():
     net.params["decoder.weight"][...] = 0
     net.params["decoder.bias"][...] = -1e30
     net.params["decoder.bias"][[2, 40]] = 0
-    drawer = net.drawer(net.zero_state(1), 4)
-    assert drawer.draw(1, np.array([0.0, 0.4999, 0.5001, 1 - 2**-53]), 1.0) == [2, 2, 40, 40]
+    sampler = net.sampler(net.zero_state(1), 4)
+    assert sampler.sample(1, np.array([0.0, 0.4999, 0.5001, 1 - 2**-53]), 1.0) == [2, 2, 40, 40]

@@ -143,8 +143,8 @@ ODD = {
     "long cell": lambda: ur.Recurrent("x" * 9000, I, H),
     "many widths": lambda: ur.LSTM(I, [5, 6] * 900, residual=True),
     "a path": lambda: ur.load("\0" * 9000),
-    "drawing x tokens": lambda: ur.Network(ur.Spec(7)).drawer(None, "x"),
-    "drawing from two rows": lambda: ur.Network(ur.Spec(7)).drawer(ur.Network(ur.Spec(7)).zero_state(2), 3),
+    "drawing x tokens": lambda: ur.Network(ur.Spec(7)).sampler(None, "x"),
+    "drawing from two rows": lambda: ur.Network(ur.Spec(7)).sampler(ur.Network(ur.Spec(7)).zero_state(2), 3),
     **{
         f"{name} is {type(value).__name__}": lambda name=name, value=value: from_onnx(
             NODE._replace(attributes=NODE.attributes | {name: value})
