@@ -28,7 +28,7 @@ import numpy as np
 from side_by_side import machine, report
 
 import unrolled as ur
-from unrolled.training.run_folder import metrics
+from unrolled.training.metrics_log import metrics
 
 OPTIONS = ["--val-fraction", "1e-4", "--eval-every", "100", "--sample-length", "0", "--overwrite"]
 OPTIONS += ["--hidden-size", "64", "--num-layers", "1"]

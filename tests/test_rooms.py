@@ -35,6 +35,7 @@ ROOMS = [
 ]
 TOUCH_FILES = {
     "training/run_folder",
+    "training/metrics_log",
     "models/language_model",
     "data",
     "storage",

@@ -282,6 +282,18 @@ HOLDS_FILES = os.name == "posix"
 """Whether a file that is open may be replaced, so that `Stored` arrays are of use."""
 
 
+def read_file(path: Path, what: str) -> bytes:
+    """Return a file's content; a pipe or a device, which might never end, is refused.
+
+    Raises
+    ------
+    UnrolledError
+        If it can't be read.
+    """
+    with open_file(path, what) as file:
+        return file.read()
+
+
 def write_arrays(
     path: str | os.PathLike[str], entry: str, arrays: Arrays, content: Mapping[str, Any]
 ) -> dict[str, Stored]:

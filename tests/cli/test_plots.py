@@ -11,7 +11,7 @@ import pytest
 import unrolled as ur
 from unrolled.cli.compare import comparison, table
 from unrolled.cli.plot import WIDTH, curve, picture, sparkline
-from unrolled.training import run_folder as run
+from unrolled.training import metrics_log
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 30
 SMALL = {"num_layers": 1, "embedding_size": 6, "batch_size": 3, "seq_length": 20, "epochs": 2, "eval_every": 10}
@@ -34,7 +34,7 @@ def test_compare_names_what_differs_and_puts_the_best_first(runs):
     assert [row["run"] for row in rows] == ["wide", "narrow"]
     assert [row["hidden_size"] for row in rows] == [24, 4]
     assert "embedding_size" not in rows[0]
-    lowest = min(e["val_loss"] for e in run.metrics(runs / "wide"))
+    lowest = min(e["val_loss"] for e in metrics_log.metrics(runs / "wide"))
     assert rows[0]["val_loss"] == lowest
     out = command("compare", "narrow", "wide", cwd=runs).stdout.splitlines()
     assert out[0].split() == [

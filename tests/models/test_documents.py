@@ -14,7 +14,7 @@ from unrolled.data.text import Vocabulary, encode, files, of_documents, read
 from unrolled.data.text import records as records_module
 from unrolled.models.options import Options
 from unrolled.models.scoring import evaluate, score
-from unrolled.training.run_folder import read_toml
+from unrolled.training.configuration import read_toml
 
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
 RECORDS = ["One.\r\nTwo three.", "", "Four five six seven.\n", "Eight\n\nnine."] * 5

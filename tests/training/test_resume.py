@@ -20,8 +20,8 @@ from unrolled import storage
 from unrolled.models import files as checkpoint
 from unrolled.models import language_model
 from unrolled.models.options import Options
+from unrolled.training import checkpoints, configuration, metrics_log, trainer
 from unrolled.training import run_folder as run
-from unrolled.training import trainer
 from unrolled.training.callbacks import Callback
 from unrolled.training.run_folder import make_folder
 from unrolled.training.state import TrainingState
@@ -56,7 +56,7 @@ def stopped(*args, **options):
 
 
 def reopened(folder):
-    return run.reopen(folder, language_model.KIND)
+    return checkpoints.reopen(folder, language_model.KIND)
 
 
 def said(path):
@@ -83,8 +83,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(whole, tmp_path, kind, ste
     model = ur.LanguageModel.resume(out, TEXT)
     assert not model.result.interrupted
     assert contents(out) == contents(whole)
-    assert [e["step"] for e in run.metrics(out)] == [e["step"] for e in run.metrics(whole)]
-    assert [e["val_loss"] for e in run.metrics(out)] == [e["val_loss"] for e in run.metrics(whole)]
+    assert [e["step"] for e in metrics_log.metrics(out)] == [e["step"] for e in metrics_log.metrics(whole)]
+    assert [e["val_loss"] for e in metrics_log.metrics(out)] == [e["val_loss"] for e in metrics_log.metrics(whole)]
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,10 @@ def test_a_divergence_leads_back_and_resumes_alike(tmp_path):
     stopped(TEXT, out=tmp_path / "b", callbacks=[Poison(stop=15)], **SMALL)
     ur.LanguageModel.resume(tmp_path / "b", TEXT)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert next(e for e in run.metrics(tmp_path / "a") if "rolled_back" in e)["rate_factor"] == 0.5
-    assert [e["step"] for e in run.metrics(tmp_path / "a")] == [e["step"] for e in run.metrics(tmp_path / "b")]
+    assert next(e for e in metrics_log.metrics(tmp_path / "a") if "rolled_back" in e)["rate_factor"] == 0.5
+    assert [e["step"] for e in metrics_log.metrics(tmp_path / "a")] == [
+        e["step"] for e in metrics_log.metrics(tmp_path / "b")
+    ]
 
 
 BRIEF = SMALL | {"epochs": 0.7, "hidden_size": 5, "num_layers": 1, "checkpoint_every": 5, "eval_every": 3}
@@ -258,7 +260,7 @@ def test_a_stop_at_any_step_does_not_change_what_a_divergence_leads_back_to(spoi
     ur.LanguageModel.resume(tmp_path, TEXT, callbacks=[again])
     assert again.back == ([] if kind == "after" else [10])
     assert contents(tmp_path) == contents(spoilt)
-    assert [e["step"] for e in run.metrics(tmp_path)] == [e["step"] for e in run.metrics(spoilt)]
+    assert [e["step"] for e in metrics_log.metrics(tmp_path)] == [e["step"] for e in metrics_log.metrics(spoilt)]
 
 
 def test_a_signal_while_a_divergence_leads_back_loses_nothing_of_its_line(spoilt, tmp_path, monkeypatch):
@@ -273,7 +275,7 @@ def test_a_signal_while_a_divergence_leads_back_loses_nothing_of_its_line(spoilt
     monkeypatch.undo()
     ur.LanguageModel.resume(tmp_path, TEXT, callbacks=[Spoil(spoilt=True)])
     assert contents(tmp_path) == contents(spoilt)
-    found, expected = ([(e["step"], e.get("rolled_back")) for e in run.metrics(f)] for f in (tmp_path, spoilt))
+    found, expected = ([(e["step"], e.get("rolled_back")) for e in metrics_log.metrics(f)] for f in (tmp_path, spoilt))
     assert found == expected
 
 
@@ -303,13 +305,13 @@ def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
     total = 27
     expected = [0.003 * (1 + np.cos(np.pi * n / total)) / 2 for n in range(12, total)]
     np.testing.assert_allclose(rates.seen, expected, rtol=1e-12)
-    config = run.read_toml(out / run.CONFIG, Options)
+    config = configuration.read_toml(out / run.CONFIG, Options)
     assert {name: config[name] for name in anew} == anew
-    assert Options(**{k: v for k, v in config.items() if k not in run.TEXT_KEYS}) == Options(**(SMALL | anew))
+    assert Options(**{k: v for k, v in config.items() if k not in configuration.TEXT_KEYS}) == Options(**(SMALL | anew))
     assert reopened(out).options == Options(**(SMALL | anew))
     (entry,) = json.loads((out / run.ABOUT).read_text())["resumed"]
     assert (entry["step"], entry["options"]) == (12, anew)
-    (line,) = [e for e in run.metrics(out) if "anew" in e]
+    (line,) = [e for e in metrics_log.metrics(out) if "anew" in e]
     assert line == {"step": 12, "anew": anew}
 
 
@@ -320,10 +322,10 @@ def test_what_is_asked_for_anew_is_kept_from_the_first_moment(tmp_path):
         ur.LanguageModel.resume(out, TEXT, callbacks=[Stop("step", 13)], learning_rate=0.003)
     assert reopened(out).options.learning_rate == 0.003
     rollbacks = reopened(out).states["now"]["rollbacks"]
-    assert (rollbacks, run.read_toml(out / run.CONFIG, Options)["learning_rate"]) == (0, 0.003)
+    assert (rollbacks, configuration.read_toml(out / run.CONFIG, Options)["learning_rate"]) == (0, 0.003)
     (out / run.CONFIG).unlink()  # as if it had been killed before it wrote this
     ur.LanguageModel.resume(out, TEXT)
-    assert run.read_toml(out / run.CONFIG, Options)["learning_rate"] == 0.003
+    assert configuration.read_toml(out / run.CONFIG, Options)["learning_rate"] == 0.003
 
 
 def test_another_machine_or_version_is_said(whole, tmp_path, monkeypatch):
@@ -472,7 +474,7 @@ def test_a_signal_during_a_validation_loses_nothing_of_its_line(whole, tmp_path,
     stopped(TEXT, out=out, callbacks=[During(monkeypatch, 14, owner, name)], **SMALL)
     monkeypatch.undo()
     ur.LanguageModel.resume(out, TEXT)
-    expected, found = run.metrics(whole), run.metrics(out)
+    expected, found = metrics_log.metrics(whole), metrics_log.metrics(out)
     assert [entry["step"] for entry in found] == [entry["step"] for entry in expected]
     for here, there in zip(found, expected, strict=True):
         assert here.keys() == there.keys()
@@ -487,8 +489,8 @@ def test_metrics_that_became_a_link_are_not_written_through(tmp_path):
     class Swap(Callback):
         def stepped(self, progress):
             if progress.step == 2:
-                (tmp_path / "run" / run.METRICS).unlink()
-                (tmp_path / "run" / run.METRICS).symlink_to(tmp_path / "precious")
+                (tmp_path / "run" / metrics_log.METRICS).unlink()
+                (tmp_path / "run" / metrics_log.METRICS).symlink_to(tmp_path / "precious")
 
     (tmp_path / "precious").write_text("mine")
     message = r"^can't write .*metrics\.jsonl: it is a link now; the run is saved$"
@@ -506,7 +508,7 @@ def test_what_no_file_can_replace_is_said_before_anything_is_written(whole, tmp_
     shutil.copytree(whole, folder)
     precious.write_text("mine")
     (folder / name).unlink()
-    if name == run.METRICS:
+    if name == metrics_log.METRICS:
         (folder / name).symlink_to(precious)
     else:
         (folder / name).mkdir()
@@ -529,12 +531,12 @@ def test_a_damaged_line_of_metrics_is_set_aside_and_the_run_goes_on(whole, tmp_p
 
     folder, notes = tmp_path / "run", Notes()
     shutil.copytree(whole, folder)
-    lines = (folder / run.METRICS).read_bytes().splitlines(keepends=True)
-    (folder / run.METRICS).write_bytes(b"".join([lines[0], b"\xff\n", *lines[1:], b'{"step": {}}\n']))
+    lines = (folder / metrics_log.METRICS).read_bytes().splitlines(keepends=True)
+    (folder / metrics_log.METRICS).write_bytes(b"".join([lines[0], b"\xff\n", *lines[1:], b'{"step": {}}\n']))
     ur.LanguageModel.resume(folder, TEXT, callbacks=[notes])
     assert notes.notes == ("2 damaged lines of metrics.jsonl set aside in metrics.jsonl.damaged",)
-    assert (folder / run.METRICS).read_bytes().splitlines(keepends=True) == lines
-    assert (folder / run.DAMAGED).read_bytes() == b'\xff\n{"step": {}}\n'
+    assert (folder / metrics_log.METRICS).read_bytes().splitlines(keepends=True) == lines
+    assert (folder / metrics_log.DAMAGED).read_bytes() == b'\xff\n{"step": {}}\n'
 
 
 # --- what can't go on -------------------------------------------------------------------------------------------------
@@ -696,15 +698,15 @@ def test_a_disk_that_takes_no_more_leaves_the_last_checkpoint(whole, disk, how):
     ur.load(out / MODEL)
     ur.LanguageModel.resume(out, TEXT)
     assert contents(out) == contents(whole)
-    assert [e["step"] for e in run.metrics(out)] == [e["step"] for e in run.metrics(whole)]
+    assert [e["step"] for e in metrics_log.metrics(out)] == [e["step"] for e in metrics_log.metrics(whole)]
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
 def test_a_configuration_comes_back_whole(whole, tmp_path):
-    values = run.read_toml(whole / "config.toml", Options)
-    options = {k: v for k, v in values.items() if k not in run.TEXT_KEYS}
+    values = configuration.read_toml(whole / "config.toml", Options)
+    options = {k: v for k, v in values.items() if k not in configuration.TEXT_KEYS}
     assert Options(**options) == Options(**SMALL)
     about = json.loads((whole / "run.json").read_text())
     assert about["made_with"]["numpy"] == np.__version__
@@ -732,7 +734,7 @@ def test_a_configuration_comes_back_whole(whole, tmp_path):
 def test_a_wrong_configuration_names_the_line(tmp_path, text, message):
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(ur.UnrolledError, match=re.escape(message)):
-        run.read_toml(tmp_path / "c.toml", Options)
+        configuration.read_toml(tmp_path / "c.toml", Options)
 
 
 def command(*args, cwd):
@@ -744,7 +746,9 @@ def command(*args, cwd):
 def test_the_command_takes_a_configuration_and_resumes(tmp_path):
     (tmp_path / "a book.txt").write_text(TEXT)
     options = {k: v for k, v in SMALL.items() if k != "epochs"}
-    (tmp_path / "c.toml").write_text(run.to_toml(Options(**options), ["a book.txt"]).replace("epochs = 50.0\n", ""))
+    (tmp_path / "c.toml").write_text(
+        configuration.to_toml(Options(**options), ["a book.txt"]).replace("epochs = 50.0\n", "")
+    )
     done = command("--config", "c.toml", "--epochs", 1, "--out", "one run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "next       unrolled sample 'one run/model.safetensors'" in done.stdout
@@ -770,7 +774,7 @@ def test_killed_at_30_moments_it_ends_in_the_same_bytes(tmp_path):
     """SIGKILL after 0 to 27 further checkpoints, at any moment then; every third waits for a write."""
     (tmp_path / "book.txt").write_text(TEXT * 20)
     options = SMALL | {"hidden_size": 96, "checkpoint_every": 4, "eval_every": 50, "epochs": 0.5}
-    (tmp_path / "c.toml").write_text(run.to_toml(Options(**options), ["book.txt"]))
+    (tmp_path / "c.toml").write_text(configuration.to_toml(Options(**options), ["book.txt"]))
     start = [sys.executable, "-m", "unrolled", "train", "--config", "c.toml", "--out"]
     subprocess.run([*start, "whole"], cwd=tmp_path, check=True, capture_output=True)
 
@@ -850,7 +854,7 @@ def test_a_timed_run_anneals_also_where_it_goes_on(tmp_path, monkeypatch):
     model = ur.LanguageModel.train(TEXT, out=tmp_path / "whole", callbacks=[whole], **TIMED)
     assert whole.rates == pytest.approx(arc, rel=1e-14)
     assert model.result.steps == 10
-    assert [line["rate"] for line in run.metrics(tmp_path / "whole")] == [whole.rates[6], whole.rates[9]]
+    assert [line["rate"] for line in metrics_log.metrics(tmp_path / "whole")] == [whole.rates[6], whole.rates[9]]
     stop = Clock(monkeypatch, stop=4)
     stopped(TEXT, out=tmp_path / "run", callbacks=[stop], **TIMED)
     rest = Clock(monkeypatch)
@@ -878,10 +882,10 @@ def test_a_time_limit_that_is_not_reached_changes_no_rate(monkeypatch):
 
 def test_a_configuration_holds_any_path(tmp_path):
     paths = ["/a/b\udcff.txt", "/a/é.txt", "rel\udce9/%41.txt", "/plain %41.txt", "/del\x7f.txt", "-"]
-    config = run.to_toml(Options(), paths, {"val_file": paths[:1], "test_file": []})
+    config = configuration.to_toml(Options(), paths, {"val_file": paths[:1], "test_file": []})
     assert tomllib.loads(config)["files"][0] == "file:///a/b%FF.txt"
     (tmp_path / "c.toml").write_text(config)
-    values = run.read_toml(tmp_path / "c.toml", Options)
+    values = configuration.read_toml(tmp_path / "c.toml", Options)
     assert values["files"] == [*paths[:2], os.path.abspath(paths[2]), *paths[3:]]
     assert values["val_file"] == paths[:1]
 

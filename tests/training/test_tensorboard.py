@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.training import run_folder as run
+from unrolled.training import metrics_log
 from unrolled.training.callbacks import Callback
 from unrolled.training.tensorboard import EVERY
 
@@ -83,7 +83,7 @@ def test_every_figure_is_there_once(tmp_path, how):
         expected = {step: getattr(watch.seen[step], name) for step in range(EVERY, last + 1, EVERY)}
         assert found[tag] == pytest.approx(expected, rel=1e-7)  # a float32
     assert max(found["gradient_norm"].values()) > 0.1  # before clipping
-    losses = {e["step"]: e["val_loss"] for e in run.metrics(tmp_path) if "val_loss" in e}
+    losses = {e["step"]: e["val_loss"] for e in metrics_log.metrics(tmp_path) if "val_loss" in e}
     assert list(losses) == [17, 34, 51, 52]
     assert found["loss/validation"] == pytest.approx(losses, rel=1e-7)
     assert found["bits/validation"] == pytest.approx({s: v / np.log(2) for s, v in losses.items()}, rel=1e-7)

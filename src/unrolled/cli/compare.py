@@ -13,6 +13,7 @@ import click
 
 from ..errors import printable
 from ..models.options import Options
+from ..training import configuration, metrics_log
 from ..training import run_folder as run
 from ..training.optimizers import OPTIMIZERS
 from .help import GroupedCommand
@@ -29,7 +30,7 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
     differ = [name for name in names if any(c.get(name) != configs[0].get(name) for c in configs)]
     rows = []
     for folder, config in zip(folders, configs, strict=True):
-        points = [e for e in run.metrics(folder) if "val_loss" in e]
+        points = [e for e in metrics_log.metrics(folder) if "val_loss" in e]
         row: dict[str, Any] = {"run": str(folder)} | {name: config.get(name) for name in differ}
         best = min(points, key=lambda e: e["train_loss"] if e["val_loss"] is None else e["val_loss"], default={})
         row |= {key: best.get(key) for key in FIGURES[:-1]}
@@ -39,7 +40,7 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _options(folder: Path) -> dict[str, Any]:
     """Return the options of a run as they were in force: where one isn't set, what that stands for."""
-    given = run.read_toml(folder / run.CONFIG, Options)
+    given = configuration.read_toml(folder / run.CONFIG, Options)
     options = asdict(Options()) | given
     if options["learning_rate"] is None and options["optimizer"] in OPTIMIZERS:
         options["learning_rate"] = OPTIMIZERS[options["optimizer"]].rate

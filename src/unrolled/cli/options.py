@@ -76,7 +76,7 @@ def configured(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     """Let the values of a configuration stand in for the defaults."""
     if path is not None:
         from ..models.options import Options
-        from ..training.run_folder import read_toml
+        from ..training.configuration import read_toml
 
         ctx.default_map = {name: value for name, value in read_toml(path, Options).items() if value != []}
     return path

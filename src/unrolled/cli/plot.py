@@ -11,7 +11,7 @@ import click
 
 from ..errors import UnrolledError, printable
 from ..storage import replaced
-from ..training import run_folder as run
+from ..training import metrics_log
 from .help import GroupedCommand
 from .options import option
 
@@ -31,7 +31,7 @@ def curve(folder: Path) -> Curve:
     UnrolledError
         If it has none yet, or the folder is no run's.
     """
-    entries = run.metrics(folder, validated=True)
+    entries = metrics_log.metrics(folder, validated=True)
     return [(e["epoch"], e["train_loss"], e["val_loss"]) for e in entries if "val_loss" in e]
 
 

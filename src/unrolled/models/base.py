@@ -26,6 +26,7 @@ from ..declared import about, options
 from ..errors import Interrupted, UnrolledError, brief, check_path
 from ..nn.masks import Masks
 from ..nn.network import Network
+from ..training import checkpoints, metrics_log
 from ..training import run_folder as run
 from ..training.callbacks import Callback, Facts, Result, tell
 from ..training.interrupts import send_again
@@ -112,7 +113,7 @@ class Prepared:
     codec: Mapping[str, Any]
     source: Mapping[str, Any]
     backend: str
-    resume: run.Reopened | None = None
+    resume: checkpoints.Reopened | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def told(callbacks: Sequence[Callback], verbose: bool) -> list[Callback]:
 
 
 def begin(
-    kind: run.Kind,
+    kind: checkpoints.Kind,
     prepare: Callable[[Any, Path | None], Prepared],
     asked: Mapping[str, Any],
     *,
@@ -161,9 +162,9 @@ def begin(
 
 
 def go_on(
-    kind: run.Kind,
+    kind: checkpoints.Kind,
     folder: str | os.PathLike[str],
-    prepare: Callable[[Any, Path, str, run.Reopened], Prepared],
+    prepare: Callable[[Any, Path, str, checkpoints.Reopened], Prepared],
     anew: Mapping[str, Any],
     *,
     backend: str | None,
@@ -181,7 +182,7 @@ def go_on(
         if name not in free:
             raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(free)}")
     with run.held(folder) if folder.is_dir() else nullcontext():
-        before = run.reopen(folder, kind)
+        before = checkpoints.reopen(folder, kind)
         chosen = replace(before.options, **anew)
         if chosen.minutes is not None and before.seconds >= 60 * chosen.minutes:
             raise UnrolledError(
@@ -204,7 +205,7 @@ def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
         if facts.out is not None:
             if facts.options.tensorboard:
                 all_of_them.insert(0, stack.enter_context(closing(Events(facts.out))))
-            all_of_them.insert(0, run.Log(facts.out, lambda log: _begin(prepared, log)))
+            all_of_them.insert(0, metrics_log.Log(facts.out, lambda log: _begin(prepared, log)))
         tell(all_of_them, "started", facts)
         result = Trainer(
             facts.model,
@@ -228,7 +229,7 @@ def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
     return result
 
 
-def _begin(prepared: Prepared, log: run.Log) -> None:
+def _begin(prepared: Prepared, log: metrics_log.Log) -> None:
     """Write what the run is, or goes on as; called when its first checkpoint is there."""
     facts, resume = prepared.facts, prepared.resume
     folder = log.path.parent

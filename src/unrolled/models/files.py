@@ -20,7 +20,7 @@ from ..nn.network import Network
 from ..nn.spec import Spec
 from ..schema import entries
 from ..storage import Arrays, Content, Layout, Stored
-from ..training.run_folder import LANGUAGE_MODEL, Kind
+from ..training.checkpoints import LANGUAGE_MODEL, Kind
 from ..training.trainer import MODEL
 
 KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger"}

@@ -37,6 +37,7 @@ from ..nn.network import Network
 from ..pictures import draw_losses
 from ..seeding import generator
 from ..storage import Arrays, Stored
+from ..training import checkpoints, metrics_log
 from ..training import run_folder as run
 from ..training.callbacks import Callback, Facts, Result
 from ..training.lines import losses
@@ -74,8 +75,8 @@ class NextSymbol(OfNetwork):
         return checkpoint.save(path, self.network, self.vocabulary, params)
 
 
-KIND = run.Kind(
-    run.LANGUAGE_MODEL,
+KIND = checkpoints.Kind(
+    checkpoints.LANGUAGE_MODEL,
     Options,
     {"vocabulary": lambda _, value: Vocabulary.from_json(value)},
     spec=lambda options, vocabulary: options.spec(len(vocabulary)),
@@ -230,7 +231,7 @@ class LanguageModel:
             As in `train`.
         """
 
-        def prepare(chosen: Options, folder: Path, backend: str, before: run.Reopened) -> Prepared:
+        def prepare(chosen: Options, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
             corpus = _corpus_again(folder, before.source, source, chosen.level)
             if "-" in before.source["val"] + before.source["test"]:
                 raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
@@ -428,7 +429,7 @@ def _prepared(
     backend: str,
     *,
     init_from: LanguageModel | None = None,
-    before: run.Reopened | None = None,
+    before: checkpoints.Reopened | None = None,
 ) -> Prepared:
     """Make of a corpus, and of others held out, a run from the start or one that goes on."""
     changed = f"the text is not the one that {folder} was trained on"
@@ -459,7 +460,7 @@ def _prepared(
         for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
             network.params[name][tuple(slice(size) for size in p.shape)] = p
     made = run.made_with(network.recurrent.backend)
-    more = () if before is None else run.made_elsewhere(before.made_with, made) + run.set_aside(folder)
+    more = () if before is None else run.made_elsewhere(before.made_with, made) + metrics_log.set_aside(folder)
     facts = _facts(corpus, texts, (train, val, test), NextSymbol(network, vocabulary), options, more)
     return Prepared(
         facts=replace(facts, out=folder, step=0 if before is None else before.step),

@@ -26,7 +26,7 @@ from ..nn.options import NetworkOptions
 from ..nn.spec import Spec
 from ..schema import each, text
 from ..storage import Arrays, Stored
-from ..training import run_folder
+from ..training import checkpoints, metrics_log, run_folder
 from ..training.callbacks import Callback, Facts, Result
 from ..training.options import RunOptions, TrainingOptions
 from ..training.trainer import Metrics
@@ -115,7 +115,7 @@ class Tagger(OfNetwork):
     ) -> Tagger:
         """Go on with a run, to the same bits as if it had never stopped; as `LanguageModel.resume`."""
 
-        def prepare(chosen: Options, folder: Path, backend: str, before: run_folder.Reopened) -> Prepared:
+        def prepare(chosen: Options, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
             found = {name: before.source[place] or None for place, name in PLACES.items()}
             if found["train"] is None:
                 raise UnrolledError(f"the sentences of {folder} were no files; train a new tagger on them")
@@ -177,7 +177,7 @@ def _words(name: str, value: Any) -> Words:
     return vocabulary
 
 
-KIND = run_folder.Kind(
+KIND = checkpoints.Kind(
     "tagger",
     Options,
     {"vocabulary": _words, "tags": each(text(), most=10_000)},
@@ -207,7 +207,7 @@ def _prepared(
     options: Options,
     folder: Path | None,
     backend: str,
-    before: run_folder.Reopened | None = None,
+    before: checkpoints.Reopened | None = None,
 ) -> Prepared:
     """Make of sentences a run from the start, or one that goes on."""
     read = {name: _read(source, options) for name, source in sources.items() if source is not None}
@@ -231,7 +231,7 @@ def _prepared(
     if before is not None and source["sha256"] != before.source["sha256"]:
         raise UnrolledError(f"the sentences are not those that {folder} was trained on; start a new run")
     made = run_folder.made_with(network.recurrent.backend)
-    again = before and run_folder.made_elsewhere(before.made_with, made) + run_folder.set_aside(folder)
+    again = before and run_folder.made_elsewhere(before.made_with, made) + metrics_log.set_aside(folder)
     facts = Facts(
         name="sentences",
         notes=again or (),

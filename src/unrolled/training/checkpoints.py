@@ -1,0 +1,158 @@
+"""A run's checkpoint: what kind of model it is of, what it says, and reading it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import schema, storage
+from ..errors import UnrolledError, brief
+from ..schema import each, entries, flag, objects, one_of, whole
+from ..storage import Arrays, Content, Layout
+from . import state
+from .configuration import TEXT_KEYS
+from .optimizers import OPTIMIZERS
+from .state import Snapshot
+from .trainer import CHECKPOINT
+
+_HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
+_HOW |= {"strip_gutenberg": flag()}  # in runs of before
+
+
+class Kind(NamedTuple):
+    """What files of a kind of model hold: models and checkpoints.
+
+    Attributes
+    ----------
+    name : what the kind is called
+    options : class of its options
+    codec : entries of a file that say how data becomes numbers, each with what reads it
+    spec : function of the options and the codec's entries that describes the network
+    head : function of the codec's entries that gives the network's head
+    model : function of a network and the codec's entries that makes the model
+    """
+
+    name: str
+    options: Any
+    codec: Mapping[str, schema.Kind]
+    spec: Callable[..., Any]
+    head: Callable[..., Any]
+    model: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A run's checkpoint: its arrays, and what it says.
+
+    Attributes
+    ----------
+    arrays : the arrays of the state now, and of the last scheduled checkpoint
+    options : as the run had them
+    codec : how data becomes numbers, by name
+    source : where the data came from
+    backend : what was asked for
+    made_with : what decided how numbers were rounded
+    states : what is no array of the states "now" and, if that was another step, "good"
+    """
+
+    arrays: Arrays
+    options: Any
+    codec: Mapping[str, Any]
+    source: Mapping[str, Any]
+    backend: str
+    made_with: Mapping[str, str]
+    states: Mapping[str, dict[str, Any]]
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The arrays and the states."""
+        return self.arrays, dict(self.states)
+
+    @property
+    def step(self) -> int:
+        """Updates made."""
+        return int(self.states["now"]["step"])
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run so far."""
+        return float(self.states["now"]["seconds"])
+
+    def begin_anew(self, options: Any, anew: Mapping[str, Any]) -> None:
+        """Let go of what the states hold of options that are asked for anew."""
+        for content in self.states.values():
+            if options.schedule != self.options.schedule:
+                content["schedule"] = options.make_schedule(1).state_dict()
+            if "learning_rate" in anew:
+                content["rate_scale"], content["rollbacks"] = 1.0, 0
+
+
+def reopen(folder: Path, kind: Kind) -> Reopened:
+    """Read a run's checkpoint.
+
+    Raises
+    ------
+    UnrolledError
+        With one line that says what is wrong with the folder or its checkpoint.
+    """
+    path = folder / CHECKPOINT
+    if folder.is_dir() and not os.path.exists(path):  # which never fails, however long the path is
+        raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
+
+    def check(content: Content, layout: Layout) -> Reopened:
+        return _checked(content, layout, kind)
+
+    found, arrays = storage.open_arrays(path, "unrolled_run", "checkpoint of a run", check)
+    for name, array in arrays.items():
+        if name.split(".")[1] != "optimizer" and not np.isfinite(array).all():
+            raise UnrolledError(f"{path}: {name} holds values that are not finite")
+    return replace(found, arrays=arrays)
+
+
+def _checked(content: Content, layout: Layout, kind: Kind) -> Reopened:
+    """Take what a checkpoint says, if its arrays are those of the run that it describes."""
+    theirs = content.pop("kind", LANGUAGE_MODEL)
+    if theirs != kind.name:
+        raise UnrolledError(f"this is a run of a {brief(theirs)}, not of a {kind.name}")
+    said = entries(_CHECKPOINT | dict(kind.codec), optional=("good", "made_with"))("", content)
+    options, codec = kind.options(**said["options"]), {name: said[name] for name in kind.codec}
+    spec = kind.spec(options, **codec)
+    spec.check()
+    states = {part: said[part] for part in ("now", "good") if part in said}
+    expected: dict[str, tuple[int, ...]] = {}
+    outputs = kind.head(**codec).outputs
+    slots, carried = OPTIMIZERS[options.optimizer].rule.moments, spec.state_shapes(options.batch_size)
+    for part in states:
+        names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
+        shapes = state.shapes(names, spec.shapes(outputs), carried, slots)
+        expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
+    storage.check_layout(layout, expected, spec.dtype)
+    return Reopened({}, options, codec, said["text"], said["backend"], said.get("made_with", {}), states)
+
+
+LANGUAGE_MODEL = "language model"
+"""Kind of what names none."""
+_MADE_WITH = ("unrolled", "python", "numpy", "backend", "instruction set")
+_TEXT = {
+    "name": schema.text(),
+    "files": each(schema.text()),
+    "val": each(schema.text()),
+    "test": each(schema.text()),
+    "how": entries(_HOW, optional=_HOW),
+    "sha256": schema.text(64),
+    "symbols": whole(),
+}
+_CHECKPOINT: dict[str, schema.Kind] = {
+    "options": objects,
+    "text": entries(_TEXT),
+    "backend": one_of(("auto", "cpu", "reference")),
+    "now": state.STATE,
+    "good": state.STATE,
+    "made_with": entries(dict.fromkeys(_MADE_WITH, schema.text(1000)), optional=_MADE_WITH),
+}
+"""What a run's checkpoint says, beside its arrays."""

@@ -1,0 +1,115 @@
+"""A run's configuration as TOML, every option with its value; and reading it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from .. import storage
+from ..data.options import Reading
+from ..data.text import recorded
+from ..declared import check_option, options
+from ..errors import UnrolledError, brief, suggest
+
+PATHS = ("files", "val_file", "test_file")
+TEXT_KEYS = dict.fromkeys(PATHS, "list")
+TEXT_KEYS |= {name: str(declared.type) for name, declared in options(Reading).items()}
+"""What a configuration says beside the options of a kind of model."""
+
+
+def to_toml(options: Any, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:
+    """Return the configuration of a run, every option with its value; one that is not set is a comment.
+
+    A path whose bytes are no UTF-8, which TOML can't hold, is written as a URI: "file:///home/a%FF.txt".
+
+    Examples
+    --------
+    >>> from unrolled.data.options import SplitOptions
+    >>> to_toml(SplitOptions(val_fraction=0.1), ["book.txt"]).splitlines()
+    ['files = ["book.txt"]', 'val_fraction = 0.1', 'test_fraction = 0.0']
+    """
+    values = {"files": list(files)} | dict(text or {}) | asdict(options)
+    values |= {name: [_as_uri(path) for path in values[name]] for name in PATHS if name in values}
+    return "".join(f"# {name} = (not set)\n" if v is None else f"{name} = {_toml(v)}\n" for name, v in values.items())
+
+
+def _as_uri(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Path(os.path.abspath(path)).as_uri()
+    return path
+
+
+def _from_uri(path: str) -> str:
+    return os.fsdecode(unquote_to_bytes(path.removeprefix("file://"))) if path.startswith("file:///") else path
+
+
+def _toml(value: object) -> str:
+    """A value as TOML writes it; strings, and lists of strings or numbers, are written as in JSON."""
+    if isinstance(value, str | list | tuple):
+        # TOML takes no lone surrogates and no raw DEL; JSON escapes all of that but DEL.
+        return json.dumps(value).replace("\x7f", "\\u007f")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value)
+
+
+def read_toml(path: Path, kind: type[Any]) -> dict[str, Any]:
+    """Read a configuration of a class of options: names and values, each of a kind that its option takes.
+
+    Raises
+    ------
+    UnrolledError
+        If the file can't be read, is no TOML, or has a key that is unknown or of another kind; names the line.
+    """
+    try:
+        text = storage.read_file(path, "configuration").decode()
+        if _is_deep(text):
+            raise UnrolledError(f"{path}: the configuration has a key of many parts; options have plain names")
+        values = recorded(tomllib.loads(text))
+    except UnicodeDecodeError:
+        raise UnrolledError(f"{path}: the configuration is not UTF-8 text") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UnrolledError(f"{path}: the configuration is not TOML: {error}") from None
+    except UnrolledError:
+        raise
+    except ValueError:  # Python reads no whole number of more than 4,300 digits
+        raise UnrolledError(f"{path}: the configuration has a number of too many digits") from None
+    kinds = {f.name: str(f.type) for f in fields(kind)} | TEXT_KEYS
+    for name, value in values.items():
+        where = f"{path}, line {_line_of(name, text)}"
+        if name not in kinds:
+            raise UnrolledError(f"{where}: {suggest('option', name, list(kinds))}")
+        if kinds[name] == "list":
+            if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+                raise UnrolledError(f"{where}: {name} is {brief(value)}; it must be a list of names")
+            values[name] = [_from_uri(item) for item in value]
+            continue
+        try:
+            check_option(options(Reading if name in TEXT_KEYS else kind)[name], value)
+        except UnrolledError as error:
+            raise UnrolledError(f"{where}: {error}") from None
+    return values
+
+
+_QUOTED = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
+
+
+def _is_deep(text: str) -> bool:
+    """Whether a key has fifty parts and more: the time that reading it takes is the square of its length."""
+    return any(part.count(".") >= 50 for part in re.split(r"[=,\n{}\[\]]", _QUOTED.sub("", text)))
+
+
+def _line_of(name: str, text: str) -> int:
+    """Line of a key, from 1; that of the table or the dotted key where it is the first part of one."""
+    quoted = re.escape(name)
+    key = re.compile(rf"""\s*(?:\[+\s*)?(?:{quoted}|"{quoted}"|'{quoted}')\s*[=.\]]""")
+    return next((n for n, line in enumerate(text.splitlines(), 1) if key.match(line)), 1)
