@@ -41,7 +41,7 @@ class Auto(Cpu):
     @staticmethod
     def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
         """Carry gradients back on the backend that ran forward."""
-        return scan.backward(tape, dy, ds) if isinstance(tape, scan.Tape) else Cpu.backward(tape, dy, ds)
+        return (scan if tape.backend == "reference" else Cpu).backward(tape, dy, ds)
 
     @staticmethod
     def linear(weight: Array, bias: Array | None, x: Array) -> Array:
