@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.data.batches import Lanes, as_tokens, lanes, tokens_needed
+from unrolled.data.batches import Batch, Lanes, as_tokens, lanes, tokens_needed
 from unrolled.errors import UnrolledError
 
 
@@ -244,3 +244,16 @@ def test_a_chunk_has_a_whole_number():
     assert message(lambda: data["x"]) == "a chunk's number is 'x'; it must be a whole number"
     with pytest.raises(IndexError, match=r"^chunk a number of 16,610 bits is outside an epoch of 2 chunks$"):
         data[10**5000]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "rows"),
+    [((5, 4), "i", (5, 2)), ((4,), "i", (2,)), ((4,), "f", (2,)), ((4, 3), "f", (2, 3)), ((5, 4, 3), "f", (5, 2, 3))],
+)
+def test_rows_of_a_batch_have_their_own_targets(shape, kind, rows):
+    """Classes and numbers of every step, and of every row."""
+    y = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    part = Batch(np.zeros((5, 4)), y, lengths=np.arange(4)).rows(slice(1, 3))
+    assert part.y.shape == rows
+    assert part.y.ravel()[0] == (y[0, 1] if rows[0] == 5 else y[1]).ravel()[0]
+    assert part.lengths.tolist() == [1, 2]

@@ -58,12 +58,18 @@ def test_two_columns_are_words_and_tags(tmp_path):
     assert read_tagged(tmp_path / "a.tsv") == Tagged([["the", "New York"], ["it"]], [["D", "N"], ["V"]])
 
 
+CONLLU = "1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("the\tD\nword\n", "line 2 is 'word'; expected a word and its tag, with a tab between"),
-        ("\n\n", "has no tagged sentences"),
-        ("the\t\n", "line 1 is 'the\\t'; expected a word and its tag, with a tab between"),
+        ("the\tD\nword\n", "a.txt, line 2, is 'word'; expected a word and its tag, with a tab between"),
+        ("\n\n", "a.txt has no tagged sentences"),
+        ("the\t\n", "a.txt, line 1, is 'the\\t'; expected a word and its tag, with a tab between"),
+        ("# a comment\n" + CONLLU + "2\tcat\tNOUN\n", "a.txt, line 3, is '2\\tcat\\tNOUN'; expected ten columns"),
+        (CONLLU.replace("the", ""), "a.txt, line 1, is '1\\t\\t_"),
+        (CONLLU.replace("DET", ""), "a.txt, line 1, is '1\\tthe\\t_"),
     ],
 )
 def test_what_has_no_tag_is_named_by_its_line(tmp_path, text, said):
@@ -72,6 +78,44 @@ def test_what_has_no_tag_is_named_by_its_line(tmp_path, text, said):
         read_tagged(tmp_path / "a.txt")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_files_end_ends_a_sentence_and_a_number_sign_is_a_word(tmp_path):
+    (tmp_path / "a").write_text("x\tN\n# SYM")
+    (tmp_path / "b").write_text("z\tN")
+    assert read_tagged([tmp_path / "a", tmp_path / "b"]).words == [["x", "#"], ["z"]]
+
+
+@pytest.mark.parametrize("odd", [None, 5, b"a", [5]])
+def test_what_is_no_sentence_or_path_is_said(odd):
+    for call in (
+        lambda: Tagger.train(odd),
+        lambda: Tagger.train(sentences(9), val=odd or 7),
+        lambda: read_tagged("a", odd),
+    ):
+        with pytest.raises(ur.UnrolledError) as error:
+            call()
+        assert "\n" not in str(error.value)
+    tagger = Tagger.train(sentences(12), **SMALL | {"epochs": 0.4})
+    with pytest.raises(ur.UnrolledError, match=r"^the sentence is .*; expected words$"):
+        tagger.tag(odd)
+    with pytest.raises(ur.UnrolledError, match=r"^the tagger has 9 words and 1 distinct tags, its network 9 and 3; "):
+        Tagger(tagger.network, tagger.vocabulary, ["a"])
+    assert repr(tagger) == "Tagger(lstm, 1 x 12, 9 words, 3 tags)"
+
+
+def test_shares_are_of_all_sentences():
+    tagger = Tagger.train(sentences(100), **SMALL | {"epochs": 0.1, "val_fraction": 0.3, "test_fraction": 0.5})
+    assert tagger.result.steps == 1  # of 5: 20 sentences, 4 a step, 0.1 epochs
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_a_batch_of_fewer_rows_than_parts_is_run_in_as_many_as_it_has(parts):
+    """Nine sentences, eight a step: the last batch has one row."""
+    options = SMALL | {"batch_size": 8, "epochs": 2, "val_fraction": 0, "dtype": "float64", "optimizer": "sgd"}
+    whole, other = (Tagger.train(sentences(9), accumulate=n, **options) for n in (1, parts))
+    for name, p in whole.params.items():
+        np.testing.assert_allclose(other.params[name], p, rtol=0, atol=1e-13)  # sums in another order
 
 
 def test_batches_hold_every_sentence_once_and_padding_counts_nothing():

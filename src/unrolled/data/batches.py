@@ -28,7 +28,7 @@ class Batch:
     Attributes
     ----------
     x : (T, B) tokens, or (T, B, I) numbers
-    y : (T, B) targets of every step, or (B, ...) of every row
+    y : (T, B) classes or (T, B, K) numbers of every step, or (B,) classes or numbers or (B, K) numbers of every row
     lengths : (B,) steps of each row; None if all have T
     starts : (T, B) bool, steps at which a document begins; None if they aren't kept apart
     weights : as y, at least 0: what each target counts; None if all count the same. Padding counts 0.
@@ -61,10 +61,14 @@ class Batch:
 
     def rows(self, rows: slice) -> Batch:
         """Return the batch of these rows alone."""
-        lengths = None if self.lengths is None else self.lengths[rows]
-        return Batch(
-            _rows(self.x, rows), _rows(self.y, rows), lengths, _rows(self.starts, rows), _rows(self.weights, rows)
-        )
+        y = self.y[rows] if _of_rows(self.y) else _rows(self.y, rows)
+        others = (_rows(part, rows) for part in (self.lengths, self.starts, self.weights))
+        return Batch(_rows(self.x, rows), y, *others)
+
+
+def _of_rows(y: NDArray[Any]) -> bool:
+    """Whether targets are of rows, (B,) or numbers (B, K); else of every step, (T, B) or numbers (T, B, K)."""
+    return y.ndim < (3 if y.dtype.kind == "f" else 2)
 
 
 def _rows(a: Any, rows: slice) -> Any:

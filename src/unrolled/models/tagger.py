@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import choose
-from ..checks import Array, check_size
+from ..checks import Array, check_a, check_size
 from ..data.options import SplitOptions
 from ..data.padded import Padded
 from ..data.tagged import TAGS, Tagged, read_tagged
@@ -77,8 +77,20 @@ class Tagger(OfNetwork):
     """
 
     def __init__(self, network: Network, vocabulary: Words, tags: Sequence[str], result: Result | None = None) -> None:
-        super().__init__(network)
-        self.vocabulary, self.tags, self.result = vocabulary, tuple(tags), result
+        super().__init__(check_a("network", network, Network, "a Network"))
+        self.vocabulary = check_a("vocabulary", vocabulary, Words, "a vocabulary of Words")
+        self.tags, self.result = tuple(tags), result
+        sizes = network.spec.vocabulary_size, network.head.outputs
+        if (len(vocabulary), len(set(self.tags))) != sizes:
+            said = f"{len(vocabulary):,} words and {len(set(self.tags)):,} distinct tags"
+            raise UnrolledError(
+                f"the tagger has {said}, its network {sizes[0]:,} and {sizes[1]:,}; they must be as many"
+            )
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        sizes = f"{count(len(self.vocabulary), 'word')}, {count(len(self.tags), 'tag')}"
+        return f"Tagger({spec.cell}, {spec.num_layers} x {spec.hidden_size}, {sizes})"
 
     @classmethod
     @named(keywords(Options))
@@ -131,8 +143,8 @@ class Tagger(OfNetwork):
 
     def tag(self, sentence: str | Sequence[str]) -> list[tuple[str, str]]:
         """Return each word of a sentence with its tag; a str is cut at blanks."""
-        words = sentence.split() if isinstance(sentence, str) else list(sentence)
-        if not all(isinstance(word, str) and word for word in words):
+        words = sentence.split() if isinstance(sentence, str) else sentence
+        if not isinstance(words, Sequence) or not all(isinstance(word, str) and word for word in words):
             raise UnrolledError(f"the sentence is {brief(sentence)}; expected words")
         if not words:
             return []
@@ -197,7 +209,7 @@ def _read(source: Any, options: Options) -> tuple[Tagged, list[str]]:
     """Return sentences, and the files that they are from."""
     if isinstance(source, Tagged):
         return source, []
-    several = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    several = source if isinstance(source, (list, tuple)) else [source]
     paths = [check_path("a file to read", path) for path in several]
     return read_tagged(paths, options.tags), paths
 
@@ -210,10 +222,11 @@ def _prepared(
     before: checkpoints.Reopened | None = None,
 ) -> Prepared:
     """Make of sentences a run from the start, or one that goes on."""
-    read = {name: _read(source, options) for name, source in sources.items() if source is not None}
+    read = {name: _read(source, options) for name, source in sources.items() if source is not None or name == "train"}
     parts = {name: found for name, (found, _) in read.items()}
+    total = len(parts["train"].words)
     for name, share in (("test", options.test_fraction), ("val", options.val_fraction)):
-        if name not in parts and (kept := round(share * len(parts["train"].words))):
+        if name not in parts and (kept := min(round(share * total), len(parts["train"].words) - 1)):
             parts[name] = Tagged(*(rows[-kept:] for rows in parts["train"]))
             parts["train"] = Tagged(*(rows[:-kept] for rows in parts["train"]))
     vocabulary, tags = _known(parts["train"], options) if before is None else before.codec.values()

@@ -119,6 +119,9 @@ def check_head(head: Any, spec: Spec) -> Head:
     """Return a head, or say what is wrong with it in a network of this kind."""
     if not isinstance(head, Head):
         raise UnrolledError(f"head is {brief(head)}; expected a Head, such as unrolled.nn.heads.LANGUAGE")
+    for name in ("select", "select_backward", "loss"):
+        if not callable(getattr(head, name)):
+            raise UnrolledError(f"{name} of the head is {brief(getattr(head, name))}; expected a function")
     outputs = check_size("outputs", head.outputs, least=0) or spec.vocabulary_size
     if spec.tied and outputs != spec.vocabulary_size:
         raise UnrolledError(f"tied weights give an output a symbol, {spec.vocabulary_size}; the head has {outputs}")
@@ -133,9 +136,13 @@ def take_targets(y: Any, head: Head, outputs: Array, weights: Any, lengths: Arra
     Return them with the weights: those of steps behind a row's end are 0. (What is weighed is selected first, and
     checked by the loss.)
     """
+    if weights is not None:
+        weights = as_numbers("weights", weights)
+        if weights.shape != outputs.shape[:-1]:
+            raise UnrolledError(f"weights has shape {weights.shape}; expected {outputs.shape[:-1]}")
     if head.stepwise and lengths is not None:
         live = steps_within(lengths, len(outputs))
-        weights = live if weights is None else np.where(live, as_numbers("weights", weights), 0)
+        weights = live if weights is None else np.where(live, weights, 0)
     if weights is not None or not head.stepwise or head.loss is not cross_entropy:
         return y, weights
     targets = known("targets", as_numbers("targets", y), outputs.shape[-1])

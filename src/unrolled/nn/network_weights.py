@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -36,7 +37,7 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         self.spec, self.head = spec, check_head(head, spec)
         spec.check()
         size, width = spec.vocabulary_size, spec.embedding_size
-        check_memory(spec.parameter_count, spec.dtype)
+        check_memory(sum(map(math.prod, spec.shapes(head.outputs).values())), spec.dtype)
         rng = generator(rng)
         table = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
         options = spec.stack_options()

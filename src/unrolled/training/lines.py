@@ -48,7 +48,7 @@ def network(facts: Facts) -> str:
     embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else "one-hot input"
     return (
         f"{spec.cell}, {units} hidden units, {embedding}, "
-        f"{spec.parameter_count:,} parameters, {facts.model.backend} backend"
+        f"{sum(p.size for p in facts.model.params.values()):,} parameters, {facts.model.backend} backend"
     )
 
 

@@ -469,14 +469,16 @@ def part(arrays: Arrays, prefix: str) -> dict[str, Array | Stored]:
 def accumulated(
     model: Model, batch: Batch, state: Any, masks: Masks | None, parts: int
 ) -> tuple[float, dict[str, Array], Any]:
-    """Return `model.loss_and_gradients` of a batch, run in so many groups of rows, one after another."""
+    """Return `model.loss_and_gradients` of a batch, run in so many groups of rows at most, one after another."""
     if parts == 1:
         return model.loss_and_gradients(batch, state, masks)
-    loss, total, states, size = 0.0, dict[str, Array](), list[Any](), batch.size // parts
+    loss, total, states, size = 0.0, dict[str, Array](), list[Any](), -(-batch.size // parts)
     for start in range(0, batch.size, size):
         rows = slice(start, start + size)
         mine = state if state is None else map_state(lambda a: np.ascontiguousarray(a[:, rows]), state)  # noqa: B023
         group = batch.rows(rows)
+        if not group.targets and mine is None:
+            continue  # rows that count nothing
         shares = batch.targets / group.targets  # of a mean over all targets
         one, grads, new = model.loss_and_gradients(group, mine, part_masks(masks, rows=rows))
         loss += one / shares
