@@ -14,7 +14,7 @@ from .errors import UnrolledError, brief, listed, suggest
 
 Array = np.ndarray[Any, Any]
 Ranges = Mapping[str, tuple[str, Callable[[float], bool]]]
-"""What an option may be, in words and as a test, by its name."""
+"""Ranges of options by name, each in words and as a test."""
 _T = TypeVar("_T")
 
 MOST_LAYERS = 10_000

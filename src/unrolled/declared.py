@@ -26,7 +26,7 @@ TAB = "    "
 
 @dataclass(frozen=True)
 class About:
-    """What is declared of an option beside its type and its default.
+    """The declaration of an option beside its type and its default.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ def keywords(cls: type) -> list[inspect.Parameter]:
 
 @cache
 def _lines(declared: Field[Any]) -> list[str]:
-    """What a docstring says of an option."""
+    """Return what a docstring says of an option, in lines."""
     known = about(declared)
     text = (known.about or known.help) + (f" Default: {known.unset}." if known.unset else "")
     return [f"{declared.name} : {declared.type}", *textwrap.wrap(text, 96, initial_indent=TAB, subsequent_indent=TAB)]

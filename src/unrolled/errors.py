@@ -1,4 +1,4 @@
-"""What a person can do wrong, as one kind of exception."""
+"""A person's mistakes, as one kind of exception."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def failure(error: BaseException) -> tuple[int, str]:
 
 
 def suggest(kind: str, got: object, known: list[str]) -> str:
-    """Say that `got` is no `kind`, name the nearest one and list them all.
+    """Return a line that says that `got` is no `kind`, names the nearest one and lists them all.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a file may say, as data: kinds, ranges and lengths of JSON's values, checked at one place before any is used.
+"""Schemas of files, as data: kinds, ranges and lengths of JSON's values, checked at one place before any is used.
 
 A checksum finds accidents. Whoever writes a file on purpose writes a checksum that is right; so nothing that a file
 says is used before it went through one of these.

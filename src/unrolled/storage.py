@@ -47,7 +47,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4
 """Numbers that arrays hold, in the order in which the library writes them."""
 
 Content = dict[str, Any]
-"""What a file says beside its arrays: what `json.dumps` takes."""
+"""A file's description, beside its arrays: what `json.dumps` takes."""
 
 
 class Place(NamedTuple):
@@ -177,7 +177,7 @@ def _keep(handle: int, old: os.stat_result) -> None:
 
 
 _REFUSED = {getattr(errno, f"E{name}", None) for name in ("INVAL", "NOSYS", "NOTSUP", "OPNOTSUPP", "NOTTY", "PERM")}
-"""What a system says that can't do something at all; anything else is a failure."""
+"""Errors of a system that can't do something at all; anything else is a failure."""
 
 
 def _sync(handle: int) -> None:

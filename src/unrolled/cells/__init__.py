@@ -32,7 +32,7 @@ CELLS: dict[str, Cell] = {
 }
 
 FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}
-"""What other programs call a cell -> its name here: PyTorch's GRU, and the recurrence with a tanh."""
+"""Names of cells in other programs -> names here: PyTorch's GRU, and the recurrence with a tanh."""
 
 
 def find_cell(cell: str | Cell) -> Cell:

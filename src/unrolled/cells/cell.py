@@ -1,4 +1,4 @@
-"""What a cell is: data that names two short elementwise functions and the products around them.
+"""A cell: data that names two short elementwise functions and the products around them.
 
 Every gated cell is three parts: a product over all steps `ax = x Wih^T + bih`, a product per step
 `ah = operand Whh^T + bhh`, and an elementwise map from `(ax, ah, state)` to a new state. Only the map differs between
@@ -21,7 +21,7 @@ Value = Any
 
 
 class Back(NamedTuple):
-    """What a stage's backward function returns: the gradient of everything its forward function read."""
+    """The result of a stage's backward function: the gradient of everything its forward function read."""
 
     ax: tuple[Value, ...]
     """Gradient of the input pre-activations, one a row block."""
@@ -51,7 +51,7 @@ class Stage:
     forward: Callable[..., Any]
     backward: Callable[..., Back]
     operand: tuple[str, ...] | None = ("h",)
-    """What the product multiplies: state fields or earlier values, side by side; None for no product."""
+    """The operand of the product: state fields or earlier values, side by side; None for no product."""
     inputs: bool = True
     """Whether the rows see x. Where they do not, they have no part in `weight_ih`, and `ax` is empty."""
     product: bool = True

@@ -1,4 +1,4 @@
-"""What a cell has to be: the part of its contract that can be told without running its functions.
+"""The contract of a cell: the part of it that can be told without running its functions.
 
 (`unrolled.check_cell` runs them: on what they give, on arrays that show whether they are elementwise, and in every
 derivative.)

@@ -17,7 +17,7 @@ class Gates(NamedTuple):
 
 
 class Forget(NamedTuple):
-    """What the first stage of `mgu` hands to the second; fh = f h is the second product's operand."""
+    """Values that stage one of `mgu` hands to stage two; fh = f h is the second product's operand."""
 
     f: Value
     fh: Value

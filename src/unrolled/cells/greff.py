@@ -66,7 +66,7 @@ class GateState(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What the first stage of the full gate recurrence hands on: two gates, and the third's pre-activation."""
+    """Values that the first stage of the full gate recurrence hands on: two gates, and the third's pre-activation."""
 
     i: Value
     f: Value

@@ -17,7 +17,7 @@ class AfterGates(NamedTuple):
 
 
 class Reset(NamedTuple):
-    """What the first stage of `gru_reset_before` hands to the second; rh = r h is the second product's operand."""
+    """Values that stage one of `gru_reset_before` hands to stage two; rh = r h is the second product's operand."""
 
     r: Value
     z: Value

@@ -8,7 +8,7 @@ from .ops import sigmoid, tanh
 
 
 class Kept(NamedTuple):
-    """What the first stage hands to the second: the gates, what is learnt, ig = i g, and what is kept, fc = f c."""
+    """Values that stage one hands to stage two: the gates, what is learnt, ig = i g, and what is kept, fc = f c."""
 
     i: Value
     f: Value

@@ -111,7 +111,7 @@ class Display(Callback):
 
     @contextmanager
     def patience(self, what: str) -> Iterator[None]:
-        """Say what is being done if it takes longer than a moment."""
+        """Print what is being done if it takes longer than a moment."""
         timer = Timer(PATIENCE, self._print, ("read", f"{what} ..."))
         timer.daemon = True
         timer.start()
@@ -156,7 +156,7 @@ class Display(Callback):
         self._print("validation", said.validation(evaluation, best, self.unit))
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
-        """Say what happened and what is tried next."""
+        """Print what happened and what is tried next."""
         self._print("diverged", said.divergence(why, step, factor))
 
     def sampled(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What people type who come from char-rnn, torch-rnn, textgenrnn, awd-lstm-lm or PyTorch's examples, by our names.
+"""The words of people who come from char-rnn, torch-rnn, textgenrnn, awd-lstm-lm or PyTorch's examples, by our names.
 
 Options are looked up by what they mean before they are by their letters: `--gpu` looks like `--out` to a computer.
 """
@@ -59,11 +59,11 @@ ABSENT = {
     "strip-gutenberg": "that is done without asking; --keep-gutenberg leaves header and footer in",
     "bidirectional": "a language model reads one way; unrolled.LSTM(..., bidirectional=True) reads both",
 }
-"""What can't be asked for, and why."""
+"""Options that can't be asked for, and why."""
 
 
 def unknown(option: str, known: Sequence[str]) -> str:
-    """Say that a command has no such option, and what it is called here.
+    """Return a line that says that a command has no such option, and what it is called here.
 
     Examples
     --------

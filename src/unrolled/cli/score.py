@@ -60,6 +60,6 @@ def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, w
 
 
 def _figures(score: Score) -> dict[str, Any]:
-    """What JSON says of a score; it has no infinity."""
+    """Return the figures of a score for JSON, which has no infinity."""
     perplexity = score.perplexity if math.isfinite(score.perplexity) else None
     return {"predicted": score.predicted, "nats": score.nats, "bits": score.bits, "perplexity": perplexity}

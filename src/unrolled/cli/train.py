@@ -151,7 +151,7 @@ def _folder(out: str | None, name: str) -> Iterator[Path]:
 
 @contextmanager
 def _output_closed(folder: Path) -> Iterator[None]:
-    """Say on standard error what has become of a run whose output a reader has closed."""
+    """Refuse to go on where a reader has closed the output, with what has become of the run."""
     try:
         yield
     except BrokenPipeError:

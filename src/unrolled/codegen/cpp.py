@@ -21,7 +21,7 @@ from .trace import filled, handed_on
 
 FOLDER = Path(__file__).parents[1] / "backends" / "cpu" / "csrc" / "emitted"
 MAX_ROWS, MAX_STATES, MAX_GATES = 8, 4, 8
-"""What the engine's tiles and buffers have room for."""
+"""Sizes that the engine's tiles and buffers have room for."""
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", **{op: op for op in MASKS}}
 

@@ -1,4 +1,4 @@
-"""What a cell's functions are called with where they run on symbols."""
+"""Arguments of a cell's functions where they run on symbols."""
 
 from __future__ import annotations
 

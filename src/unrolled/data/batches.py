@@ -77,7 +77,7 @@ def _rows(a: Any, rows: slice) -> Any:
 
 
 class Batches(Protocol):
-    """What training reads: `len(batches)` batches an epoch, `batches[k]` any one of them."""
+    """The batches that training reads: `len(batches)` of them an epoch, `batches[k]` any one."""
 
     @property
     def targets(self) -> float:

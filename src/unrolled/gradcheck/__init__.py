@@ -171,7 +171,7 @@ def check_derivatives(net: Recurrent, *, steps: int = T, seed: int = 0) -> Repor
 
 
 NEEDED = ("params", "spec", "with_params", "zero_state", "draw_masks", "loss", "loss_and_gradients")
-"""What a LossNetwork has."""
+"""Attributes of a LossNetwork."""
 
 
 def _check_net(net: Any) -> None:

@@ -101,7 +101,7 @@ def parameters(cell: Cell) -> dict[str, str]:
 
 
 def describe(cell: Cell) -> list[tuple[str, str]]:
-    """What a user wants to know of a cell, as (label, text).
+    """Return what a user wants to know of a cell, as (label, text).
 
     Examples
     --------

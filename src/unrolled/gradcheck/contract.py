@@ -1,4 +1,4 @@
-"""What a cell's functions take and give, tried by calling every stage by hand.
+"""The contract of a cell's functions, what they take and give, tried by calling every stage by hand.
 
 What a cell is made of is checked when it is made (`cells.check_contract`). Here its functions run: they must give what
 the scan expects, change no argument, and be elementwise, so that what runs on arrays runs on the engine's symbols too.

@@ -146,7 +146,7 @@ def derivatives(case: Case, label: str, rng: np.random.Generator, full: bool) ->
 
 
 def misfit(gradient: Array | None, array: Array) -> str:
-    """Say how a gradient does not fit its array; nothing if it does."""
+    """Return how a gradient does not fit its array; nothing if it does."""
     if gradient is None:
         return "backward gave no gradient"
     return "" if gradient.shape == array.shape else f"backward gave shape {gradient.shape}, expected {array.shape}"

@@ -1,4 +1,4 @@
-"""What holds for any recurrence, in its own precision and on its own backend."""
+"""The laws of any recurrence, in its own precision and on its own backend."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _tolerance(run: _Run, rng: np.random.Generator) -> float:
 
 
 def laws(net: Recurrent, rng: np.random.Generator, label: str) -> Iterator[Proof]:
-    """What holds for any recurrence, in its own precision and on its own backend; a tolerance of 0 means to the bit."""
+    """Yield the laws of any recurrence, in its own precision, on its own backend; a tolerance of 0 means to the bit."""
     x, state = random_inputs(net, T, B, rng)
     new = net(x, state)
     dy, dnew = draw(rng, new[0].shape), changed(new[1], lambda f: draw(rng, f.shape))

@@ -17,7 +17,7 @@ from .sizes import EXACT, B, T
 
 
 class LossNetwork(Protocol):
-    """What `check_network` needs of a network that maps tokens to a loss; `unrolled.Network` is one.
+    """A network that maps tokens to a loss, as `check_network` needs it; `unrolled.Network` is one.
 
     Where the gradients are not the loss's own (penalties), a method `objective` with the arguments of `loss` gives what
     they are the gradients of.
@@ -88,7 +88,7 @@ def _targets(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator)
 
 
 def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> Iterator[Proof]:
-    """What holds for a loss that is a mean over all targets."""
+    """Yield proofs of what holds for a loss that is a mean over all targets."""
     stepwise = getattr(net, "head", LANGUAGE).stepwise
 
     def run(rows: Sequence[int]) -> Arrays:

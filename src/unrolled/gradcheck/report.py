@@ -1,4 +1,4 @@
-"""What a proof says, and a list of them."""
+"""A proof with its verdict, and a list of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Proof:
     tolerance: float
     verdict: Verdict
     detail: str = ""
-    """What differs where, with both numbers; or why there is no verdict."""
+    """The place that differs, with both numbers; or why there is no verdict."""
 
     @property
     def passed(self) -> bool:
@@ -44,7 +44,7 @@ def proof(name: str, subject: str, value: float, tolerance: float, detail: str =
 
 
 def unsupported(name: str, subject: str, why: str) -> Proof:
-    """What could not be tried, and why."""
+    """Return a proof that could not be tried, and why."""
     return Proof(name, subject, float("nan"), 0.0, "unsupported", why)
 
 

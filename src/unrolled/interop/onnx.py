@@ -33,7 +33,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class _Form:
-    """What a cell is in ONNX."""
+    """A cell in ONNX's terms."""
 
     operator: str
     rows: tuple[str, ...]

@@ -19,7 +19,7 @@ from ..nn.weights import KEYWORDS
 
 
 class ReverseTape(NamedTuple):
-    """What a reverse layer remembers: the tape of the layer that read the turned steps."""
+    """The tape of a reverse layer: that of the layer that read the turned steps."""
 
     stack: StackTape
 

@@ -1,4 +1,4 @@
-"""What the gates do, in two vocabularies, over a text; and an LSTM whose Use gate has weights of its own.
+"""The work of the gates, in two vocabularies, over a text; and an LSTM whose Use gate has weights of its own.
 
 The four-gate view, used in teaching, calls by name what the textbook's gates let through:
 

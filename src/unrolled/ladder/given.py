@@ -9,7 +9,7 @@ from ..errors import UnrolledError, brief
 
 
 def check(fits: bool, name: str, value: object, words: str) -> None:
-    """Say in one line what is wrong with a value that does not fit."""
+    """Refuse a value that does not fit, in one line."""
     if not fits:
         raise UnrolledError(f"{name} is {brief(value)}; it must be {words}")
 

@@ -45,7 +45,7 @@ def dot(u: Sequence[float], v: Sequence[float]) -> float:
 
 
 def check(fits: bool, name: str, value: object, words: str) -> None:
-    """Say in one line what is wrong with a value that does not fit."""
+    """Refuse a value that does not fit, in one line."""
     if not fits:
         said = " ".join(repr(value).split())
         raise ValueError(f"{name} is {said if len(said) < 80 else said[:76] + ' ...'}; it must be {words}")

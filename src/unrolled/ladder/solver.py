@@ -168,7 +168,7 @@ RULES = {  # k, a, K, A, eps of m <- k m + a g, v <- K v + A g^2, W <- W - lr m 
 
 
 def direction(rule: str, g: Array, moments: list[Any], n: int) -> Any:
-    """What update n = 1, 2, ... takes lr times from W: the rule's, for the gradient g. Moves the moments m, v on."""
+    """Return what update n = 1, 2, ... takes lr times from W, by the rule, for gradient g; move moments m, v on."""
     (k, a, K, A, eps), (m, v) = RULES[rule], moments
     moments[:] = m, v = k * m + a * g, K * v + A * g * g
     if rule == "adam":  # both began at 0; they are corrected where they are used, not where they are kept

@@ -1,4 +1,4 @@
-"""What every kind of model does to train: a run is prepared by its kind, and carried out here.
+"""The training that all kinds of models share: a run is prepared by its kind, and carried out here.
 
 A kind is a class that the loop can train (`unrolled.training.trainer.Model`), with a reader and options of its own. It
 prepares a run (`Prepared`): the model, its batches, and what is said of them. `carry_out` does what is the same for

@@ -83,7 +83,7 @@ KIND = checkpoints.Kind(
     head=lambda vocabulary: LANGUAGE,
     model=lambda network, vocabulary: LanguageModel(network, vocabulary),
 )
-"""What files of a language model hold."""
+"""The contents of files of a language model."""
 
 
 class _AsBefore:

@@ -1,4 +1,4 @@
-"""What training a language model is asked for: the options of its text, its network and its training, in one."""
+"""The options of training a language model: those of its text, its network and its training, in one."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ KIND = checkpoints.Kind(
     head=lambda vocabulary, tags: LANGUAGE._replace(outputs=len(tags)),
     model=lambda network, vocabulary, tags: Tagger(network, vocabulary, tags),
 )
-"""What files of a tagger hold."""
+"""The contents of files of a tagger."""
 
 
 def _ids(vocabulary: Words, words: Sequence[str]) -> Array:

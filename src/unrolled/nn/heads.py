@@ -21,7 +21,7 @@ from .spec import Spec
 
 
 class Head(NamedTuple):
-    """What stands behind a stack: a selection of rows, a decoder's width, a loss. Plain data, as a cell is.
+    """The part behind a stack: a selection of rows, a decoder's width, a loss. Plain data, as a cell is.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Head(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What it does, in words."""
+        """Its selection, outputs and loss, in words."""
         size = self.outputs or "V"
         return f"{self.select.__name__}, {size} outputs, {self.loss.__name__}"
 

@@ -68,7 +68,7 @@ def check_forget_bias(value: float | None) -> float | None:
 
 
 def check_init(init: str, cell: Cell, *, forget_bias: float | None, bias: bool, proj: int) -> None:
-    """Say what makes no sense with this cell."""
+    """Refuse what makes no sense with this cell."""
     check_init_name(init)
     forget_bias = check_forget_bias(forget_bias)
     simple = len(cell.rows) == 1 and cell.operand_width == 1

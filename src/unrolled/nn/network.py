@@ -24,7 +24,7 @@ from .tape import StackTape, check_tape
 
 @dataclass(frozen=True)
 class NetworkTape:
-    """What a network remembers of a forward pass."""
+    """The tape of a network's forward pass."""
 
     params: Mapping[str, Array]
     """The parameters of that pass."""
@@ -35,7 +35,7 @@ class NetworkTape:
     output: Array
     """The same after dropout (T, B, H)."""
     rows: Array
-    """What the head shows of it, the input of the decoder: (T, B, H) or (B, H)."""
+    """Rows of it that the head shows, the input of the decoder: (T, B, H) or (B, H)."""
     masks: Masks | None
     folded: bool
     """Whether the first layer was fed one-hot vectors through the product of its weight and the embedding's."""
@@ -178,7 +178,7 @@ class Network(WeightedNetwork):
         return asdict(self.spec) | own
 
     def _warn_if_idle(self, masks: Any) -> None:
-        """Say once that a rate of dropout changes nothing."""
+        """Warn once that a rate of dropout changes nothing."""
         rates = [name for name in (*DROPPING, "embedding_dropout") if getattr(self.spec, name)]
         if masks is None and rates and not self._warned:
             self._warned = True
@@ -288,7 +288,7 @@ class Network(WeightedNetwork):
         lengths: Any = None,
         weights: Any = None,
     ) -> tuple[Any, Any]:
-        """What training minimises, and the final state.
+        """Return what training minimises, and the final state.
 
         It is the loss + label_smoothing (mean over targets of z_y - mean(z)) + ar mean(output²) +
         tar mean((raw[t + 1] - raw[t])²): logits z, the last layer's output after dropout and, raw, before it.

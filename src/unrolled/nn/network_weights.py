@@ -22,7 +22,7 @@ from .spec import Spec
 
 
 class WeightedNetwork(Parametric, derived=("recurrent",)):
-    """What `Network` holds; that one runs it, and says what it is made of."""
+    """A network and its weights; `Network` runs it, and says what it is made of."""
 
     def __init__(
         self,

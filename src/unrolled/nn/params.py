@@ -86,7 +86,7 @@ class Params(dict[str, Array]):
 
 
 class Parametric:
-    """What has parameters, and options that are told where it is made.
+    """An object with parameters, and with options that are told where it is made.
 
     An option decides shapes, states and which kernels run, so one that is set later would change half of that.
     """

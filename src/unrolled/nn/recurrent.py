@@ -300,5 +300,5 @@ SIGNATURE = (
     *("cell", "input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional", "proj_size"),
     *("residual", "learn_state", *DROPPING, "zoneout", "zoneout_cell", "dtype", "backend"),
 )
-"""What a tape and the network that reads it must agree in."""
+"""Attributes in which a tape and the network that reads it must agree."""
 _signed, _dropping = attrgetter(*SIGNATURE), attrgetter(*DROPPING)

@@ -1,4 +1,4 @@
-"""What a network is made of, as a file keeps it: `Spec`."""
+"""`Spec`: the description of a network, as a file keeps it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ _KINDS = {
     "str": text(100),
     "bool": flag(),
 }
-"""What a file's description of a network may hold, by the types of `Spec`; ranges are checked with the network."""
+"""Kinds of entries of a file's description of a network, by types of `Spec`; ranges are checked with the network."""
 
 
 def _plain(sizes: tuple[int, ...]) -> int | tuple[int, ...]:

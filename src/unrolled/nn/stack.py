@@ -1,4 +1,4 @@
-"""What a stack of recurrent layers is: its cell, sizes and options, and the names and shapes that follow from them."""
+"""A stack of recurrent layers: its cell, sizes and options, and the names and shapes that follow from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stack remembers of a forward pass, and whose it is."""
+"""The tape of a stack: what is remembered of a forward pass, and whose it is."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Teaching(NamedTuple):
     remember: Array
     """Their sum, the new cell."""
     use: Array
-    """What is shown of it: the cell's output."""
+    """The part of it that is shown: the cell's output."""
 
 
 @dataclass(frozen=True)
 class StackTape:
-    """What a stack remembers of a forward pass: one scan tape a layer and direction, as plain data.
+    """The tape of a stack's forward pass: one scan tape a layer and direction, as plain data.
 
     Attributes
     ----------

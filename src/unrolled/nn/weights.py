@@ -27,7 +27,7 @@ KEYWORDS = [
 
 
 class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
-    """What `Recurrent` holds; that one runs it, and says what its options are."""
+    """A stack and its weights; `Recurrent` runs it, and says what its options are."""
 
     @named(KEYWORDS)
     def __init__(

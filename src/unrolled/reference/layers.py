@@ -1,4 +1,4 @@
-"""What stands around the recurrence: initial weights, dropout, embedding and linear layers, each with its gradient."""
+"""Surroundings of the recurrence: initial weights, dropout, embedding and linear layers, each with its gradient."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Params = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Tape:
-    """What one layer remembers of a forward pass; plain data, every field a named array.
+    """The tape of one layer's forward pass; plain data, every field a named array.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ class Progress:
 
 @dataclass
 class Result:
-    """What came of a run."""
+    """The outcome of a run."""
 
     steps: int = 0
     epochs: float = 0.0
@@ -35,7 +35,7 @@ class Result:
     symbols_per_second: float = 0.0
     interrupted: bool = False
     signal: int | None = None
-    """What interrupted it, if it was a signal."""
+    """The signal that interrupted it, if it was one."""
     history: list[Evaluation] = field(default_factory=list)
     best: Evaluation | None = None
     test: dict[str, float] | None = None
@@ -49,7 +49,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known before the first step.
+    """Facts known before the first step.
 
     Attributes
     ----------

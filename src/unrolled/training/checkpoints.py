@@ -25,7 +25,7 @@ _HOW |= {"strip_gutenberg": flag()}  # in runs of before
 
 
 class Kind(NamedTuple):
-    """What files of a kind of model hold: models and checkpoints.
+    """The contents of files of a kind of model: models and checkpoints.
 
     Attributes
     ----------
@@ -155,4 +155,4 @@ _CHECKPOINT: dict[str, schema.Kind] = {
     "good": state.STATE,
     "made_with": entries(dict.fromkeys(_MADE_WITH, schema.text(1000)), optional=_MADE_WITH),
 }
-"""What a run's checkpoint says, beside its arrays."""
+"""The schema of a checkpoint's description, beside its arrays."""

@@ -21,7 +21,7 @@ from ..errors import UnrolledError, brief, suggest
 PATHS = ("files", "val_file", "test_file")
 TEXT_KEYS = dict.fromkeys(PATHS, "list")
 TEXT_KEYS |= {name: str(declared.type) for name, declared in options(Reading).items()}
-"""What a configuration says beside the options of a kind of model."""
+"""Keys of a configuration beside the options of a kind of model, and their types."""
 
 
 def to_toml(options: Any, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What has gone wrong with the numbers of a run, and where."""
+"""The divergence of a run: what has gone wrong with its numbers, and where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run says of itself, in plain lines: figures as people compare them, and a callback that prints them."""
+"""Plain lines on a run: figures as people compare them, and a callback that prints them."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Optimizer:
     name: ClassVar[str]
     paper: ClassVar[str]
     about: ClassVar[str]
-    """What it is good for, in a line."""
+    """Its use, in a line."""
     rate: ClassVar[float]
     """Learning rate that suits the rule when none is asked for."""
     defaults: ClassVar[dict[str, float]] = {}

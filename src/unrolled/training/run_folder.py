@@ -35,7 +35,7 @@ from .trainer import CHECKPOINT, LAST, MODEL
 CONFIG, ABOUT = "config.toml", "run.json"
 
 FILES = (CONFIG, ABOUT, METRICS, MODEL, LAST, CHECKPOINT)
-"""What a run writes, and so what a new one may not find in its folder."""
+"""Files that a run writes; a new one may find none of them in its folder."""
 
 
 def make_folder(path: Path, *, new: bool = False) -> Path:

@@ -55,7 +55,7 @@ STATE = entries(
         "busy": number(0),
     }
 )
-"""What a file says of a `TrainingState` beside its arrays; `restore` takes what was checked against it."""
+"""The schema of a `TrainingState` in a file, beside its arrays; `restore` takes what was checked against it."""
 
 Snapshot = tuple[Arrays, dict[str, Any]]
 """Arrays by name, in memory or in a file, and what `json.dumps` takes."""
@@ -79,7 +79,7 @@ class Evaluation:
 
 @dataclass
 class TrainingState:
-    """What changes while a model trains.
+    """Everything that changes while a model trains.
 
     Attributes
     ----------

@@ -37,7 +37,7 @@ Metrics = dict[str, float]
 
 
 class Model(Protocol):
-    """What the loop asks of a model: numbers, and files that it can be read from again."""
+    """A model as the loop sees it: numbers, and files that it can be read from again."""
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -78,7 +78,7 @@ class Model(Protocol):
 
 
 class Options(Protocol):
-    """What the loop asks of a run's options."""
+    """Options of a run that the loop reads."""
 
     batch_size: int
     epochs: float

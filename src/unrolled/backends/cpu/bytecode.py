@@ -52,7 +52,7 @@ Kind = Literal[
     "d_ax",
     "d_ah",
 ]
-"""What a field holds: products, the old and the new state, what stages hand on, what the tape keeps, masks; gradients.
+"""The content of a field: products, old and new state, what stages hand on, what the tape keeps, masks; gradients.
 
 `live_of_h` is `live` where h is projected, and so has another width than the rest of the state. `d_s` is the gradient
 of the old state, `d_new` that of the new one.
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
 
 class Accumulator(NamedTuple):
-    """What a row's gradient is summed up in, over time."""
+    """The sum of a row's gradient, over time."""
 
     row: Row
 

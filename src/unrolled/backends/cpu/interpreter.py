@@ -36,7 +36,7 @@ Rings = dict[Field | Accumulator, Ring]
 
 @dataclass(frozen=True)
 class ProgramTape:
-    """What one layer remembers of a forward pass; the same fields as `scan.Tape`.
+    """The tape of one layer's forward pass; the same fields as `scan.Tape`.
 
     Attributes
     ----------

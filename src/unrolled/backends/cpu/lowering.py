@@ -39,7 +39,7 @@ from .bytecode import (
 
 @dataclass(frozen=True)
 class Options:
-    """What decides on a cell's programs, besides the cell.
+    """Options that decide on a cell's programs, besides the cell.
 
     `keep` has an entry a state field: None, "mask", or the rate of zoneout's mixture; () is None for all.
     """

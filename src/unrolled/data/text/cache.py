@@ -112,7 +112,7 @@ def _noted(parts: Iterable[tuple[Tokens, bool]], marks: array[int]) -> Iterator[
 
 
 class _Stale(Exception):
-    """What was kept can't be used; the message says why, and is empty where nothing was kept."""
+    """A refusal to use what was kept; the message says why, and is empty where nothing was kept."""
 
 
 def _slot(corpus: Corpus, kind: str, options: Mapping[str, Any]) -> Path:

@@ -1,4 +1,4 @@
-"""What to set a loss against: the entropies of a text."""
+"""The entropies of a text, to set a loss against."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def cannot_keep(error: OSError) -> UnrolledError:
 
 
 class Spool:
-    """What came through a pipe, kept so that it can be read again: in memory, or on the disk where it is large.
+    """The contents of a pipe, kept so that they can be read again: in memory, or on the disk where they are large.
 
     The file on the disk has no name, so that nothing is left of it whatever happens.
     """

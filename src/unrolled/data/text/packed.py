@@ -18,7 +18,7 @@ STARTS = {
     b"\xfd7zXZ\x00": "xz",
     **{b"BZh%d" % k + magic: "bz2" for k in range(1, 10) for magic in (b"1AY&SY", b"\x17rE8P\x90")},
 }
-"""What a packed file begins with."""
+"""First bytes of packed files."""
 
 ENDS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz"}
 """Ends of the names of packed files, in small letters."""

@@ -16,7 +16,7 @@ LONGEST = 1 << 26
 """Characters of a line of JSON, and of a field of a table, at most: as much is held in memory."""
 
 DELIMITERS = "\t,;|"
-"""What stands between the fields of a table; in a file that doesn't end in .tsv, what its first line has most of."""
+"""Delimiters of a table's fields; in a file that doesn't end in .tsv, it is the one that its first line has most of."""
 
 
 def fields(pieces: Iterable[str], name: str, where: str, *, skip_null: bool = False) -> Iterator[str | None]:
