@@ -212,7 +212,7 @@ def test_two_threads_may_use_one_sampler():
     assert {token for tokens in found for token in tokens} <= set(range(11))
 
 
-def test_a_drawer_keeps_what_it_reads():
+def test_a_sampler_keeps_what_it_reads():
     """The embedding's memory may be given back, the array resized, while its sampler lives."""
     net = Network(Spec(300, "lstm", 5, 8, 1), backend="cpu")
     embedding = net.params["embedding.weight"]

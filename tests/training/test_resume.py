@@ -192,9 +192,9 @@ def test_a_divergence_leads_back_and_resumes_alike(tmp_path):
         def rolled_back(self, why, step, factor):
             self.said.append((why, step, factor))
 
-    listener = Poison()
-    model = ur.LanguageModel.train(TEXT, out=tmp_path / "a", callbacks=[listener], **SMALL)
-    ((why, step, factor),) = listener.said
+    poison = Poison()
+    model = ur.LanguageModel.train(TEXT, out=tmp_path / "a", callbacks=[poison], **SMALL)
+    ((why, step, factor),) = poison.said
     assert why == (
         "stopped at step 14: the training loss is not a number; decoder.bias holds values that are not finite"
     )
@@ -242,9 +242,9 @@ class Spoil(Callback):
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory):
     """The folder of a run that diverged at step 14, and that nothing stopped."""
-    folder, listener = tmp_path_factory.mktemp("spoilt"), Spoil()
-    assert ur.LanguageModel.train(TEXT, out=folder, callbacks=[listener], **BRIEF).result.steps == 19
-    assert listener.back == [10]
+    folder, spoil = tmp_path_factory.mktemp("spoilt"), Spoil()
+    assert ur.LanguageModel.train(TEXT, out=folder, callbacks=[spoil], **BRIEF).result.steps == 19
+    assert spoil.back == [10]
     return folder
 
 
@@ -396,25 +396,25 @@ def test_the_folder_is_held_before_the_text_is_read(tmp_path, monkeypatch):
 
 
 class Refuse(Callback):
-    """Is a listener whose first word fails."""
+    """A callback whose first word fails."""
 
     def started(self, facts):
         raise ur.UnrolledError("no")
 
 
 @pytest.mark.parametrize(
-    ("options", "listener"),
+    ("options", "callback"),
     [({}, Refuse()), ({"zoneout": 1.5}, None), ({"batch_size": 999}, None), ({"hidden_size": 10**12}, None)],
 )
-def test_a_run_that_cannot_start_leaves_nothing_behind(whole, tmp_path, options, listener):
+def test_a_run_that_cannot_start_leaves_nothing_behind(whole, tmp_path, options, callback):
     out = tmp_path / "a" / "b"
     with pytest.raises(ur.UnrolledError):
-        ur.LanguageModel.train(TEXT, out=out, callbacks=[listener], **BRIEF | options)
+        ur.LanguageModel.train(TEXT, out=out, callbacks=[callback], **BRIEF | options)
     assert list(tmp_path.iterdir()) == []
     shutil.copytree(whole, tmp_path / "old")
     before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     with pytest.raises(ur.UnrolledError):
-        ur.LanguageModel.train(TEXT, out=tmp_path / "old", overwrite=True, callbacks=[listener], **BRIEF | options)
+        ur.LanguageModel.train(TEXT, out=tmp_path / "old", overwrite=True, callbacks=[callback], **BRIEF | options)
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
@@ -450,7 +450,7 @@ def test_what_can_t_be_read_stops_a_run_before_it_goes_on(whole, tmp_path, monke
 
 
 class During(Callback):
-    """Sends a signal at a step, in a place of the loop of which a listener knows nothing."""
+    """Sends a signal at a step, in a place of the loop of which a callback knows nothing."""
 
     def __init__(self, monkeypatch, step, owner, name):
         self.told, self.last, inner = [], 0, getattr(owner, name)
