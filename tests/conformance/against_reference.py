@@ -66,9 +66,9 @@ def compare(cell, w, x, s, dy, ds, *, engine=kernels, factor=1.0, **masks):
         T, _, H = dy.shape
         # Each sum has H + I or T B terms with a rounding each, and T steps pass errors on; gates are contractions.
         tolerance = factor * 40 * np.sqrt(T + 1) * np.finfo(dtype).eps * (1 + np.sqrt(H / 16))
-        y1, s1, tape1 = scan.forward(cell, w, x, s, **masks)
-        y2, s2, tape2 = engine.forward(cell, w, x, s, **masks)
-        y3, s3, none = engine.forward(cell, w, x, s, **masks, record=False)
+        y1, s1, tape1 = scan.forward(cell, w, x, s, scan.ScanMasks(**masks))
+        y2, s2, tape2 = engine.forward(cell, w, x, s, scan.ScanMasks(**masks))
+        y3, s3, none = engine.forward(cell, w, x, s, scan.ScanMasks(**masks), record=False)
         assert none is None
         assert np.array_equal(y2, y3, equal_nan=True)
         close(y2, y1, "y", tolerance)

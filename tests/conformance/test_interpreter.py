@@ -113,7 +113,7 @@ def test_threads_give_the_same_bits_with_every_mask(proj):
     results = []
     for threads in (1, 2, 3, 8) * 8:  # threads that write over each other's numbers do so in some runs only
         backends.set_threads(threads)
-        y, final, tape = kernels.forward(cell, w, x, s, **chosen)
+        y, final, tape = kernels.forward(cell, w, x, s, scan.ScanMasks(**chosen))
         dx, initial, grads = kernels.backward(tape, dy, ds)
         results.append([y, dx, *final, *initial, *tape.gates, *tape.proposed, *grads.values()])
     for other in results[1:]:

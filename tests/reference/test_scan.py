@@ -35,7 +35,7 @@ def random_masks(cell, which, rng):
 def test_gradients_equal_the_complex_step(cell, which, bias):
     w, x, s, rng = problem(cell, bias=bias)
     kw = random_masks(cell, which, rng)
-    y, final, tape = scan.forward(cell, w, x, s, **kw)
+    y, final, tape = scan.forward(cell, w, x, s, scan.ScanMasks(**kw))
     cy, cs = rng.normal(size=y.shape), [rng.normal(size=f.shape) for f in final]
     dx, ds, grads = scan.backward(tape, cy, cell.state(*cs))
     assert grads.keys() == w.keys()
@@ -46,7 +46,7 @@ def test_gradients_equal_the_complex_step(cell, which, bias):
             v = rng.normal(size=array.shape)
             a = inputs | {name: array + 1e-30j * v}
             y, final, _ = scan.forward(
-                cell, {k: a[k] for k in w}, a["x"], cell.state(*(a[f"s.{n}"] for n in s._fields)), **kw
+                cell, {k: a[k] for k in w}, a["x"], cell.state(*(a[f"s.{n}"] for n in s._fields)), scan.ScanMasks(**kw)
             )
             slope = ((cy * y).sum() + sum((c * f).sum() for c, f in zip(cs, final, strict=True))).imag / 1e-30
             scale = np.linalg.norm(ours[name])
@@ -62,7 +62,7 @@ def test_a_mask_of_rows_is_a_mask_of_all_their_units(cell):
     results = []
     for mask in (rows, np.broadcast_to(rows[..., None], (T, B, H))):
         keep = cell.state(*([mask] + [None] * (len(s) - 1)))  # only h; other fields run on
-        y, final, tape = scan.forward(cell, w, x, s, keep=keep)
+        y, final, tape = scan.forward(cell, w, x, s, scan.ScanMasks(keep=keep))
         dx, ds0, grads = scan.backward(tape, dy, ds)
         results.append([y, *final, dx, *ds0, *grads.values()])
     for a, b in zip(*results, strict=True):
@@ -75,7 +75,7 @@ def test_a_mask_of_everything_hands_gradients_through_unchanged(cell, which):
     w, x, s, rng = problem(cell)
     every = np.ones((T, B, H), bool)
     kw = {"keep": cell.state(*(every for _ in s))} if which == "keep" else {"live": np.zeros((T, B), bool)}
-    y, final, tape = scan.forward(cell, w, np.full_like(x, np.nan) if which == "live" else x, s, **kw)
+    y, final, tape = scan.forward(cell, w, np.full_like(x, np.nan) if which == "live" else x, s, scan.ScanMasks(**kw))
     dy, ds = rng.normal(size=y.shape), cell.state(*(rng.normal(size=f.shape) for f in s))
     dx, ds0, grads = scan.backward(tape, dy, ds)
     for a in (dx, *grads.values()):
@@ -108,7 +108,7 @@ def test_no_steps_and_no_rows_are_fine(cell, steps, batch):
 @EVERY_CELL
 def test_float32_stays_float32(cell):
     w, x, s, rng = problem(cell, dtype="float32")
-    y, final, tape = scan.forward(cell, w, x, s, **random_masks(cell, "both", rng))
+    y, final, tape = scan.forward(cell, w, x, s, scan.ScanMasks(**random_masks(cell, "both", rng)))
     dx, ds, grads = scan.backward(tape, np.ones_like(y), s)
     arrays = (y, *final, *tape.states, *tape.gates, *tape.proposed, dx, *ds, *grads.values())
     assert {a.dtype for a in arrays} == {np.dtype("float32")}
@@ -123,7 +123,7 @@ def test_arguments_stay_as_they_are(cell):
     before = [a.copy() for a in given]
     for a in given:
         a.flags.writeable = False
-    tape = scan.forward(cell, w, x, s, **kw)[2]
+    tape = scan.forward(cell, w, x, s, scan.ScanMasks(**kw))[2]
     scan.backward(tape, dy, ds)
     scan.backward(tape, dy, ds)
     for a, b in zip(given, before, strict=True):
@@ -136,8 +136,8 @@ def test_kept_units_keep_and_others_do_not_notice(cell):
     nothing = cell.state(*(np.zeros((T, B, H), bool) for _ in s))
     everything = cell.state(*(np.ones((T, B, H), bool) for _ in s))
     plain = scan.forward(cell, w, x, s)
-    np.testing.assert_array_equal(scan.forward(cell, w, x, s, keep=nothing)[0], plain[0])
-    y, final, _ = scan.forward(cell, w, x, s, keep=everything)
+    np.testing.assert_array_equal(scan.forward(cell, w, x, s, scan.ScanMasks(keep=nothing))[0], plain[0])
+    y, final, _ = scan.forward(cell, w, x, s, scan.ScanMasks(keep=everything))
     np.testing.assert_array_equal(y, np.broadcast_to(s.h, y.shape))
     np.testing.assert_array_equal(final[-1], s[-1])
 
@@ -146,8 +146,8 @@ def test_kept_units_keep_and_others_do_not_notice(cell):
 def test_without_a_tape_the_numbers_are_the_same(cell):
     w, x, s, rng = problem(cell)
     live = rng.random((T, B)) < 0.7
-    y, final, tape = scan.forward(cell, w, x, s, live=live)
-    z, other, none = scan.forward(cell, w, x, s, live=live, record=False)
+    y, final, tape = scan.forward(cell, w, x, s, scan.ScanMasks(live))
+    z, other, none = scan.forward(cell, w, x, s, scan.ScanMasks(live), record=False)
     assert none is None
     np.testing.assert_array_equal(y, z)
     for a, b, c in zip(final, other, tape.state, strict=True):

@@ -23,11 +23,9 @@ class Backend(Protocol):
         w: scan.Params,
         x: Array,
         s: Any,
+        masks: scan.ScanMasks = scan.UNMASKED,
         *,
-        live: Array | None = None,
-        keep: Any = None,
         record: bool = True,
-        drop: Array | None = None,
     ) -> tuple[Array, Any, Any]:
         """Run all steps: outputs, final state, tape."""
 

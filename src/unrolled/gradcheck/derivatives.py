@@ -106,27 +106,27 @@ def kept_case(net: Recurrent, rng: np.random.Generator) -> Case:
     """One layer in which units keep their old values at random (zoneout) and rows end at different times."""
     cell = net.cell
     kept = cell.state(*(rng.random((T, B, H)) < 0.3 for _ in field_names(cell.state) or ()))
-    return _masked_case(net, rng, live=np.arange(T)[:, None] < np.array([5, 0, 7]), keep=kept)
+    return _masked_case(net, rng, scan.ScanMasks(np.arange(T)[:, None] < np.array([5, 0, 7]), kept))
 
 
 def dropped_case(net: Recurrent, rng: np.random.Generator) -> Case:
     """One layer in which candidates are dropped at random (recurrent dropout), the others scaled up."""
-    return _masked_case(net, rng, drop=np.where(rng.random((T, B, H)) < 0.3, 0, 1 / 0.7))
+    return _masked_case(net, rng, scan.ScanMasks(drop=np.where(rng.random((T, B, H)) < 0.3, 0, 1 / 0.7)))
 
 
-def _masked_case(net: Recurrent, rng: np.random.Generator, **masks: Any) -> Case:
+def _masked_case(net: Recurrent, rng: np.random.Generator, masks: scan.ScanMasks) -> Case:
     """One layer with the scan's own masks."""
     cell = net.cell
     w = {name.removesuffix("_l0"): p for name, p in net.params.items()}
     x, s = draw(rng, (T, B, I)), cell.state(*(draw(rng, (B, H)) for _ in field_names(cell.state) or ()))
-    y, new, tape = scan.forward(cell, w, x, s, **masks)
+    y, new, tape = scan.forward(cell, w, x, s, masks)
     cy, *cs = (draw(rng, a.shape) for a in (y, *new))
     dx, ds, grads = scan.backward(cast(scan.Tape, tape), cy, cell.state(*cs))
 
     def value(inputs: Mapping[str, Array]) -> Any:
         moved = {name: inputs[name] for name in w}
         state = like_state(s, [inputs[name] for name in named_state(s)])
-        y, new, _ = scan.forward(cell, moved, inputs["x"], state, **masks)
+        y, new, _ = scan.forward(cell, moved, inputs["x"], state, masks)
         return _weigh((cy, *cs), (y, *new))
 
     return Case(w | {"x": x} | named_state(s), value, grads | {"x": cast(Array, dx)} | named_state(ds), cell)

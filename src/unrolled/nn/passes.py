@@ -14,6 +14,7 @@ import numpy as np
 from .. import backends
 from ..backends.base import Backend
 from ..checks import Array
+from ..reference.scan import ScanMasks
 from .masks import Masks, drop_outputs, drop_weight, keep_and_drop
 from .stack import Stack, suffix
 from .tape import StackTape
@@ -40,9 +41,8 @@ def run(
             n, flip = len(scans), slice(None, None, -1 if d else 1)
             keep, drop = keep_and_drop(masks, stack, layer, d) if kept else (None, None)
             there = None if live is None else live[flip]
-            y, final, scan = backend.forward(
-                stack.cell, weights[n], x[flip], begin[n], live=there, keep=keep, record=record, drop=drop
-            )
+            scanned = ScanMasks(there, keep, drop)
+            y, final, scan = backend.forward(stack.cell, weights[n], x[flip], begin[n], scanned, record=record)
             outputs.append(y[flip])
             finals.append(final)
             scans.append(scan)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,27 @@ from ..cells import Cell, Stage
 from ..checks import Array, Kept, read_only
 
 Params = Mapping[str, Array]
+
+
+class ScanMasks(NamedTuple):
+    """Masks of one layer and direction; None masks nothing.
+
+    Attributes
+    ----------
+    live : (T, B) bool
+        A step that is not live changes no state, its output is 0.
+    keep : State of (T, B, H) bool arrays, of rates, or of None
+        Units that keep their old value at a step. A rate mixes that share of the old value in.
+    drop : (T, B, H)
+        Factor of the candidate: 0, or 1 / (1 - rate).
+    """
+
+    live: Array | None = None
+    keep: Any = None
+    drop: Array | None = None
+
+
+UNMASKED = ScanMasks()
 
 
 @dataclass(frozen=True)
@@ -234,11 +255,9 @@ def forward(
     w: Params,
     x: Array,
     s: Any,
+    masks: ScanMasks = UNMASKED,
     *,
-    live: Array | None = None,
-    keep: Any = None,
     record: bool = True,
-    drop: Array | None = None,
 ) -> tuple[Array, Any, Tape | None]:
     """Run the cell over all steps.
 
@@ -246,14 +265,9 @@ def forward(
     ----------
     x : (T, B, I), or (T, B) integers below I
     s : State of (B, H) arrays; h is (B, P) where the state is projected
-    live : (T, B) bool, optional
-        A step that is not live changes no state, its output is 0.
-    keep : State of (T, B, H) bool arrays (or None for a field), optional
-        Units that keep their old value at a step. A float instead of an array mixes that share of the old value in.
+    masks : ScanMasks
     record : bool
         Without a tape only the outputs are kept.
-    drop : (T, B, H), optional
-        What the candidate is multiplied with: 0, or 1 / (1 - rate).
 
     Returns
     -------
@@ -262,6 +276,7 @@ def forward(
     tape : Tape or None
     """
     steps, batch = x.shape[:2]
+    live, keep, drop = masks
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     dtype = np.result_type(*w.values(), *s, *([x] if x.dtype.kind not in "iu" else []))

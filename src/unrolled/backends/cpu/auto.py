@@ -26,17 +26,15 @@ class Auto(Cpu):
         w: scan.Params,
         x: Array,
         s: Any,
+        masks: scan.ScanMasks = scan.UNMASKED,
         *,
-        live: Array | None = None,
-        keep: Any = None,
         record: bool = True,
-        drop: Array | None = None,
     ) -> tuple[Array, Any, Any]:
         """Run all steps where that is fastest."""
         dtype = dtype_of(w, x, s)
         if reason(cell, dtype):
-            return scan.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
-        return run(cell, w, x, s, dtype, live, keep, record, drop)
+            return scan.forward(cell, w, x, s, masks, record=record)
+        return run(cell, w, x, s, masks, dtype, record=record)
 
     @staticmethod
     def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:

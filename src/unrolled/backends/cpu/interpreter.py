@@ -220,11 +220,9 @@ def forward(
     w: scan.Params,
     x: Array,
     s: Any,
+    masks: scan.ScanMasks = scan.UNMASKED,
     *,
-    live: Array | None = None,
-    keep: Any = None,
     record: bool = True,
-    drop: Array | None = None,
 ) -> tuple[Array, Any, ProgramTape | None]:
     """Run all steps, as `scan.forward`.
 
@@ -243,6 +241,7 @@ def forward(
     ((7, 2, 5), (7, 2, 5))
     """
     steps, batch = x.shape[:2]
+    live, keep, drop = masks
     dtype = np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
@@ -283,8 +282,8 @@ def forward(
     gates = cell.gates(*(view(Field("gates", n)) for n in range(len(cell.gate_fields))))
     known = type(s)(*map(read_only, known))
     proposed = type(s)(*(view(Field("proposed", n)) if options.apart else f[1:] for n, f in enumerate(known)))
-    masks = (live, keep, proposed, drop)
-    tape = ProgramTape(cell, w, read_only(x), known, gates, *masks, options, rings, inverses, y)
+    shown = (live, keep, proposed, drop)
+    tape = ProgramTape(cell, w, read_only(x), known, gates, *shown, options, rings, inverses, y)
     return y, final, tape
 
 

@@ -142,11 +142,9 @@ def forward(
     w: scan.Params,
     x: Array,
     s: Any,
+    masks: scan.ScanMasks = scan.UNMASKED,
     *,
-    live: Array | None = None,
-    keep: Any = None,
     record: bool = True,
-    drop: Array | None = None,
 ) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """Run all steps, as `scan.forward`: by the cell's kernels where there are any for what is asked.
 
@@ -164,7 +162,7 @@ def forward(
     """
     dtype = dtype_of(w, x, s)
     _refuse(cell, dtype)
-    return run(cell, w, x, s, dtype, live, keep, record, drop)
+    return run(cell, w, x, s, masks, dtype, record=record)
 
 
 def dtype_of(w: scan.Params, x: Array, s: Any) -> np.dtype[Any]:
@@ -179,17 +177,17 @@ def run(
     w: scan.Params,
     x: Array,
     s: Any,
+    masks: scan.ScanMasks,
     dtype: np.dtype[Any],
-    live: Array | None,
-    keep: Any,
+    *,
     record: bool,
-    drop: Array | None,
 ) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """As `forward`, of what the engine runs."""
     steps, batch = x.shape[:2]
+    live, keep, drop = masks
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
     if not has_kernel(cell) or "weight_hr" in w or drop is not None or any(isinstance(m, float) for m in keep or ()):
-        return interpreter.forward(cell, w, x, s, live=live, keep=keep, record=record, drop=drop)
+        return interpreter.forward(cell, w, x, s, masks, record=record)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     hidden = s[0].shape[-1]
@@ -202,7 +200,7 @@ def run(
     dims = _dims(w["weight_ih"], steps, batch, hidden, record=record)
     gates = new((steps, padded // width, batch, len(cell.gate_fields) if record else 0, width))
     y = states[0][1:] if live is None else new((steps, batch, padded))
-    masks = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
+    kept = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
     read = weights(cell, w, dtype)
     of_dtype("forward", dtype)(
         cell.name,
@@ -210,7 +208,7 @@ def run(
         contiguous(x.reshape(-1), np.int64) if tokens else matrix(x, dtype),
         read,
         bytes_of(live, (steps, batch)),
-        masks,
+        kept,
         states,
         proposed,
         gates,
