@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -152,6 +153,7 @@ class Recurrent(Weighted):
         if not self._warned and masks is None and any(_dropping(self)) and (why := why_idle(self, rng)):
             self._warned = True
             warnings.warn(why, UnrolledWarning, stacklevel=2)
+        self._signature()  # for this pass's own weights and for the next pass
         own = self._with(self._params.kept())
         return own._run(x, state, lengths, masks, rng, starts=starts, live=live, record=True, own=True)
 
@@ -195,16 +197,18 @@ class Recurrent(Weighted):
             y, finals = packing.back(y), packing.end(finals, self.directions)
         elif own and y.base is not None:
             y = y.copy()  # else it would be the tape's own states
-        made_by = Kept(self._signature() if record else {})
+        made_by = self._signature() if record else NOBODY
         tape = StackTape(
             scans, self.directions, masks, self.batch_first, state is None, packing, order.batched, made_by
         )
         final = self.states.join(finals)
         return order.as_given(y), final if order.batched else self.states.without_batch(final), tape
 
-    def _signature(self) -> dict[str, Any]:
+    def _signature(self) -> Mapping[str, Any]:
         """Return what a tape's network and the one that it is handed back to must have in common."""
-        return dict(zip(SIGNATURE, _signed(self), strict=True))
+        if self._made_by is None:  # found once: options stay as they are
+            self._made_by = Kept(zip(SIGNATURE, _signed(self), strict=True))
+        return self._made_by
 
     def backward(
         self, tape: StackTape, dy: Any = None, dstate: Any = None
@@ -301,4 +305,5 @@ SIGNATURE = (
     *("residual", "learn_state", *DROPPING, "zoneout", "zoneout_cell", "dtype", "backend"),
 )
 """Attributes in which a tape and the network that reads it must agree."""
+NOBODY = Kept()
 _signed, _dropping = attrgetter(*SIGNATURE), attrgetter(*DROPPING)

@@ -55,6 +55,8 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
         self._params = Params(params)
         self._complex = False
         self._warned = False
+        self._made_by: Mapping[str, Any] | None = None
+        """What its tapes say of it, once that is known."""
 
     @property
     def backend(self) -> str:
@@ -96,6 +98,8 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
         """As `_on`, of arrays of the same precision."""
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | other_than_here | {"_params": params}
+        if other_than_here:
+            other._made_by = None
         return other
 
     def _reading(self, symbols: int, columns: Array) -> Self:
