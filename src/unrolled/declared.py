@@ -85,6 +85,11 @@ def options(cls: type) -> dict[str, Field[Any]]:
     return {f.name: f for f in fields(cls) if "about" in f.metadata}
 
 
+def anew(cls: type) -> tuple[str, ...]:
+    """Return the options that a run which goes on may be given anew, by their names, in order."""
+    return tuple(name for name, declared in options(cls).items() if about(declared).anew)
+
+
 def check_option(declared: Field[Any], value: object) -> Any:
     """Return an option's value as Python's own and as its check has it, or say why it can't be one."""
     value, check = as_kind(declared.name, value, str(declared.type)), about(declared).check

@@ -19,10 +19,10 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from .. import declared
 from ..backends import choose
 from ..checks import Array, as_kind, check_a
 from ..data.batches import Batch, Batches
-from ..declared import about, options
 from ..errors import Interrupted, UnrolledError, brief, check_path
 from ..nn.masks import Masks
 from ..nn.network import Network
@@ -177,7 +177,7 @@ def go_on(
     """
     folder = Path(check_path("the folder of a run", folder))
     callbacks = told(callbacks, verbose)
-    free = [name for name, declared in options(kind.options).items() if about(declared).anew]
+    free = declared.anew(kind.options)
     for name in anew:
         if name not in free:
             raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(free)}")

@@ -1,4 +1,4 @@
-"""The options of training a language model: those of its text, its network and its training, in one."""
+"""The options of training a model, whatever its kind, and those of a language model."""
 
 from __future__ import annotations
 
@@ -6,28 +6,16 @@ from dataclasses import dataclass
 
 from ..checks import check_widths
 from ..data.options import SplitOptions, TextOptions
-from ..declared import about, documented, options
+from ..declared import anew, documented, options
 from ..keywords import suggesting
 from ..nn.options import NetworkOptions
 from ..nn.spec import Spec
 from ..training.options import RunOptions, TrainingOptions
 
 
-@suggesting
-@documented
 @dataclass(frozen=True)
-class Options(RunOptions, SplitOptions, TrainingOptions, NetworkOptions, TextOptions):
-    """How to build and train a language model.
-
-    Attributes
-    ----------
-    **options
-
-    Examples
-    --------
-    >>> Options(hidden_size=(6, 5)).num_layers
-    2
-    """
+class ModelOptions(RunOptions, SplitOptions, TrainingOptions, NetworkOptions):
+    """Options that all kinds of models share: of the network, its training, the split and what is written."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,5 +29,22 @@ class Options(RunOptions, SplitOptions, TrainingOptions, NetworkOptions, TextOpt
         return Spec(vocabulary_size, **{name: getattr(self, name) for name in options(NetworkOptions)})
 
 
-ANEW = tuple(name for name, declared in options(Options).items() if about(declared).anew)
+@suggesting
+@documented
+@dataclass(frozen=True)
+class Options(ModelOptions, TextOptions):
+    """How to build and train a language model.
+
+    Attributes
+    ----------
+    **options
+
+    Examples
+    --------
+    >>> Options(hidden_size=(6, 5)).num_layers
+    2
+    """
+
+
+ANEW = anew(Options)
 """Options that a run which goes on may be asked for anew: all that its state does not depend on."""

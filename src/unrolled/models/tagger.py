@@ -13,25 +13,22 @@ import numpy as np
 
 from ..backends import choose
 from ..checks import Array, check_a, check_size
-from ..data.options import SplitOptions
 from ..data.padded import Padded
 from ..data.tagged import TAGS, Tagged, read_tagged
 from ..data.text import EOS, UNK, Words
-from ..declared import Declared, documented, keywords, one_of, option, options
+from ..declared import Declared, documented, keywords, one_of, option
 from ..errors import UnrolledError, brief, check_path, count
 from ..keywords import named, suggesting
 from ..nn.heads import LANGUAGE
 from ..nn.network import Network
-from ..nn.options import NetworkOptions
-from ..nn.spec import Spec
 from ..schema import each, text
 from ..storage import Arrays, Stored
 from ..training import checkpoints, metrics_log, run_folder
 from ..training.callbacks import Callback, Facts, Result
-from ..training.options import RunOptions, TrainingOptions
 from ..training.trainer import Metrics
 from . import files
 from .base import OfNetwork, Prepared, begin, ended, go_on
+from .options import ModelOptions
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -50,17 +47,13 @@ class TaggedOptions(Declared):
 @suggesting
 @documented
 @dataclass(frozen=True)
-class Options(RunOptions, SplitOptions, TrainingOptions, NetworkOptions, TaggedOptions):
+class Options(ModelOptions, TaggedOptions):
     """How to build and train a tagger.
 
     Attributes
     ----------
     **options
     """
-
-    def spec(self, words: int) -> Spec:
-        """Return the network's description."""
-        return Spec(words, **{name: getattr(self, name) for name in options(NetworkOptions)})
 
 
 class Tagger(OfNetwork):
