@@ -55,7 +55,7 @@ def seconds_of_packing(network: Network) -> float:
     state, times = network.zero_state(1), []
     for _ in range(10):
         start = time.perf_counter()
-        sample.token_sampler(network, state, bench.TOKENS)
+        sample.TokenSampler(network, state, bench.TOKENS)
         times.append(time.perf_counter() - start)
     return bench.summary(times)[0]
 

@@ -37,8 +37,8 @@ ONE, TWO, THREE = np.zeros(5), np.ones((2, 3)), np.ones((7, 2, 3))
 CALLS = {
     sample.sample_token: {"logits": ONE, "temperature": 1.0, "u": 0.5},
     sample.tokens: {"network": NET, "prompt": [1], "length": 3, "temperature": 1.0, "rng": 0, "end": None},
-    sample.token_sampler: {"network": NET, "state": NET.zero_state(1), "length": 3},
-    sample.token_sampler(NET, NET.zero_state(1), 3).sample: {"token": 1, "u": [0.5], "temperature": 1.0},
+    sample.TokenSampler: {"network": NET, "state": NET.zero_state(1), "length": 3},
+    sample.TokenSampler(NET, NET.zero_state(1), 3).sample: {"token": 1, "u": [0.5], "temperature": 1.0},
     sample.Sampler(NET, [1], 3, 1.0, 0).text: {"length": 3},
     sample.Sampler(NET, [1], 3, 1.0, 0).texts: {"length": 3},
     score.score: {"network": NET, "tokens": TOKENS, "documents": None, "window": 0},

@@ -362,7 +362,7 @@ def torch_logits(module: Any, x: Any, state: Any) -> Any:
 def drawing(network: Network) -> Callable[[], list[int]]:
     """Return what draws `TOKENS` tokens, the weights packed beforehand."""
     state = network.zero_state(1)
-    sampler = sample.token_sampler(network, state, TOKENS)
+    sampler = sample.TokenSampler(network, state, TOKENS)
 
     def run() -> list[int]:
         sampler.start(state)

@@ -156,8 +156,8 @@ def test_a_sampler_of_tokens_says_in_a_line_what_does_not_fit(backend):
     wrong = [[1, 2], "x", [[1], [2, 3]], (np.zeros((2, 1, 5)),) * 2, np.zeros((2, 1, 6)), (np.zeros((2, 2, 6)),) * 2, 3]
     for state in wrong:
         with pytest.raises(ur.UnrolledError, match=r"^state"):
-            sample.token_sampler(net, state, 3)
-    sampler = sample.token_sampler(net, None, 3)
+            sample.TokenSampler(net, state, 3)
+    sampler = sample.TokenSampler(net, None, 3)
     with pytest.raises(ur.UnrolledError, match=r"^state"):
         sampler.start((np.zeros((1, 1, 6)),) * 2)
     for token in (1.5, "a", True, -1, None):
@@ -171,7 +171,7 @@ def test_a_sampler_of_tokens_says_in_a_line_what_does_not_fit(backend):
     with pytest.raises(ur.UnrolledError, match=r"^temperature is 'hot'; "):
         sampler.sample(1, [0.5], "hot")
     with pytest.raises(ur.UnrolledError, match=r"^network is 3; expected a Network$"):
-        sample.token_sampler(3, None, 3)
+        sample.TokenSampler(3, None, 3)
     assert list(sampler.sample(np.int32(1), [], np.float32(0.5))) == []
 
 
@@ -257,7 +257,7 @@ def test_a_number_that_means_no_draw_is_refused(temperature, u, said):
 def test_a_sampler_of_tokens_has_drawn_before_it_returns(backend):
     """On both backends alike: whoever takes only the first token still goes on behind the last."""
     net = ur.Network(ur.Spec(5, hidden_size=4, num_layers=1, dtype="float64"), backend=backend, rng=1)
-    sampler = sample.token_sampler(net, net.zero_state(1), 3)
+    sampler = sample.TokenSampler(net, net.zero_state(1), 3)
     drawn = sampler.sample(2, [0.1, 0.6, 0.9], 1.0)
     assert isinstance(drawn, list)
     _, state = net(np.array([[2], *([token] for token in drawn[:2])]), None)

@@ -112,7 +112,7 @@ class Sampler:
         fresh = len(tokens) == 1 or self.token == self.end
         with np.errstate(over="ignore", invalid="ignore"):
             self.state = network.initial_state(1) if fresh else network(before, starts=starts)[1]
-        self.tokens = token_sampler(network, self.state, length)
+        self.tokens = TokenSampler(network, self.state, length)
         self.numbers = np.empty(0)
 
     def text(self, length: int) -> Iterator[int]:
@@ -139,7 +139,7 @@ class Sampler:
             if not len(self.numbers):
                 self.numbers = self.rng.random(min(CHUNK, length))
             now = self.numbers[: length if self.end is None else min(AT_ONCE, length)]
-            for drawn in self.tokens.sample(token, now, self.temperature):
+            for drawn in self.tokens._sample(token, now, self.temperature):
                 self.numbers, length = self.numbers[1:], length - 1
                 yield drawn
                 if drawn == self.end:
@@ -160,8 +160,17 @@ def tokens(
     return Sampler(network, prompt, length, temperature, rng, end).texts(length)
 
 
-def token_sampler(network: Network, state: Any, length: int) -> TokenSampler:
-    """Return what samples about `length` tokens from a state (L, 1, H), with the network's weights as they are now.
+class TokenSampler:
+    """Feeds a network its own tokens: the engine many a call, where it has the kernels; else a step at a time.
+
+    The network's weights are those of the moment when it is made.
+
+    Parameters
+    ----------
+    network : Network
+    state : State of (L, 1, H) arrays, or None
+    length : int
+        How many tokens are likely to be sampled.
 
     Examples
     --------
@@ -169,17 +178,12 @@ def token_sampler(network: Network, state: Any, length: int) -> TokenSampler:
     >>> from unrolled.nn.spec import Spec
     >>> net = Network(Spec(vocabulary_size=4, hidden_size=5))
     >>> state = net.zero_state(1)
-    >>> greedy = token_sampler(net, state, 3)
+    >>> greedy = TokenSampler(net, state, 3)
     >>> drawn = greedy.sample(1, np.zeros(3), 0)
     >>> greedy.start(state)
     >>> greedy.sample(1, np.zeros(3), 0) == drawn
     True
     """
-    return TokenSampler(network, state, length)
-
-
-class TokenSampler:
-    """Feeds a network its own tokens: the engine many a call, where it has the kernels; else a step at a time."""
 
     def __init__(self, network: Network, state: Any, length: int) -> None:
         self.network, length = check_a("network", network, Network, "a Network"), check_size("length", length, least=0)
@@ -209,6 +213,10 @@ class TokenSampler:
         token, size = check_size("token", token, least=0), self.network.spec.vocabulary_size
         if token >= size:
             raise UnrolledError(f"token is {token}; this network knows 0 to {size - 1}")
+        return self._sample(token, numbers, temperature)
+
+    def _sample(self, token: int, numbers: Array, temperature: float) -> list[int]:
+        """As `sample`, of what was looked at before."""
         if self._engine is not None:
             drawn: list[int] = self._engine.sample(token, np.ascontiguousarray(numbers, np.float64), temperature)
             return drawn
