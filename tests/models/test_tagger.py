@@ -9,7 +9,7 @@ from unrolled.data.tagged import Tagged, read_tagged
 from unrolled.models import files
 from unrolled.models.tagger import Tagger
 from unrolled.training.callbacks import Callback
-from unrolled.training.trainer import CHECKPOINT, LAST, MODEL
+from unrolled.training.trainer import CHECKPOINT, LAST, MODEL, accumulated
 
 NOUNS, VERBS = ("cat", "dog", "fish", "saw"), ("saw", "ate", "met")
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 9, "batch_size": 4, "epochs": 12, "seed": 3}
@@ -157,6 +157,17 @@ def test_padding_changes_nothing(backend):
     assert loss == pytest.approx(total, rel=1e-14)  # sums in another order
     for name, g in grads.items():
         np.testing.assert_allclose(g, sums[name], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_unequal_sentences_have_the_loss_and_gradients_of_the_whole(parts):
+    tagger = Tagger.train(sentences(12), **SMALL | {"epochs": 1, "dtype": "float64"})
+    x = [np.array([1, 4, 2]), np.array([3]), np.array([2, 2]), np.array([4, 1, 1, 3, 2])]
+    batch = Padded(x, [a % 3 for a in x], 4)[0]
+    (loss, grads, _), (other, others, _) = (accumulated(tagger, batch, None, None, n) for n in (1, parts))
+    assert other == pytest.approx(loss, rel=1e-14)  # sums in another order
+    for name, g in grads.items():
+        np.testing.assert_allclose(others[name], g, rtol=0, atol=1e-14)
 
 
 class Stop(Callback):

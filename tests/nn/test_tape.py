@@ -211,3 +211,18 @@ def test_a_cells_function_may_give_one_number_for_all_units(backend):
     y, state = ur.Recurrent(ones, I, H, backend=backend)(x)
     assert (y == 1).all()
     assert (state.h == 1).all()
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_the_same_network_in_another_precision_has_tapes_of_its_own(passes):
+    """Also where the first one has made a tape before, and so knows what its tapes say of it."""
+    net, x = ur.LSTM(4, 5, rng=0), np.ones((7, 3, 4))
+    for _ in range(passes):
+        net.forward(x)
+    wide = net.with_params({name: p.astype(np.float64) for name, p in net.params.items()}, "reference")
+    y, _, tape = wide.forward(x)
+    assert wide.backward(tape, y)[0].dtype == np.float64
+    with pytest.raises(
+        ur.UnrolledError, match=r"^the tape is another network's: its dtype is float64, this network's is float32$"
+    ):
+        net.backward(tape, y)
