@@ -12,7 +12,7 @@ from .entropy import bigram_entropy, unigram_entropy
 from .gutenberg import strip_gutenberg
 from .ids import Bytes, Numbers
 from .levels import LEVELS
-from .reading import of_documents, read, recorded
+from .reading import of_documents, read, recorded, whole_text
 from .stdlib import default_corpus
 from .vocabulary import Decoder, Vocabulary
 from .words import EOS, UNK, WORDS, Words
@@ -40,4 +40,5 @@ __all__ = [
     "strip_gutenberg",
     "unigram_entropy",
     "vocabulary_of",
+    "whole_text",
 ]

@@ -180,26 +180,35 @@ def _not_empty(blocks: Iterable[bytes], where: str) -> Iterator[bytes]:
         raise UnrolledError(f"{where}: the file is empty; expected some text")
 
 
-def decoded(blocks: Iterable[bytes], where: str) -> Iterator[str]:
-    r"""Decode UTF-8, block by block; a character may be cut in two.
+CONVERT = "convert it to UTF-8, or read it with --level byte"
+"""What to do with a text that is not UTF-8."""
 
-    A NUL is no character of a text: UTF-16 and UTF-32 without a mark, and binary files, are full of them.
+
+def decoded(blocks: Iterable[bytes], where: str, encoding: str = "utf-8", advice: str = CONVERT) -> Iterator[str]:
+    r"""Decode UTF-8, or another encoding, block by block; a character may be cut in two.
+
+    A NUL is no character of a text: UTF-16 and UTF-32 without a mark, and binary files, are full of them. `advice` is
+    what to do with bytes that are no text.
 
     Examples
     --------
-    >>> list(decoded([b"na\xc3", b"\xafve"], "a file"))
-    ['na', 'ïve']
+    >>> list(decoded([b"na\xc3", b"\xafve"], "a file")), list(decoded([b"na\xefve"], "a file", "latin-1"))
+    (['na', 'ïve'], ['naïve'])
     """
-    decoder, before, head = codecs.getincrementaldecoder("utf-8")(), 0, b""
+    decoder, before, head = codecs.getincrementaldecoder(encoding)(), 0, b""
     for block in _and_last(blocks):
         pending, head = decoder.getstate()[0], (head + block[: LOOKED_AT - len(head)] if before < LOOKED_AT else head)
         try:
             piece = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            at = before - len(pending) + error.start
-            raise _no_text(where, head, f"byte 0x{error.object[error.start]:02x} at offset {at} is not UTF-8") from None
-        if (at := block.find(b"\0")) >= 0:
-            raise _no_text(where, head, f"byte 0x00 at offset {before + at} is no character of a text")
+            at, name = before - len(pending) + error.start, "UTF-8" if encoding == "utf-8" else encoding
+            said = f"byte 0x{error.object[error.start]:02x} at offset {at} is not {name}"
+            raise _no_text(where, head, said, advice) from None
+        except UnicodeError as error:  # UTF-16 and UTF-32 without their mark
+            raise _no_text(where, head, f"{encoding}: {error}", advice) from None
+        if "\0" in piece:
+            at = max(block.find(b"\0"), 0)
+            raise _no_text(where, head, f"byte 0x00 at offset {before + at} is no character of a text", advice)
         before += len(block)
         if piece:
             yield piece
@@ -231,12 +240,11 @@ _ADVICE = {
 }
 
 
-def _no_text(where: str, head: bytes, what: str) -> UnrolledError:
+def _no_text(where: str, head: bytes, what: str, advice: str) -> UnrolledError:
     """Return what to say of a file that is no UTF-8 text, from its beginning."""
     name = next((name for start, name in _OTHERS.items() if head.startswith(start)), "") or _wide(head)
     hint = f" (the file looks like {name})" if name else ""
-    advice = _ADVICE.get(name, "convert it to UTF-8, or read it with --level byte")
-    return UnrolledError(f"{where}: {what}{hint}; {advice}")
+    return UnrolledError(f"{where}: {what}{hint}; {_ADVICE.get(name, advice)}")
 
 
 def _wide(head: bytes) -> str:

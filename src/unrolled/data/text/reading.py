@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 from array import array
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ...checks import as_kind, check_a
-from ...errors import UnrolledError, check_path
+from ...errors import UnrolledError, brief, check_path
 from ..batches import Tokens
-from .cleaning import Cleaner, Mark
+from .cleaning import Cleaner, Mark, decoded
 from .corpus import Corpus, Stream
 from .files import Source, are_large, is_pipe, short_name, shown, sources
 from .levels import LEVELS, check_level
@@ -93,6 +94,54 @@ def read(
         marks = _places(pieces) if documents else None
         notes += cleaner.notes()
     return Corpus(text, level, name, len(found), tuple(notes), tuple(named), how, marks)
+
+
+def whole_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> tuple[str, str]:
+    r"""Read one file, pipe or "-" (standard input) as it is but for its packing, byte-order mark and line ends.
+
+    Parameters
+    ----------
+    path : path
+    encoding : str
+        Any that Python knows: "utf-8", "latin-1" (ISO-8859-1), "cp1252", "utf-16".
+
+    Returns
+    -------
+    text : str
+        Its lines end with LF.
+    where : str
+        The file's name, for messages.
+
+    Raises
+    ------
+    UnrolledError
+        If the file can't be read, is a folder or empty, or has bytes that are none of the encoding.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "menu.txt")
+    ...     _ = path.write_bytes(b"caf\xe9\r\n")
+    ...     whole_text(path, "latin-1")[0]
+    'café\n'
+    """
+    try:
+        " ".encode(check_a("encoding", encoding, str, "the name of one, such as latin-1"))  # refuses what is of no text
+        known = codecs.lookup(encoding)
+    except (LookupError, UnicodeError):
+        raise UnrolledError(f"no encoding is called {brief(encoding)}; utf-8, latin-1, cp1252 and utf-16 are") from None
+    path = check_path("a file to read", path)
+    if path and path != "-" and os.path.isdir(path):
+        raise UnrolledError(f"{shown(path)} is a folder; expected a file")
+    (source,) = sources([path], "char", [])
+    advice = "--encoding names the right one, such as latin-1 (ISO-8859-1), cp1252 or utf-16"
+    pieces = decoded(source.blocks(), source.where, known.name, advice)
+    text = "".join(pieces).removeprefix("\ufeff")
+    if not text:
+        raise UnrolledError(f"{source.where}: the file is empty")
+    return text.replace("\r\n", "\n").replace("\r", "\n"), source.where
 
 
 def _given(paths: Any) -> list[str]:

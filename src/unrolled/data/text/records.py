@@ -21,13 +21,13 @@ DELIMITERS = "\t,;|"
 
 def fields(pieces: Iterable[str], name: str, where: str, *, skip_null: bool = False) -> Iterator[str | None]:
     """Yield one field of every JSON line; None for a field that is null or absent and to be skipped."""
-    for n, line in enumerate(_lines(pieces, where), 1):
+    for n, line in enumerate(lines_of(pieces, where), 1):
         if n == 1:
             line = line.removeprefix("\ufeff")
         if not line.strip():
             continue
         try:
-            value = json.loads(line, parse_int=_number)[name]
+            value = json.loads(line, parse_int=as_number)[name]
         except RecursionError:
             raise UnrolledError(f"{where}, line {n} is nested too deeply; leave it out") from None
         except ValueError:
@@ -48,7 +48,7 @@ def fields(pieces: Iterable[str], name: str, where: str, *, skip_null: bool = Fa
             raise UnrolledError(f"{where}, line {n}: the field {brief(name)} is {got}; expected a text{hint}")
 
 
-def _number(digits: str) -> float:
+def as_number(digits: str) -> float:
     """Return a whole number of JSON; Python refuses to read more than 4,300 digits."""
     return int(digits) if len(digits) < 1000 else math.inf
 
@@ -60,10 +60,10 @@ def column(
 
     A name is looked for in the first row; a number counts columns from 1, and then the first row is a row like others.
     """
-    lines = (f"{line}\n" for line in _lines(pieces, where))
+    lines = (f"{line}\n" for line in lines_of(pieces, where))
     first = next(lines, "")
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-    rows = csv.reader(chain([first], lines), delimiter=_delimiter(first, path), strict=True)
+    rows = csv.reader(chain([first], lines), delimiter=delimiter_of(first, path), strict=True)
     at = int(name) - 1 if re.fullmatch("[0-9]{1,9}", name) else None
     if at == -1:
         raise UnrolledError("--column is 0; columns are counted from 1")
@@ -89,7 +89,7 @@ def column(
         raise UnrolledError(f"{where}, line {rows.line_num} is no row of a table: {error}") from None
 
 
-def _delimiter(first: str, path: str) -> str:
+def delimiter_of(first: str, path: str) -> str:
     """Return what stands between the fields of a table."""
     if plain_name(path).lower().endswith((".tsv", ".tab")):
         return "\t"
@@ -98,7 +98,7 @@ def _delimiter(first: str, path: str) -> str:
     return most if most in unquoted else ","
 
 
-def _lines(pieces: Iterable[str], where: str) -> Iterator[str]:
+def lines_of(pieces: Iterable[str], where: str) -> Iterator[str]:
     """Yield lines without their ends."""
     held: list[str] = []
     size = 0
@@ -144,6 +144,6 @@ def looks_like(head: str, path: str) -> str:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line.removeprefix("\ufeff"), parse_int=_number), dict)
+        return isinstance(json.loads(line.removeprefix("\ufeff"), parse_int=as_number), dict)
     except (ValueError, RecursionError):
         return False
