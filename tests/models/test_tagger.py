@@ -53,39 +53,6 @@ def test_conllu_is_its_words_and_tags(treebank):
     assert read_tagged(treebank, "xpos").tags[0][0] == "XDET"
 
 
-def test_two_columns_are_words_and_tags(tmp_path):
-    (tmp_path / "a.tsv").write_text("the\tD\nNew York\tN\n\n\nit V\n")
-    assert read_tagged(tmp_path / "a.tsv") == Tagged([["the", "New York"], ["it"]], [["D", "N"], ["V"]])
-
-
-CONLLU = "1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("the\tD\nword\n", "a.txt, line 2, is 'word'; expected a word and its tag, with a tab between"),
-        ("\n\n", "a.txt has no tagged sentences"),
-        ("the\t\n", "a.txt, line 1, is 'the\\t'; expected a word and its tag, with a tab between"),
-        ("# a comment\n" + CONLLU + "2\tcat\tNOUN\n", "a.txt, line 3, is '2\\tcat\\tNOUN'; expected ten columns"),
-        (CONLLU.replace("the", ""), "a.txt, line 1, is '1\\t\\t_"),
-        (CONLLU.replace("DET", ""), "a.txt, line 1, is '1\\tthe\\t_"),
-    ],
-)
-def test_what_has_no_tag_is_named_by_its_line(tmp_path, text, said):
-    (tmp_path / "a.txt").write_text(text)
-    with pytest.raises(ur.UnrolledError) as error:
-        read_tagged(tmp_path / "a.txt")
-    assert said in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_a_files_end_ends_a_sentence_and_a_number_sign_is_a_word(tmp_path):
-    (tmp_path / "a").write_text("x\tN\n# SYM")
-    (tmp_path / "b").write_text("z\tN")
-    assert read_tagged([tmp_path / "a", tmp_path / "b"]).words == [["x", "#"], ["z"]]
-
-
 @pytest.mark.parametrize("odd", [None, 5, b"a", [5]])
 def test_what_is_no_sentence_or_path_is_said(odd):
     for call in (

@@ -1,37 +1,181 @@
-"""Files of tagged sentences: CoNLL-U, or a word and its tag a line, with an empty line between sentences."""
+"""Files of tagged sentences, read and written back: words in columns, or plain text that is cut into words."""
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..checks import check_choice
-from ..errors import UnrolledError, brief
-from .text import read
+from ..checks import as_kind
+from ..errors import UnrolledError, brief, check_path, count
+from .columns import CONLLU, DOCSTART, Layout, is_text, layout_of, ragged
+from .text.cleaning import decoded
+from .text.files import sources
+from .text.sentences import sentences
 
-COLUMNS, FORM, TAGS = 10, 1, {"upos": 3, "xpos": 4, "deprel": 7}
-"""Columns of CoNLL-U: how many, the word, and what may be learnt of it (universaldependencies.org/format.html)."""
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+UNTAGGED = tuple(map(CONLLU.index, ("upos", "xpos", "deprel")))
+"""Columns of CoNLL-U in which _ says that a word has no tag."""
 
 
 class Tagged(NamedTuple):
-    """Sentences, as words and their tags."""
+    """Sentences, as words and their tags.
+
+    Examples
+    --------
+    >>> Tagged([["the", "cat"], ["dogs", "bark"]], [["DET", "NOUN"], ["NOUN", "VERB"]]).checked() is None
+    True
+    >>> Tagged([["the", "cat"]], [["DET", "NOUN", "VERB"]]).checked()
+    Traceback (most recent call last):
+        ...
+    unrolled.errors.UnrolledError: sentence 0 has 2 words and 3 tags; expected a tag a word
+    """
 
     words: list[list[str]]
     tags: list[list[str]]
 
+    def checked(self) -> None:
+        """Say what is wrong with the sentences, if something is."""
+        if len(self.words) != len(self.tags) or not len(self.words):
+            raise UnrolledError(f"there are {count(len(self.words), 'sentence')}, and tags of {len(self.tags):,}")
+        for k, (words, tags) in enumerate(zip(self.words, self.tags, strict=True)):
+            for what, row in (("words", words), ("tags", tags)):
+                if isinstance(row, str) or not all(isinstance(item, str) and item for item in row):
+                    raise UnrolledError(f"the {what} of sentence {k} are {brief(row)}; expected a list of {what}")
+            if not len(words):
+                raise UnrolledError(f"sentence {k} is empty; leave it out")
+            if len(words) != len(tags):
+                raise UnrolledError(
+                    f"sentence {k} has {count(len(words), 'word')} and {count(len(tags), 'tag')}; expected a tag a word"
+                )
 
-def read_tagged(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], column: str = "upos") -> Tagged:
+
+@dataclass(frozen=True)
+class Sentences:
+    """The sentences of a file, and the file as it was, so that tags can be written into it.
+
+    Attributes
+    ----------
+    where : the file's name, for messages
+    layout : its columns; None of plain text
+    words : of each sentence
+    places : the lines of each sentence's words; () of plain text
+    lines : all of the file, line ends and a byte-order mark included
+    """
+
+    where: str
+    layout: Layout | None
+    words: list[list[str]]
+    places: list[list[int]] = field(default_factory=list, repr=False)
+    lines: list[str] = field(default_factory=list, repr=False)
+
+    def tags(self, column: str | None = None) -> list[list[str]]:
+        """Return the tags of each sentence: a column by name, by number from 1, or, of None, upos or the last.
+
+        Raises
+        ------
+        UnrolledError
+            If the column is not there, or a word has no tag.
+        """
+        if self.layout is None:
+            raise UnrolledError(f"{self.where} is plain text; expected words with their tags, in columns")
+        place = self.layout.place(column, self.where)
+        none = ("", "_") if self.layout.conllu and place in UNTAGGED else ("",)
+        found = []
+        for numbers in self.places:
+            row = [self.layout.cells(self.lines[n].rstrip("\r\n"))[place] for n in numbers]
+            if any(tag in none for tag in row):
+                number = next(n for n, tag in zip(numbers, row, strict=True) if tag in none)
+                line = self.lines[number].rstrip("\r\n")
+                raise UnrolledError(
+                    f"{self.where}, line {number + 1:,}, is {brief(line)}: no tag in column {place + 1}; expected one"
+                )
+            found.append(row)
+        return found
+
+    def tagged(self, tags: Sequence[Sequence[str]], column: str | None = None, columns: int = 0) -> Iterator[str]:
+        r"""Yield the file with the tags of its words, in pieces.
+
+        They replace the column of CoNLL-U, and that of a file that has as many columns as said, or a name for it; to
+        other files they are added as the last one. All else stays as it is, byte for byte. Plain text becomes lines of
+        a word, a tab and its tag, with an empty line behind each sentence.
+        """
+        layout = self.layout
+        if layout is None:
+            for words, row in zip(self.words, tags, strict=True):
+                yield "".join(f"{word}\t{tag}\n" for word, tag in zip(words, row, strict=True)) + "\n"
+            return
+        there = layout.conllu or layout.columns == columns or (layout.header and column in layout.names)
+        place = layout.place(column, self.where) if there else layout.columns
+        new = {
+            n: tag for numbers, row in zip(self.places, tags, strict=True) for n, tag in zip(numbers, row, strict=True)
+        }
+        header = layout.header and not there
+        for n, line in enumerate(self.lines):
+            if n in new:
+                yield layout.changed(line, place, new[n])
+            elif header and line.strip():
+                yield layout.changed(line, place, "tag")
+                header = False
+            else:
+                yield layout.changed(line, place, "O") if line.startswith(DOCSTART) and not there else line
+
+
+def read_sentences(
+    paths: Paths, column: str | None = None, *, text: bool | None = False, columns: int = 0, tags: Container[str] = ()
+) -> list[Sentences]:
+    """Read the sentences of files, without asking for tags.
+
+    Parameters
+    ----------
+    paths : path or paths
+        Files, packed or not, folders, or "-", standard input.
+    column : str, optional
+        What the column of tags is called, which tells the names of columns from words.
+    text : bool or None
+        Whether files are plain text, cut as `unrolled.data.text.sentences` says; None: each is looked at
+        (`unrolled.data.columns.is_text`).
+    columns, tags
+        How many columns a file with tags has, and which tags there are: what looking goes by.
+
+    Raises
+    ------
+    UnrolledError
+        If a file can't be read, has no words, or a line has other columns than the ones before; or if files are of
+        more than one kind.
+    """
+    several = paths if isinstance(paths, (list, tuple)) else [paths]
+    given = [check_path("a file to read", path) for path in several]
+    if not given:
+        raise UnrolledError("no file given; name at least one file of sentences, or - for standard input")
+    found = []
+    for source in sources(given, "char", []):
+        lines = list(io.StringIO("".join(decoded(source.blocks(), source.where)), newline=""))
+        if text or (text is None and is_text(_unmarked(lines), columns, tags)):
+            found.append(Sentences(source.where, None, sentences("".join(_unmarked(lines)))))
+        else:
+            found.append(_of_columns(source.where, lines, column))
+        if not found[-1].words:
+            raise UnrolledError(f"{source.where} has no sentences; expected words, one a line")
+    alike([file for file in found if text is not None or file.layout is not None])
+    return found
+
+
+def read_tagged(paths: Paths, column: str | None = None) -> Tagged:
     r"""Read tagged sentences; a file's end ends one.
 
     Parameters
     ----------
     paths : path or paths
-        A file whose first line of words has ten columns is CoNLL-U: its comments, words of several tokens and empty
-        nodes are passed over. In any other the first column of a line is the word and the last its tag, with a tab or
-        blanks between.
-    column : str
-        Of CoNLL-U: "upos", "xpos" or "deprel".
+        A file whose first line of words has ten columns, the first a number, is CoNLL-U: its comments, tokens of
+        several words and empty nodes are passed over. In any other the first column of a line is the word and the last
+        its tag, with a tab or, where there are no tabs, blanks between; an empty line ends a sentence, lines that begin
+        with -DOCSTART- are passed over, and a first line may name the columns.
+    column : str, optional
+        Which column is learnt: of CoNLL-U upos (by default), xpos, feats or deprel; of columns pos, chunk or ner, as
+        CoNLL-2000 and 2003 have them, or a name in the first line; of any file a number, from 1.
 
     Returns
     -------
@@ -40,50 +184,85 @@ def read_tagged(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     Raises
     ------
     UnrolledError
-        If a file can't be read, has no sentences, or a line has no tag; names the file and the line.
+        If a file can't be read, has no sentences or not that column, a line has no tag or other columns than the ones
+        before, or files are of more than one kind; names the file and the line.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "tags.tsv")
+    ...     _ = path.write_text("the\tDET\nNew York\tPROPN\n\nit\tPRON\n")
+    ...     read_tagged(path)
+    Tagged(words=[['the', 'New York'], ['it']], tags=[['DET', 'PROPN'], ['PRON']])
     """
-    check_choice("tag column", column, tuple(TAGS))
+    return together(read_sentences(paths, column), column)
+
+
+def together(files: Sequence[Sentences], column: str | None = None) -> Tagged:
+    """Return the sentences of files with their tags."""
     found = Tagged([], [])
-    for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        corpus = read(path, "char")
-        assert isinstance(corpus.text, str)
-        sentences = list(_sentences(corpus.text, os.fspath(path), column))
-        if not sentences:
-            raise UnrolledError(f"{os.fspath(path)} has no tagged sentences")
-        for pairs in sentences:
-            found.words.append([word for word, _ in pairs])
-            found.tags.append([tag for _, tag in pairs])
+    for file in files:
+        found.words.extend(file.words)
+        found.tags.extend(file.tags(column))
     return found
 
 
-def _sentences(text: str, path: str, column: str) -> Iterator[list[tuple[str, str]]]:
-    """Yield the words and tags of each sentence of a file."""
-    lines = text.split("\n")
-    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    conllu = first.count("\t") == COLUMNS - 1
-    pairs = list[tuple[str, str]]()
-    for number, line in enumerate([*lines, ""], 1):
+def check_column(name: str, value: object) -> str:
+    """Return a column's name or number as a text, or say what is wrong with it."""
+    column = str(value) if isinstance(value, int) and not isinstance(value, bool) else as_kind(name, value, "str")
+    if not column.strip() or column == "0":
+        raise UnrolledError(f"{name} is {brief(value)}; expected the name of a column, or its number, from 1")
+    return str(column)
+
+
+def alike(files: Sequence[Sentences]) -> None:
+    """Refuse files of more than one kind."""
+    for file in files[1:]:
+        first = files[0]
+        kinds = [found.layout.title if found.layout else "plain text" for found in (first, file)]
+        if kinds[0] != kinds[1]:
+            said = f"{first.where} is {kinds[0]}, {file.where} {kinds[1]}"
+            raise UnrolledError(f"{said}; give files of one kind together")
+
+
+def _unmarked(lines: Sequence[str]) -> list[str]:
+    """Return lines without a byte-order mark."""
+    return [lines[0].removeprefix("\ufeff"), *lines[1:]] if lines else []
+
+
+def _of_columns(where: str, lines: list[str], column: str | None) -> Sentences:
+    """Return the sentences of lines of columns."""
+    bare = [line.rstrip("\r\n") for line in _unmarked(lines)]
+    layout = layout_of(bare, column)
+    found = Sentences(where, layout, [], [], lines)
+    words, places, header, about = list[str](), list[int](), layout.header, 0
+    for n, line in enumerate([*bare, ""]):
         if not line.strip():
-            if pairs:
-                yield pairs
-            pairs = []
-        elif not (conllu and line.startswith("#")):
-            pair = _of_conllu(line, column) if conllu else _of_two(line)
-            if pair is not None and not all(pair):
-                expected = "ten columns with a word and its tag" if conllu else "a word and its tag, with a tab between"
-                raise UnrolledError(f"{path}, line {number:,}, is {brief(line)}; expected {expected}")
-            pairs += [pair] if pair else []
+            if words:
+                found.words.append(words)
+                found.places.append(places)
+            elif about and layout.conllu:
+                raise UnrolledError(f"{where}, line {about:,}: a sentence has comments and no words; leave it out")
+            words, places, about = [], [], 0
+            continue
+        if line.startswith("#") and not words and (layout.conllu or len(layout.cells(line)) != layout.columns):
+            about = n + 1
+            continue
+        cells = layout.cells(line)
+        if len(cells) != layout.columns:
+            if line.startswith(DOCSTART):
+                continue
+            raise ragged(where, n + 1, line, layout, len(cells))
+        if header or cells[0] == DOCSTART or (layout.conllu and not cells[0].isdigit()):
+            header = False
+            continue
+        if not (word := cells[layout.word]).strip():
+            raise UnrolledError(f"{where}, line {n + 1:,}, is {brief(line)}: no word; expected a word and its tag")
+        words.append(word)
+        places.append(n)
+    return found
 
 
-def _of_conllu(line: str, column: str) -> tuple[str, str] | None:
-    """Word and tag; None of what is no single word, empty ones of a line that is damaged."""
-    parts = line.split("\t")
-    if len(parts) != COLUMNS:
-        return "", ""
-    return (parts[FORM], parts[TAGS[column]]) if parts[0].isdigit() else None
-
-
-def _of_two(line: str) -> tuple[str, str]:
-    """Word and tag; empty ones of a line that is damaged."""
-    parts = line.split("\t") if "\t" in line else line.split()
-    return (parts[0], parts[-1]) if len(parts) > 1 else ("", "")
+__all__ = ["Sentences", "Tagged", "alike", "check_column", "read_sentences", "read_tagged", "together"]

@@ -14,9 +14,9 @@ import numpy as np
 from ..backends import choose
 from ..checks import Array, check_a, check_size
 from ..data.padded import Padded
-from ..data.tagged import TAGS, Tagged, read_tagged
+from ..data.tagged import Tagged, check_column, read_tagged
 from ..data.text import EOS, UNK, Words
-from ..declared import Declared, documented, keywords, one_of, option
+from ..declared import Declared, documented, keywords, option
 from ..errors import UnrolledError, brief, check_path, count
 from ..keywords import named, suggesting
 from ..nn.heads import LANGUAGE
@@ -37,8 +37,14 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 class TaggedOptions(Declared):
     """Options of tagged sentences, and of the words that are known of them."""
 
-    tags: str = option(
-        "upos", f"CoNLL-U: the column that is learnt: {', '.join(TAGS)}.", "Text", one_of("tag", (*TAGS,))
+    column: str | None = option(
+        None,
+        "Column of the tags: upos, xpos, ner, ..., or its number.",
+        "Text",
+        check_column,
+        unset="upos of CoNLL-U, the last one of other files",
+        about="Which column is learnt: of CoNLL-U `upos`, `xpos`, `feats` or `deprel`; of other columns `pos`, `chunk` "
+        "or `ner`, as CoNLL-2000 and 2003 have them, or a name in the first line; of any file a number, from 1.",
     )
     min_count: int = option(2, "Occurrences that a word needs to be listed.", "Text", check_size)
     lower: bool = option(False, "Make words lower-case.", "Text")
@@ -201,10 +207,11 @@ def _ids(vocabulary: Words, words: Sequence[str]) -> Array:
 def _read(source: Any, options: Options) -> tuple[Tagged, list[str]]:
     """Return sentences, and the files that they are from."""
     if isinstance(source, Tagged):
+        source.checked()
         return source, []
     several = source if isinstance(source, (list, tuple)) else [source]
     paths = [check_path("a file to read", path) for path in several]
-    return read_tagged(paths, options.tags), paths
+    return read_tagged(paths, options.column), paths
 
 
 def _prepared(
