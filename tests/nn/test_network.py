@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from unrolled.cells import CELLS
+from unrolled.data.text import Vocabulary
 from unrolled.errors import UnrolledError, UnrolledWarning
+from unrolled.gradcheck import check_network
+from unrolled.models.language_model import LanguageModel
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 from unrolled.reference.losses import activation_penalty, confidence, cross_entropy, log_softmax, temporal_penalty
@@ -313,3 +316,44 @@ def test_dropout_without_masks_is_warned_of_once():
     other.forward(x, masks={})
     with pytest.warns(UnrolledWarning, match=r"^dropout is 0\.25"):
         other.forward(x)
+
+
+def test_a_network_that_reads_both_ways_is_its_two_directions_and_a_decoder():
+    net = Network(spec(bidirectional=True, dtype="float64"), rng=0)
+    x, lengths = batch()[0], np.array([4, 7, 2])
+    logits, _ = net(x, lengths=lengths)
+    y, _ = net.recurrent(net.params["embedding.weight"][x], None, lengths)
+    assert y.shape == (T, B, 2 * H)
+    np.testing.assert_allclose(logits, y @ net.params["decoder.weight"].T + net.params["decoder.bias"], rtol=1e-12)
+    assert net.params["decoder.weight"].shape == net.spec.shapes()["decoder.weight"] == (V, 2 * H)
+    assert net.parameter_count == net.spec.parameter_count
+
+
+@pytest.mark.parametrize("options", [{}, {"tied": True, "embedding_size": 2 * H}, {"residual": True}], ids=str)
+def test_the_gradients_of_a_network_that_reads_both_ways_are_proven(options):
+    assert check_network(Network(spec(bidirectional=True, **options), rng=0)).raise_if_failed().passed
+
+
+def test_a_description_names_no_later_option_that_is_not_used():
+    assert "bidirectional" not in spec().to_json()
+    said = json.loads(json.dumps(spec(bidirectional=True).to_json()))
+    assert said["bidirectional"] is True
+    assert Spec.from_json(said) == spec(bidirectional=True)
+
+
+def test_a_network_that_reads_both_ways_takes_no_step_and_samples_nothing():
+    net = Network(spec(bidirectional=True), rng=0)
+    with pytest.raises(UnrolledError, match="has no step: the reverse direction needs the whole sequence"):
+        net.step(np.zeros(B, int))
+    with pytest.raises(UnrolledError, match="samples nothing: it reads whole sequences"):
+        net.sampler(None, 9)
+    with pytest.raises(UnrolledError, match=r"embedding as wide as the last layer: embedding_size is 5, that is 10$"):
+        Network(spec(bidirectional=True, tied=True, embedding_size=H))
+
+
+def test_a_language_model_reads_one_way():
+    with pytest.raises(UnrolledError, match=r"bidirectional is true; a model of the next symbol can't read what comes"):
+        LanguageModel.train("the cat sat. " * 90, bidirectional=True)
+    vocabulary = Vocabulary.of("the cat", "char")
+    with pytest.raises(UnrolledError, match="the network is bidirectional; a model of the next symbol"):
+        LanguageModel(Network(Spec(len(vocabulary), bidirectional=True)), vocabulary)

@@ -57,7 +57,6 @@ ABSENT = {
     **dict.fromkeys(("data", "data-dir", "input", "file", "dataset"), "name the text itself: unrolled train book.txt"),
     **dict.fromkeys(("verbose", "quiet"), "what is printed can't be set; a run's folder has its figures too"),
     "strip-gutenberg": "that is done without asking; --keep-gutenberg leaves header and footer in",
-    "bidirectional": "a language model reads one way; unrolled.LSTM(..., bidirectional=True) reads both",
 }
 """Options that can't be asked for, and why."""
 

@@ -121,6 +121,10 @@ class LanguageModel:
         self.network = check_a("network", network, Network, "a Network")
         self.vocabulary = check_a("vocabulary", vocabulary, Vocabulary, "a Vocabulary")
         self.result = None if result is None else check_a("result", result, Result, "what training gave, a Result")
+        if network.spec.bidirectional:
+            raise UnrolledError(
+                "the network is bidirectional; a model of the next symbol can't read what comes after it"
+            )
         if len(vocabulary) != network.spec.vocabulary_size:
             raise UnrolledError(
                 f"the vocabulary has {count(len(vocabulary), 'symbol')}, the network predicts "

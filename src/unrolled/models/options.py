@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..checks import check_widths
 from ..data.options import SplitOptions, TextOptions
 from ..declared import anew, documented, options
+from ..errors import UnrolledError
 from ..keywords import suggesting
 from ..nn.options import NetworkOptions
 from ..nn.spec import Spec
@@ -44,6 +45,11 @@ class Options(ModelOptions, TextOptions):
     >>> Options(hidden_size=(6, 5)).num_layers
     2
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bidirectional:
+            raise UnrolledError("bidirectional is true; a model of the next symbol can't read what comes after it")
 
 
 ANEW = anew(Options)

@@ -103,8 +103,8 @@ class Network(WeightedNetwork):
         if not fold or not embedding.folds(weight, tokens, masks):
             x = embedding.embed(self._backend, weight, tokens, masks, self.spec.embedding_dropout)
             return stack, x, False
-        columns = embedding.fold(self._backend, weight, stack.params["weight_ih_l0"])
-        return stack._reading(len(weight), read_only(columns)), tokens, True
+        columns = {name: read_only(embedding.fold(self._backend, weight, stack.params[name])) for name in stack.first}
+        return stack._reading(len(weight), columns), tokens, True
 
     def _decode(self, rows: Array) -> Array:
         return self._backend.linear(self._decoder(self._params), self._params["decoder.bias"], rows)
@@ -242,11 +242,12 @@ class Network(WeightedNetwork):
         dx, dstate, recurrent = self._recurrent._backward(tape.recurrent, dy, dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
-        table, first = "embedding.weight", "recurrent.weight_ih_l0"
+        table = "embedding.weight"
         if tape.folded:
-            grads[table], grads[first] = embedding.fold_backward(
-                self._backend, params[table], params[first], grads[first]
-            )
+            weight = params[table]
+            for first in (f"recurrent.{name}" for name in self._recurrent.first):
+                part, grads[first] = embedding.fold_backward(self._backend, weight, params[first], grads[first])
+                grads[table] = grads[table] + part if table in grads else part
         elif dx is not None and spec.embedding_size:
             grads[table], dx = embedding.embed_backward(
                 self._backend, spec.vocabulary_size, tape.tokens, tape.masks, spec.embedding_dropout, dx
@@ -354,5 +355,6 @@ class Network(WeightedNetwork):
 
     def step(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of inference: tokens (B,) -> logits (B, V) and the new state."""
+        self._recurrent.check_step()
         logits, new = self(as_array("tokens", tokens)[None], state)
         return logits[0], new

@@ -106,6 +106,8 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         """
         spec, length = self.spec, check_size("length", length, least=0)
         states, cast = self._recurrent.states, self._recurrent._cast
+        if spec.bidirectional:
+            raise UnrolledError("a bidirectional network samples nothing: it reads whole sequences")
         state = self.initial_state(1) if state is None else states.take(state, 1, cast)
         if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
             return None

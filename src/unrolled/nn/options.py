@@ -180,6 +180,14 @@ class NetworkOptions(Declared):
         about="What the forget gate's two biases add up to at first.",
         source="Gers et al. 2000; Jozefowicz et al. 2015",
     )
+    bidirectional: bool = option(
+        False,
+        "Read backwards too; no language model does.",
+        "Network",
+        about="Whether each layer also runs backwards in time; outputs are twice as wide then, those of the second "
+        "direction behind those of the first.",
+        source="Schuster & Paliwal 1997",
+    )
 
 
 STACK = {

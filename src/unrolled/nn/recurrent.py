@@ -36,8 +36,6 @@ class Recurrent(Weighted):
         I, H, L. `hidden_size` may be a sequence, a width a layer; L is its length then.
     batch_first : bool
         Whether x and y (and dx, dy) are (B, T, ...) instead of (T, B, ...). States never are.
-    bidirectional : bool
-        Whether each layer also runs backwards in time; outputs are (T, B, 2 H).
     backend : str
         "auto", "cpu" or "reference".
     rng : numpy.random.Generator or int, optional
@@ -285,13 +283,17 @@ class Recurrent(Weighted):
         >>> y.shape
         (3, 5)
         """
-        if self.bidirectional:
-            raise UnrolledError("a bidirectional network has no step: the reverse direction needs the whole sequence")
+        self.check_step()
         x = as_numbers("x", x)
         alone = x.ndim < (1 if x.dtype.kind in "iu" else 2)
         axis = 1 if self.batch_first and not alone else 0
         y, new = self(np.expand_dims(x, axis), state)
         return y.squeeze(axis), new
+
+    def check_step(self) -> None:
+        """Refuse a step at a time where the whole sequence is needed."""
+        if self.bidirectional:
+            raise UnrolledError("a bidirectional network has no step: the reverse direction needs the whole sequence")
 
     def __repr__(self) -> str:
         return (

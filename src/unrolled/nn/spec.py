@@ -15,6 +15,9 @@ from ..schema import each, entries, flag, maybe, number, text, whole
 from .options import DTYPES, STACK, NetworkOptions
 from .stack import Stack
 
+LATER = "bidirectional"
+"""The first of the options that came after the first release: files name them where they are not at their default."""
+
 
 @dataclass(frozen=True)
 class _Sized:
@@ -85,7 +88,7 @@ class Spec(NetworkOptions, _Sized):
         for name, declared in options(NetworkOptions).items():
             check_option(declared, getattr(self, name))
         check_widths(self.hidden_size, self.num_layers)
-        width, last = self.embedding_size, self.proj_size or self.widths[-1]
+        width, last = self.embedding_size, self.stack().output_size if self.tied else 0
         if self.tied and width != last:
             raise UnrolledError(
                 f"tied weights need an embedding as wide as the last layer: embedding_size is {width}, that is {last}"
@@ -94,8 +97,13 @@ class Spec(NetworkOptions, _Sized):
             raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
 
     def to_json(self) -> dict[str, Any]:
-        """Return a plain dictionary."""
-        return asdict(self)
+        """Return a plain dictionary; without what later versions have added, where it is at its default.
+
+        So files that need no more stay as they were, and earlier versions read them.
+        """
+        names = [f.name for f in fields(self)]
+        later = {f.name: f.default for f in fields(self)[names.index(LATER) :]}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
     @classmethod
     def from_json(cls, data: Any) -> Self:

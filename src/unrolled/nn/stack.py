@@ -32,6 +32,9 @@ def suffix(layer: int, direction: int) -> str:
     return f"_l{layer}" + ("_reverse" if direction else "")
 
 
+FIRST = tuple("weight_ih" + suffix(0, d) for d in range(2))
+
+
 class Stack:
     """A stack without weights: what every option of `Recurrent` is, and what of it makes sense with a cell.
 
@@ -50,6 +53,7 @@ class Stack:
     zoneout: float
     zoneout_cell: float
     residual: bool
+    bidirectional: bool
     proj_size: int
     learn_state: bool
     init: str
@@ -65,7 +69,6 @@ class Stack:
         num_layers: int | None = None,
         *,
         batch_first: bool = False,
-        bidirectional: bool = False,
         **options: Any,
     ) -> None:
         self.cell = find_cell(cell)
@@ -75,7 +78,6 @@ class Stack:
         """H; where layers differ, all their widths."""
         self.num_layers = len(widths)
         self.batch_first = as_kind("batch_first", batch_first, "bool")
-        self.bidirectional = as_kind("bidirectional", bidirectional, "bool")
         chosen = DEFAULTS | options
         chosen["dtype"] = as_dtype(chosen["dtype"], DTYPES)
         for name, value in chosen.items():
@@ -124,6 +126,11 @@ class Stack:
     def width(self, layer: int) -> int:
         """Width of a layer's output, both directions together."""
         return self.directions * (self.proj_size or self.hidden_sizes[layer])
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Names of the weights that read x, one a direction."""
+        return FIRST[: self.directions]
 
     def passes(self) -> Iterator[tuple[int, int]]:
         """Yield (layer, direction) in the order of states and tapes."""

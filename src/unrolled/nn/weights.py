@@ -66,7 +66,7 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
     def _param(self, name: str, shape: tuple[int, ...]) -> Array:
         """Return a parameter after a look at its shape, which can be changed in place."""
         p = self._params[name]
-        shape = (shape[0], self.input_size) if name == "weight_ih_l0" else shape  # of a folded embedding: V columns
+        shape = (shape[0], self.input_size) if name in self.first else shape  # of a folded embedding: V columns
         if p.shape != shape:
             raise UnrolledError(f"{name} has shape {p.shape}; this network takes {shape}")
         return p
@@ -102,9 +102,9 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
             other._made_by = None
         return other
 
-    def _reading(self, symbols: int, columns: Array) -> Self:
-        """Return the same network that reads one-hot vectors of `symbols`, by these columns of its first weight."""
-        return self._with(Params(self._params | {"weight_ih_l0": columns}), input_size=symbols)
+    def _reading(self, symbols: int, columns: Mapping[str, Array]) -> Self:
+        """Return the same network that reads one-hot vectors of `symbols`, by these columns of its first weights."""
+        return self._with(Params({**self._params, **columns}), input_size=symbols)
 
     def zero_state(self, batch: int) -> Any:
         """State of zeros: each field (L D, B, H); a tuple of one such State a layer where widths differ."""
