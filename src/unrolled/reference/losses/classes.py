@@ -1,4 +1,4 @@
-"""Losses and their gradients."""
+"""Losses of classes, and their gradients."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, as_array, as_floats, as_numbers, check_fraction, check_indices, check_shape
-from ..errors import UnrolledError
+from ...checks import Array, as_array, as_floats, check_fraction, check_indices, check_shape
+from ...errors import UnrolledError
+from .weighing import weighed
 
 
 def log_softmax(logits: Array) -> Array:
@@ -49,28 +50,6 @@ def check_targets(logits: Any, targets: Any) -> tuple[Array, Array]:
     if not targets.size:
         raise UnrolledError(f"targets have shape {targets.shape}; a mean needs 1 or more")
     return logits, targets
-
-
-def weighed(weights: Any, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return which weights (...) are above 0, as indices into the flat array, and the share of each in their sum.
-
-    Whatever stands at an entry of weight 0, NaN too, is left out by selection: nothing is ever multiplied by 0.
-
-    Examples
-    --------
-    >>> chosen, shares = weighed([[1, 0], [3, 0]], (2, 2))
-    >>> chosen.tolist(), shares.tolist()
-    ([0, 2], [0.25, 0.75])
-    """
-    given = as_numbers("weights", weights)
-    check_shape("weights", given, shape, f"targets of shape {shape}")
-    flat = given.astype(np.float64).ravel() if given.dtype.kind != "c" else given.ravel()
-    if given.dtype.kind == "c" or not (np.isfinite(flat).all() and (flat >= 0).all()):
-        raise UnrolledError("weights must be finite numbers, 0 or more, one a target")
-    if not flat.any():
-        raise UnrolledError("weights are all 0; a mean needs 1 target or more")
-    chosen = np.flatnonzero(flat)
-    return chosen, flat[chosen] / flat.sum()
 
 
 def weighted(
@@ -160,47 +139,6 @@ def cross_entropy(
     return loss if np.iscomplexobj(loss) else float(loss), d
 
 
-def squared_error(
-    outputs: Array, targets: Array, *, gradient: bool = True, weights: Array | None = None
-) -> tuple[float, Array]:
-    """Mean of (outputs - targets)², and its gradient.
-
-    Parameters
-    ----------
-    outputs : (..., K)
-    targets : (..., K), or (...) where K is 1
-    gradient : bool
-        Without it the gradient is not worked out, and holds zeros.
-    weights : (...), optional
-        What each row counts, 0 or more. Rows of weight 0 (padding) are left out, whatever is in them.
-
-    Returns
-    -------
-    loss : float
-        Mean over all numbers, summed in float64; with weights, over the sum of the rows' weights.
-    doutputs : (..., K)
-
-    Examples
-    --------
-    >>> loss, doutputs = squared_error(np.array([[3.0], [5.0]]), [1, 0], weights=[1, 0])
-    >>> loss, doutputs.tolist()
-    (4.0, [[4.0], [0.0]])
-    """
-    outputs, wanted = as_floats("outputs", outputs, 1), as_floats("targets", targets)
-    size, rows = outputs.shape[-1], outputs.shape[:-1]
-    wanted = wanted[..., None] if size == 1 and wanted.shape == rows else wanted
-    check_shape("targets", wanted, outputs.shape, f"outputs of shape {outputs.shape}")
-    if not outputs.size:
-        raise UnrolledError(f"targets have shape {wanted.shape}; a mean needs 1 or more")
-    chosen, shares = weighed(np.ones(rows) if weights is None else weights, rows)
-    shares = (shares / size)[:, None]
-    error = outputs.reshape(-1, size)[chosen] - wanted.reshape(-1, size)[chosen]
-    loss, d = (error * error * shares).sum(), np.zeros(outputs.shape, outputs.dtype)
-    if gradient:
-        d.reshape(-1, size)[chosen] = 2 * error * shares
-    return loss if np.iscomplexobj(loss) else float(loss), d
-
-
 def confidence(logits: Array, targets: Array, weights: Array | None = None) -> Any:
     """Mean over targets y of z_y - mean(z), z being the logits; with weights, over their sum.
 
@@ -218,42 +156,3 @@ def confidence(logits: Array, targets: Array, weights: Array | None = None) -> A
     picked = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     each = picked - logits.mean(axis=-1)
     return each.mean() if weights is None else (each * shares).sum()
-
-
-def activation_penalty(y: Array) -> tuple[Any, Array]:
-    """Mean square of outputs y (T, B, H) and its gradient: what AR weighs (Merity, McCann & Socher 2017).
-
-    Examples
-    --------
-    >>> value, dy = activation_penalty(np.array([[[3.0, -1.0]]]))
-    >>> float(value), dy.tolist()
-    (5.0, [[[3.0, -1.0]]])
-    """
-    y = as_floats("y", y, 3)
-    return (y * y).sum() / max(1, y.size), y * (2 / max(1, y.size))
-
-
-def temporal_penalty(y: Array, starts: Array | None = None) -> tuple[Any, Array]:
-    """Mean square of y[t + 1] - y[t], y being (T, B, H), and its gradient: what TAR weighs (the same paper).
-
-    A single step has no difference: 0. Nor has a document's first step one to what was before: `starts` (T, B), bool.
-
-    Examples
-    --------
-    >>> value, dy = temporal_penalty(np.array([[[1.0]], [[3.0]], [[3.0]]]))
-    >>> float(value), dy.ravel().tolist()
-    (2.0, [-2.0, 2.0, 0.0])
-    """
-    y = as_floats("y", y, 3)
-    change, size = np.diff(y, axis=0), y[1:].size
-    if starts is not None:
-        starts = as_array("starts", starts)
-        check_shape("starts", starts, y.shape[:2], f"y of shape {y.shape}")
-        if starts.dtype != bool:
-            raise UnrolledError(f"starts are {starts.dtype}; expected bools, True where a document begins")
-        size -= int(starts[1:].sum()) * y.shape[-1]
-        change = np.where(starts[1:, :, None], y.dtype.type(0), change)
-    slope, dy = change * (2 / max(1, size)), np.zeros_like(y)
-    dy[:-1] -= slope
-    dy[1:] += slope
-    return (change * change).sum() / max(1, size), dy
