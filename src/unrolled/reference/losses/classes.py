@@ -1,4 +1,4 @@
-"""Losses of classes, and their gradients."""
+"""Losses of classes, one of V or several of K at once, and their gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ...checks import Array, as_array, as_floats, check_fraction, check_indices, check_shape
 from ...errors import UnrolledError
-from .weighing import weighed
+from .weighing import mean_of, weighed
 
 
 def log_softmax(logits: Array) -> Array:
@@ -156,3 +156,64 @@ def confidence(logits: Array, targets: Array, weights: Array | None = None) -> A
     picked = np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     each = picked - logits.mean(axis=-1)
     return each.mean() if weights is None else (each * shares).sum()
+
+
+def sigmoid(logits: Array) -> Array:
+    """Return 1 / (1 + exp(-z)), safe for any finite logits z.
+
+    Examples
+    --------
+    >>> sigmoid(np.array([-1e3, 0.0, 1e3])).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    z = as_floats("logits", logits)
+    small = np.exp(np.where(z.real > 0, -z, z))
+    return np.asarray(np.where(z.real > 0, 1, small) / (1 + small))
+
+
+def bernoulli(logits: Any, targets: Any, *, gradient: bool = True, weights: Any | None = None) -> tuple[float, Array]:
+    """Mean cross-entropy of yes-or-no labels in nats, of logits z: log(1 + exp(z)) - y z, and its gradient.
+
+    It is max(z, 0) - y z + log(1 + exp(-|z|)), which overflows nowhere; the gradient is sigmoid(z) - y. Labels are on
+    their own: any number of a row's K may be on. K times this is the loss a row, as it is given for piano rolls
+    (Boulanger-Lewandowski, Bengio & Vincent 2012).
+
+    Parameters
+    ----------
+    logits : (..., K)
+    targets : (..., K), or (...) where K is 1
+        0 or 1, or the probability of a 1; NaN where a label is not known: it counts nothing.
+    gradient : bool
+        Without it the gradient is not worked out, and holds zeros.
+    weights : (...) or (..., K), optional
+        What each row, or each label, counts, 0 or more. What has weight 0 (padding) is left out, whatever it is.
+
+    Returns
+    -------
+    loss : float
+        Mean over all labels, or over the sum of their weights, summed in float64.
+    dlogits : (..., K)
+
+    Raises
+    ------
+    UnrolledError
+        If shapes don't fit, a label that counts is not from 0 to 1, or none counts.
+
+    Examples
+    --------
+    >>> loss, dlogits = bernoulli(np.array([[0.0, 1e3]]), np.array([[True, True]]))
+    >>> round(loss, 4), dlogits.tolist()
+    (0.3466, [[-0.25, 0.0]])
+    """
+
+    def each(z: Array, y: Array) -> tuple[Array, Array]:
+        if not ((y >= 0) & (y <= 1)).all():
+            raise UnrolledError(f"targets run from {y.min():g} to {y.max():g}; labels are from 0 to 1")
+        z, yes = z[:, 0], y.astype(z.real.dtype)
+        above = z.real > 0
+        value = np.where(above, z, 0) - yes * z + np.log1p(np.exp(np.where(above, -z, z)))
+        return value, (sigmoid(z) - yes)[:, None]
+
+    labels = as_array("targets", targets)
+    labels = labels.astype(np.float32) if labels.dtype.kind == "b" else labels
+    return mean_of(each, logits, labels, weights, gradient=gradient)
