@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 import pytest
 
 import unrolled as ur
+from unrolled.data.text import Reading
 from unrolled.models.options import ANEW, Options
 from unrolled.training import trainer
 from unrolled.training.callbacks import Callback
@@ -24,6 +25,7 @@ TEXT = "the cat sat on the mat. " * 40
 SMALL = {"hidden_size": 5, "embedding_size": 3, "num_layers": 1, "batch_size": 2, "seq_length": 12, "epochs": 1}
 SMALL |= {"eval_every": 20, "sample_length": 0, "backend": "reference"}
 OPTIONS = {f.name: f.default for f in fields(Options)}
+READING = {f.name: f.default for f in fields(Reading)}
 
 
 def keywords(function):
@@ -34,8 +36,8 @@ def keywords(function):
 
 def test_the_signature_of_training_has_every_option_with_its_default():
     own = {"val": (), "test": (), "out": None, "overwrite": False, "init_from": None, "callbacks": ()}
-    assert keywords(ur.LanguageModel.train) == own | {"verbose": False, "backend": "auto"} | OPTIONS
-    assert list(keywords(ur.LanguageModel.train))[8:] == list(OPTIONS)
+    assert keywords(ur.LanguageModel.train) == own | {"verbose": False, "backend": "auto"} | OPTIONS | READING
+    assert list(keywords(ur.LanguageModel.train))[8:] == [*OPTIONS, *READING]
     again = keywords(ur.LanguageModel.resume)
     assert set(again) == {"callbacks", "verbose", "backend", *ANEW}
     assert {repr(again[name]) for name in ANEW} == {"<as the run had it>"}
@@ -43,7 +45,7 @@ def test_the_signature_of_training_has_every_option_with_its_default():
 
 def test_help_shows_names_defaults_and_what_they_are_about():
     page = pydoc.plain(pydoc.render_doc(ur.LanguageModel.train))
-    for name, default in OPTIONS.items():
+    for name, default in (OPTIONS | READING).items():
         assert re.search(rf"\b{name}: '[^']+' = {re.escape(repr(default))}[,\n)]", page), name
         assert re.search(rf"^ +\|? +{name} : ", page, re.M), name
     page = pydoc.plain(pydoc.render_doc(ur.LanguageModel.resume))

@@ -47,6 +47,8 @@ class About:
         Where it comes from.
     around : bool
         Whether it is about what stands around a stack of layers.
+    bare : str
+        What its flag stands for where it is given without a value.
     """
 
     help: str
@@ -58,6 +60,7 @@ class About:
     about: str = ""
     source: str = ""
     around: bool = False
+    bare: str = ""
 
 
 def option(default: Any, help: str, group: str, check: Check | None = None, **more: Any) -> Any:

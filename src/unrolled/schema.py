@@ -63,6 +63,25 @@ def maybe(kind: Kind) -> Kind:
     return lambda name, value: None if value is None else kind(name, value)
 
 
+def either(first: Kind, second: Kind) -> Kind:
+    """Return the kind of values that are of one kind or of another, which says what is wrong with others.
+
+    Examples
+    --------
+    >>> yes_or_some = either(flag(), whole(most=9))
+    >>> yes_or_some("many", True), yes_or_some("many", 3)
+    (True, 3)
+    """
+
+    def take(name: str, value: Any) -> Any:
+        try:
+            return first(name, value)
+        except UnrolledError:
+            return second(name, value)
+
+    return take
+
+
 def each(kind: Kind, exactly: int | None = None, most: int = LARGEST) -> Kind:
     """Return the kind of lists whose items are all of a kind, and whose length is bounded."""
     words = "a list" + (f" of {exactly}" if exactly is not None else f" of at most {most:,}" if most < LARGEST else "")

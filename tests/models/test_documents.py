@@ -131,7 +131,7 @@ def test_the_commands_keep_documents_apart(tmp_path, records, monkeypatch, capsy
     given += ["--hidden-size=9", "--num-layers=1", "--batch-size=2", "--seq-length=9"]
     cli.main(given, standalone_mode=False)
     assert "20 documents, kept apart" in capsys.readouterr().out
-    assert "documents = true" in (tmp_path / "run/config.toml").read_text()
+    assert 'documents = "files"' in (tmp_path / "run/config.toml").read_text()
     command = ["score", "run/model.safetensors", "a.jsonl", "--json-field", "t", "--json"]
     cli.main([*command, "--documents"], standalone_mode=False)
     nats = json.loads(capsys.readouterr().out)["nats"]
@@ -235,7 +235,7 @@ def test_options_that_contradict_each_other_are_refused(tmp_path):
     for how, said in (
         ({"json_field": "a", "column": "b"}, "--json-field is of JSON lines and --column of tables; leave out one of"),
         ({"skip_null": True}, "--skip-null leaves out records; name their field with --json-field or --column"),
-        ({"column": 2}, "column is 2; expected the name of a field (--column)"),
+        ({"column": 2}, "column is 2; it must be a text"),
     ):
         with pytest.raises(ur.UnrolledError, match=re.escape(said)):
             read(tmp_path, **how)
@@ -299,15 +299,15 @@ def test_a_list_of_texts_is_documents(tmp_path, monkeypatch):
 def test_a_run_of_before_that_named_the_option_otherwise_goes_on(tmp_path):
     (tmp_path / "a.txt").write_text("Anna may.\n" * 40 + "*** END OF THE PROJECT GUTENBERG EBOOK X ***\nA licence.")
     options = SMALL | {"out": tmp_path / "run"}
-    ur.LanguageModel.train(read(tmp_path / "a.txt", keep_gutenberg=True), **options)
+    ur.LanguageModel.train(read(tmp_path / "a.txt", keep_gutenberg=True, documents=True), **options)
     path = tmp_path / "run/checkpoint.safetensors"
     content, arrays = storage.open_arrays(path, "unrolled_run", "checkpoint of a run", lambda content, layout: content)
     assert content["text"]["how"].pop("keep_gutenberg") is True
-    content["text"]["how"] = {"strip_gutenberg": False, "json_field": "", "documents": False}
+    content["text"]["how"] = {"strip_gutenberg": False, "json_field": "", "documents": True}
     storage.write_arrays(path, "unrolled_run", arrays, content)
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
-    (tmp_path / "old.toml").write_text("strip_gutenberg = false\n")
-    assert read_toml(tmp_path / "old.toml", Options) == {"keep_gutenberg": True}
+    (tmp_path / "old.toml").write_text("strip_gutenberg = false\ndocuments = true\n")
+    assert read_toml(tmp_path / "old.toml", Options) == {"keep_gutenberg": True, "documents": "files"}
 
 
 def test_the_commands_read_a_column_and_leave_out_empty_fields(tmp_path, monkeypatch, capsys):
@@ -322,7 +322,7 @@ def test_the_commands_read_a_column_and_leave_out_empty_fields(tmp_path, monkeyp
     assert "45 documents, kept apart" in said
     assert "15 records without a text left out" in said
     config = (tmp_path / "run/config.toml").read_text()
-    assert 'column = "text"\nskip_null = true\ndocuments = true\n' in config
+    assert 'column = "text"\nskip_null = true\ndocuments = "files"\n' in config
     assert "keep_gutenberg = false\n" in config
     model = ur.load("run")
     corpus = read("a.csv", column="text", skip_null=True)

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from ..errors import Interrupted
+from ..errors import Interrupted, UnrolledError
 from .familiar import COMMANDS, unknown
 
 
 class GroupedOption(click.Option):
-    """An option that knows its group."""
+    """An option that knows its group, and what it stands for where it is given `bare`, without a value."""
 
-    def __init__(self, *args: Any, group: str = "Options", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        group: str = "Options",
+        bare: str = "",
+        check: Callable[[str, Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.group = group
+        self.group, self.bare, self.check = group, bare, check
+
+    def takes(self, word: str) -> bool:
+        """Whether the word behind it is its value: one that it knows, or what is no option and no file."""
+        try:
+            return self.check is None or self.check(self.opts[0], word) == word
+        except UnrolledError:
+            return not (word[:1] in ("", "-") or os.path.lexists(word))
 
 
 class GroupedCommand(click.Command):
@@ -29,6 +44,9 @@ class GroupedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; what is no option is looked up by its meaning."""
+        bare = {name: o for o in self.get_params(ctx) if isinstance(o, GroupedOption) and o.bare for name in o.opts}
+        behind = zip(args, [*args[1:], ""], strict=False)
+        args = [f"{a}={bare[a].bare}" if a in bare and not bare[a].takes(word) else a for a, word in behind]
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:

@@ -19,7 +19,7 @@ TYPES = {"int": int, "float": float, "str": str}
 
 def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F]:
     """An option in a group; its default is shown."""
-    shown = kwargs.get("default") is not None
+    shown = kwargs.get("default") not in (None, "")
     return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
 
 
@@ -53,6 +53,8 @@ def _flag(field: Field[Any], group: str | None) -> Callable[[F], F]:
     if kind == "bool":
         more = {"is_flag": True}
         name += f"/--no-{name[2:]}" if field.default else ""
+    if about.bare:
+        more |= {"bare": about.bare, "check": about.check}
     return option(group or about.group, name, *about.also, help=help, default=field.default, **more)
 
 

@@ -113,7 +113,7 @@ def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mappi
         options = {name: value for name, value in options.items() if name in asked}
         options.setdefault("level", start.vocabulary.level)
     Options(**options)  # before anything is read or made
-    if not files and (odd := [name for name in how if how[name]]):
+    if not files and (odd := [name for name, value in how.items() if value != getattr(Reading(), name)]):
         raise UnrolledError(f"--{odd[0].replace('_', '-')} is about files; name some")
     level, out = options["level"], chosen["out"]
     what = count(len(files), "file or folder") if files else "the standard library"

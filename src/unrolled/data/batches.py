@@ -307,16 +307,23 @@ state that they hardly show."""
 
 
 def held_out(
-    part: Tokens, batch_size: int, seq_length: int, documents: Tokens | None = None, name: str = "the text"
+    part: Tokens,
+    batch_size: int,
+    seq_length: int,
+    documents: Tokens | None = None,
+    name: str = "the text",
+    *,
+    whole: bool = False,
 ) -> Lanes | None:
     """Cut a held-out part into lanes; None if it is empty.
 
     How many there are is up to the part alone, so that its loss is the same whatever the batch: every lane starts from
     an empty state, and many short ones would be a harder text. Chunks hold about as many symbols as a batch does, which
-    bounds the memory and changes no result.
+    bounds the memory and changes no result. A `whole` part is one lane, so that every one of its symbols is predicted,
+    and no document is cut: short ones are read side by side all the same.
     """
     if len(part) < 2:
         return None
-    count = max(1, min(LANES, (len(part) - 1) // LANE_LENGTH))
+    count = 1 if whole else max(1, min(LANES, (len(part) - 1) // LANE_LENGTH))
     steps = max(1, min(batch_size * seq_length // count, (len(part) - 1) // count))
     return lanes(part, count, steps, documents=documents, name=name)

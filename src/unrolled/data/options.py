@@ -8,20 +8,11 @@ from functools import partial
 from ..checks import check_fraction, check_size
 from ..declared import Declared, one_of, option
 from ..errors import UnrolledError
-from .text import LEVELS, WORDS
+from .text import LEVELS, WORDS, Reading
+
+__all__ = ["Reading", "SplitOptions", "TextOptions"]
 
 GROUP = "Text"
-
-
-@dataclass(frozen=True)
-class Reading(Declared):
-    """Options of `unrolled.data.text.read`."""
-
-    keep_gutenberg: bool = option(False, "Leave Project Gutenberg's header and footer in.", GROUP)
-    json_field: str = option("", "Files are JSON lines; the text is this field of each.", GROUP)
-    column: str = option("", "Files are tables (CSV, TSV); the text is this column: name or number.", GROUP)
-    skip_null: bool = option(False, "Leave out lines and rows that have no text there.", GROUP)
-    documents: bool = option(False, "Start each file, JSON line or row from zero state.", GROUP)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from .. import declared
 from ..checks import LARGEST, check_a, check_seed, check_size
 from ..data.batches import Tokens, as_tokens, held_out, lanes
+from ..data.documents import draw_parts
 from ..data.split import split
 from ..data.text import (
     UNK,
     Corpus,
     Encoded,
+    Reading,
     Vocabulary,
     bigram_entropy,
     default_corpus,
@@ -132,7 +135,8 @@ class LanguageModel:
             )
 
     @classmethod
-    @named(keywords(Options))
+    @named(keywords(Options) + keywords(Reading))
+    @described(Reading)
     @described(Options)
     def train(
         cls,
@@ -173,7 +177,8 @@ class LanguageModel:
         backend : str
             "auto", "cpu" or "reference".
         **options
-            Fields of `unrolled.models.options.Options`, with these names and defaults.
+            Fields of `unrolled.models.options.Options`, with these names and defaults; and what `unrolled.read` takes
+            to read files, of which `documents="lines"` is of a text too: each line is a document then.
 
         Returns
         -------
@@ -188,10 +193,12 @@ class LanguageModel:
             After Ctrl-C, once everything is saved; it is a KeyboardInterrupt, and has the `model` so far. Any other
             signal that ends programs is sent again then.
         """
+        how = recorded({name: options.pop(name) for name in declared.options(Reading) if name in options})
         asked = dict(options) if init_from is None else _of_the_model(dict(options), init_from)
 
         def prepare(chosen: Options, folder: Path | None) -> Prepared:
-            corpus = _corpus(source, chosen.level)
+            _check_how(source, how)
+            corpus = _corpus(source, chosen.level, **how)
             held = _held(corpus, val, test, chosen.level)
             vocabulary = _vocabulary(corpus, list(held.values()), chosen, init_from)
             return _prepared(corpus, held, vocabulary, chosen, folder, backend, init_from=init_from)
@@ -348,7 +355,9 @@ class LanguageModel:
             yield decoder.feed(token)
         yield decoder.finish()
 
-    def score(self, text: str | bytes | Tokens | Corpus | Sequence[str], *, window: int = 0) -> Score:
+    def score(
+        self, text: str | bytes | Tokens | Corpus | Sequence[str], *, window: int = 0, documents: str = "none"
+    ) -> Score:
         """Return how well the model predicts a text; the documents of a corpus, or of a list, each by itself.
 
         Parameters
@@ -356,14 +365,18 @@ class LanguageModel:
         text : str, bytes, array (N,) or list of tokens, Corpus, or list of str, its documents
         window : int
             Begin anew, in the initial state, every so many symbols; 0 carries the state through all of the text.
+        documents : str
+            "lines": each line of a text, or of a list of them, is a document, and its end is predicted too.
 
         Raises
         ------
         UnrolledError
             If the text is shorter than two symbols or has one that the model doesn't know.
         """
-        if texts := _texts(text):
-            text = of_documents(texts, self.vocabulary.level)
+        _check_how(text, recorded({"documents": documents}))
+        if documents != "none" or _texts(text):
+            texts = [text] if isinstance(text, str) else _texts(text)
+            text = of_documents(texts, self.vocabulary.level, "files" if documents == "none" else documents)
         if not isinstance(text, Corpus):
             return score(self.network, self.vocabulary.encode(text), window=window)  # type: ignore[arg-type]
         encoded = encode(text, self.vocabulary)
@@ -451,9 +464,13 @@ def _prepared(
             f"{changed}: it has {has}, {'another' if had == len(tokens) else f'it had {had:,}'}"
             f"{' content' if had == len(tokens) else ''}. Give the old text, or start a new run"
         )
-    vocabulary = vocabulary.with_documents(tokens, encoded.documents)
     fractions = ("val" not in held) * options.val_fraction, ("test" not in held) * options.test_fraction
-    train, val, test = _split(encoded, *fractions)
+    if corpus.of_lines:
+        vocabulary = replace(vocabulary, documents=True)
+        train, val, test = draw_parts(encoded, *fractions, options.seed)
+    else:
+        vocabulary = vocabulary.with_documents(tokens, encoded.documents)
+        train, val, test = _split(encoded, *fractions)
     val, test = parts.get("val", val), parts.get("test", test)
     unit = vocabulary.unit
     sizes = options.batch_size, options.seq_length
@@ -469,8 +486,8 @@ def _prepared(
     return Prepared(
         facts=replace(facts, out=folder, step=0 if before is None else before.step),
         train=batches,
-        val=held_out(val.tokens, *sizes, val.documents),
-        test=held_out(test.tokens, *sizes, test.documents),
+        val=held_out(val.tokens, *sizes, val.documents, whole=corpus.of_lines),
+        test=held_out(test.tokens, *sizes, test.documents, whole=corpus.of_lines),
         eval_every=options.eval_every or max(100, math.ceil(4 * len(val.tokens) / math.prod(sizes))),
         rng=rng,
         codec={"vocabulary": vocabulary.to_json()},
@@ -514,7 +531,7 @@ def _facts(
     parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
     size = count(len(tokens), unit)
     of_bigrams = "" if bigrams is None else f", of bigrams {losses(bigrams, unit)}"
-    much = "--count 5" if texts[0].documents is not None else "--length 400"
+    much = "--documents 20" if corpus.of_lines else "--count 5" if texts[0].documents is not None else "--length 400"
     return Facts(
         name=corpus.name,
         notes=tuple(note for part in texts for note in part.notes) + (said if bigrams is not None else ()) + more,
@@ -599,11 +616,24 @@ def _split(text: Encoded, val_fraction: float, test_fraction: float) -> tuple[En
     return train, val, test
 
 
+def _check_how(source: Any, how: Mapping[str, Any]) -> None:
+    """Refuse options of reading where nothing is read; but for `documents`, which a text has too."""
+    usual, several = Reading(), isinstance(source, Sequence) and not isinstance(source, (str, bytes))
+    asked = [name for name, value in how.items() if value != getattr(usual, name)]
+    if isinstance(source, str) or _texts(source):
+        asked = [name for name in asked if name != "documents"]
+    if asked and not all(isinstance(file, os.PathLike) for file in (source if several else [source])):
+        raise UnrolledError(f"{asked[0]} is about files that are read; give them as Path, or leave {asked[0]} out")
+
+
 def _corpus(source: Any, level: str, **how: Any) -> Corpus:
     if source is None:
         return default_corpus(level=level)
     if isinstance(source, Corpus):
         return source
+    if isinstance(source, str) and how.get("documents", "none") != "none":
+        _check_no_name(source)
+        return of_documents([source], level, how["documents"])
     if isinstance(source, (str, bytes)):
         text = source.encode() if isinstance(source, str) and level == "byte" else source
         if isinstance(text, bytes) and level != "byte":
@@ -620,7 +650,7 @@ def _corpus(source: Any, level: str, **how: Any) -> Corpus:
     if texts := _texts(parts):
         for text in texts:
             _check_no_name(text)
-        return of_documents(texts, level)
+        return of_documents(texts, level, "lines" if how.get("documents") == "lines" else "files")
     tokens = as_tokens(source)
     if level != "tokens":
         raise UnrolledError('an array holds tokens: give level="tokens"')

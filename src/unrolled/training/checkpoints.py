@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import schema, storage
+from ..data.text.options import DOCUMENTS
 from ..errors import UnrolledError, brief
-from ..schema import each, entries, flag, objects, one_of, whole
+from ..schema import each, either, entries, flag, objects, one_of, whole
 from ..storage import Arrays, Content, Layout
 from . import state
 from .configuration import TEXT_KEYS
@@ -21,7 +22,7 @@ from .state import Snapshot
 from .trainer import CHECKPOINT
 
 _HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
-_HOW |= {"strip_gutenberg": flag()}  # in runs of before
+_HOW |= {"strip_gutenberg": flag(), "documents": either(flag(), one_of(DOCUMENTS))}  # in runs of before: flags
 
 
 class Kind(NamedTuple):

@@ -12,7 +12,8 @@ from .entropy import bigram_entropy, unigram_entropy
 from .gutenberg import strip_gutenberg
 from .ids import Bytes, Numbers
 from .levels import LEVELS
-from .reading import of_documents, read, recorded, whole_text
+from .options import Reading, recorded
+from .reading import of_documents, read, whole_text
 from .stdlib import default_corpus
 from .vocabulary import Decoder, Vocabulary
 from .words import EOS, UNK, WORDS, Words
@@ -29,6 +30,7 @@ __all__ = [
     "Decoder",
     "Encoded",
     "Numbers",
+    "Reading",
     "Vocabulary",
     "Words",
     "bigram_entropy",

@@ -32,7 +32,7 @@ from ...checks import check_a
 from ...errors import UnrolledError, brief, count
 from ..batches import Tokens
 from . import arrays
-from .cleaning import Mark
+from .cleaning import MARK
 from .corpus import Corpus, Stream
 from .files import HINT, cannot_keep, shown
 from .files import cache_folder as folder
@@ -95,7 +95,7 @@ def encode(corpus: Corpus, vocabulary: Vocabulary) -> Encoded:
 
 def _encoded(pieces: Iterable[Any], vocabulary: Vocabulary) -> Iterator[tuple[Tokens, bool]]:
     """Tokens of pieces, and whether a document begins with them."""
-    return ((vocabulary.encode(piece), isinstance(piece, Mark)) for piece in vocabulary.cut(pieces))
+    return ((vocabulary.encode(piece), piece is MARK) for piece in vocabulary.cut(pieces))
 
 
 def _noted(parts: Iterable[tuple[Tokens, bool]], marks: array[int]) -> Iterator[Tokens]:
@@ -136,7 +136,7 @@ def _kept(corpus: Corpus, text: Stream, vocabulary: Vocabulary) -> Encoded:
         stale = f"what was kept of this text is not used: {why}" if str(why) else ""
         tokens, documents, cleaned = _made(slot, expected, text, vocabulary)
         said = "kept for the next time"
-    if documents is None and corpus.how.get("documents"):
+    if documents is None and corpus.how.get("documents", "none") != "none":
         documents = np.empty(0, np.int64)
     size = count(len(tokens), vocabulary.unit)
     notes = [*corpus.notes, *cleaned, stale, f"{size} in {shown(_beside(slot, 'tokens'))}, {said}"]

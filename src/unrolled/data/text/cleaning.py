@@ -13,14 +13,17 @@ from itertools import chain
 
 from ...errors import UnrolledError, brief, count
 from .gutenberg import Stripper
-from .records import column, fields, looks_like
+from .records import column, fields, lines_of, looks_like
 
 
 class Mark(str):
-    """The newline between two documents."""
+    """A newline that stands apart: nothing is joined with it to one symbol."""
 
 
 MARK = Mark("\n")
+"""The newline between two documents."""
+EDGE = Mark("\n")
+"""The newline before the first of documents that are lines, and that behind the last."""
 
 
 class Cleaner:
@@ -33,7 +36,8 @@ class Cleaner:
     json_field : field of JSON lines that is the text; "" for none
     column : name of the column of tables that is the text, or its number, from 1; "" for none
     skip_null : leave out records whose field is null, empty in a table, or absent
-    documents : whether the newline between two files, or two records, is a `MARK`
+    documents : "files" if the newline between two files, or two records, is a `MARK`; "lines" if each newline is, and
+        the text has an `EDGE` on both sides; "none"
     """
 
     def __init__(
@@ -44,11 +48,12 @@ class Cleaner:
         json_field: str = "",
         column: str = "",
         skip_null: bool = False,
-        documents: bool = False,
+        documents: str = "none",
     ) -> None:
         self.level, self.keep_gutenberg, self.documents = level, keep_gutenberg, documents
         self.json_field, self.column, self.skip_null = json_field, column, skip_null
         self.files = self.marks = self.crlf = self.cr = self.books = self.gutenberg = self.begun = self.nulls = 0
+        self.empty = 0
         self.odd: dict[str, list[str]] = {}
 
     def pieces(self, files: Iterable[tuple[str, str, Iterable[bytes]]]) -> Iterator[str] | Iterator[bytes]:
@@ -66,19 +71,32 @@ class Cleaner:
         """Yield pieces of a file, and whether a document begins with each."""
         size = 0
         for document in self._documents(decoded(_not_empty(blocks, where), where), where, path):
-            begins = True
-            for piece in self._document(document):
-                yield begins, piece
-                begins, size = False, size + len(piece)
-            if begins:
-                yield True, ""
+            for part in self.parts(self._document(document), where):
+                begins = True
+                for piece in part:
+                    yield begins, piece
+                    begins, size = False, size + len(piece)
+                if begins:
+                    yield True, ""
         if not size:
-            name = self.json_field or self.column
-            what = (
-                f"no record has a text in the field {brief(name)}" if name else "there is only a byte-order mark in it"
-            )
+            what = "there is only a byte-order mark in it"
+            if self.documents == "lines":
+                what = "all of its lines are empty"
+            if name := self.json_field or self.column:
+                what = f"no record has a text in the field {brief(name)}"
             raise UnrolledError(f"{where}: {what}; expected some text")
         self.files += 1
+
+    def parts(self, pieces: Iterable[str], where: str) -> Iterator[Iterable[str]]:
+        """Yield the documents of a text that is clean: each of its lines that has something in it, or all of it."""
+        if self.documents != "lines":
+            yield pieces
+            return
+        for line in lines_of(pieces, where):
+            if line.strip():
+                yield [line]
+            else:
+                self.empty += 1
 
     def _documents(self, text: Iterator[str], where: str, path: str) -> Iterator[Iterable[str]]:
         """Yield the documents of a file: its records, or all of it."""
@@ -132,7 +150,9 @@ class Cleaner:
 
     def joined(self, pieces: Iterable[tuple[bool, str]]) -> Iterator[str]:
         """Documents one after the other, each but the last ending a line."""
-        newline, held = MARK if self.documents else "\n", ""
+        newline, held = "\n" if self.documents == "none" else MARK, ""
+        if self.documents == "lines":
+            yield EDGE
         for begins, piece in pieces:
             if begins and self.begun:
                 yield newline
@@ -142,15 +162,20 @@ class Cleaner:
             held = piece[-1:] if piece.endswith("\n") else ""
             if body := piece[: len(piece) - len(held)]:
                 yield body
-        if held:
+        if self.documents == "lines":
+            yield EDGE
+        elif held:
             yield held
 
     def notes(self) -> list[str]:
         """Return what was changed, in plain sentences."""
         notes = []
-        if self.documents:
-            alone = "" if self.begun > 1 else ": a text file is one; JSON lines and a table's --column have one a line"
+        if self.documents == "files":
+            alone = "" if self.begun > 1 else ": a text file is one; --documents lines makes one of each line"
             notes.append(f"{count(self.begun, 'document')}, kept apart{alone}")
+        elif self.documents == "lines":
+            left_out = f" ({count(self.empty, 'empty line')} left out)" if self.empty else ""
+            notes.append(f"{count(self.begun, 'line')}, each a document that its newline ends{left_out}")
         if self.marks:
             notes.append("byte-order mark dropped" if self.marks == 1 else f"{self.marks:,} byte-order marks dropped")
         if self.crlf:

@@ -9,7 +9,7 @@ from typing import Any
 from ...checks import check_a
 from ..batches import Tokens, check_documents
 from . import arrays
-from .cleaning import MARK, Cleaner
+from .cleaning import EDGE, MARK, Cleaner
 from .files import Source, opened, shown
 from .levels import check_level
 
@@ -56,7 +56,8 @@ class Corpus:
     notes : what was read and cleaned, in plain sentences
     paths : what was named, "-" for standard input; () for the default corpus and for texts that were no file
     how : the options of `read` that it was read with
-    documents : where documents are kept apart, the place of the newline before each but the first, (D - 1,)
+    documents : where documents are kept apart, the place of the newline before each but the first, (D - 1,); where they
+        are lines, the text has a newline before the first and one behind the last too
     """
 
     text: str | bytes | Tokens | Stream = field(repr=False)
@@ -74,6 +75,11 @@ class Corpus:
         if self.documents is not None and not isinstance(self.text, Stream):
             object.__setattr__(self, "documents", check_documents(self.documents, len(self.text)))
 
+    @property
+    def of_lines(self) -> bool:
+        """Whether each line is a document, between two newlines."""
+        return bool(self.how.get("documents") == "lines")
+
     def pieces(self) -> Iterator[Any]:
         """The text in pieces, one of them for all of a small one; the newline between two documents is a `MARK`."""
         text = self.text
@@ -83,14 +89,16 @@ class Corpus:
             yield text
         else:
             assert isinstance(text, str)
-            begin = 0
+            begin, end = (1, len(text) - 1) if self.of_lines else (0, len(text))
+            yield from [EDGE] * self.of_lines
             for mark in self.documents.tolist():
                 if mark > begin:
                     yield text[begin:mark]
                 yield MARK
                 begin = mark + 1
-            if begin < len(text):
-                yield text[begin:]
+            if begin < end:
+                yield text[begin:end]
+            yield from [EDGE] * self.of_lines
 
 
 def _integers(path: str) -> Iterator[Tokens]:

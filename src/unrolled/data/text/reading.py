@@ -6,30 +6,32 @@ import codecs
 import hashlib
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from ...checks import as_kind, check_a
+from ...declared import described, keywords
 from ...errors import UnrolledError, brief, check_path
+from ...keywords import named
 from ..batches import Tokens
-from .cleaning import Cleaner, Mark, decoded
+from .cleaning import MARK, Cleaner, decoded
 from .corpus import Corpus, Stream
 from .files import Source, are_large, is_pipe, short_name, shown, sources
 from .levels import LEVELS, check_level
+from .options import Reading, recorded
 
 
+@named(keywords(Reading))
+@described(Reading)
 def read(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     level: str = "char",
     *,
-    keep_gutenberg: bool = False,
-    json_field: str = "",
-    column: str = "",
-    skip_null: bool = False,
-    documents: bool = False,
     stream: bool = False,
+    **options: Any,
 ) -> Corpus:
     r"""Read files, directories, pipes and "-" (standard input), in the order given, into one text.
 
@@ -46,13 +48,8 @@ def read(
     ----------
     paths : one path or several
     level : one of `LEVELS`; "tokens" takes one .npy file of integers
-    keep_gutenberg : leave Project Gutenberg's header and footer in; at byte level they always are
-    json_field : files are JSON lines, and the text is this field of each line; not at byte level
-    column : files are tables (CSV, TSV), and the text is the column of this name in the first row, or of this number,
-        from 1, in a table without names; not at byte level
-    skip_null : leave out records whose field is null, empty in a table, or absent
-    documents : remember where files, or the records' fields, begin: they are documents; not at byte level
     stream : give a text of `files.LARGE` bytes or more as a `Stream`
+    **options
 
     Raises
     ------
@@ -71,10 +68,10 @@ def read(
     (Corpus(level='char', name='book', sources=1, notes=('2 CRLF line ends folded to LF',)), 'one\ntwo\n')
     """
     check_level(level)
-    how = {"keep_gutenberg": keep_gutenberg, "json_field": json_field, "column": column}
-    how |= {"skip_null": skip_null, "documents": documents}
-    _check_options(level, how)
+    chosen = Reading(**recorded(options))
+    chosen.check_level(level)
     as_kind("stream", stream, "bool")
+    how = asdict(chosen)
     given = _given(paths)
     named = ["-" if path and is_pipe(path) else path for path in given]  # a pipe is standard input by another name
     notes: list[str] = []
@@ -91,7 +88,7 @@ def read(
         cleaner = whole.cleaner()
         pieces: list[Any] = list(whole.pieces(cleaner))
         text = _joined(level, pieces)
-        marks = _places(pieces) if documents else None
+        marks = _places(pieces) if chosen.documents != "none" else None
         notes += cleaner.notes()
     return Corpus(text, level, name, len(found), tuple(notes), tuple(named), how, marks)
 
@@ -162,67 +159,38 @@ def _joined(level: str, pieces: list[Any]) -> str | bytes | Tokens:
     return b"".join(pieces) if LEVELS[level].takes is bytes else "".join(pieces)
 
 
-def _check_options(level: str, how: Mapping[str, Any]) -> None:
-    """Refuse options that don't go together, or not with a level."""
-    for name in ("skip_null", "documents", "keep_gutenberg"):
-        as_kind(name, how.get(name, False), "bool")
-    for name in ("json_field", "column"):
-        option = f"the name of a field (--{name.replace('_', '-')})"
-        check_a(name, how[name], str, option)
-    records = [name for name in ("json_field", "column") if how[name]]
-    for name in (*records, "skip_null", "documents"):
-        option = f"--{name.replace('_', '-')}"
-        if how[name] and LEVELS[level].takes is not str:
-            raise UnrolledError(f"{option} works on characters, and the level is {level}; leave out one of the two")
-    if len(records) > 1:
-        raise UnrolledError("--json-field is of JSON lines and --column of tables; leave out one of the two")
-    if how["skip_null"] and not records:
-        raise UnrolledError("--skip-null leaves out records; name their field with --json-field or --column")
-
-
-def recorded(how: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of `read` that a run was made with, as they are called now.
-
-    Runs once said `strip_gutenberg`, which was off unless it was asked for.
-
-    Examples
-    --------
-    >>> recorded({"strip_gutenberg": False, "json_field": "", "documents": True})
-    {'json_field': '', 'documents': True, 'keep_gutenberg': True}
-    """
-    now = dict(how)
-    if isinstance(now.get("strip_gutenberg"), bool):
-        now["keep_gutenberg"] = not now.pop("strip_gutenberg")
-    return now
-
-
-def of_documents(texts: Sequence[str], level: str) -> Corpus:
-    r"""Return a list of texts as the documents of one text, each as it is.
+def of_documents(texts: Sequence[str], level: str, documents: str = "files") -> Corpus:
+    r"""Return a list of texts as the documents of one text, each as it is; with "lines", each of their lines.
 
     Examples
     --------
     >>> corpus = of_documents(["one", "two\n", "three"], "char")
     >>> corpus.text, corpus.documents.tolist(), corpus.notes
     ('one\ntwo\nthree', [3, 7], ('3 documents, kept apart',))
+    >>> of_documents(["one\ntwo"], "char", "lines").text
+    '\none\ntwo\n'
     """
     check_level(level)
     several = check_a("texts", texts, (tuple, list), "a list of texts")
     texts = [check_a(f"texts[{n}]", text, str, "a text") for n, text in enumerate(several)]
-    how = {"documents": True}
-    _check_options(level, {"json_field": "", "column": "", "skip_null": False} | how)
-    cleaner = Cleaner(level, keep_gutenberg=True, documents=True)
-    pieces = list(cleaner.joined((True, text) for text in texts))
+    chosen = Reading(documents=documents)
+    chosen.check_level(level)
+    cleaner = Cleaner(level, keep_gutenberg=True, documents=documents)
+    parts = (part for text in texts for part in cleaner.parts([text], "the texts"))
+    pieces = list(cleaner.joined((True, piece) for part in parts for piece in part))
     text = "".join(pieces)
     if not text.strip("\n"):
         raise UnrolledError("the texts are empty")
-    return Corpus(text, level, "text", len(texts), tuple(cleaner.notes()), (), how, _places(pieces))
+    return Corpus(
+        text, level, "text", len(texts), tuple(cleaner.notes()), (), {"documents": chosen.documents}, _places(pieces)
+    )
 
 
 def _places(pieces: Iterable[str]) -> Tokens:
     """Where the marks among pieces of a text are."""
     place, found = 0, array("q")
     for piece in pieces:
-        if isinstance(piece, Mark):
+        if piece is MARK:
             found.append(place)
         place += len(piece)
     return np.frombuffer(found, np.int64) if found else np.empty(0, np.int64)
