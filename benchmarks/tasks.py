@@ -28,7 +28,8 @@ import unrolled as ur
 from unrolled import backends
 from unrolled.data.batches import Batch
 from unrolled.models.base import OfNetwork
-from unrolled.nn.heads import LANGUAGE, Head, last_step, last_step_backward, squared_error
+from unrolled.nn.heads import LANGUAGE, Head, squared_error
+from unrolled.nn.pools import last_step, last_step_backward
 from unrolled.training.callbacks import Callback, Progress
 from unrolled.training.options import RunOptions, TrainingOptions
 from unrolled.training.state import Evaluation

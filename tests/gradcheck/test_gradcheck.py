@@ -11,18 +11,8 @@ from unrolled import gradcheck
 from unrolled.cells import CELLS, Back, Cell, Stage
 from unrolled.cells.ops import tanh
 from unrolled.gradcheck.suite import check_all
-from unrolled.nn.heads import (
-    LANGUAGE,
-    Head,
-    cross_entropy,
-    every_step,
-    every_step_backward,
-    last_step,
-    last_step_backward,
-    mean_of_steps,
-    mean_of_steps_backward,
-    squared_error,
-)
+from unrolled.nn import heads
+from unrolled.nn.pools import EVERY, POOLS
 
 SPEC = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.2}
 
@@ -644,18 +634,18 @@ def test_one_layer_with_dropout_is_proven_without_a_warning(rate):
 
 
 HEADS = {
-    "tags": LANGUAGE._replace(outputs=4),
-    "label": Head(last_step, last_step_backward, cross_entropy, outputs=3),
-    "mean": Head(mean_of_steps, mean_of_steps_backward, cross_entropy, outputs=5),
-    "numbers": Head(last_step, last_step_backward, squared_error, outputs=2),
-    "number a step": Head(every_step, every_step_backward, squared_error, outputs=1),
-}
+    "tags": heads.tags(4),
+    "tags of a CRF": heads.tags(4, crf=True),
+    "numbers": heads.Head(*POOLS["last"][:2], heads.squared_error, outputs=2),
+    "number a step": heads.Head(*EVERY[:2], heads.squared_error, outputs=1),
+} | {f"class by {pooling}": heads.classes(3, pooling) for pooling in POOLS}
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("name", HEADS)
-def test_every_head_is_proven(name, backend):
-    spec = ur.Spec(vocabulary_size=7, embedding_size=4, hidden_size=5, num_layers=2, dropout=0.3)
+@pytest.mark.parametrize("both", [False, True])
+def test_every_head_is_proven(name, both, backend):
+    spec = ur.Spec(vocabulary_size=7, embedding_size=4, hidden_size=5, num_layers=2, dropout=0.3, bidirectional=both)
     report = ur.check_network(ur.Network(spec, head=HEADS[name], backend=backend, rng=2))
     assert report.passed, str(report)
     assert len(report.proofs) > 20

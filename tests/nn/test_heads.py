@@ -7,44 +7,37 @@ import pytest
 
 import unrolled as ur
 from unrolled import backends
-from unrolled.nn.heads import (
-    LANGUAGE,
-    Head,
-    cross_entropy,
-    every_step,
-    every_step_backward,
-    last_step,
-    last_step_backward,
-    mean_of_steps,
-    mean_of_steps_backward,
-    squared_error,
-)
+from unrolled.nn import heads
+from unrolled.nn.heads import LANGUAGE, Head, squared_error
+from unrolled.nn.pools import EVERY, POOLS
 from unrolled.reference import losses
+from unrolled.reference.crf import viterbi
 
 T, B, I, H, K, V = 7, 4, 3, 5, 6, 11
 LENGTHS = np.array([7, 3, 0, 5])
 LIVE = np.arange(T)[:, None] < LENGTHS
 STEP = 1e-30
-SELECTIONS = {
-    "every": (every_step, every_step_backward),
-    "last": (last_step, last_step_backward),
-    "mean": (mean_of_steps, mean_of_steps_backward),
-}
 HEADS = {
-    "tags": Head(*SELECTIONS["every"], cross_entropy, K),
-    "numbers": Head(*SELECTIONS["every"], squared_error, K),
-    "label of the last step": Head(*SELECTIONS["last"], cross_entropy, K),
-    "number of the last step": Head(*SELECTIONS["last"], squared_error, 1),
-    "label of the mean": Head(*SELECTIONS["mean"], cross_entropy, K),
-    "numbers of the mean": Head(*SELECTIONS["mean"], squared_error, K),
-}
+    "tags": heads.tags(K),
+    "tags of a CRF": heads.tags(K, crf=True),
+    "numbers": Head(*EVERY[:2], squared_error, K),
+    "number of the last step": Head(*POOLS["last"][:2], squared_error, 1),
+    "numbers of the mean": Head(*POOLS["mean"][:2], squared_error, K),
+} | {f"class by {pooling}": heads.classes(K, pooling) for pooling in POOLS}
+SELECTIONS = {"every": EVERY, **POOLS}
+QUERY = {"head.query": np.linspace(-1, 1, 2 * H)}
 
 
 def network(head, inputs="tokens", dtype="float64", backend="auto", **options):
     sizes = {"embedding_size": 0} if inputs == "numbers" else {"embedding_size": 4}
     sizes |= {"hidden_size": H, "num_layers": 2, "dtype": dtype}
     spec = ur.Spec(I if inputs == "numbers" else V, **sizes, **options)
-    return ur.Network(spec, backend=backend, rng=1, head=head)
+    net = ur.Network(spec, backend=backend, rng=1, head=head)
+    rng = np.random.default_rng(5)
+    for name, p in net.params.items():
+        if name.startswith("head."):
+            p[...] = rng.normal(size=p.shape)  # all begin at 0
+    return net
 
 
 def batch(head, inputs="tokens", seed=2):
@@ -53,7 +46,7 @@ def batch(head, inputs="tokens", seed=2):
     rows = (T, B) if head.stepwise else (B,)
     numbers = head.loss is squared_error
     y = rng.normal(size=(*rows, K) if head.outputs == K else rows) if numbers else rng.integers(0, K, rows)
-    return x, y, rng.random(rows) + 0.5
+    return x, y, np.ones(rows) if head is HEADS["tags of a CRF"] else rng.random(rows) + 0.5
 
 
 def rises(loss, params, name, rng):
@@ -103,22 +96,43 @@ def test_weights_of_one_are_no_weights_to_the_bit(backend):
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("name", SELECTIONS)
-def test_a_selection_backwards_is_its_transpose(name, lengths):
-    select, select_backward = SELECTIONS[name]
-    rng = np.random.default_rng(3)
-    y = rng.normal(size=(T, B, H)) * (1 if lengths is None else LIVE[..., None])
-    d = rng.normal(size=select(y, lengths).shape)
-    np.testing.assert_allclose((select(y, lengths) * d).sum(), (y * select_backward(d, T, lengths)).sum(), rtol=1e-13)
+def test_a_selection_has_the_gradient_that_complex_steps_give(name, directions, lengths):
+    pool, rng = SELECTIONS[name], np.random.default_rng(3)
+    y = rng.normal(size=(T, B, 2 * H)) * (1 if lengths is None else LIVE[..., None])
+    dy, way = rng.normal(size=pool.select(y, lengths, QUERY, directions).shape), rng.normal(size=y.shape)
+    way = way if lengths is None else way * LIVE[..., None]
+    d, grads = pool.select_backward(dy, y, lengths, QUERY, directions)
+    rise = (pool.select(y + 1j * STEP * way, lengths, QUERY, directions) * dy).sum().imag / STEP
+    np.testing.assert_allclose((d * way).sum(), rise, rtol=1e-12)
+    assert {key: g.shape for key, g in grads.items()} == pool.shapes(2 * H, K)
+    for key in grads:
+        way = rng.normal(size=grads[key].shape)
+        moved = QUERY | {key: QUERY[key] + 1j * STEP * way}
+        rise = (pool.select(y.astype(complex), lengths, moved, directions) * dy).sum().imag / STEP
+        np.testing.assert_allclose((grads[key] * way).sum(), rise, rtol=1e-12)
 
 
-def test_a_selection_shows_the_last_live_step_and_the_mean_of_live_ones():
-    y = np.random.default_rng(3).normal(size=(T, B, H)) * LIVE[..., None]
-    last, mean = last_step(y, LENGTHS), mean_of_steps(y, LENGTHS)
+def test_a_selection_shows_what_it_is_called():
+    y = np.random.default_rng(3).normal(size=(T, B, 2 * H)) * LIVE[..., None]
+    found = {(name, d): pool.select(y, LENGTHS, QUERY, d) for name, pool in POOLS.items() for d in (1, 2)}
     for row, length in enumerate(LENGTHS):
-        np.testing.assert_array_equal(last[row], y[length - 1, row] if length else np.zeros(H))
-        np.testing.assert_allclose(mean[row], y[:length, row].mean(axis=0) if length else np.zeros(H), rtol=1e-14)
-    np.testing.assert_array_equal(last_step(y, None), y[-1])
+        live = y[:length, row] if length else np.zeros((1, 2 * H))
+        scores = np.exp(live @ QUERY["head.query"])
+        for d in (1, 2):
+            np.testing.assert_allclose(found["mean", d][row], live.mean(axis=0), rtol=1e-14)
+            np.testing.assert_array_equal(found["max", d][row], live.max(axis=0))
+            np.testing.assert_allclose(found["attention", d][row], scores @ live / scores.sum(), rtol=1e-13)
+        np.testing.assert_array_equal(found["last", 1][row], live[-1])
+        np.testing.assert_array_equal(found["last", 2][row], np.append(live[-1, :H], live[0, H:]))
+    np.testing.assert_array_equal(POOLS["last"].select(y, None), y[-1])
+
+
+def test_the_gradient_of_the_largest_goes_to_the_first_of_several():
+    y = np.array([1.0, 3.0, 3.0, 2.0])[:, None, None]
+    dy, _ = POOLS["max"].select_backward(np.array([[5.0]]), y, None)
+    assert dy.ravel().tolist() == [0, 5, 0, 0]
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
@@ -126,7 +140,7 @@ def test_a_selection_shows_the_last_live_step_and_the_mean_of_live_ones():
 @pytest.mark.parametrize("head", HEADS)
 def test_every_parameter_of_a_network_has_the_gradient_that_complex_steps_give(head, inputs, backend):
     head, rng = HEADS[head], np.random.default_rng(4)
-    net = network(head, inputs, backend=backend, ar=0.3, tar=0.2, learn_state=True)
+    net = network(head, inputs, backend=backend, ar=0.3, tar=0.2, learn_state=True, bidirectional=True)
     x, y, weights = batch(head, inputs)
     told = {"lengths": LENGTHS, "weights": weights}
     value, grads, _ = net.loss_and_gradients(x, y, **told)
@@ -181,17 +195,23 @@ def test_a_network_with_a_head_is_copied_and_counted():
 
 
 REFUSED = {
+    "no pooling is called 'middle'. Known: last, mean, max, attention": lambda: heads.classes(K, "middle"),
+    "the number of tags is 0; it must be": lambda: heads.tags(0),
+    "crf is 'yes'; it must be true or false": lambda: heads.tags(K, crf="yes"),
+    "a CRF scores whole sequences": lambda: network(HEADS["tags of a CRF"]).loss(
+        *batch(HEADS["tags"])[:2], weights=np.arange(T * B).reshape(T, B)
+    ),
     "head is 'tags'; expected a Head": lambda: network("tags"),
     "outputs is -1; it must be a whole number": lambda: network(LANGUAGE._replace(outputs=-1)),
     "tied weights give an output a symbol, 11; the head has 6": lambda: network(HEADS["tags"], tied=True),
     "label_smoothing is of classes": lambda: network(HEADS["numbers"], label_smoothing=0.1),
-    "x has no steps": lambda: network(HEADS["label of the last step"]).forward(np.zeros((0, B), int)),
+    "x has no steps": lambda: network(HEADS["class by last"]).forward(np.zeros((0, B), int)),
     r"weights has shape \(4,\); expected \(7, 4\)": lambda: lost(np.ones(B)),
     "weights must be finite numbers, 0 or more": lambda: lost(-np.ones((T, B))),
     "weights are all 0": lambda: lost(np.zeros((T, B))),
     r"targets run from 0 to 99; they must be at least 0 and below 6": lambda: lost(np.ones((T, B)), 99),
     "tokens are float64 of shape": lambda: network(HEADS["tags"]).forward(np.zeros((T, B, I))),
-    r"targets has shape \(7, 4\); expected \(4,\)": lambda: network(HEADS["label of the last step"]).loss(
+    r"targets has shape \(7, 4\); expected \(4,\)": lambda: network(HEADS["class by last"]).loss(
         *batch(HEADS["tags"])[:2]
     ),
 }
@@ -200,6 +220,39 @@ REFUSED = {
 def lost(weights, y=0):
     x, tags, _ = batch(HEADS["tags"])
     return network(HEADS["tags"]).loss(x, np.where(tags > 3, y, 0), weights=weights)
+
+
+def test_a_heads_parameters_are_the_networks():
+    net = network(HEADS["tags of a CRF"], bidirectional=True)
+    assert list(net.params)[-3:] == ["head.transitions", "head.begin", "head.end"]
+    assert {name: p.shape for name, p in net.params.items()} == net.spec.shapes(net.head)
+    fresh = ur.Network(net.spec, rng=1, head=net.head).params
+    assert not any(fresh[name].any() for name in fresh if name.startswith("head."))
+    query = network(HEADS["class by attention"], bidirectional=True).params["head.query"]
+    assert query.shape == (2 * H,)
+
+
+def test_what_is_predicted_is_what_the_head_is_of():
+    x, _, _ = batch(HEADS["tags"])
+    for name, head in HEADS.items():
+        net = network(head)
+        found, (outputs, _) = net.predict(x, LENGTHS), net(x, lengths=LENGTHS)
+        if head.loss is squared_error:
+            np.testing.assert_array_equal(found, outputs)
+        elif name != "tags of a CRF":
+            np.testing.assert_array_equal(found, outputs.argmax(-1))
+        else:
+            scores = [net.params[f"head.{part}"] for part in ("transitions", "begin", "end")]
+            np.testing.assert_array_equal(found, viterbi(outputs, LENGTHS, *scores))
+
+
+def test_a_crf_without_scores_of_its_own_is_a_softmax():
+    x, y, _ = batch(HEADS["tags of a CRF"])
+    chain, plain = (ur.Network(ur.Spec(V, hidden_size=H), rng=1, head=heads.tags(K, crf=crf)) for crf in (True, False))
+    for told in ({}, {"lengths": LENGTHS}, {"weights": LIVE}):
+        # float32 outputs, whose sums the chain takes in float64: some roundings of 6e-8
+        assert chain.loss(x, y, **told)[0] == pytest.approx(plain.loss(x, y, **told)[0], rel=1e-6)
+    np.testing.assert_array_equal(chain.predict(x), plain.predict(x))
 
 
 @pytest.mark.parametrize("said", REFUSED)

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..checks import Array
-from ..nn.heads import LANGUAGE, squared_error
+from ..nn.heads import LANGUAGE, sequence_loss, squared_error
 from ..nn.masks import part_masks
 from .derivatives import Case, derivatives, draw, like_state, named_state, projections, rounded
 from .laws import Arrays, changed, law, outputs
@@ -89,7 +89,9 @@ def _targets(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator)
 
 def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> Iterator[Proof]:
     """Yield proofs of what holds for a loss that is a mean over all targets."""
-    stepwise = getattr(net, "head", LANGUAGE).stepwise
+    head = getattr(net, "head", LANGUAGE)
+    stepwise = head.stepwise
+    whole_rows = head.loss is sequence_loss or getattr(getattr(net, "recurrent", None), "bidirectional", False)
 
     def run(rows: Sequence[int]) -> Arrays:
         s = None if state is None else changed(state, lambda f: f[:, rows])
@@ -110,7 +112,7 @@ def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> 
         else:
             ours[name], theirs[name] = (2 * first[name] + second[name]) / 3, a
     yield law("rows", "permuting and parting rows does so to results, loss", ours, theirs, EXACT)
-    if stepwise and not getattr(getattr(net, "recurrent", None), "bidirectional", False):
+    if stepwise and not whole_rows:
         cut, total, s = 4, 0.0, state
         for part in (slice(cut), slice(cut, None)):
             nats, s = net.loss(x[part], y[part], s, masks=part_masks(masks, part))

@@ -91,5 +91,5 @@ def _check(content: Content, layout: Layout) -> tuple[Kind, Spec, Content]:
         size = len(codec["vocabulary"])
         raise UnrolledError(f"its vocabulary has {size} symbols, its description says {spec.vocabulary_size}")
     spec.check()
-    storage.check_layout(layout, spec.shapes(kind.head(**codec).outputs), spec.dtype)
+    storage.check_layout(layout, spec.shapes(kind.head(**codec)), spec.dtype)
     return kind, spec, codec

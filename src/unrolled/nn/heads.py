@@ -1,44 +1,58 @@
 """Heads: which rows of a stack's outputs are shown, and what is lost on them; forward beside backward, as in a cell.
 
-Letters: T steps, B rows of the batch, H hidden units, K outputs.
-
-A row whose sequence is over has outputs 0 there, and a stack passes over any gradient of them; so a selection need not
-ask which steps are padding, but for their number.
+Letters: T steps, B rows of the batch, H outputs of the stack, K outputs of the head.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends.base import Backend
-from ..checks import Array, as_numbers, check_size
+from ..checks import Array, as_kind, as_numbers, check_choice, check_size
 from ..errors import UnrolledError, brief
+from ..reference import crf as chain
 from .inputs import known, steps_within
+from .pools import EVERY, POOLS, Params, Shapes, every_step, none_of_its_own
 from .spec import Spec
+
+
+def as_they_are(outputs: Array, lengths: Array | None = None, params: Params | None = None) -> Array:
+    """Return outputs as what is predicted."""
+    return outputs
 
 
 class Head(NamedTuple):
     """The part behind a stack: a selection of rows, a decoder's width, a loss. Plain data, as a cell is.
 
+    Its own parameters are the network's, by names that begin with `head.`. They begin at 0.
+
     Examples
     --------
-    >>> tagger = LANGUAGE._replace(outputs=5)  # a tag of five at every step
-    >>> regression = Head(last_step, last_step_backward, squared_error, outputs=1)
-    >>> regression.select(np.arange(12.0).reshape(3, 2, 2), np.array([3, 1])).tolist()
-    [[8.0, 9.0], [2.0, 3.0]]
+    >>> tagger = tags(5)  # one of five at every step
+    >>> mood = classes(2, pooling="mean")  # one of two of each row
+    >>> mood.title
+    'mean_of_steps, 2 outputs, cross_entropy'
     """
 
-    select: Callable[[Array, Array | None], Array]
-    """Outputs (T, B, H) and lengths (B,), or None -> the rows that are shown, (T, B, H) or (B, H)."""
-    select_backward: Callable[[Array, int, Array | None], Array]
-    """Their gradient, T and lengths -> the gradient of the outputs."""
-    loss: Callable[..., tuple[float, Array]]
-    """Backend, outputs (..., K), targets, weights (...), or None -> mean over the weights' sum, and the gradient."""
+    select: Callable[..., Array]
+    """Outputs y (T, B, H), lengths (B,) or None, params, directions -> the rows that are shown, (T, B, H) or (B, H)."""
+    select_backward: Callable[..., tuple[Array, Params]]
+    """Their gradient, and what `select` took -> the gradients of y and of its parameters by name."""
+    loss: Callable[..., Any]
+    """Backend, outputs (..., K), targets, weights (...), or None -> mean over the weights' sum, its gradient, and, of a
+    loss with parameters, a dictionary of theirs. By name it is told `params`, and `gradient`, `overwrite` and
+    `smoothing`, which it may pass over.
+    """
     outputs: int = 0
     """K; 0: as many as there are symbols."""
+    predict: Callable[..., Array] = as_they_are
+    """Outputs, lengths or None, params -> what is wanted of them: classes (...), numbers."""
+    shapes: Callable[[int, int], Shapes] = none_of_its_own
+    """H and K -> the parameters of its own, by their names."""
 
     @property
     def stepwise(self) -> bool:
@@ -48,61 +62,18 @@ class Head(NamedTuple):
     @property
     def title(self) -> str:
         """Its selection, outputs and loss, in words."""
-        size = self.outputs or "V"
-        return f"{self.select.__name__}, {size} outputs, {self.loss.__name__}"
+        return f"{_name(self.select)}, {self.outputs or 'V'} outputs, {_name(self.loss)}"
 
 
-def every_step(y: Array, lengths: Array | None) -> Array:
-    """Return y (T, B, H)."""
-    return y
-
-
-def every_step_backward(drows: Array, steps: int, lengths: Array | None) -> Array:
-    """Return the gradient as it is."""
-    return drows
-
-
-def last_step(y: Array, lengths: Array | None) -> Array:
-    """Return the last step of each row, (B, H); zeros where a row has none."""
-    _check_steps(len(y))
-    if lengths is None:
-        return np.asarray(y[-1])
-    shown: Array = y[lengths.astype(int) - 1, np.arange(len(lengths))]  # of length 0: the end, whose outputs are 0
-    return shown
-
-
-def last_step_backward(drows: Array, steps: int, lengths: Array | None) -> Array:
-    """drows (B, H) -> dy (T, B, H)."""
-    dy = np.zeros((steps, *drows.shape), drows.dtype)
-    dy[-1 if lengths is None else lengths.astype(int) - 1, np.arange(len(drows))] = drows
-    return dy
-
-
-def mean_of_steps(y: Array, lengths: Array | None) -> Array:
-    """Return the mean over each row's steps, (B, H); zeros where a row has none."""
-    _check_steps(len(y))
-    return np.asarray(y.sum(axis=0) / _counts(len(y), lengths, y))
-
-
-def mean_of_steps_backward(drows: Array, steps: int, lengths: Array | None) -> Array:
-    """drows (B, H) -> dy (T, B, H)."""
-    return np.repeat((drows / _counts(steps, lengths, drows))[None], steps, axis=0)
-
-
-def _counts(steps: int, lengths: Array | None, like: Array) -> Any:
-    """Steps of each row, (B, 1), at least 1."""
-    if lengths is None:
-        return like.real.dtype.type(steps)
-    return np.maximum(lengths, 1)[:, None].astype(like.real.dtype)
-
-
-def _check_steps(steps: int) -> None:
-    if not steps:
-        raise UnrolledError("x has no steps; a head that shows one row of each sequence needs 1 or more")
+def _name(function: Any) -> str:
+    """Return what a function is called, with what it is told beforehand."""
+    if not isinstance(function, partial):
+        return str(getattr(function, "__name__", function))
+    return f"{_name(function.func)}({', '.join(f'{name}={value}' for name, value in function.keywords.items())})"
 
 
 def cross_entropy(
-    backend: Backend, outputs: Array, targets: Any, weights: Any = None, **how: Any
+    backend: Backend, outputs: Array, targets: Any, weights: Any = None, *, params: Params | None = None, **how: Any
 ) -> tuple[float, Array]:
     """Mean softmax cross-entropy of classes, as `unrolled.reference.losses.cross_entropy`."""
     return backend.cross_entropy(outputs, targets, weights=weights, **how)
@@ -115,11 +86,79 @@ def squared_error(
     return backend.squared_error(outputs, targets, weights=weights, gradient=gradient)
 
 
+def sequence_loss(
+    backend: Backend,
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    params: Params,
+    gradient: bool = True,
+    **_: Any,
+) -> tuple[Any, Array, Params]:
+    """Nats a step of whole sequences of tags, as `unrolled.reference.crf.crf`; weights are their steps."""
+    lengths = None
+    if weights is not None:
+        weights = as_numbers("weights", weights)
+        live = weights > 0
+        lengths = live.sum(axis=0)
+        if not (np.unique(weights[live]).size < 2 and (live == steps_within(lengths, len(live))).all()):
+            raise UnrolledError("a CRF scores whole sequences; weights must be 1 at a row's steps, and 0 behind them")
+    loss, d, grads = chain.crf(outputs, targets, lengths, *_chain(params), gradient=gradient)
+    return loss, d, {f"head.{name}": g for name, g in grads.items()}
+
+
+def crf_shapes(width: int, outputs: int) -> Shapes:
+    """Return the parameters of a CRF: scores of a tag after a tag, and of a sequence that begins or ends with one."""
+    shapes = (outputs, outputs), (outputs,), (outputs,)
+    return {f"head.{name}": shape for name, shape in zip(chain.SCORES, shapes, strict=True)}
+
+
+def _chain(params: Params) -> list[Array]:
+    return [params[f"head.{name}"] for name in chain.SCORES]
+
+
+def likeliest(outputs: Array, lengths: Array | None = None, params: Params | None = None) -> Array:
+    """Return the class (...) of the largest of outputs (..., K)."""
+    return np.asarray(outputs.argmax(axis=-1))
+
+
+def likeliest_sequence(outputs: Array, lengths: Array | None, params: Params) -> Array:
+    """Return the likeliest tags of each row, (T, B), all together, as `unrolled.reference.crf.viterbi`."""
+    return chain.viterbi(outputs, lengths, *_chain(params))
+
+
+def tags(size: int, *, crf: bool = False) -> Head:
+    """Return the head of a class at every step, one of `size`; with a CRF, of a sequence of classes.
+
+    Examples
+    --------
+    >>> sorted(tags(5, crf=True).shapes(7, 5))
+    ['head.begin', 'head.end', 'head.transitions']
+    """
+    size = check_size("the number of tags", size)
+    if as_kind("crf", crf, "bool"):
+        return Head(*EVERY[:2], sequence_loss, size, likeliest_sequence, crf_shapes)
+    return Head(*EVERY[:2], cross_entropy, size, likeliest)
+
+
+def classes(size: int, pooling: str = "last") -> Head:
+    """Return the head of one class of each row, one of `size`; `pooling` is "last", "mean", "max" or "attention".
+
+    Examples
+    --------
+    >>> classes(3, "attention").shapes(7, 3)
+    {'head.query': (7,)}
+    """
+    pool = POOLS[check_choice("pooling", pooling, list(POOLS))]
+    return Head(*pool[:2], cross_entropy, check_size("the number of classes", size), likeliest, pool.shapes)
+
+
 def check_head(head: Any, spec: Spec) -> Head:
     """Return a head, or say what is wrong with it in a network of this kind."""
     if not isinstance(head, Head):
-        raise UnrolledError(f"head is {brief(head)}; expected a Head, such as unrolled.nn.heads.LANGUAGE")
-    for name in ("select", "select_backward", "loss"):
+        raise UnrolledError(f"head is {brief(head)}; expected a Head, such as unrolled.nn.heads.tags(5)")
+    for name in ("select", "select_backward", "loss", "predict", "shapes"):
         if not callable(getattr(head, name)):
             raise UnrolledError(f"{name} of the head is {brief(getattr(head, name))}; expected a function")
     outputs = check_size("outputs", head.outputs, least=0) or spec.vocabulary_size
@@ -151,5 +190,5 @@ def take_targets(y: Any, head: Head, outputs: Array, weights: Any, lengths: Arra
     return targets, None
 
 
-LANGUAGE = Head(every_step, every_step_backward, cross_entropy)
+LANGUAGE = Head(*EVERY[:2], cross_entropy, predict=likeliest)
 """The next symbol at every step."""

@@ -77,10 +77,14 @@ class Network(WeightedNetwork):
     (7, 3, 11)
     """
 
-    def _loss(self, outputs: Array, y: Any, weights: Any, lengths: Array | None, **how: Any) -> tuple[float, Array]:
-        """The head's loss and its gradient."""
+    def _loss(self, outputs: Array, y: Any, weights: Any, lengths: Array | None, **how: Any) -> Any:
+        """The head's loss, its gradient, and that of the head's parameters where it has some."""
         targets, weights = take_targets(y, self.head, outputs, weights, lengths)
-        return self.head.loss(self._backend, outputs, targets, weights, **how)
+        return self.head.loss(self._backend, outputs, targets, weights, params=self._params, **how)
+
+    def _show(self, y: Array, lengths: Array | None) -> Array:
+        """The rows that the head shows."""
+        return self.head.select(y, lengths, self._params, self._recurrent.directions)
 
     def __call__(self, tokens: Any, state: Any = None, *, starts: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Inference: tokens (T, B) -> logits (T, B, V) and the final state; no dropout, no tape."""
@@ -92,7 +96,7 @@ class Network(WeightedNetwork):
         tokens, lengths = take_tokens(tokens, lengths, self.spec)
         stack, x, _ = self._embed(tokens)
         y, new = stack(x, state, lengths, starts=starts)
-        return self._decode(self.head.select(y, lengths)), new, lengths
+        return self._decode(self._show(y, lengths)), new, lengths
 
     def _embed(self, tokens: Array, masks: Masks | None = None, *, fold: bool = True) -> tuple[Recurrent, Array, bool]:
         """Give the recurrent stack, its input, and whether the embedding is folded into the stack's first weight."""
@@ -166,7 +170,7 @@ class Network(WeightedNetwork):
         stack, x, folded = self._embed(tokens, masks, fold=fold)
         y, new, scans = stack._run(x, state, lengths, inner, starts=starts, record=True)
         output = drop_outer(self._backend, y, masks, rates)
-        rows = self.head.select(output, lengths)
+        rows = self._show(output, lengths)
         made_by = Kept(self._signature() if own else {})
         y, output, rows = read_only(y), read_only(output), read_only(rows)
         tape = NetworkTape(self._params, tokens, scans, y, output, rows, masks, folded, starts, lengths, made_by)
@@ -233,7 +237,8 @@ class Network(WeightedNetwork):
         """Gradients of the embedded tokens (None where they are not known), of the initial state, and of parameters."""
         params, spec = tape.params, self.spec
         drows, dweight, dbias = self._backend.linear_backward(self._decoder(params), tape.rows, dlogits)
-        dy = self.head.select_backward(drows, len(tape.raw), tape.lengths)
+        directions = self._recurrent.directions
+        dy, own = self.head.select_backward(drows, tape.output, tape.lengths, params, directions)
         if penalties and spec.ar:
             dy = dy + spec.ar * losses.activation_penalty(tape.output)[1]
         dy = drop_outer(self._backend, dy, tape.masks, self._outer_rates(*dy.shape[:2]))
@@ -241,7 +246,7 @@ class Network(WeightedNetwork):
             dy = dy + spec.tar * losses.temporal_penalty(tape.raw, tape.starts)[1]
         dx, dstate, recurrent = self._recurrent._backward(tape.recurrent, dy, dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
-        grads |= {"decoder.weight": dweight, "decoder.bias": dbias}
+        grads |= {"decoder.weight": dweight, "decoder.bias": dbias, **own}
         table = "embedding.weight"
         if tape.folded:
             weight = params[table]
@@ -254,6 +259,7 @@ class Network(WeightedNetwork):
             )
         if spec.tied:
             grads[table] = grads[table] + dweight
+        grads |= {name: np.zeros_like(p) for name, p in params.items() if name not in grads}  # of the head's loss
         return dx, dstate, {name: grads[name] for name in self._params}
 
     def loss(
@@ -304,7 +310,7 @@ class Network(WeightedNetwork):
         """
         logits, new, tape = self._forward(x, state, masks, starts, lengths)
         spec, (targets, weights) = self.spec, take_targets(y, self.head, logits, weights, tape.lengths)
-        value = self.head.loss(self._backend, logits, targets, weights, gradient=False)[0]
+        value = self.head.loss(self._backend, logits, targets, weights, params=self._params, gradient=False)[0]
         if spec.label_smoothing:
             value += spec.label_smoothing * losses.confidence(logits, targets, weights)
         if spec.ar:
@@ -347,11 +353,27 @@ class Network(WeightedNetwork):
         """
         self._warn_if_idle(masks)
         logits, new, tape = self._forward(x, state, masks, starts, lengths)
-        loss, dlogits = self._loss(
+        loss, dlogits, *own = self._loss(
             logits, y, weights, tape.lengths, overwrite=True, smoothing=self.spec.label_smoothing
         )
         _, _, grads = self._backward(tape, dlogits, penalties=True)
+        for name, g in (own[0] if own else {}).items():
+            grads[name] = grads[name] + g
         return loss, grads, new
+
+    def predict(self, x: Any, lengths: Any = None) -> Array:
+        """Return what the head makes of its outputs: classes of steps (T, B) or of rows (B,), numbers, a CRF's tags.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> from unrolled.nn import heads
+        >>> net = ur.Network(ur.Spec(vocabulary_size=11, hidden_size=5), head=heads.tags(4, crf=True))
+        >>> net.predict(np.zeros((7, 3), int), lengths=[7, 2, 4]).shape
+        (7, 3)
+        """
+        outputs, _, lengths = self._infer(x, None, None, lengths)
+        return self.head.predict(outputs, lengths, self._params)
 
     def step(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of inference: tokens (B,) -> logits (B, V) and the new state."""

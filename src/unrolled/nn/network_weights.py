@@ -37,7 +37,8 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         self.spec, self.head = spec, check_head(head, spec)
         spec.check()
         size, width = spec.vocabulary_size, spec.embedding_size
-        check_memory(sum(map(math.prod, spec.shapes(head.outputs).values())), spec.dtype)
+        shapes = spec.shapes(head)
+        check_memory(sum(map(math.prod, shapes.values())), spec.dtype)
         rng = generator(rng)
         table = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
         options = spec.stack_options()
@@ -45,6 +46,7 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         params = {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
         shape = head.outputs or size, self._recurrent.output_size
         params = initialise_ends(spec.init, table, params, shape, rng, spec.dtype, tied=spec.tied)
+        params |= {name: np.zeros(shape, spec.dtype) for name, shape in shapes.items() if name not in params}
         self._params = Params(params)
         self._backend = backends.choose(backend)
         self._warned = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..cells import find_cell
 from ..checks import MOST_LAYERS, as_dtype, as_kind, check_size, check_widths
@@ -14,6 +14,9 @@ from ..keywords import suggesting
 from ..schema import each, entries, flag, maybe, number, text, whole
 from .options import DTYPES, STACK, NetworkOptions
 from .stack import Stack
+
+if TYPE_CHECKING:
+    from .heads import Head
 
 LATER = "bidirectional"
 """The first of the options that came after the first release: files name them where they are not at their default."""
@@ -53,8 +56,8 @@ class Spec(NetworkOptions, _Sized):
         """Number of parameters, without making them."""
         return sum(math.prod(shape) for shape in self.shapes().values())
 
-    def shapes(self, outputs: int = 0) -> dict[str, tuple[int, ...]]:
-        """Return every parameter's name and shape, without making them; of a head with so many outputs, 0 for V.
+    def shapes(self, head: Head | None = None) -> dict[str, tuple[int, ...]]:
+        """Return every parameter's name and shape, without making them; by default of a head that predicts symbols.
 
         Examples
         --------
@@ -66,9 +69,10 @@ class Spec(NetworkOptions, _Sized):
         if self.embedding_size:
             shapes["embedding.weight"] = size, self.embedding_size
         shapes |= {f"recurrent.{name}": shape for name, shape in stack.shapes().items()}
-        outputs = outputs or size
+        outputs = (head and head.outputs) or size
         weight = {} if self.tied else {"decoder.weight": (outputs, stack.output_size)}
-        return shapes | weight | {"decoder.bias": (outputs,)}
+        own = head.shapes(stack.output_size, outputs) if head else {}
+        return shapes | weight | {"decoder.bias": (outputs,)} | own
 
     def state_shapes(self, batch: int) -> list[tuple[int, ...]]:
         """Return the shape of every array of the state of B rows, in order, without making them."""

@@ -40,7 +40,7 @@ class _Chain(NamedTuple):
     live: Array
     """Steps within their row's length, (T, B)."""
     dtypes: list[Any]
-    """Those of the scores as they were given."""
+    """Those of the scores as they were given; where one is complex, of all."""
 
     @property
     def scores(self) -> tuple[Array, ...]:
@@ -61,7 +61,8 @@ def _take(emissions: Any, lengths: Any, transitions: Any, begin: Any, end: Any) 
     n = np.full(rows, steps) if lengths is None else check_indices("lengths", lengths, steps + 1).astype(np.int64)
     check_shape("lengths", n, (rows,), f"emissions of shape {e.shape}")
     live = np.arange(steps)[:, None] < n
-    dtypes, dtype = [a.dtype for a in scores], np.result_type(np.float64, *scores)
+    dtype = np.result_type(np.float64, *scores)
+    dtypes = [dtype if dtype.kind == "c" else a.dtype for a in scores]
     scores[0] = np.where(live[..., None], e, e.dtype.type(0))
     e, transitions, begin, end = (a.astype(dtype) for a in scores)
     return _Chain(e, transitions, begin, end, n, live, dtypes)

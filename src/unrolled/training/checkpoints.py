@@ -126,11 +126,11 @@ def _checked(content: Content, layout: Layout, kind: Kind) -> Reopened:
     spec.check()
     states = {part: said[part] for part in ("now", "good") if part in said}
     expected: dict[str, tuple[int, ...]] = {}
-    outputs = kind.head(**codec).outputs
+    head = kind.head(**codec)
     slots, carried = OPTIMIZERS[options.optimizer].rule.moments, spec.state_shapes(options.batch_size)
     for part in states:
         names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
-        shapes = state.shapes(names, spec.shapes(outputs), carried, slots)
+        shapes = state.shapes(names, spec.shapes(head), carried, slots)
         expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
     storage.check_layout(layout, expected, spec.dtype)
     return Reopened({}, options, codec, said["text"], said["backend"], said.get("made_with", {}), states)
