@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import Interrupted, UnrolledError, UnrolledWarning, Unsupported
 
 if TYPE_CHECKING:
+    from .data.padded import batches
     from .gradcheck import check_cell, check_network
     from .models.base import load
     from .models.language_model import LanguageModel
@@ -37,6 +38,7 @@ __all__ = [
     "UnrolledWarning",
     "Unsupported",
     "__version__",
+    "batches",
     "check_cell",
     "check_network",
     "load",
@@ -49,6 +51,7 @@ _LATER = {
     "Network": "nn.network",
     "Spec": "nn.spec",
     "LanguageModel": "models.language_model",
+    "batches": "data.padded",
     "load": "models.base",
     "manual_seed": "seeding",
     "check_cell": "gradcheck",

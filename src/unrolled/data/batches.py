@@ -31,7 +31,8 @@ class Batch:
     y : (T, B) classes or (T, B, K) numbers of every step, or (B,) classes or numbers or (B, K) numbers of every row
     lengths : (B,) steps of each row; None if all have T
     starts : (T, B) bool, steps at which a document begins; None if they aren't kept apart
-    weights : as y, at least 0: what each target counts; None if all count the same. Padding counts 0.
+    weights : as y, or without its last axis, at least 0: what each target counts; None if all count the same. Padding
+        counts 0.
 
     Examples
     --------
@@ -61,9 +62,11 @@ class Batch:
 
     def rows(self, rows: slice) -> Batch:
         """Return the batch of these rows alone."""
-        y = self.y[rows] if _of_rows(self.y) else _rows(self.y, rows)
-        others = (_rows(part, rows) for part in (self.lengths, self.starts, self.weights))
-        return Batch(_rows(self.x, rows), y, *others)
+        if _of_rows(self.y):
+            y, weights = self.y[rows], None if self.weights is None else self.weights[rows]
+        else:
+            y, weights = _rows(self.y, rows), _rows(self.weights, rows)
+        return Batch(_rows(self.x, rows), y, _rows(self.lengths, rows), _rows(self.starts, rows), weights)
 
 
 def _of_rows(y: NDArray[Any]) -> bool:

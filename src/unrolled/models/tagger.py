@@ -239,7 +239,7 @@ def _prepared(
         **{place: run_folder.absolute(read[name][1]) if name in read else [] for place, name in PLACES.items()},
         "how": {},
         "sha256": run_folder.fingerprint(model.codec(), *(a for part in batches.values() for a in (*part.x, *part.y))),
-        "symbols": train.targets,
+        "symbols": int(train.targets),
     }
     if before is not None and source["sha256"] != before.source["sha256"]:
         raise UnrolledError(f"the sentences are not those that {folder} was trained on; start a new run")
@@ -249,7 +249,7 @@ def _prepared(
         name="sentences",
         notes=again or (),
         unit="word",
-        size=count(sum(part.targets for part in batches.values()), "word"),
+        size=count(int(sum(part.targets for part in batches.values())), "word"),
         about=(
             ("sentences", ", ".join(f"{len(part.words):,} to {name}" for name, part in parts.items())),
             ("words", f"{len(vocabulary):,} listed, {len(tags)} tags"),
