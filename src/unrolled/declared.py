@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Callable, Container, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -66,6 +66,11 @@ class About:
 def option(default: Any, help: str, group: str, check: Check | None = None, **more: Any) -> Any:
     """Return a field of a dataclass that declares an option; `more` as `About` has it."""
     return field(default=default, metadata={"about": About(help, group, check, **more)})
+
+
+def again(cls: type, name: str, default: Any, **more: Any) -> Any:
+    """Return a field that declares an option of a class again, with another default, and what else is other."""
+    return field(default=default, metadata={"about": replace(about(options(cls)[name]), **more)})
 
 
 def about(declared: Field[Any]) -> About:

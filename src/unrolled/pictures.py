@@ -17,6 +17,15 @@ def pyplot() -> Any:
     return pyplot
 
 
+def new_figure(width: float = 8, height: float = 5) -> Any:
+    """Return an empty figure of matplotlib's, in inches, that belongs to no window."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UnrolledError("a picture needs matplotlib: pip install 'unrolled[plot]'") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
 def draw_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], over: str, unit: str) -> Any:
     """Draw losses over what they are counted in; returns matplotlib's axes.
 

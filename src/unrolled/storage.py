@@ -402,6 +402,15 @@ def open_arrays(
     return read_arrays(path, entry, kind, check)
 
 
+def described(path: str | os.PathLike[str], entry: str, kind: str) -> Content:
+    """Return what a file says of itself, its arrays neither read nor checked."""
+    with open_file(path, kind) as file:
+        try:
+            return _content(path, _read_header(path, file, kind)[0], entry, kind)
+        except OSError as error:
+            raise UnrolledError(f"can't read the {kind} {path}: {reason(error)}") from None
+
+
 def _opened(
     path: str | os.PathLike[str],
     entry: str,

@@ -10,7 +10,7 @@ import pytest
 import unrolled as ur
 from unrolled import storage
 from unrolled.data.batches import lanes
-from unrolled.data.text import Vocabulary, encode, files, of_documents, read
+from unrolled.data.text import Reading, Vocabulary, encode, files, of_documents, read
 from unrolled.data.text import records as records_module
 from unrolled.models.options import Options
 from unrolled.models.scoring import evaluate, score
@@ -307,7 +307,7 @@ def test_a_run_of_before_that_named_the_option_otherwise_goes_on(tmp_path):
     storage.write_arrays(path, "unrolled_run", arrays, content)
     assert ur.LanguageModel.resume(tmp_path / "run", epochs=3).result.epochs == 3
     (tmp_path / "old.toml").write_text("strip_gutenberg = false\ndocuments = true\n")
-    assert read_toml(tmp_path / "old.toml", Options) == {"keep_gutenberg": True, "documents": "files"}
+    assert read_toml(tmp_path / "old.toml", Options, Reading) == {"keep_gutenberg": True, "documents": "files"}
 
 
 def test_the_commands_read_a_column_and_leave_out_empty_fields(tmp_path, monkeypatch, capsys):

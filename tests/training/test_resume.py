@@ -17,6 +17,8 @@ import pytest
 
 import unrolled as ur
 from unrolled import storage
+from unrolled.data.text import Reading
+from unrolled.declared import options as declared_options
 from unrolled.models import files as checkpoint
 from unrolled.models import language_model
 from unrolled.models.options import Options
@@ -305,9 +307,11 @@ def test_a_run_goes_on_with_a_new_rate_and_says_so_everywhere(tmp_path):
     total = 27
     expected = [0.003 * (1 + np.cos(np.pi * n / total)) / 2 for n in range(12, total)]
     np.testing.assert_allclose(rates.seen, expected, rtol=1e-12)
-    config = configuration.read_toml(out / run.CONFIG, Options)
+    config = configuration.read_toml(out / run.CONFIG, Options, Reading)
     assert {name: config[name] for name in anew} == anew
-    assert Options(**{k: v for k, v in config.items() if k not in configuration.TEXT_KEYS}) == Options(**(SMALL | anew))
+    assert Options(
+        **{k: v for k, v in config.items() if k not in (*configuration.PATHS, *declared_options(Reading))}
+    ) == Options(**(SMALL | anew))
     assert reopened(out).options == Options(**(SMALL | anew))
     (entry,) = json.loads((out / run.ABOUT).read_text())["resumed"]
     assert (entry["step"], entry["options"]) == (12, anew)
@@ -322,10 +326,10 @@ def test_what_is_asked_for_anew_is_kept_from_the_first_moment(tmp_path):
         ur.LanguageModel.resume(out, TEXT, callbacks=[Stop("step", 13)], learning_rate=0.003)
     assert reopened(out).options.learning_rate == 0.003
     rollbacks = reopened(out).states["now"]["rollbacks"]
-    assert (rollbacks, configuration.read_toml(out / run.CONFIG, Options)["learning_rate"]) == (0, 0.003)
+    assert (rollbacks, configuration.read_toml(out / run.CONFIG, Options, Reading)["learning_rate"]) == (0, 0.003)
     (out / run.CONFIG).unlink()  # as if it had been killed before it wrote this
     ur.LanguageModel.resume(out, TEXT)
-    assert configuration.read_toml(out / run.CONFIG, Options)["learning_rate"] == 0.003
+    assert configuration.read_toml(out / run.CONFIG, Options, Reading)["learning_rate"] == 0.003
 
 
 def test_another_machine_or_version_is_said(whole, tmp_path, monkeypatch):
@@ -705,8 +709,8 @@ def test_a_disk_that_takes_no_more_leaves_the_last_checkpoint(whole, disk, how):
 
 
 def test_a_configuration_comes_back_whole(whole, tmp_path):
-    values = configuration.read_toml(whole / "config.toml", Options)
-    options = {k: v for k, v in values.items() if k not in configuration.TEXT_KEYS}
+    values = configuration.read_toml(whole / "config.toml", Options, Reading)
+    options = {k: v for k, v in values.items() if k not in (*configuration.PATHS, *declared_options(Reading))}
     assert Options(**options) == Options(**SMALL)
     about = json.loads((whole / "run.json").read_text())
     assert about["made_with"]["numpy"] == np.__version__
@@ -734,7 +738,7 @@ def test_a_configuration_comes_back_whole(whole, tmp_path):
 def test_a_wrong_configuration_names_the_line(tmp_path, text, message):
     (tmp_path / "c.toml").write_text(text)
     with pytest.raises(ur.UnrolledError, match=re.escape(message)):
-        configuration.read_toml(tmp_path / "c.toml", Options)
+        configuration.read_toml(tmp_path / "c.toml", Options, Reading)
 
 
 def command(*args, cwd):
@@ -885,7 +889,7 @@ def test_a_configuration_holds_any_path(tmp_path):
     config = configuration.to_toml(Options(), paths, {"val_file": paths[:1], "test_file": []})
     assert tomllib.loads(config)["files"][0] == "file:///a/b%FF.txt"
     (tmp_path / "c.toml").write_text(config)
-    values = configuration.read_toml(tmp_path / "c.toml", Options)
+    values = configuration.read_toml(tmp_path / "c.toml", Options, Reading)
     assert values["files"] == [*paths[:2], os.path.abspath(paths[2]), *paths[3:]]
     assert values["val_file"] == paths[:1]
 

@@ -23,7 +23,7 @@ class Verbs(UserDict[str, Any]):
         return command
 
 
-VERBS = Verbs(dict.fromkeys(("bench", "check", "compare", "info", "plot", "sample", "score", "train")))
+VERBS = Verbs(dict.fromkeys(("bench", "check", "compare", "info", "plot", "predict", "sample", "score", "train")))
 
 
 def _spelled(name: str) -> str:

@@ -12,39 +12,55 @@ from typing import Any
 import click
 
 from ..errors import printable
-from ..models.options import Options
-from ..training import configuration, metrics_log
+from ..training import metrics_log
 from ..training import run_folder as run
+from ..training.checkpoints import Kind
 from ..training.optimizers import OPTIMIZERS
+from ..training.state import Evaluation
 from .help import GroupedCommand
-from .options import option
+from .options import option, read_options
 
 FIGURES = ("epoch", "step", "train_loss", "val_loss", "symbols_per_second")
-"""Columns of a comparison behind the options."""
+"""Columns of a comparison behind the options; before the last one stand the other figures of a validation."""
 
 
 def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Rows of a table: the run, the options that differ between runs, and its figures; the lowest loss first."""
-    configs = [_options(folder) for folder in folders]
+    """Rows of a table: the run, the options that differ between runs, and its figures; the best run first.
+
+    Runs of one kind of model are in the order of the figure that decides there, others in that of the loss.
+    """
+    kinds, configs = zip(*map(_options, folders), strict=True)
+    decides = kinds[0].model.decides if len({kind.name for kind in kinds}) == 1 else "loss"
     names = list(dict.fromkeys(name for config in configs for name in config))
     differ = [name for name in names if any(c.get(name) != configs[0].get(name) for c in configs)]
     rows = []
     for folder, config in zip(folders, configs, strict=True):
         points = [e for e in metrics_log.metrics(folder) if "val_loss" in e]
         row: dict[str, Any] = {"run": str(folder)} | {name: config.get(name) for name in differ}
-        best = min(points, key=lambda e: e["train_loss"] if e["val_loss"] is None else e["val_loss"], default={})
-        row |= {key: best.get(key) for key in FIGURES[:-1]}
+        best = max(points, key=lambda e: _merit(e, decides), default={})
+        row |= {key: best.get(key) for key in FIGURES[:-1]} | best.get("metrics", {})
         rows.append(row | {"symbols_per_second": points[-1].get("symbols_per_second") if points else None})
-    return sorted(rows, key=lambda row: (row["val_loss"] is None, row["val_loss"] or 0.0))
+    columns = list(dict.fromkeys(name for row in rows for name in row if name != FIGURES[-1]))
+    rows = [{name: row.get(name) for name in (*columns, FIGURES[-1])} for row in rows]
+    return sorted(
+        rows, key=lambda row: (row["val_loss"] is None, *(-m for m in _merit(row | {"metrics": row}, decides)))
+    )
 
 
-def _options(folder: Path) -> dict[str, Any]:
-    """Return the options of a run as they were in force: where one isn't set, what that stands for."""
-    given = configuration.read_toml(folder / run.CONFIG, Options)
-    options = asdict(Options()) | given
+def _merit(entry: Mapping[str, Any], decides: str) -> tuple[float, float]:
+    """Return how good a model of these figures is; of the training loss where nothing was validated."""
+    loss = entry["train_loss"] if entry["val_loss"] is None else entry["val_loss"]
+    metrics = {name: value for name, value in entry.get("metrics", {}).items() if isinstance(value, (int, float))}
+    return Evaluation(0, 0.0, 0.0, loss, 0.0, metrics).merit(decides if decides in metrics else "loss")
+
+
+def _options(folder: Path) -> tuple[Kind, dict[str, Any]]:
+    """Return the kind of a run, and its options as they were in force: where one isn't set, what that stands for."""
+    kind, given = read_options(folder / run.CONFIG)
+    options = asdict(kind.options()) | given
     if options["learning_rate"] is None and options["optimizer"] in OPTIMIZERS:
         options["learning_rate"] = OPTIMIZERS[options["optimizer"]].rate
-    return options
+    return kind, options
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -95,10 +95,10 @@ class Display(Callback):
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.unit = "character"
+        self.unit = self.noun = "character"
         self.use = ""
         self.to_beat: tuple[str, float] | None = None
-        self.val_loss: float | None = None
+        self.last: Evaluation | None = None
         self.said = time.monotonic()
         self.live = Live(console=console, refresh_per_second=8, transient=True) if redrawn(console) else None
 
@@ -123,6 +123,7 @@ class Display(Callback):
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
         self.unit, self.to_beat, self.use = facts.unit, facts.to_beat, facts.use
+        self.noun = facts.unit or "target"
         for note in facts.notes:
             self._print("read", note)
         for label, line in facts.about:
@@ -138,11 +139,11 @@ class Display(Callback):
         """Refresh the live lines, or print them as one now and then."""
         lines = [
             f"epoch {progress.epoch:.2f}  step {progress.step:,}/{progress.steps:,}  "
-            f"{progress.symbols_per_second:,.0f} {self.unit}s/s  {clock(progress.seconds_left)} left",
-            f"training {progress.loss:.4f} nats = {progress.loss / math.log(2):.4f} bits",
+            f"{progress.symbols_per_second:,.0f} {self.noun}s/s  {clock(progress.seconds_left)} left",
+            f"training {self._loss(progress.loss)}",
         ]
-        if self.val_loss is not None:
-            lines[1] += f"  validation {self.val_loss:.4f} nats = {self.val_loss / math.log(2):.4f} bits"
+        if self.last is not None and self.last.val_loss is not None:
+            lines[1] += f"  validation {self._loss(self.last.val_loss)}{said.others(self.last.metrics)}"
         if self.live:
             lines = [part for line in lines for part in wrapped(line, self.console.width)]
             self.live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"))
@@ -150,9 +151,13 @@ class Display(Callback):
             self.said = time.monotonic()
             self._print("step", "  ".join(lines))
 
+    def _loss(self, value: float) -> str:
+        """Return a loss in its units."""
+        return f"{value:.4f} nats = {value / math.log(2):.4f} bits" if self.unit else f"{value:.4f}"
+
     def evaluated(self, evaluation: Evaluation, best: bool) -> None:
         """Print a line a validation."""
-        self.val_loss = evaluation.val_loss
+        self.last = evaluation
         self._print("validation", said.validation(evaluation, best, self.unit))
 
     def rolled_back(self, why: str, step: int, factor: float) -> None:
@@ -180,12 +185,14 @@ class Display(Callback):
                 what, loss = self.to_beat
                 verdict = f": {'below' if result.best.val_loss < loss else 'above'} {what}, {loss:.4f} nats"
             val = figures(result.best.val_loss, self.unit)
+            val += said.others(result.best.metrics)
             self._print("best", f"validation {val} at step {result.best.step:,}{verdict}")
-        if result.test_loss is not None:
-            self._print("test", f"of the best model: {figures(result.test_loss, self.unit)}")
+        if result.test is not None:
+            tested = figures(result.test["loss"], self.unit) + said.others(result.test)
+            self._print("test", f"of the best model: {tested}")
         self._print(
             "speed",
-            f"{result.symbols_per_second:,.0f} {self.unit}s/s; {result.steps:,} steps in {clock(result.seconds)}",
+            f"{result.symbols_per_second:,.0f} {self.noun}s/s; {result.steps:,} steps in {clock(result.seconds)}",
         )
         if out is not None:
             model = out / MODEL

@@ -42,19 +42,14 @@ def info(model: Path | None, cells: bool, build: bool) -> None:
         click.echo(backends.describe())
         click.echo(f"cells: {', '.join(CELLS)}")
         return
-    from ..models.files import model_file
-    from ..models.language_model import load
+    from ..models.files import model_file, read
 
     model = model_file(model)
-    language_model = load(model)
-    vocabulary, network = language_model.vocabulary, language_model.network
-    click.echo(f"{printable(str(model))}: {os.path.getsize(model):,} bytes")
-    for name, value in network.spec.to_json().items():
+    kind, network, codec = read(model)
+    click.echo(f"{printable(str(model))}: {kind.noun}, {os.path.getsize(model):,} bytes")
+    lines = [*network.spec.to_json().items(), *kind.model(network, **codec).details()]
+    for name, value in [*lines, ("parameters", f"{network.parameter_count:,}")]:
         click.echo(f"  {name:<17} {value}")
-    click.echo(f"  {'level':<17} {vocabulary.level}")
-    if vocabulary.alphabet:
-        click.echo(f"  {'symbols':<17} {vocabulary.alphabet!r}")
-    click.echo(f"  {'parameters':<17} {network.parameter_count:,}")
     for name, p in network.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
 

@@ -10,7 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from .. import declared
-from ..errors import brief
+from ..errors import UnrolledError, brief, suggest
+from ..models import files
+from ..models.tasks import LANGUAGE, options_of
+from ..training import configuration
+from ..training.checkpoints import Kind
 from .help import GroupedOption
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,9 +49,31 @@ def flags(cls: type, *, ahead: Sequence[str] = (), group: str | None = None) -> 
     return decorate
 
 
-def _flag(field: Field[Any], group: str | None) -> Callable[[F], F]:
+def flags_of_kinds(*, ahead: Sequence[str] = ()) -> Callable[[F], F]:
+    """The options of all kinds of models, each once; the help says where kinds mean or begin with something else."""
+    merged: dict[str, tuple[Field[Any], list[str]]] = {}
+    for task, kind in files.kinds().items():
+        for name, field in options_of(kind).items():
+            first, notes = merged.setdefault(name, (field, []))
+            if declared.about(field).help != declared.about(first).help:
+                notes.append(f" {task}: {declared.about(field).help}")
+            if field.default != first.default:
+                default = declared.about(field).unset if field.default is None else field.default
+                notes.append(f" [{task}: {default}]")
+    order = sorted(merged, key=lambda name: ahead.index(name) if name in ahead else len(ahead))
+
+    def decorate(command: F) -> F:
+        for name in reversed(order):
+            field, notes = merged[name]
+            command = _flag(field, None, "".join(notes))(command)
+        return command
+
+    return decorate
+
+
+def _flag(field: Field[Any], group: str | None, notes: str = "") -> Callable[[F], F]:
     about, name = declared.about(field), "--" + field.name.replace("_", "-")
-    help = about.help + (f" [default: {about.unset}]" if about.unset else "")
+    help = about.help + notes + (f" [default: {about.unset}]" if about.unset else "")
     kind = str(field.type).removesuffix(" | None")
     more: dict[str, Any] = {"type": TYPES.get(kind, Widths())}
     if kind == "bool":
@@ -77,11 +103,17 @@ class Widths(click.ParamType):  # type: ignore[type-arg]
 def configured(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Let the values of a configuration stand in for the defaults."""
     if path is not None:
-        from ..models.options import Options
-        from ..training.configuration import read_toml
-
-        ctx.default_map = {name: value for name, value in read_toml(path, Options).items() if value != []}
+        ctx.default_map = {name: value for name, value in read_options(path)[1].items() if value != []}
     return path
+
+
+def read_options(path: Path) -> tuple[Kind, dict[str, Any]]:
+    """Read a configuration: the kind of model that it is for, and options."""
+    task, known = configuration.read_task(path), files.kinds()
+    if task is not None and task not in known:
+        raise UnrolledError(f"{path}: {suggest('task', task, list(known))}")
+    kind = known[task or LANGUAGE]
+    return kind, configuration.read_toml(path, kind.options, *([kind.reading] if kind.reading else []))
 
 
 def given(ctx: click.Context) -> set[str]:

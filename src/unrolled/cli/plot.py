@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from ..errors import UnrolledError, printable
+from ..models.base import load
+from ..pictures import new_figure
 from ..storage import replaced
 from ..training import metrics_log
 from .help import GroupedCommand
@@ -69,13 +71,8 @@ def picture(curves: Mapping[str, Curve], out: Path) -> None:
     UnrolledError
         If matplotlib is missing, or the file can't be written.
     """
-    if out.suffix not in (".png", ".svg"):
-        raise UnrolledError(f"{out} is no picture that can be drawn; end its name in .png or .svg")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UnrolledError("a picture needs matplotlib: pip install 'unrolled[plot]'") from None
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    _check_picture(out)
+    figure = new_figure()
     axes = figure.add_subplot(xlabel="epoch", ylabel="loss, nats a symbol")
     drawn: list[Any] = []
     for points in curves.values():
@@ -90,16 +87,48 @@ def picture(curves: Mapping[str, Curve], out: Path) -> None:
     for label, name in zip(axes.legend(drawn, ["-"] * len(names)).get_texts(), names, strict=True):
         # Set here, where a name that begins with _ is one like others.
         label.set(text=name, parse_math=False)
+    _save(figure, out)
+
+
+def _check_picture(out: Path) -> None:
+    if out.suffix not in (".png", ".svg"):
+        raise UnrolledError(f"{out} is no picture that can be drawn; end its name in .png or .svg")
+
+
+def _save(figure: Any, out: Path) -> None:
     with replaced(out) as file, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a letter that the font lacks is drawn as a box
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
 
 
+def _of_data(runs: tuple[Path, ...], data: tuple[str, ...], out: Path | None) -> None:
+    """Draw what a model makes of data."""
+    if len(runs) > 1:
+        raise UnrolledError(f"--on draws one model; {len(runs)} are given")
+    if out is None:
+        raise UnrolledError("what a model makes of data is a picture: name its file (--out picture.png)")
+    _check_picture(out)
+    model = load(runs[0])
+    if not hasattr(model, "draw"):
+        raise UnrolledError(f"{runs[0]} has no picture of data; without --on its losses are drawn: {model!r}")
+    _save(model.draw(list(data)), out)
+    click.echo(f"drawn in {printable(str(out))}")
+
+
 @click.command(cls=GroupedCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
-@option("Options", "--out", type=click.Path(path_type=Path), help="Picture to draw: .png or .svg. [default: none]")
-def plot(runs: tuple[Path, ...], out: Path | None) -> None:
-    """Draw the losses of runs: as lines of the terminal, or as a picture."""
+@option("Options", "--on", multiple=True, metavar="FILE", help="Draw what the model makes of this instead.")
+@option(
+    "Options", "--out", "-o", type=click.Path(path_type=Path), help="Picture to draw: .png or .svg. [default: none]"
+)
+def plot(runs: tuple[Path, ...], on: tuple[str, ...], out: Path | None) -> None:
+    """Draw the losses of runs, as lines of the terminal or as a picture; or what a model makes of data.
+
+    With --on, RUN is one run or model file, and a picture is drawn of it and of the data.
+    """
+    if on:
+        _of_data(runs, on, out)
+        return
     curves = {str(folder): curve(folder) for folder in runs}
     if out is None:
         for name, points in curves.items():

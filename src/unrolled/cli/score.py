@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from ..data.options import Reading
-from ..data.text import encode, read
-from ..errors import count
+from ..data.text import Reading, encode, read
+from ..errors import UnrolledError, count
+from ..models.base import load
+from ..models.language_model import LanguageModel
 from ..models.scoring import Score
 from ..training.lines import losses
 from .help import GroupedCommand
-from .options import flags, option
+from .options import flags, given, option
 
 
 @click.command(cls=GroupedCommand)
@@ -25,15 +26,41 @@ from .options import flags, option
 @option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
 @flags(Reading, group="Options")
 @option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
-def score(model: Path, files: tuple[str, ...], as_json: bool, per_token: bool, window: int, **how: Any) -> None:
-    """Say how well a model predicts a text.
+@click.pass_context
+def score(
+    ctx: click.Context,
+    /,
+    model: Path,
+    files: tuple[str, ...],
+    as_json: bool,
+    per_token: bool,
+    window: int,
+    **how: Any,
+) -> None:
+    """Say how well a model does on files: how it predicts a text, or tags words.
 
-    The state starts at zero and is carried through the whole text; the first symbol is not predicted. With --documents,
-    JSON has the figures of each too, and null for one in which nothing is predicted.
+    Of a language model, the state starts at zero and is carried through the whole text; the first symbol is not
+    predicted. With --documents, JSON has the figures of each too, and null for one in which nothing is predicted.
     """
-    from ..models.language_model import load
+    loaded = load(model)
+    if isinstance(loaded, LanguageModel):
+        _of_text(loaded, files, as_json, per_token, window, **how)
+        return
+    if odd := sorted(given(ctx) & {"per_token", "window", *how}):
+        raise UnrolledError(f"--{odd[0].replace('_', '-')} is for language models; {model} is none: {loaded!r}")
+    figures, lines = loaded.scored(list(files))
+    click.echo(json.dumps(figures) if as_json else "\n".join(lines))
 
-    language_model = load(model)
+
+def _of_text(
+    language_model: LanguageModel,
+    files: tuple[str, ...],
+    as_json: bool,
+    per_token: bool,
+    window: int,
+    **how: Any,
+) -> None:
+    """Print how well a language model predicts a text."""
     vocabulary = language_model.vocabulary
     corpus = read(files, vocabulary.level, **how)
     tokens, unit = encode(corpus, vocabulary).tokens, vocabulary.unit

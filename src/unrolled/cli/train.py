@@ -12,37 +12,48 @@ import click
 
 from .. import backends
 from ..checks import check_widths
-from ..data.options import Reading, SplitOptions, TextOptions
-from ..data.text import default_corpus, read
+from ..data.text import Reading, default_corpus, read
+from ..data.text.packed import plain_name
+from ..declared import anew
 from ..declared import options as declared_options
 from ..errors import UnrolledError, count
-from ..models.options import ANEW, Options
-from ..nn.options import NetworkOptions
-from ..training.options import RunOptions, TrainingOptions
+from ..models import files as model_files
+from ..models.options import Options
+from ..models.tasks import kind_for, options_of
+from ..training.checkpoints import Kind, kind_of
 from ..training.run_folder import make_folder
 from ..training.trainer import CHECKPOINT
 from .display import Display, Output, quoted
 from .exits import let_go_of_output
 from .help import GroupedCommand
-from .options import configured, flags, given, option
+from .options import configured, flags_of_kinds, given, option, read_options
 
 DEFAULT_EPOCHS = 4.0
 """Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
-GROUPS = ("Text", "Network", "Weights", "Dropout", "Training", "Learning", "Rule", "Penalties", "Rate", "Output")
+GROUPS = (
+    "Data",
+    "Text",
+    "Network",
+    "Weights",
+    "Dropout",
+    "Training",
+    "Learning",
+    "Rule",
+    "Penalties",
+    "Rate",
+    "Output",
+)
 SIZES = ("cell", "hidden_size", "num_layers", "embedding_size", "proj_size")
 WEIGHTS = ("learn_state", "tied", "forget_bias", "init")
 
 
 @click.command(cls=GroupedCommand, groups=GROUPS)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
-@flags(TextOptions)
-@flags(Reading)
-@option("Text", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
-@option("Text", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
-@flags(SplitOptions)
+@option("Data", "--task", metavar="TASK", help="What is learnt: language, tag. [default: seen from files and options]")
+@option("Data", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
+@option("Data", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
+@flags_of_kinds(ahead=(*SIZES, *WEIGHTS, "patience"))
 @option("Network", "--init-from", metavar="MODEL", help="Start from this model; its network grows by new symbols.")
-@flags(TrainingOptions)
-@flags(NetworkOptions, ahead=(*SIZES, *WEIGHTS))
 @option("Output", "--out", help="Folder of the run. [default: runs/NAME]")
 @option("Output", "--resume", metavar="RUN", help="Go on with the run in this folder; FILE only if it has moved.")
 @option(
@@ -54,7 +65,6 @@ WEIGHTS = ("learn_state", "tied", "forget_bias", "init")
     help="Options as TOML, such as a run's config.toml; those given here win.",
 )
 @option("Output", "--overwrite", is_flag=True, help="Let --out replace the models of an earlier run.")
-@flags(RunOptions, ahead=("patience",))
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")
 @click.pass_context
@@ -66,12 +76,14 @@ def train(
     threads: int | None,
     resume: str | None,
     config: Path | None,
+    task: str | None,
     **options: Any,
 ) -> None:
-    """Train a language model on text.
+    """Train a model: a language model on text, a tagger on tagged sentences.
 
-    Files and folders are read as UTF-8; - is standard input. Without any, the text is the source of the Python
-    standard library on this machine. Ctrl-C saves and stops, with exit status 130; --resume goes on.
+    What is learnt is seen from the files and the options, or named with --task. Files and folders are read as UTF-8; -
+    is standard input. Without any, it is a language model of the source of the Python standard library on this machine.
+    Ctrl-C saves and stops, with exit status 130; --resume goes on.
     """
     if threads is not None:
         backends.set_threads(threads)
@@ -87,19 +99,26 @@ def train(
         check_widths(options["hidden_size"], options["num_layers"])
     if not files and options["minutes"] is None and "epochs" not in given(ctx) and config is None:
         options["epochs"] = DEFAULT_EPOCHS
-    _begin(files, display, backend, options, asked)
+    if config is not None and task is None:
+        task = read_options(config)[0].task
+    kinds = model_files.kinds()
+    kind = kind_for(files, {name for name in asked if any(name in options_of(other) for other in kinds.values())}, task)
+    if kind.options is Options:
+        _begin(files, display, backend, options, asked)
+    else:
+        _begin_kind(kind, files, display, backend, options, asked)
 
 
 def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping[str, Any]) -> None:
     """Go on with a run, as what is `named` on the command line says."""
-    from ..models.language_model import LanguageModel
-
-    if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", *ANEW}):
+    kind = model_files.kind_named(kind_of(Path(folder)))
+    free = anew(kind.options)
+    if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", *free}):
         raise UnrolledError(f"--resume goes on with the options of the run; leave out --{odd[0].replace('_', '-')}")
-    anew = {name: named[name] for name in ANEW if name in named}
+    options = {name: named[name] for name in free if name in named}
     source = [Path(file) for file in files] or None
     with closing(display), _output_closed(Path(folder)):
-        LanguageModel.resume(folder, source, callbacks=[display], backend=named.get("backend"), **anew)
+        kind.model.resume(folder, source, callbacks=[display], backend=named.get("backend"), **options)
 
 
 def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mapping[str, Any], asked: set[str]) -> None:
@@ -129,6 +148,32 @@ def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mappi
             out=folder,
             overwrite=chosen["overwrite"],
             init_from=start,
+            callbacks=[display],
+            backend=backend,
+            **options,
+        )
+
+
+def _begin_kind(
+    kind: Kind, files: tuple[str, ...], display: Display, backend: str, chosen: Mapping[str, Any], asked: set[str]
+) -> None:
+    """Begin a run of another kind than a language model, with the options that were asked for."""
+    if chosen["init_from"] is not None:
+        raise UnrolledError(f"--init-from is an option of language; this trains {kind.noun}")
+    if not files:
+        raise UnrolledError(f"{kind.noun} learns from files; name some")
+    options = {name: chosen[name] for name in declared_options(kind.options) if name in asked}
+    kind.options(**options)  # before anything is read or made
+    if chosen["out"] == "":
+        raise UnrolledError("--out is empty; name a folder")
+    name = Path(plain_name(os.path.abspath(files[0]))).stem
+    with _folder(chosen["out"], name) as folder, closing(display), _output_closed(folder):
+        kind.model.train(
+            list(files),
+            val=list(chosen["val_file"]) or None,
+            test=list(chosen["test_file"]) or None,
+            out=folder,
+            overwrite=chosen["overwrite"],
             callbacks=[display],
             backend=backend,
             **options,

@@ -43,8 +43,8 @@ class TextOptions(Declared):
 class SplitOptions(Declared):
     """Options of what is kept out of training: validation before test, both at the end."""
 
-    val_fraction: float = option(0.05, "Share of the text, at its end, to validate on.", GROUP, check_fraction)
-    test_fraction: float = option(0.0, "Share of the text, behind that, left untouched.", GROUP, check_fraction)
+    val_fraction: float = option(0.05, "Share of the data, at its end, to validate on.", "Data", check_fraction)
+    test_fraction: float = option(0.0, "Share of the data, behind that, left untouched.", "Data", check_fraction)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,11 @@ class OfNetwork:
     ----------
     network : Network
     """
+
+    kind: ClassVar[str] = checkpoints.LANGUAGE_MODEL
+    """Name of the kind in files."""
+    decides: str = "loss"
+    """Name of the figure that says which model is the best."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

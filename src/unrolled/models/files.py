@@ -27,6 +27,19 @@ KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger"}
 """Kinds of models as files call them -> the module here that has the `KIND`."""
 
 
+def kind_named(name: object) -> Kind:
+    """Return the kind of model that files call so."""
+    if not isinstance(name, str) or name not in KINDS:
+        raise UnrolledError(f"its kind is {brief(name)}, which this version of unrolled does not know: update unrolled")
+    kind: Kind = import_module(f".{KINDS[name]}", __package__).KIND
+    return kind
+
+
+def kinds() -> dict[str, Kind]:
+    """Return all kinds of models, by what they are asked for by."""
+    return {kind.task: kind for kind in map(kind_named, KINDS)}
+
+
 def write(path: str | Path, network: Network, codec: Content, params: Arrays | None = None) -> dict[str, Stored]:
     """Write a model file: beside the old one, read back, then renamed over it.
 
@@ -75,19 +88,18 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     """Read a language model; see `read`."""
     kind, network, codec = read(path, backend)
     if kind.name != LANGUAGE_MODEL:
-        raise UnrolledError(f"{path} is a {kind.name}, no language model; unrolled.load reads it")
+        raise UnrolledError(
+            f"{path} is {kind.noun}, no language model; unrolled.load reads it, unrolled predict uses it"
+        )
     return network, codec["vocabulary"]
 
 
 def _check(content: Content, layout: Layout) -> tuple[Kind, Spec, Content]:
     """Take a model's description, if its arrays are those that it describes."""
-    name = content.pop("kind", LANGUAGE_MODEL)
-    if not isinstance(name, str) or name not in KINDS:
-        raise UnrolledError(f"its kind is {brief(name)}, which this version of unrolled does not know: update unrolled")
-    kind: Kind = import_module(f".{KINDS[name]}", __package__).KIND
+    kind = kind_named(content.pop("kind", LANGUAGE_MODEL))
     codec: Content = entries({"spec": lambda _, value: Spec.from_json(value)} | dict(kind.codec))("", content)
     spec: Spec = codec.pop("spec")
-    if len(codec["vocabulary"]) != spec.vocabulary_size:
+    if "vocabulary" in codec and len(codec["vocabulary"]) != spec.vocabulary_size:
         size = len(codec["vocabulary"])
         raise UnrolledError(f"its vocabulary has {size} symbols, its description says {spec.vocabulary_size}")
     spec.check()

@@ -78,17 +78,6 @@ class NextSymbol(OfNetwork):
         return checkpoint.save(path, self.network, self.vocabulary, params)
 
 
-KIND = checkpoints.Kind(
-    checkpoints.LANGUAGE_MODEL,
-    Options,
-    {"vocabulary": lambda _, value: Vocabulary.from_json(value)},
-    spec=lambda options, vocabulary: options.spec(len(vocabulary)),
-    head=lambda vocabulary: LANGUAGE,
-    model=lambda network, vocabulary: LanguageModel(network, vocabulary),
-)
-"""The contents of files of a language model."""
-
-
 class _AsBefore:
     """Stands in a signature for what a run has already."""
 
@@ -119,6 +108,8 @@ class LanguageModel:
     >>> len(model.sample("the ", length=20, rng=np.random.default_rng(1)))
     20
     """
+
+    decides = "loss"
 
     def __init__(self, network: Network, vocabulary: Vocabulary, result: Result | None = None) -> None:
         self.network = check_a("network", network, Network, "a Network")
@@ -405,6 +396,11 @@ class LanguageModel:
         """Write the model to one safetensors file."""
         checkpoint.save(check_path("the path of a model", path), self.network, self.vocabulary)
 
+    def details(self) -> list[tuple[str, str]]:
+        """Return what a model file says beside its network, as `unrolled info` prints it."""
+        alphabet = [("symbols", repr(self.vocabulary.alphabet))] if self.vocabulary.alphabet else []
+        return [("level", self.vocabulary.level), *alphabet]
+
     def __repr__(self) -> str:
         spec = self.network.spec
         return (
@@ -667,3 +663,17 @@ def _check_no_name(text: str | bytes) -> None:
     """Refuse a text that is the name of a file: its content is what was meant."""
     if isinstance(text, str) and 0 < len(text) < 256 and "\0" not in text and os.path.exists(text):
         raise UnrolledError(f"the text {text!r} is the name of a file; for what is in it give Path({text!r})")
+
+
+KIND = checkpoints.Kind(
+    checkpoints.LANGUAGE_MODEL,
+    Options,
+    {"vocabulary": lambda _, value: Vocabulary.from_json(value)},
+    spec=lambda options, vocabulary: options.spec(len(vocabulary)),
+    head=lambda vocabulary: LANGUAGE,
+    model=LanguageModel,
+    task="language",
+    noun="a language model",
+    reading=Reading,
+)
+"""The contents of files of a language model."""

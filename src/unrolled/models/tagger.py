@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,10 @@ from ..keywords import named, suggesting
 from ..nn.heads import LANGUAGE
 from ..nn.network import Network
 from ..schema import each, text
-from ..storage import Arrays, Stored
-from ..training import checkpoints, metrics_log, run_folder
-from ..training.callbacks import Callback, Facts, Result
+from ..training import checkpoints
+from ..training.callbacks import Callback
 from ..training.trainer import Metrics
-from . import files
-from .base import OfNetwork, Prepared, begin, ended, go_on
+from .of_data import Material, OfData
 from .options import ModelOptions
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -62,7 +59,7 @@ class Options(ModelOptions, TaggedOptions):
     """
 
 
-class Tagger(OfNetwork):
+class Tagger(OfData):
     """A network that gives every word of a sentence a tag, with the words and tags that it knows.
 
     Attributes
@@ -71,14 +68,15 @@ class Tagger(OfNetwork):
     vocabulary : Words
         A word that is not listed is read as UNK.
     tags : tuple of str
-    result : Result or None
-        How training went, after `train`.
     """
 
-    def __init__(self, network: Network, vocabulary: Words, tags: Sequence[str], result: Result | None = None) -> None:
+    kind = "tagger"
+    decides = "accuracy"
+
+    def __init__(self, network: Network, vocabulary: Words, tags: Sequence[str]) -> None:
         super().__init__(check_a("network", network, Network, "a Network"))
         self.vocabulary = check_a("vocabulary", vocabulary, Words, "a vocabulary of Words")
-        self.tags, self.result = tuple(tags), result
+        self.tags = tuple(tags)
         sizes = network.spec.vocabulary_size, network.head.outputs
         if (len(vocabulary), len(set(self.tags))) != sizes:
             said = f"{len(vocabulary):,} words and {len(set(self.tags)):,} distinct tags"
@@ -107,17 +105,14 @@ class Tagger(OfNetwork):
         **asked: Any,
     ) -> Tagger:
         """Train a tagger on sentences, or files of them (see `read_tagged`); else as `LanguageModel.train`."""
-
-        def prepare(chosen: Options, folder: Path | None) -> Prepared:
-            return _prepared({"train": source, "val": val, "test": test}, chosen, folder, backend)
-
         how: Any = {"out": out, "overwrite": overwrite, "callbacks": callbacks, "verbose": verbose}
-        return cls._of(*begin(KIND, prepare, asked, **how))
+        return cls._train(source, val, test, asked, backend=backend, **how)
 
     @classmethod
     def resume(
         cls,
         folder: str | os.PathLike[str],
+        source: Paths | Tagged | None = None,
         *,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
@@ -125,18 +120,34 @@ class Tagger(OfNetwork):
         **anew: Any,
     ) -> Tagger:
         """Go on with a run, to the same bits as if it had never stopped; as `LanguageModel.resume`."""
-
-        def prepare(chosen: Options, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
-            found = {name: before.source[place] or None for place, name in PLACES.items()}
-            if found["train"] is None:
-                raise UnrolledError(f"the sentences of {folder} were no files; train a new tagger on them")
-            return _prepared(found, chosen, folder, backend, before)
-
-        return cls._of(*go_on(KIND, folder, prepare, anew, backend=backend, callbacks=callbacks, verbose=verbose))
+        return cls._resume(folder, source, anew, backend=backend, callbacks=callbacks, verbose=verbose)
 
     @classmethod
-    def _of(cls, trained: Tagger, result: Result) -> Tagger:
-        return ended(cls(trained.network, trained.vocabulary, trained.tags, result), result)
+    def material(cls, sources: Mapping[str, Any], options: Options, codec: Mapping[str, Any] | None) -> Material:
+        """Read sentences; words and tags are those of the part to train on."""
+        read = {name: _read(source, options) for name, source in sources.items()}
+        parts = {name: found for name, (found, _) in read.items()}
+        total = len(parts["train"].words)
+        for name, share in (("test", options.test_fraction), ("val", options.val_fraction)):
+            if name not in parts and (kept := min(round(share * total), len(parts["train"].words) - 1)):
+                parts[name] = Tagged(*(rows[-kept:] for rows in parts["train"]))
+                parts["train"] = Tagged(*(rows[:-kept] for rows in parts["train"]))
+        vocabulary, tags = _known(parts["train"], options) if codec is None else (codec["vocabulary"], codec["tags"])
+        batches = {name: _batches(part, vocabulary, tags, options, name) for name, part in parts.items()}
+        return Material(
+            parts=batches,
+            codec={"vocabulary": vocabulary, "tags": tags},
+            digest=[a for part in batches.values() for a in (*part.x, *part.y)],
+            paths={name: paths for name, (_, paths) in read.items()},
+            name="sentences",
+            unit="tag",
+            row="sentence",
+            size=count(int(sum(part.targets for part in batches.values())), "word"),
+            about=(
+                ("sentences", ", ".join(f"{len(part.words):,} to {name}" for name, part in parts.items())),
+                ("words", f"{len(vocabulary):,} listed, {len(tags)} tags"),
+            ),
+        )
 
     # --- what people do with it
 
@@ -149,10 +160,6 @@ class Tagger(OfNetwork):
             return []
         logits, _ = self.network(_ids(self.vocabulary, words)[:, None])
         return [(word, self.tags[k]) for word, k in zip(words, logits[:, 0].argmax(axis=-1), strict=True)]
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tagger to one safetensors file."""
-        self.write(Path(check_path("the path of a model", path)))
 
     # --- what the loop asks of it
 
@@ -172,13 +179,9 @@ class Tagger(OfNetwork):
         words = [listed[k] for k in rng.integers(len(listed), size=min(length, 8))]
         return " ".join(f"{word}/{tag}" for word, tag in self.tag(words))
 
-    def write(self, path: Path, params: Arrays | None = None) -> dict[str, Stored]:
-        """Write a model file."""
-        return files.write(path, self.network, self.codec(), params)
-
     def codec(self) -> dict[str, Any]:
-        """Return the kind, and how words and tags become numbers, as JSON."""
-        return {"kind": KIND.name, "vocabulary": self.vocabulary.to_json(), "tags": list(self.tags)}
+        """Return how words and tags become numbers, as JSON."""
+        return {"vocabulary": self.vocabulary.to_json(), "tags": list(self.tags)}
 
 
 def _words(name: str, value: Any) -> Words:
@@ -189,12 +192,15 @@ def _words(name: str, value: Any) -> Words:
 
 
 KIND = checkpoints.Kind(
-    "tagger",
+    Tagger.kind,
     Options,
     {"vocabulary": _words, "tags": each(text(), most=10_000)},
     spec=lambda options, vocabulary, tags: options.spec(len(vocabulary)),
     head=lambda vocabulary, tags: LANGUAGE._replace(outputs=len(tags)),
-    model=lambda network, vocabulary, tags: Tagger(network, vocabulary, tags),
+    model=Tagger,
+    task="tag",
+    noun="a tagger",
+    endings=(".conllu", ".conll"),
 )
 """The contents of files of a tagger."""
 
@@ -212,71 +218,6 @@ def _read(source: Any, options: Options) -> tuple[Tagged, list[str]]:
     several = source if isinstance(source, (list, tuple)) else [source]
     paths = [check_path("a file to read", path) for path in several]
     return read_tagged(paths, options.column), paths
-
-
-def _prepared(
-    sources: Mapping[str, Any],
-    options: Options,
-    folder: Path | None,
-    backend: str,
-    before: checkpoints.Reopened | None = None,
-) -> Prepared:
-    """Make of sentences a run from the start, or one that goes on."""
-    read = {name: _read(source, options) for name, source in sources.items() if source is not None or name == "train"}
-    parts = {name: found for name, (found, _) in read.items()}
-    total = len(parts["train"].words)
-    for name, share in (("test", options.test_fraction), ("val", options.val_fraction)):
-        if name not in parts and (kept := min(round(share * total), len(parts["train"].words) - 1)):
-            parts[name] = Tagged(*(rows[-kept:] for rows in parts["train"]))
-            parts["train"] = Tagged(*(rows[:-kept] for rows in parts["train"]))
-    vocabulary, tags = _known(parts["train"], options) if before is None else before.codec.values()
-    batches = {name: _batches(part, vocabulary, tags, options, name) for name, part in parts.items()}
-    rng = np.random.default_rng(options.seed)
-    network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng, head=KIND.head(vocabulary, tags))
-    model, train = Tagger(network, vocabulary, tags), batches["train"]
-    source = {
-        "name": "sentences",
-        **{place: run_folder.absolute(read[name][1]) if name in read else [] for place, name in PLACES.items()},
-        "how": {},
-        "sha256": run_folder.fingerprint(model.codec(), *(a for part in batches.values() for a in (*part.x, *part.y))),
-        "symbols": int(train.targets),
-    }
-    if before is not None and source["sha256"] != before.source["sha256"]:
-        raise UnrolledError(f"the sentences are not those that {folder} was trained on; start a new run")
-    made = run_folder.made_with(network.recurrent.backend)
-    again = before and run_folder.made_elsewhere(before.made_with, made) + metrics_log.set_aside(folder)
-    facts = Facts(
-        name="sentences",
-        notes=again or (),
-        unit="word",
-        size=count(int(sum(part.targets for part in batches.values())), "word"),
-        about=(
-            ("sentences", ", ".join(f"{len(part.words):,} to {name}" for name, part in parts.items())),
-            ("words", f"{len(vocabulary):,} listed, {len(tags)} tags"),
-        ),
-        model=model,
-        options=options,
-        plan=f"{count(options.batch_size, 'sentence')} a step",
-        out=folder,
-        step=before.step if before else 0,
-    )
-    return Prepared(
-        facts=facts,
-        train=train,
-        val=batches.get("val"),
-        test=batches.get("test"),
-        eval_every=options.eval_every or len(train),
-        rng=rng,
-        codec=model.codec(),
-        source=source,
-        backend=backend,
-        resume=before,
-        made_with=made,
-    )
-
-
-PLACES = {"files": "train", "val": "val", "test": "test"}
-"""Where a checkpoint says what each part was read from."""
 
 
 def _known(part: Tagged, options: Options) -> tuple[Words, tuple[str, ...]]:

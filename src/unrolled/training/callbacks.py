@@ -74,6 +74,8 @@ class Facts:
         A loss, in nats a target, that a model ought to fall below.
     use : str
         What to do with a model: the command, with {model} in its file's place.
+    task : str
+        What the kind of model is asked for by.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Facts:
     step: int = 0
     to_beat: tuple[str, float] | None = None
     use: str = ""
+    task: str = "language"
 
 
 class Callback:

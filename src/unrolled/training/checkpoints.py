@@ -11,17 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import schema, storage
+from ..data.text import Reading
 from ..data.text.options import DOCUMENTS
+from ..declared import options
 from ..errors import UnrolledError, brief
 from ..schema import each, either, entries, flag, objects, one_of, whole
 from ..storage import Arrays, Content, Layout
 from . import state
-from .configuration import TEXT_KEYS
 from .optimizers import OPTIMIZERS
 from .state import Snapshot
 from .trainer import CHECKPOINT
 
-_HOW = {name: {"bool": flag(), "str": schema.text()}[kind] for name, kind in TEXT_KEYS.items() if kind != "list"}
+_HOW = {name: {"bool": flag(), "str": schema.text()}[str(f.type)] for name, f in options(Reading).items()}
 _HOW |= {"strip_gutenberg": flag(), "documents": either(flag(), one_of(DOCUMENTS))}  # in runs of before: flags
 
 
@@ -35,7 +36,11 @@ class Kind(NamedTuple):
     codec : entries of a file that say how data becomes numbers, each with what reads it
     spec : function of the options and the codec's entries that describes the network
     head : function of the codec's entries that gives the network's head
-    model : function of a network and the codec's entries that makes the model
+    model : its class, which a network and the codec's entries make one of
+    task : what the kind is asked for by: "tag"
+    noun : with its article: "a tagger"
+    endings : of the names of files that say by themselves what they are for
+    reading : class of options that say how files are read and are none of the model's, if there are such
     """
 
     name: str
@@ -43,7 +48,11 @@ class Kind(NamedTuple):
     codec: Mapping[str, schema.Kind]
     spec: Callable[..., Any]
     head: Callable[..., Any]
-    model: Callable[..., Any]
+    model: Any
+    task: str
+    noun: str
+    endings: tuple[str, ...] = ()
+    reading: Any = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,20 @@ class Reopened:
                 content["rate_scale"], content["rollbacks"] = 1.0, 0
 
 
+def kind_of(folder: Path) -> str:
+    """Return the name of the kind of model that a run's checkpoint is of."""
+    content = storage.described(_path(folder), "unrolled_run", "checkpoint of a run")
+    return str(content.get("kind", LANGUAGE_MODEL))
+
+
+def _path(folder: Path) -> Path:
+    """Return where a run's checkpoint is, or say that there is none."""
+    path = folder / CHECKPOINT
+    if folder.is_dir() and not os.path.exists(path):  # which never fails, however long the path is
+        raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
+    return path
+
+
 def reopen(folder: Path, kind: Kind) -> Reopened:
     """Read a run's checkpoint.
 
@@ -101,9 +124,7 @@ def reopen(folder: Path, kind: Kind) -> Reopened:
     UnrolledError
         With one line that says what is wrong with the folder or its checkpoint.
     """
-    path = folder / CHECKPOINT
-    if folder.is_dir() and not os.path.exists(path):  # which never fails, however long the path is
-        raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
+    path = _path(folder)
 
     def check(content: Content, layout: Layout) -> Reopened:
         return _checked(content, layout, kind)
@@ -121,19 +142,19 @@ def _checked(content: Content, layout: Layout, kind: Kind) -> Reopened:
     if theirs != kind.name:
         raise UnrolledError(f"this is a run of a {brief(theirs)}, not of a {kind.name}")
     said = entries(_CHECKPOINT | dict(kind.codec), optional=("good", "made_with"))("", content)
-    options, codec = kind.options(**said["options"]), {name: said[name] for name in kind.codec}
-    spec = kind.spec(options, **codec)
+    chosen, codec = kind.options(**said["options"]), {name: said[name] for name in kind.codec}
+    spec = kind.spec(chosen, **codec)
     spec.check()
     states = {part: said[part] for part in ("now", "good") if part in said}
     expected: dict[str, tuple[int, ...]] = {}
     head = kind.head(**codec)
-    slots, carried = OPTIMIZERS[options.optimizer].rule.moments, spec.state_shapes(options.batch_size)
+    slots, carried = OPTIMIZERS[chosen.optimizer].rule.moments, spec.state_shapes(chosen.batch_size)
     for part in states:
         names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
         shapes = state.shapes(names, spec.shapes(head), carried, slots)
         expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
     storage.check_layout(layout, expected, spec.dtype)
-    return Reopened({}, options, codec, said["text"], said["backend"], said.get("made_with", {}), states)
+    return Reopened({}, chosen, codec, said["text"], said["backend"], said.get("made_with", {}), states)
 
 
 LANGUAGE_MODEL = "language model"

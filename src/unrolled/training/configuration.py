@@ -7,21 +7,19 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .. import storage
-from ..data.options import Reading
 from ..data.text import recorded
 from ..declared import check_option, options
 from ..errors import UnrolledError, brief, suggest
 
 PATHS = ("files", "val_file", "test_file")
-TEXT_KEYS = dict.fromkeys(PATHS, "list")
-TEXT_KEYS |= {name: str(declared.type) for name, declared in options(Reading).items()}
-"""Keys of a configuration beside the options of a kind of model, and their types."""
+TASK = "task"
+"""Key of a configuration that says which kind of model it is for."""
 
 
 def to_toml(options: Any, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:
@@ -62,19 +60,51 @@ def _toml(value: object) -> str:
     return repr(value)
 
 
-def read_toml(path: Path, kind: type[Any]) -> dict[str, Any]:
-    """Read a configuration of a class of options: names and values, each of a kind that its option takes.
+def read_toml(path: Path, *kinds: type[Any]) -> dict[str, Any]:
+    """Read a configuration of classes of options: names and values, each of a kind that its option takes.
 
     Raises
     ------
     UnrolledError
         If the file can't be read, is no TOML, or has a key that is unknown or of another kind; names the line.
     """
+    text, values = _parsed(path)
+    known = {name: declared for kind in reversed(kinds) for name, declared in options(kind).items()}
+    for name, value in values.items():
+        where = f"{path}, line {_line_of(name, text)}"
+        if name == TASK:
+            continue
+        if name in PATHS:
+            if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+                raise UnrolledError(f"{where}: {name} is {brief(value)}; it must be a list of names")
+            values[name] = [_from_uri(item) for item in value]
+            continue
+        if name not in known:
+            raise UnrolledError(f"{where}: {suggest('option', name, [*known, *PATHS, TASK])}")
+        try:
+            check_option(known[name], value)
+        except UnrolledError as error:
+            raise UnrolledError(f"{where}: {error}") from None
+    values.pop(TASK, None)
+    return values
+
+
+def read_task(path: Path) -> str | None:
+    """Return which kind of model a configuration is for, None where it says nothing of it."""
+    text, values = _parsed(path)
+    task = values.get(TASK)
+    if task is not None and not isinstance(task, str):
+        raise UnrolledError(f"{path}, line {_line_of(TASK, text)}: task is {brief(task)}; it must be a name")
+    return task
+
+
+def _parsed(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return a configuration as text and as values."""
     try:
         text = storage.read_file(path, "configuration").decode()
         if _is_deep(text):
             raise UnrolledError(f"{path}: the configuration has a key of many parts; options have plain names")
-        values = recorded(tomllib.loads(text))
+        return text, recorded(tomllib.loads(text))
     except UnicodeDecodeError:
         raise UnrolledError(f"{path}: the configuration is not UTF-8 text") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -83,21 +113,6 @@ def read_toml(path: Path, kind: type[Any]) -> dict[str, Any]:
         raise
     except ValueError:  # Python reads no whole number of more than 4,300 digits
         raise UnrolledError(f"{path}: the configuration has a number of too many digits") from None
-    kinds = {f.name: str(f.type) for f in fields(kind)} | TEXT_KEYS
-    for name, value in values.items():
-        where = f"{path}, line {_line_of(name, text)}"
-        if name not in kinds:
-            raise UnrolledError(f"{where}: {suggest('option', name, list(kinds))}")
-        if kinds[name] == "list":
-            if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-                raise UnrolledError(f"{where}: {name} is {brief(value)}; it must be a list of names")
-            values[name] = [_from_uri(item) for item in value]
-            continue
-        try:
-            check_option(options(Reading if name in TEXT_KEYS else kind)[name], value)
-        except UnrolledError as error:
-            raise UnrolledError(f"{where}: {error}") from None
-    return values
 
 
 _QUOTED = re.compile(r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")

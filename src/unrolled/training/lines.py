@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 
 from ..errors import printable
 from .callbacks import Callback, Facts
@@ -11,12 +12,14 @@ from .state import Evaluation
 
 
 def losses(nats: float, unit: str) -> str:
-    """Nats and bits side by side: '1.386 nats = 2.000 bits a character'."""
+    """Nats and bits side by side: '1.386 nats = 2.000 bits a character'; a loss of no unit is a number."""
+    if not unit:
+        return f"{nats:.4f}"
     return f"{nats:.4f} nats = {nats / math.log(2):.4f} bits a {unit}"
 
 
 def figures(nats: float, unit: str) -> str:
-    """Return a loss as people compare it: of words and of byte pairs with the perplexity too.
+    """Return a loss as people compare it: of words and of byte pairs with the perplexity too; of no unit, as it is.
 
     Examples
     --------
@@ -68,12 +71,25 @@ def _counted(number: float, noun: str) -> str:
 def validation(evaluation: Evaluation, best: bool, unit: str) -> str:
     """Return the figures of a validation."""
     val = "no validation part" if evaluation.val_loss is None else f"validation {figures(evaluation.val_loss, unit)}"
-    val += "".join(f"  {name} {value:.4f}" for name, value in evaluation.metrics.items())
+    val += others(evaluation.metrics)
     star = "  (best so far)" if best and evaluation.val_loss is not None else ""
+    training = f"{evaluation.train_loss:.4f}{' nats' if unit else ''}"
     return (
-        f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {evaluation.train_loss:.4f} nats  "
+        f"epoch {evaluation.epoch:.2f}  step {evaluation.step:,}  training {training}  "
         f"{val}{star}  {clock(evaluation.seconds)}"
     )
+
+
+def others(metrics: Mapping[str, float]) -> str:
+    """Return the figures beside the loss, each behind two blanks.
+
+    Examples
+    --------
+    >>> others({"loss": 0.5, "accuracy": 0.75, "macro_f1": 0.5})
+    '  accuracy 0.7500  macro F1 0.5000'
+    """
+    shown = ((name.replace("_", " ").replace("f1", "F1"), value) for name, value in metrics.items() if name != "loss")
+    return "".join(f"  {name} {value:.4f}" for name, value in shown)
 
 
 def divergence(why: str, step: int, factor: float) -> str:

@@ -137,12 +137,13 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def fingerprint(codec: Any, *parts: Array) -> str:
-    """Return the SHA-256 of data as a network sees it: how it became numbers, as JSON, and these, (N,) each."""
+    """Return the SHA-256 of data as a network sees it: how it became numbers, as JSON, and these, (N, ...) each."""
     digest = hashlib.sha256(json.dumps(codec, sort_keys=True).encode())
-    for tokens in parts:
-        digest.update(f"{len(tokens)} tokens".encode())
-        for start in range(0, len(tokens), 1 << 22):
-            digest.update(np.ascontiguousarray(tokens[start : start + (1 << 22)], dtype="<i4").data)
+    for part in parts:
+        digest.update(f"{len(part)} tokens".encode())
+        dtype = "<f8" if part.dtype.kind == "f" else "<i4"
+        for start in range(0, len(part), 1 << 22):
+            digest.update(np.ascontiguousarray(part[start : start + (1 << 22)], dtype=dtype).data)
     return digest.hexdigest()
 
 
@@ -171,7 +172,7 @@ def made_elsewhere(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[s
 
 def begin(folder: Path, facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> None:
     """Write what a new run is: its configuration, what made it, and no metrics yet."""
-    write_config(folder, facts.options, text)
+    write_config(folder, facts, text)
     _write_about(folder, _about(facts, text, made))
     storage.write_atomically(folder / METRICS, b"")
 
@@ -181,7 +182,7 @@ def go_on(
 ) -> None:
     """Write what a run that goes on has from here: its configuration as it is now, and what makes the rest of it."""
     remove_leftovers(folder)
-    write_config(folder, facts.options, text)
+    write_config(folder, facts, text)
     try:
         about = dict(json.loads(storage.read_file(folder / ABOUT, "record")))
         before = list(about.get("resumed", []))
@@ -191,10 +192,10 @@ def go_on(
     _write_about(folder, about | {"resumed": [*before, entry]})
 
 
-def write_config(folder: Path, options: Any, text: Mapping[str, Any]) -> None:
+def write_config(folder: Path, facts: Facts, text: Mapping[str, Any]) -> None:
     """Write a run's configuration, unless it stands there already."""
-    more = {"val_file": text["val"], "test_file": text["test"]} | text["how"]
-    config, path = to_toml(options, text["files"], more).encode(), folder / CONFIG
+    more = {"task": facts.task, "val_file": text["val"], "test_file": text["test"]} | text["how"]
+    config, path = to_toml(facts.options, text["files"], more).encode(), folder / CONFIG
     if not path.is_file() or path.read_bytes() != config:
         storage.write_atomically(path, config)
 
@@ -202,6 +203,7 @@ def write_config(folder: Path, options: Any, text: Mapping[str, Any]) -> None:
 def _about(facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> dict[str, Any]:
     return {
         "command": sys.argv,
+        "task": facts.task,
         "text": dict(text),
         "made_with": dict(made),
         # not platform.platform(), which asks whatever program is called uname

@@ -57,6 +57,9 @@ STATE = entries(
 )
 """The schema of a `TrainingState` in a file, beside its arrays; `restore` takes what was checked against it."""
 
+FALLING = ("loss", "mse", "mae")
+"""Figures of which less is better; of all others more is."""
+
 Snapshot = tuple[Arrays, dict[str, Any]]
 """Arrays by name, in memory or in a file, and what `json.dumps` takes."""
 
@@ -71,6 +74,20 @@ class Evaluation:
     val_loss: float | None
     seconds: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def merit(self, decides: str) -> tuple[float, float]:
+        """Return how good a model these figures are of, by the one that decides, and by the loss where that is equal.
+
+        Examples
+        --------
+        >>> evaluation = Evaluation(3, 1.0, 0.5, 0.25, 2.0, {"accuracy": 0.75})
+        >>> evaluation.merit("loss"), evaluation.merit("accuracy")
+        ((-0.25, -0.25), (0.75, -0.25))
+        """
+        loss = math.inf if self.val_loss is None else self.val_loss
+        value = loss if decides == "loss" else self.metrics.get(decides, math.nan)
+        merit = -value if decides in FALLING else value
+        return -math.inf if math.isnan(merit) else merit, -loss
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary; without `metrics` where there are none."""

@@ -33,7 +33,7 @@ MODEL, LAST, CHECKPOINT = "model.safetensors", "last.safetensors", "checkpoint.s
 from there."""
 
 Metrics = dict[str, float]
-"""Figures by name; `loss` (nats a target) is always there, and says which model is the best."""
+"""Figures by name; `loss` (nats a target, unless a kind of model says otherwise) is always there."""
 
 
 class Model(Protocol):
@@ -54,6 +54,10 @@ class Model(Protocol):
     @property
     def guess(self) -> float:
         """Loss of guessing: what "exploded" is measured by."""
+
+    @property
+    def decides(self) -> str:
+        """Name of the figure that says which model is the best."""
 
     def with_params(self, params: Mapping[str, Array]) -> Self:
         """Return the same model on other arrays."""
@@ -107,7 +111,7 @@ class Trainer:
     Parameters
     ----------
     model : Model
-        Its parameters change in place; at the end they are those with the lowest validation loss.
+        Its parameters change in place; at the end they are those of the best validation.
     train : Batches
     val : Batches or None
         Without them the last parameters count as best.
@@ -362,7 +366,7 @@ class Trainer:
             raise described(state.step, "validation loss", loss, model.params, {})
         recent = sum(state.recent) / max(1, len(state.recent))
         now = Evaluation(state.step, self.epoch, recent, loss, self.seconds, metrics or {})
-        best = loss is None or state.best is None or loss < (state.best.val_loss or math.inf)
+        best = loss is None or state.best is None or now.merit(model.decides) > state.best.merit(model.decides)
         with self.interrupts.whole():
             if loss is not None:
                 state.schedule.observe(loss)

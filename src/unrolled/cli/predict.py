@@ -1,0 +1,49 @@
+"""`unrolled predict`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UnrolledError, printable
+from ..models.base import load
+from ..storage import replaced
+from .help import GroupedCommand
+from .options import given, option
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, metavar="[FILE | -]...")
+@option("Options", "--out", "-o", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
+@click.pass_context
+def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Path | None, **how: Any) -> None:
+    """Write files back with what a model says of them: tags of words.
+
+    Without --out it is written to standard output; nothing is written before all is read.
+    """
+    made = load(model)
+    takes = inspect.signature(made.predictions).parameters
+    asked = {name: value for name, value in how.items() if name in given(ctx)}
+    if odd := [name for name in asked if name not in takes]:
+        raise UnrolledError(f"--{odd[0].replace('_', '-')} is nothing that {model} can be asked: {made!r}")
+    pieces = made.predictions(list(files), **asked)
+    first = next(pieces, "")  # errors come before anything is written
+    if out is None:
+        for piece in chain([first], pieces):
+            click.echo(piece, nl=False)
+        return
+    _write(out, chain([first], pieces))
+    click.echo(f"written to {printable(str(out))}", err=True)
+
+
+def _write(out: Path, pieces: Iterator[str]) -> None:
+    """Write a file beside the old one, then put it in its place."""
+    with replaced(out) as file:
+        for piece in pieces:
+            file.write(piece.encode("utf-8", "surrogateescape"))

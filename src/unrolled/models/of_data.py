@@ -1,0 +1,221 @@
+"""Kinds of models that learn from data other than running text: what they share, from files to a run and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, Self
+
+import numpy as np
+
+from ..checks import Array
+from ..data.batches import Batches
+from ..errors import UnrolledError, check_path, count
+from ..nn.network import Network
+from ..storage import Arrays, Stored
+from ..training import checkpoints, metrics_log
+from ..training import run_folder as run
+from ..training.callbacks import Facts, Result
+from . import files
+from .base import OfNetwork, Prepared, begin, ended, go_on
+
+
+class Scored(NamedTuple):
+    """How well a model does on data.
+
+    Attributes
+    ----------
+    figures : dict
+        Numbers by name, tables as lists and dictionaries, as JSON takes them.
+    lines : list of str
+        The same for people.
+    """
+
+    figures: dict[str, Any]
+    lines: list[str]
+
+
+class Material(NamedTuple):
+    """The data of a run, as a kind of model has read it.
+
+    Attributes
+    ----------
+    parts : dict of Batches
+        "train", and "val" and "test" where there are such.
+    codec : dict
+        How data becomes numbers, as the kind's model takes it.
+    digest : list of arrays
+        All numbers that the parts are made of: a run that goes on must find them again.
+    paths : dict of lists of str
+        The files that each part was read from.
+    name : str
+        What the data is called.
+    unit, row : str
+        What a target is: "tag", and what a row of a batch is: "sentence".
+    size : str
+        How much data there is, in words.
+    about : list of pairs (label, line)
+        The data in a few lines.
+    notes : list of str
+        What was noticed while it was read.
+    """
+
+    parts: Mapping[str, Batches]
+    codec: Mapping[str, Any]
+    digest: Sequence[Array]
+    paths: Mapping[str, Sequence[str]]
+    name: str
+    unit: str
+    row: str
+    size: str
+    about: Sequence[tuple[str, str]]
+    notes: Sequence[str] = ()
+
+
+PLACES = {"files": "train", "val": "val", "test": "test"}
+"""Where a checkpoint says which files each part was read from."""
+
+
+class OfData(OfNetwork):
+    """A model that learns from data other than running text; what all kinds of them share.
+
+    A kind has a `material`, an `evaluate`, a `preview` and a `codec`, and what people do with it: `predict`, `score`,
+    and for the command `predictions`, `scored` and perhaps `draw`.
+    """
+
+    result: Result | None = None
+    """How training went, after `train`."""
+
+    @classmethod
+    def material(cls, sources: Mapping[str, Any], options: Any, codec: Mapping[str, Any] | None) -> Material:
+        """Read the data of a run.
+
+        Parameters
+        ----------
+        sources : dict
+            "train", and "val" and "test" where there are such: files, or data in memory.
+        options : the kind's
+        codec : dict, optional
+            How data becomes numbers, where a run goes on and so knows it.
+        """
+        raise NotImplementedError
+
+    def codec(self) -> dict[str, Any]:
+        """Return how data becomes numbers, as JSON."""
+        raise NotImplementedError
+
+    @classmethod
+    def _train(cls, source: Any, val: Any, test: Any, asked: Mapping[str, Any], *, backend: str, **how: Any) -> Self:
+        """Train a new model, with the options asked for; `how` is what else `begin` takes."""
+        kind, held = files.kind_named(cls.kind), {"val": val, "test": test}
+        sources = {"train": source} | {part: some for part, some in held.items() if some is not None}
+
+        def prepare(chosen: Any, folder: Path | None) -> Prepared:
+            return cls._prepared(sources, chosen, folder, backend)
+
+        return cls._of(*begin(kind, prepare, asked, **how))
+
+    @classmethod
+    def _resume(cls, folder: str | os.PathLike[str], source: Any, anew: Mapping[str, Any], **how: Any) -> Self:
+        """Go on with a run, with some options anew; `how` is what else `go_on` takes."""
+
+        def prepare(chosen: Any, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
+            paths = {part: before.source[place] for place, part in PLACES.items()}
+            if any("-" in some for some in paths.values()):
+                raise UnrolledError(f"the data of {folder} came through a pipe, and can't be read again")
+            found = {part: some for part, some in paths.items() if some} | ({} if source is None else {"train": source})
+            if "train" not in found:
+                raise UnrolledError(f"the data of {folder} was no file; give it again")
+            return cls._prepared(found, chosen, folder, backend, before)
+
+        return cls._of(*go_on(files.kind_named(cls.kind), folder, prepare, anew, **how))
+
+    @classmethod
+    def _of(cls, trained: Self, result: Result) -> Self:
+        trained.result = result
+        return ended(trained, result)
+
+    @classmethod
+    def _prepared(
+        cls,
+        sources: Mapping[str, Any],
+        options: Any,
+        folder: Path | None,
+        backend: str,
+        before: checkpoints.Reopened | None = None,
+    ) -> Prepared:
+        """Make of data a run from the start, or one that goes on."""
+        kind = files.kind_named(cls.kind)
+        material = cls.material(sources, options, None if before is None else before.codec)
+        rng = np.random.default_rng(options.seed)
+        codec, parts = dict(material.codec), material.parts
+        network = Network(kind.spec(options, **codec), backend=backend, rng=rng, head=kind.head(**codec))
+        model = kind.model(network, **codec)
+        source = {
+            "name": material.name,
+            **{place: run.absolute(material.paths.get(part, [])) for place, part in PLACES.items()},
+            "how": {},
+            "sha256": run.fingerprint(model.codec(), *material.digest),
+            "symbols": int(parts["train"].targets),
+        }
+        if before is not None and source["sha256"] != before.source["sha256"]:
+            raise UnrolledError(f"the data is not what {folder} was trained on. Give the old data, or start a new run")
+        made = run.made_with(network.recurrent.backend)
+        again = () if before is None else run.made_elsewhere(before.made_with, made) + metrics_log.set_aside(folder)
+        facts = Facts(
+            name=material.name,
+            notes=(*material.notes, *again),
+            unit=material.unit,
+            size=material.size,
+            about=tuple(material.about),
+            model=model,
+            options=options,
+            plan=f"{count(options.batch_size, material.row)} a step",
+            out=folder,
+            step=0 if before is None else before.step,
+            use="unrolled predict {model} FILE",
+            task=kind.task,
+        )
+        return Prepared(
+            facts=facts,
+            train=parts["train"],
+            val=parts.get("val"),
+            test=parts.get("test"),
+            eval_every=options.eval_every or len(parts["train"]),
+            rng=rng,
+            codec={"kind": cls.kind} | model.codec(),
+            source=source,
+            backend=backend,
+            resume=before,
+            made_with=made,
+        )
+
+    # --- what people do with it
+
+    def predictions(self, paths: Sequence[str]) -> Iterator[str]:
+        """Yield, in pieces, the text that is written of files: what is in them, with what the model says of it."""
+        raise NotImplementedError
+
+    def scored(self, paths: Sequence[str]) -> Scored:
+        """Return how well the model does on files, as the command prints it."""
+        raise NotImplementedError
+
+    def draw(self, paths: Sequence[str]) -> Any:
+        """Return a picture of what the model makes of files, a matplotlib Figure."""
+        self._has_not("a picture of its own; unrolled plot RUN draws a run's losses")
+
+    def details(self) -> list[tuple[str, str]]:
+        """Return what a model file says beside its network, as `unrolled info` prints it."""
+        return []
+
+    def _has_not(self, what: str) -> NoReturn:
+        raise UnrolledError(f"{files.kind_named(self.kind).noun} has not {what}")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to one safetensors file."""
+        self.write(Path(check_path("the path of a model", path)))
+
+    def write(self, path: Path, params: Arrays | None = None) -> dict[str, Stored]:
+        """Write a model file."""
+        return files.write(path, self.network, {"kind": self.kind} | self.codec(), params)
