@@ -157,6 +157,16 @@ def test_what_is_wrong_is_named_by_its_line(file, text, column, expected):
     assert expected in said(read_tagged, file(text), column)
 
 
+def test_a_tag_that_is_not_known_is_named_by_its_line(file):
+    (found,) = read_sentences(file("the\tDET\ncat\tNOUM\n\nthe\tDET\n"))
+    assert "a.txt, line 2: no tag of the model is called 'NOUM'; did you mean 'NOUN'?" in said(
+        found.tags, known=["DET", "NOUN"]
+    )
+    assert found.tags(known=["DET", "NOUM"]) == found.tags()
+    (found,) = read_sentences(file("the\tDET\ncat\t\n"))
+    assert "line 2, is 'cat\\t': no tag in column 2" in said(found.tags, known=["DET"])
+
+
 def test_files_of_more_than_one_kind_are_refused(file):
     two, three, conllu = file("a\tB\n", "two"), file("a b C\n", "three"), file(CONLLU, "conllu")
     assert "two is a file of 2 columns, " in said(read_tagged, [two, three])

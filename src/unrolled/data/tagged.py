@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..checks import as_kind
-from ..errors import UnrolledError, brief, check_path, count
+from ..errors import UnrolledError, brief, check_path, count, suggest
 from .columns import CONLLU, DOCSTART, Layout, is_text, layout_of, ragged
 from .text.cleaning import decoded
 from .text.files import sources
@@ -63,6 +63,7 @@ class Sentences:
     words : of each sentence
     places : the lines of each sentence's words; () of plain text
     lines : all of the file, line ends and a byte-order mark included
+    path : the file's, "-" for what came through a pipe
     """
 
     where: str
@@ -70,30 +71,36 @@ class Sentences:
     words: list[list[str]]
     places: list[list[int]] = field(default_factory=list, repr=False)
     lines: list[str] = field(default_factory=list, repr=False)
+    path: str = "-"
 
-    def tags(self, column: str | None = None) -> list[list[str]]:
+    def tags(self, column: str | None = None, known: Collection[str] = ()) -> list[list[str]]:
         """Return the tags of each sentence: a column by name, by number from 1, or, of None, upos or the last.
 
         Raises
         ------
         UnrolledError
-            If the column is not there, or a word has no tag.
+            If the column is not there, a word has no tag, or, where some are known, another one.
         """
         if self.layout is None:
             raise UnrolledError(f"{self.where} is plain text; expected words with their tags, in columns")
         place = self.layout.place(column, self.where)
-        none = ("", "_") if self.layout.conllu and place in UNTAGGED else ("",)
-        found = []
+        none = {"", "_"} if self.layout.conllu and place in UNTAGGED else {""}
+        allowed, found = set(known), []
         for numbers in self.places:
             row = [self.layout.cells(self.lines[n].rstrip("\r\n"))[place] for n in numbers]
-            if any(tag in none for tag in row):
-                number = next(n for n, tag in zip(numbers, row, strict=True) if tag in none)
-                line = self.lines[number].rstrip("\r\n")
-                raise UnrolledError(
-                    f"{self.where}, line {number + 1:,}, is {brief(line)}: no tag in column {place + 1}; expected one"
-                )
+            if not none.isdisjoint(row) or (allowed and not allowed.issuperset(row)):
+                odd = (n for n, tag in enumerate(row) if tag in none or (allowed and tag not in allowed))
+                raise self._odd(numbers[k := next(odd)], place, row[k] if row[k] not in none else "", known)
             found.append(row)
         return found
+
+    def _odd(self, number: int, place: int, tag: str, known: Collection[str]) -> UnrolledError:
+        """Return what to say of a line that has no tag, or one that is not known."""
+        where = f"{self.where}, line {number + 1:,}"
+        if tag:
+            return UnrolledError(f"{where}: {suggest('tag of the model', tag, list(known))}")
+        line = self.lines[number].rstrip("\r\n")
+        return UnrolledError(f"{where}, is {brief(line)}: no tag in column {place + 1}; expected one")
 
     def tagged(self, tags: Sequence[Sequence[str]], column: str | None = None, columns: int = 0) -> Iterator[str]:
         r"""Yield the file with the tags of its words, in pieces.
@@ -154,9 +161,10 @@ def read_sentences(
     for source in sources(given, "char", []):
         lines = list(io.StringIO("".join(decoded(source.blocks(), source.where)), newline=""))
         if text or (text is None and is_text(_unmarked(lines), columns, tags)):
-            found.append(Sentences(source.where, None, sentences("".join(_unmarked(lines)))))
+            file = Sentences(source.where, None, sentences("".join(_unmarked(lines))))
         else:
-            found.append(_of_columns(source.where, lines, column))
+            file = _of_columns(source.where, lines, column)
+        found.append(replace(file, path=source.path or "-"))
         if not found[-1].words:
             raise UnrolledError(f"{source.where} has no sentences; expected words, one a line")
     alike([file for file in found if text is not None or file.layout is not None])
@@ -200,12 +208,12 @@ def read_tagged(paths: Paths, column: str | None = None) -> Tagged:
     return together(read_sentences(paths, column), column)
 
 
-def together(files: Sequence[Sentences], column: str | None = None) -> Tagged:
-    """Return the sentences of files with their tags."""
+def together(files: Sequence[Sentences], column: str | None = None, known: Collection[str] = ()) -> Tagged:
+    """Return the sentences of files with their tags, all of them known where some are."""
     found = Tagged([], [])
     for file in files:
         found.words.extend(file.words)
-        found.tags.extend(file.tags(column))
+        found.tags.extend(file.tags(column, known))
     return found
 
 

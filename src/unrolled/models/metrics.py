@@ -106,3 +106,30 @@ def table(hits: Sequence[Hits], what: str) -> list[str]:
         figures = f"{one.precision:>10.2%} {one.recall:>7.2%} {one.f1:>7.2%} {one.there:>7,} {one.predicted:>10,}"
         lines.append(f"{one.name:<{wide}} {figures}")
     return lines
+
+
+def figures(hits: Hits) -> dict[str, float]:
+    """Return what JSON says of a class.
+
+    Examples
+    --------
+    >>> figures(Hits("V", 1, 2, 4))
+    {'precision': 0.5, 'recall': 0.25, 'f1': 0.3333333333333333, 'there': 4, 'predicted': 2}
+    """
+    found = {"precision": hits.precision, "recall": hits.recall, "f1": hits.f1}
+    return found | {"there": hits.there, "predicted": hits.predicted}
+
+
+def confusions(counts: Array, names: Sequence[str], most: int = 10) -> list[str]:
+    """Return the most frequent mistakes of a confusion matrix as lines; none where there are none.
+
+    Examples
+    --------
+    >>> confusions(np.array([[8, 1], [3, 6]]), ["NOUN", "VERB"])
+    ['most frequent mistakes:', '  VERB taken for NOUN: 3', '  NOUN taken for VERB: 1']
+    """
+    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most].tolist()
+    found = [(names[k // len(counts)], names[k % len(counts)], int(wrong.flat[k])) for k in order if wrong.flat[k]]
+    lines = [f"  {true} taken for {other}: {times:,}" for true, other, times in found]
+    return ["most frequent mistakes:", *lines] if lines else []
