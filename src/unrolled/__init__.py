@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
     from .models.base import load
     from .models.language_model import LanguageModel
+    from .models.tagger import Tagger
     from .nn.layers import GRU, LSTM, RNN
     from .nn.network import Network
     from .nn.recurrent import Recurrent
@@ -34,6 +35,7 @@ __all__ = [
     "Network",
     "Recurrent",
     "Spec",
+    "Tagger",
     "UnrolledError",
     "UnrolledWarning",
     "Unsupported",
@@ -51,6 +53,7 @@ _LATER = {
     "Network": "nn.network",
     "Spec": "nn.spec",
     "LanguageModel": "models.language_model",
+    "Tagger": "models.tagger",
     "batches": "data.padded",
     "load": "models.base",
     "manual_seed": "seeding",

@@ -137,6 +137,11 @@ def test_parts_of_unequal_sentences_have_the_loss_and_gradients_of_the_whole(par
         np.testing.assert_allclose(others[name], g, rtol=0, atol=1e-14)
 
 
+class Heard(Callback):
+    def started(self, facts):
+        self.notes = facts.notes
+
+
 class Stop(Callback):
     def __init__(self, step):
         self.step = step
@@ -180,12 +185,23 @@ def test_what_is_of_another_kind_is_said(treebank, tmp_path):
     assert (tmp_path / "run" / CHECKPOINT).exists()
 
 
-def test_a_tag_that_was_never_learnt_is_refused(treebank):
+def test_a_tag_that_only_held_out_sentences_have_is_listed_and_said(treebank):
     odd = Tagged([["the"]], [["ODD"]])
-    with pytest.raises(
-        ur.UnrolledError, match=r"^a sentence to val has the tag 'ODD', which no sentence to train on has$"
-    ):
-        Tagger.train(treebank, val=odd, **SMALL)
+    heard = Heard()
+    tagger = Tagger.train(treebank, val=odd, callbacks=[heard], **SMALL | {"epochs": 0.1})
+    assert tagger.tags == ("DET", "NOUN", "ODD", "VERB")
+    assert tagger.result.best.metrics["accuracy"] == 0
+    assert heard.notes == ("1 tag of the part to val can't be learnt, no sentence to train on has them: ODD",)
+
+
+def test_a_tag_that_the_model_does_not_know_is_refused_at_scoring(treebank, tmp_path):
+    tagger = Tagger.train(treebank, **SMALL | {"epochs": 0.1})
+    with pytest.raises(ur.UnrolledError, match=r"^no tag of the model is called 'NOUM'; did you mean 'NOUN'\?"):
+        tagger.score(Tagged([["the"]], [["NOUM"]]))
+    (tmp_path / "a.tsv").write_text("the\tDET\n\ncat\tNOUM\n")
+    for call in (tagger.score, tagger.scored):
+        with pytest.raises(ur.UnrolledError, match=r"a.tsv, line 3: no tag of the model is called 'NOUM'; did you"):
+            call(tmp_path / "a.tsv")
 
 
 def test_no_output_may_have_infinite_options(treebank):

@@ -3,80 +3,84 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..backends import choose
-from ..checks import Array, check_a, check_size
+from ..checks import Array, check_a
+from ..data.batches import Batch
 from ..data.padded import Padded
-from ..data.tagged import Tagged, check_column, read_tagged
-from ..data.text import EOS, UNK, Words
-from ..declared import Declared, documented, keywords, option
-from ..errors import UnrolledError, brief, check_path, count
-from ..keywords import named, suggesting
-from ..nn.heads import LANGUAGE
+from ..data.spelled import Forms, groups
+from ..data.tagged import Tagged, read_sentences, together
+from ..data.text import UNK, Words
+from ..declared import keywords
+from ..errors import UnrolledError, brief, count, listed, suggest
+from ..keywords import named
+from ..nn import heads
 from ..nn.network import Network
-from ..schema import each, text
+from ..schema import each, flag, maybe, text, whole
 from ..training import checkpoints
 from ..training.callbacks import Callback
 from ..training.trainer import Metrics
-from .of_data import Material, OfData
-from .options import ModelOptions
-
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-@dataclass(frozen=True)
-class TaggedOptions(Declared):
-    """Options of tagged sentences, and of the words that are known of them."""
-
-    column: str | None = option(
-        None,
-        "Column of the tags: upos, xpos, ner, ..., or its number.",
-        "Text",
-        check_column,
-        unset="upos of CoNLL-U, the last one of other files",
-        about="Which column is learnt: of CoNLL-U `upos`, `xpos`, `feats` or `deprel`; of other columns `pos`, `chunk` "
-        "or `ner`, as CoNLL-2000 and 2003 have them, or a name in the first line; of any file a number, from 1.",
-    )
-    min_count: int = option(2, "Occurrences that a word needs to be listed.", "Text", check_size)
-    lower: bool = option(False, "Make words lower-case.", "Text")
-
-
-@suggesting
-@documented
-@dataclass(frozen=True)
-class Options(ModelOptions, TaggedOptions):
-    """How to build and train a tagger.
-
-    Attributes
-    ----------
-    **options
-    """
+from . import metrics, spans
+from .metrics import Hits
+from .of_data import Material, OfData, Scored
+from .tagger_data import MOST, Options, Paths, codec_of, read, unseen
 
 
 class Tagger(OfData):
     """A network that gives every word of a sentence a tag, with the words and tags that it knows.
 
-    Attributes
+    Parameters
     ----------
     network : Network
     vocabulary : Words
-        A word that is not listed is read as UNK.
-    tags : tuple of str
+        A word that is not listed is read as UNK, and by its spelling.
+    tags : list of str
+        What the network's outputs stand for.
+    characters : str
+        Characters whose spelling is known; "" where words are not spelled.
+    crf : bool
+        Whether whole sequences are scored.
+    column : str, optional
+        Column of the tags in files, as it was asked for.
+    columns : int
+        Columns of the files that it learnt from; 0 of none.
+
+    Examples
+    --------
+    >>> import unrolled as ur
+    >>> from unrolled.data.tagged import Tagged
+    >>> some = Tagged([["the", "cat", "saw", "the", "saw"]] * 9, [["DET", "NOUN", "VERB", "DET", "NOUN"]] * 9)
+    >>> tagger = ur.Tagger.train(some, val_fraction=0, hidden_size=8, epochs=60, learning_rate=0.02)
+    >>> tagger.tag("the cat saw the saw")
+    [('the', 'DET'), ('cat', 'NOUN'), ('saw', 'VERB'), ('the', 'DET'), ('saw', 'NOUN')]
+    >>> tagger.predict([["the", "cat"], ["the"]])
+    [['DET', 'NOUN'], ['DET']]
+    >>> round(tagger.score(some)["accuracy"], 2)
+    1.0
     """
 
     kind = "tagger"
-    decides = "accuracy"
 
-    def __init__(self, network: Network, vocabulary: Words, tags: Sequence[str]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        vocabulary: Words,
+        tags: Sequence[str],
+        characters: str = "",
+        crf: bool = False,
+        column: str | None = None,
+        columns: int = 0,
+    ) -> None:
         super().__init__(check_a("network", network, Network, "a Network"))
         self.vocabulary = check_a("vocabulary", vocabulary, Words, "a vocabulary of Words")
-        self.tags = tuple(tags)
+        self.tags, self.characters, self.crf = tuple(tags), characters, crf
+        self.column, self.columns = column, columns
+        self.forms = Forms(vocabulary, characters)
+        self.decides = "f1" if spans.are_spans(self.tags) else "accuracy"
         sizes = network.spec.vocabulary_size, network.head.outputs
         if (len(vocabulary), len(set(self.tags))) != sizes:
             said = f"{len(vocabulary):,} words and {len(set(self.tags)):,} distinct tags"
@@ -104,7 +108,34 @@ class Tagger(OfData):
         backend: str = "auto",
         **asked: Any,
     ) -> Tagger:
-        """Train a tagger on sentences, or files of them (see `read_tagged`); else as `LanguageModel.train`."""
+        """Train a tagger on sentences whose words have tags.
+
+        Parameters
+        ----------
+        source : path, paths, or Tagged
+            CoNLL-U, columns as in CoNLL-2003, or a word and its tag a line with a tab between; an empty line between
+            sentences (`unrolled.data.tagged.read_tagged`); or sentences in memory, lists of words and of tags.
+        val, test : path, paths, or Tagged, optional
+            What to validate and to test on, instead of shares of the sentences (`val_fraction`, `test_fraction`).
+        out, overwrite, callbacks, verbose, backend
+            As in `LanguageModel.train`.
+        **asked
+            Options of `unrolled.models.tagger.Options`.
+
+        Returns
+        -------
+        Tagger
+            With the parameters of the best validation: that of the highest F1 of spans where tags are those of a scheme
+            (B-, I-, O), else of the highest accuracy. Its `result` says how training went.
+
+        Raises
+        ------
+        UnrolledError
+            If files can't be read or are of several kinds, a word has no tag, a sentence no word, or an option makes no
+            sense; one line that names the file and the line.
+        Interrupted
+            After Ctrl-C, when all is saved.
+        """
         how: Any = {"out": out, "overwrite": overwrite, "callbacks": callbacks, "verbose": verbose}
         return cls._train(source, val, test, asked, backend=backend, **how)
 
@@ -119,34 +150,46 @@ class Tagger(OfData):
         backend: str | None = None,
         **anew: Any,
     ) -> Tagger:
-        """Go on with a run, to the same bits as if it had never stopped; as `LanguageModel.resume`."""
+        """Go on with a run, to the same bits as if it had never stopped.
+
+        Parameters
+        ----------
+        folder : path
+            Of the run, as `train` wrote it (`out`).
+        source : path, paths, or Tagged, optional
+            The same sentences to train on, where they have moved or were no files.
+        callbacks, verbose, backend, **anew
+            As in `LanguageModel.resume`.
+        """
         return cls._resume(folder, source, anew, backend=backend, callbacks=callbacks, verbose=verbose)
 
     @classmethod
     def material(cls, sources: Mapping[str, Any], options: Options, codec: Mapping[str, Any] | None) -> Material:
-        """Read sentences; words and tags are those of the part to train on."""
-        read = {name: _read(source, options) for name, source in sources.items()}
-        parts = {name: found for name, (found, _) in read.items()}
-        total = len(parts["train"].words)
-        for name, share in (("test", options.test_fraction), ("val", options.val_fraction)):
-            if name not in parts and (kept := min(round(share * total), len(parts["train"].words) - 1)):
-                parts[name] = Tagged(*(rows[-kept:] for rows in parts["train"]))
-                parts["train"] = Tagged(*(rows[:-kept] for rows in parts["train"]))
-        vocabulary, tags = _known(parts["train"], options) if codec is None else (codec["vocabulary"], codec["tags"])
-        batches = {name: _batches(part, vocabulary, tags, options, name) for name, part in parts.items()}
+        """Read sentences; words are those of the part to train on, tags those of all parts."""
+        files, parts = read(sources, options)
+        how = codec_of(parts, files, options) if codec is None else dict(codec)
+        numbers = {tag: k for k, tag in enumerate(how["tags"])}
+        forms = Forms(how["vocabulary"], how["characters"])
+        batches = dict[str, Padded]()
+        for name, part in parts.items():
+            y = [np.array([numbers[tag] for tag in row], np.int32) for row in part.tags]
+            batches[name] = Padded(forms.of(part.words), y, options.batch_size, f"the part to {name}")
+        kinds = spans.scheme(parts["train"].tags)
         return Material(
             parts=batches,
-            codec={"vocabulary": vocabulary, "tags": tags},
+            codec=how,
             digest=[a for part in batches.values() for a in (*part.x, *part.y)],
-            paths={name: paths for name, (_, paths) in read.items()},
+            paths={name: [file.path for file in some] for name, some in files.items()},
             name="sentences",
-            unit="tag",
+            unit="word",
             row="sentence",
-            size=count(int(sum(part.targets for part in batches.values())), "word"),
+            size=count(sum(len(x) for part in batches.values() for x in part.x), "word"),
             about=(
                 ("sentences", ", ".join(f"{len(part.words):,} to {name}" for name, part in parts.items())),
-                ("words", f"{len(vocabulary):,} listed, {len(tags)} tags"),
+                ("words", f"{len(how['vocabulary']):,} listed, {len(how['characters'])} characters"),
+                ("tags", f"{len(numbers)}{f', spans as {kinds}' if kinds else ''}: {listed(how['tags'], 20)}"),
             ),
+            notes=unseen(parts),
         )
 
     # --- what people do with it
@@ -156,22 +199,81 @@ class Tagger(OfData):
         words = sentence.split() if isinstance(sentence, str) else sentence
         if not isinstance(words, Sequence) or not all(isinstance(word, str) and word for word in words):
             raise UnrolledError(f"the sentence is {brief(sentence)}; expected words")
-        if not words:
+        return list(zip(words, self.predict([words])[0], strict=True)) if words else []
+
+    def predict(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+        """Return the tags of each sentence.
+
+        Parameters
+        ----------
+        sentences : list of lists of str
+            The words of each.
+
+        Raises
+        ------
+        UnrolledError
+            If a sentence is no list of words, or empty.
+        """
+        if isinstance(sentences, str) or not isinstance(sentences, Sequence):
+            raise UnrolledError(f"the sentences are {brief(sentences)}; expected a list of lists of words")
+        if not sentences:
             return []
-        logits, _ = self.network(_ids(self.vocabulary, words)[:, None])
-        return [(word, self.tags[k]) for word, k in zip(words, logits[:, 0].argmax(axis=-1), strict=True)]
+        words = list(map(list, sentences))
+        Tagged(words, words).checked()
+        found: list[list[str]] = [[]] * len(sentences)
+        for rows, batch in self._batches(sentences):
+            assert batch.lengths is not None
+            for row, tags in zip(rows.tolist(), self._named(self._classes(batch)[0], batch.lengths), strict=True):
+                found[row] = tags
+        return found
+
+    def score(self, data: Tagged | Paths) -> dict[str, float]:
+        """Return how well sentences are tagged: accuracy, and F1 of spans where tags are those of a scheme.
+
+        Parameters
+        ----------
+        data : Tagged, path or paths
+
+        Returns
+        -------
+        dict
+            `accuracy`, the share of words whose tag is right; `macro_f1`, the mean of the tags' F1; `loss`, nats a
+            word; of spans `precision`, `recall` and `f1`, as conlleval has them.
+
+        Raises
+        ------
+        UnrolledError
+            If a tag is none of the model's, or what is wrong with files or sentences.
+        """
+        scored = self._scored(self._tagged(data)).figures
+        return {name: value for name, value in scored.items() if isinstance(value, float)}
+
+    def predictions(self, paths: Paths) -> Iterator[str]:
+        """Yield, in pieces, the text of files with the tags of their words.
+
+        CoNLL-U has its column replaced, columns the last one replaced or one added, and all else as it is; plain text
+        becomes lines of a word, a tab and its tag (`unrolled.data.tagged.Sentences.tagged`).
+        """
+        files = read_sentences(paths, self.column, text=None, columns=self.columns, tags=set(self.tags))
+        tags = iter(self.predict([words for file in files for words in file.words]))
+        for file in files:
+            yield from file.tagged([next(tags) for _ in file.words], self.column, self.columns)
+
+    def scored(self, paths: Paths) -> Scored:
+        """Return how well the words of files are tagged: figures, by tag and by type of spans, and the confusions."""
+        return self._scored(self._tagged(paths))
+
+    def details(self) -> list[tuple[str, str]]:
+        """Return what a model file says beside its network."""
+        kind = "a conditional random field" if self.crf else "a softmax a word"
+        spelling = f"{len(self.characters)} characters" if self.characters else "not read"
+        return [("tags", f"{len(self.tags)}, {kind}: {listed(self.tags, 20)}"), ("spelling", spelling)]
 
     # --- what the loop asks of it
 
     def evaluate(self, batches: Any) -> Metrics:
-        """Return the loss, nats a word, and the share of words whose tag is right."""
-        loss = right = 0.0
-        for batch in (batches[k] for k in range(len(batches))):
-            logits, _ = self.network(batch.x, lengths=batch.lengths)
-            nats, _ = self.network.head.loss(choose(self.backend), logits, batch.y, batch.weights, gradient=False)
-            loss += nats * batch.targets
-            right += float(((logits.argmax(axis=-1) == batch.y) * batch.weights).sum())
-        return {"loss": loss / batches.targets, "accuracy": right / batches.targets}
+        """Return the loss, nats a word, the share of words whose tag is right, and F1 of spans where there are such."""
+        return self._measured(batches[k] for k in range(len(batches)))[0]
 
     def preview(self, rng: np.random.Generator, length: int) -> str:
         """Return listed words with their tags."""
@@ -181,7 +283,83 @@ class Tagger(OfData):
 
     def codec(self) -> dict[str, Any]:
         """Return how words and tags become numbers, as JSON."""
-        return {"vocabulary": self.vocabulary.to_json(), "tags": list(self.tags)}
+        return {
+            "vocabulary": self.vocabulary.to_json(),
+            "tags": list(self.tags),
+            "characters": self.characters,
+            "crf": self.crf,
+            "column": self.column,
+            "columns": self.columns,
+        }
+
+    def _batches(self, sentences: Sequence[Sequence[str]], y: Sequence[Array] = ()) -> Iterator[tuple[Array, Batch]]:
+        """Yield the numbers of sentences of like length, and their batch."""
+        x = self.forms.of(sentences)
+        for rows in groups([len(words) for words in sentences]):
+            part = Padded([x[n] for n in rows], [y[n] for n in rows] if len(y) else (), len(rows))
+            yield rows[part.order], part[0]
+
+    def _classes(self, batch: Batch) -> tuple[Array, Array]:
+        """Return the numbers of the tags of a batch (T, B), and the network's outputs."""
+        outputs, _ = self.network(batch.x, lengths=batch.lengths)
+        return self.network.head.predict(outputs, batch.lengths, self.params), outputs
+
+    def _measured(self, batches: Iterable[Batch]) -> tuple[Metrics, Array, list[Hits]]:
+        """Return the figures of batches, how often each tag was taken for each (K, K), and what was found of spans."""
+        total, size = 0.0, len(self.tags)
+        counts, true, guessed = np.zeros((size, size), np.int64), list[list[str]](), list[list[str]]()
+        for batch in batches:
+            classes, outputs = self._classes(batch)
+            assert batch.lengths is not None
+            how: Any = {"params": self.params, "gradient": False}
+            loss = self.network.head.loss(choose(self.backend), outputs, batch.y, batch.weights, **how)[0]
+            total += float(loss) * batch.targets
+            live = np.arange(len(classes))[:, None] < batch.lengths
+            counts += metrics.confusion(batch.y[live], classes[live], size)
+            if self.decides == "f1":
+                true += self._named(batch.y, batch.lengths)
+                guessed += self._named(classes, batch.lengths)
+        found = {"loss": total / max(1, int(counts.sum())), "accuracy": metrics.accuracy(counts)}
+        hits = spans.found(true, guessed)
+        if self.decides == "f1":
+            every = spans.together(hits)
+            found |= {"precision": every.precision, "recall": every.recall, "f1": every.f1}
+        return found, counts, hits
+
+    def _named(self, numbers: Array, lengths: Array) -> list[list[str]]:
+        """Return the tags of each row of numbers (T, B)."""
+        return [[self.tags[k] for k in row[:n]] for row, n in zip(numbers.T.tolist(), lengths.tolist(), strict=True)]
+
+    def _scored(self, data: Tagged) -> Scored:
+        """Return how well sentences are tagged."""
+        numbers = {tag: k for k, tag in enumerate(self.tags)}
+        y = [np.array([numbers[tag] for tag in row], np.int32) for row in data.tags]
+        found, counts, hits = self._measured(batch for _, batch in self._batches(data.words, y))
+        tags = metrics.by_class(counts, self.tags)
+        found["macro_f1"] = metrics.macro_f1(tags)
+        figures: dict[str, Any] = {"words": int(counts.sum()), "sentences": len(data.words), **found}
+        figures["tags"] = {one.name: metrics.figures(one) for one in tags}
+        figures["confusion"] = counts.tolist()
+        shares = ((name.replace("_", " ").replace("f1", "F1"), v) for name, v in found.items() if name != "loss")
+        lines = [
+            f"{count(figures['words'], 'word')} in {count(len(data.words), 'sentence')}: "
+            f"{', '.join(f'{name} {v:.2%}' for name, v in shares)}, loss {found['loss']:.4f} nats a word"
+        ]
+        if self.decides == "f1":
+            figures["spans"] = {one.name: metrics.figures(one) for one in hits}
+            lines += ["", *metrics.table([spans.together(hits), *hits], "span")]
+        seen = [one for one in tags if one.there or one.predicted]
+        lines += ["", *metrics.table(seen, "tag"), "", *metrics.confusions(counts, self.tags)]
+        return Scored(figures, lines)
+
+    def _tagged(self, data: Any) -> Tagged:
+        """Return sentences whose tags are all the model's, of files or in memory."""
+        if isinstance(data, Tagged):
+            data.checked()
+            if odd := sorted({tag for row in data.tags for tag in row} - set(self.tags)):
+                raise UnrolledError(f"{suggest('tag of the model', odd[0], list(self.tags))}")
+            return data
+        return together(read_sentences(data, self.column), self.column, known=self.tags)
 
 
 def _words(name: str, value: Any) -> Words:
@@ -191,48 +369,29 @@ def _words(name: str, value: Any) -> Words:
     return vocabulary
 
 
+def _tags(name: str, value: Any) -> list[str]:
+    found: list[str] = each(text(), most=MOST)(name, value)
+    if len(set(found)) != len(found) or not all(found):
+        raise UnrolledError(f"{name} names a tag twice, or none; expected different tags")
+    return found
+
+
 KIND = checkpoints.Kind(
     Tagger.kind,
     Options,
-    {"vocabulary": _words, "tags": each(text(), most=10_000)},
-    spec=lambda options, vocabulary, tags: options.spec(len(vocabulary)),
-    head=lambda vocabulary, tags: LANGUAGE._replace(outputs=len(tags)),
+    {
+        "vocabulary": _words,
+        "tags": _tags,
+        "characters": text(),
+        "crf": flag(),
+        "column": maybe(text()),
+        "columns": whole(),
+    },
+    spec=lambda options, vocabulary, characters, **_: options.spec(len(vocabulary)),
+    head=lambda tags, crf, **_: heads.tags(len(tags), crf=crf),
     model=Tagger,
     task="tag",
     noun="a tagger",
     endings=(".conllu", ".conll"),
 )
 """The contents of files of a tagger."""
-
-
-def _ids(vocabulary: Words, words: Sequence[str]) -> Array:
-    """Return the tokens of words; a word that is not listed is UNK, 0."""
-    return np.array([vocabulary.id(word) for word in words], np.int32)
-
-
-def _read(source: Any, options: Options) -> tuple[Tagged, list[str]]:
-    """Return sentences, and the files that they are from."""
-    if isinstance(source, Tagged):
-        source.checked()
-        return source, []
-    several = source if isinstance(source, (list, tuple)) else [source]
-    paths = [check_path("a file to read", path) for path in several]
-    return read_tagged(paths, options.column), paths
-
-
-def _known(part: Tagged, options: Options) -> tuple[Words, tuple[str, ...]]:
-    """Return the words that occur often enough, by falling frequency, and all tags."""
-    counts = Counter(word.lower() if options.lower else word for words in part.words for word in words)
-    listed = [word for word, n in counts.most_common() if n >= options.min_count and word not in (UNK, EOS)]
-    tags = {tag for row in part.tags for tag in row}
-    return Words((UNK, EOS, *listed), lower=options.lower), tuple(sorted(tags))
-
-
-def _batches(part: Tagged, vocabulary: Words, tags: Sequence[str], options: Options, name: str) -> Padded:
-    """Return sentences as batches of numbers."""
-    numbers = {tag: k for k, tag in enumerate(tags)}
-    if odd := sorted({tag for row in part.tags for tag in row} - numbers.keys()):
-        raise UnrolledError(f"a sentence to {name} has the tag {brief(odd[0])}, which no sentence to train on has")
-    x = [_ids(vocabulary, words) for words in part.words]
-    y = [np.array([numbers[tag] for tag in row], np.int32) for row in part.tags]
-    return Padded(x, y, options.batch_size, name=f"the part to {name}")
