@@ -28,8 +28,8 @@ import unrolled as ur
 from unrolled import backends
 from unrolled.data.batches import Batch
 from unrolled.models.base import OfNetwork
-from unrolled.nn.heads import LANGUAGE, Head, squared_error
-from unrolled.nn.pools import last_step, last_step_backward
+from unrolled.nn import heads
+from unrolled.nn.heads import LANGUAGE
 from unrolled.training.callbacks import Callback, Progress
 from unrolled.training.options import RunOptions, TrainingOptions
 from unrolled.training.state import Evaluation
@@ -51,7 +51,7 @@ SLOWER = {  # at 0.01 it diverges in its first updates; these came second at the
 }
 TASKS = ("adding-200", "adding-400", "copy-100", "copy-1000")
 SYMBOLS, COPIED = 8, 10
-SUM = Head(last_step, last_step_backward, squared_error, outputs=1)
+SUM = heads.numbers(1, pooling="last")
 CLIP = 1.0
 EVERY, MOST = 50, 200
 """Updates whose mean loss is one point of a curve, and points that are kept of it."""

@@ -8,13 +8,12 @@ import pytest
 import unrolled as ur
 from unrolled.data.batches import Batch
 from unrolled.models.base import OfNetwork
-from unrolled.nn.heads import Head, squared_error
-from unrolled.nn.pools import last_step, last_step_backward
+from unrolled.nn import heads
 from unrolled.training.callbacks import Callback
 from unrolled.training.options import RunOptions, TrainingOptions
 from unrolled.training.trainer import Trainer
 
-SUM = Head(last_step, last_step_backward, squared_error, outputs=1)
+SUM = heads.numbers(1, pooling="last")
 STEPS, ROWS = 12, 16
 
 

@@ -8,10 +8,11 @@ import pytest
 import unrolled as ur
 from unrolled import backends
 from unrolled.nn import heads
-from unrolled.nn.heads import LANGUAGE, Head, squared_error
+from unrolled.nn.heads import LANGUAGE
 from unrolled.nn.pools import EVERY, POOLS
 from unrolled.reference import losses
 from unrolled.reference.crf import viterbi
+from unrolled.training.optimizers import Adam
 
 T, B, I, H, K, V = 7, 4, 3, 5, 6, 11
 LENGTHS = np.array([7, 3, 0, 5])
@@ -20,9 +21,13 @@ STEP = 1e-30
 HEADS = {
     "tags": heads.tags(K),
     "tags of a CRF": heads.tags(K, crf=True),
-    "numbers": Head(*EVERY[:2], squared_error, K),
-    "number of the last step": Head(*POOLS["last"][:2], squared_error, 1),
-    "numbers of the mean": Head(*POOLS["mean"][:2], squared_error, K),
+    "labels": heads.labels(K),
+    "labels by max": heads.labels(K, pooling="max"),
+    "numbers": heads.numbers(K),
+    "number of the last step": heads.numbers(1, pooling="last"),
+    "numbers of the mean, Huber": heads.numbers(K, "huber", pooling="mean", delta=0.3),
+    "quantiles": heads.numbers(K, "quantile", quantiles=(0.1, 0.5, 0.9)),
+    "a distribution by attention": heads.numbers(K, "gaussian", pooling="attention"),
 } | {f"class by {pooling}": heads.classes(K, pooling) for pooling in POOLS}
 SELECTIONS = {"every": EVERY, **POOLS}
 QUERY = {"head.query": np.linspace(-1, 1, 2 * H)}
@@ -44,8 +49,8 @@ def batch(head, inputs="tokens", seed=2):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(T, B, I)) if inputs == "numbers" else rng.integers(0, V, (T, B))
     rows = (T, B) if head.stepwise else (B,)
-    numbers = head.loss is squared_error
-    y = rng.normal(size=(*rows, K) if head.outputs == K else rows) if numbers else rng.integers(0, K, rows)
+    several = (*rows, head.numbers) if head.numbers > 1 else rows
+    y = rng.random(several) if head.numbers else rng.integers(0, K, rows)
     return x, y, np.ones(rows) if head is HEADS["tags of a CRF"] else rng.random(rows) + 0.5
 
 
@@ -73,16 +78,6 @@ def test_a_weighted_cross_entropy_has_the_gradient_that_complex_steps_give(backe
         rise = losses.cross_entropy(moved, y, weights=w)[0] + smoothing * losses.confidence(moved, y, w)
         np.testing.assert_allclose((d * way).sum(), rise.imag / STEP, rtol=1e-12)
     assert not d[~LIVE].any()
-
-
-def test_a_weighted_squared_error_has_the_gradient_that_complex_steps_give():
-    rng = np.random.default_rng(1)
-    z, y, w = rng.normal(size=(T, B, K)), rng.normal(size=(T, B, K)), rng.random((T, B)) * LIVE
-    loss, d = losses.squared_error(z, y, weights=w)
-    np.testing.assert_allclose(loss, (w * ((z - y) ** 2).mean(-1)).sum() / w.sum(), rtol=1e-14)
-    way = rng.normal(size=z.shape)
-    rise = losses.squared_error(z + 1j * STEP * way, y, weights=w)[0].imag / STEP
-    np.testing.assert_allclose((d * way).sum(), rise, rtol=1e-12)
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
@@ -160,7 +155,7 @@ def test_padding_changes_nothing_whatever_it_holds(head, inputs, backend):
     weights = np.where(LENGTHS > 0, weights, 0)  # of a row without a step, nothing counts
     odd_x, odd_y = x.copy(), y.copy()
     odd_x[~LIVE] = np.nan if inputs == "numbers" else -100
-    odd_y[~LIVE if head.stepwise else LENGTHS == 0] = np.nan if head.loss is squared_error else -100
+    odd_y[~LIVE if head.stepwise else LENGTHS == 0] = np.nan if head.numbers else -100
     found = [net.loss_and_gradients(*xy, lengths=LENGTHS, weights=weights) for xy in ((x, y), (odd_x, odd_y))]
     assert found[0][0] == found[1][0]
     assert np.isfinite(found[0][0])
@@ -232,13 +227,29 @@ def test_a_heads_parameters_are_the_networks():
     assert query.shape == (2 * H,)
 
 
+def deviations(outputs):
+    means, scales = outputs[..., :K], outputs[..., K:]
+    return np.stack([means, np.exp(losses.log_scale(scales))], axis=-1)
+
+
+OF_NUMBERS = {
+    "labels": lambda outputs: 1 / (1 + np.exp(-outputs)),
+    "labels by max": lambda outputs: 1 / (1 + np.exp(-outputs)),
+    "numbers": lambda outputs: outputs,
+    "number of the last step": lambda outputs: outputs,
+    "numbers of the mean, Huber": lambda outputs: outputs,
+    "quantiles": lambda outputs: np.sort(outputs.reshape(T, B, K, 3), axis=-1),
+    "a distribution by attention": deviations,
+}
+
+
 def test_what_is_predicted_is_what_the_head_is_of():
     x, _, _ = batch(HEADS["tags"])
     for name, head in HEADS.items():
         net = network(head)
         found, (outputs, _) = net.predict(x, LENGTHS), net(x, lengths=LENGTHS)
-        if head.loss is squared_error:
-            np.testing.assert_array_equal(found, outputs)
+        if head.numbers:
+            np.testing.assert_allclose(found, OF_NUMBERS[name](outputs), rtol=1e-15)
         elif name != "tags of a CRF":
             np.testing.assert_array_equal(found, outputs.argmax(-1))
         else:
@@ -253,6 +264,45 @@ def test_a_crf_without_scores_of_its_own_is_a_softmax():
         # float32 outputs, whose sums the chain takes in float64: some roundings of 6e-8
         assert chain.loss(x, y, **told)[0] == pytest.approx(plain.loss(x, y, **told)[0], rel=1e-6)
     np.testing.assert_array_equal(chain.predict(x), plain.predict(x))
+
+
+def test_a_number_may_have_a_weight_of_its_own():
+    head = HEADS["numbers"]
+    net, (x, y, _) = network(head), batch(head)
+    each = np.random.default_rng(6).random((T, B, K))
+    loss, grads, _ = net.loss_and_gradients(x, y, lengths=LENGTHS, weights=each)
+    live = np.where(LIVE[..., None], each, 0)
+    outputs, _ = net(x, lengths=LENGTHS)
+    np.testing.assert_allclose(loss, ((outputs - y) ** 2 * live).sum() / live.sum(), rtol=1e-13)
+    gap = np.where(each < 0.3, np.nan, y)  # what is not known counts nothing, whatever its weight
+    known = net.loss_and_gradients(x, gap, lengths=LENGTHS)
+    told = net.loss_and_gradients(x, y, lengths=LENGTHS, weights=each >= 0.3)
+    assert known[0] == told[0]
+    for name in grads:
+        np.testing.assert_array_equal(known[1][name], told[1][name], err_msg=name)
+
+
+def test_keys_of_a_piano_roll_are_learnt():
+    """Chords that follow one another, each of three of 88 keys: which are down next follows from those that are now."""
+    rng = np.random.default_rng(0)
+    chords = np.zeros((4, 88), "float32")
+    for chord in chords:
+        chord[rng.choice(88, 3, replace=False)] = 1
+    songs = [chords[(np.arange(n) + rng.integers(4)) % 4] for n in rng.integers(9, 17, 24)]
+    data = ur.batches([song[:-1] for song in songs], [song[1:] for song in songs], 8)
+    spec = ur.Spec(vocabulary_size=88, cell="gru_reset_after", embedding_size=0, hidden_size=40, num_layers=1)
+    net = ur.Network(spec, rng=0, head=heads.labels(88))
+    adam = Adam(net.params)
+    for epoch in range(20):
+        for batch in data.epoch(epoch):
+            told = {"lengths": batch.lengths, "weights": batch.weights}
+            loss, grads, _ = net.loss_and_gradients(batch.x, batch.y, **told)
+            adam.update(grads, 0.05)
+    assert loss < 0.01  # nats a key; guessing how often a key is down: 0.15
+    for batch in data:
+        live = np.arange(len(batch.x))[:, None] < batch.lengths
+        down = net.predict(batch.x, batch.lengths) > 0.5
+        np.testing.assert_array_equal(down[live], batch.y[live] == 1)
 
 
 @pytest.mark.parametrize("said", REFUSED)

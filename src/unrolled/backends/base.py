@@ -59,11 +59,6 @@ class Backend(Protocol):
     ) -> tuple[float, Array]:
         """See `unrolled.reference.losses.cross_entropy`."""
 
-    def squared_error(
-        self, outputs: Array, targets: Array, *, gradient: bool = True, weights: Array | None = None
-    ) -> tuple[float, Array]:
-        """See `unrolled.reference.losses.squared_error`."""
-
     def update(
         self,
         rule: updates.Rule,
@@ -106,7 +101,6 @@ class Reference:
     embed = staticmethod(layers.embed)
     embed_backward = staticmethod(layers.embed_backward)
     cross_entropy = staticmethod(losses.cross_entropy)
-    squared_error = staticmethod(losses.squared_error)
     update = staticmethod(updates.update)
     norm = staticmethod(updates.norm)
     scale = staticmethod(updates.scale)

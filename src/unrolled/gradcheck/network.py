@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from ..checks import Array
-from ..nn.heads import LANGUAGE, sequence_loss, squared_error
+from ..nn.heads import LANGUAGE, sequence_loss
 from ..nn.masks import part_masks
 from .derivatives import Case, derivatives, draw, like_state, named_state, projections, rounded
 from .laws import Arrays, changed, law, outputs
@@ -84,7 +84,9 @@ def _targets(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator)
     """Draw targets for the head of a network."""
     head = getattr(net, "head", LANGUAGE)
     outputs, rows = head.outputs or net.spec.vocabulary_size, (steps, batch) if head.stepwise else (batch,)
-    return draw(rng, (*rows, outputs)) if head.loss is squared_error else rng.integers(0, outputs, rows)
+    if getattr(head, "numbers", 0):
+        return rng.random((*rows, head.numbers))  # labels too: probabilities
+    return rng.integers(0, outputs, rows)
 
 
 def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> Iterator[Proof]:

@@ -5,18 +5,19 @@ Letters: T steps, B rows of the batch, H outputs of the stack, K outputs of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..backends.base import Backend
-from ..checks import Array, as_kind, as_numbers, check_choice, check_size
+from ..checks import Array, as_kind, as_numbers, check_choice, check_positive, check_size
 from ..errors import UnrolledError, brief
 from ..reference import crf as chain
+from ..reference import losses
 from .inputs import known, steps_within
-from .pools import EVERY, POOLS, Params, Shapes, every_step, none_of_its_own
+from .pools import EVERY, POOLS, Params, Pool, Shapes, every_step, none_of_its_own
 from .spec import Spec
 
 
@@ -53,6 +54,8 @@ class Head(NamedTuple):
     """Outputs, lengths or None, params -> what is wanted of them: classes (...), numbers."""
     shapes: Callable[[int, int], Shapes] = none_of_its_own
     """H and K -> the parameters of its own, by their names."""
+    numbers: int = 0
+    """How many numbers, or labels, the targets (..., numbers) are; 0: classes (...)."""
 
     @property
     def stepwise(self) -> bool:
@@ -79,11 +82,31 @@ def cross_entropy(
     return backend.cross_entropy(outputs, targets, weights=weights, **how)
 
 
-def squared_error(
-    backend: Backend, outputs: Array, targets: Any, weights: Any = None, *, gradient: bool = True, **_: Any
-) -> tuple[float, Array]:
-    """Mean squared error of numbers, as `unrolled.reference.losses.squared_error`."""
-    return backend.squared_error(outputs, targets, weights=weights, gradient=gradient)
+def loss_of_numbers(
+    backend: Backend,
+    outputs: Array,
+    targets: Any,
+    weights: Any = None,
+    *,
+    kind: str,
+    gradient: bool = True,
+    params: Params | None = None,
+    overwrite: bool = False,
+    smoothing: float = 0.0,
+    **how: Any,
+) -> tuple[Any, Array]:
+    """Mean loss of numbers, as that `kind` in `unrolled.reference.losses`; `how` are the loss's own options."""
+    loss, d = OF_NUMBERS[kind](outputs, targets, weights=weights, gradient=gradient, **how)
+    return loss, d
+
+
+OF_NUMBERS: dict[str, Callable[..., Any]] = {
+    "squared": losses.squared_error,
+    "huber": losses.huber,
+    "quantile": losses.quantile,
+    "gaussian": losses.gaussian,
+    "bernoulli": losses.bernoulli,
+}
 
 
 def sequence_loss(
@@ -154,6 +177,92 @@ def classes(size: int, pooling: str = "last") -> Head:
     return Head(*pool[:2], cross_entropy, check_size("the number of classes", size), likeliest, pool.shapes)
 
 
+def labels(size: int, *, pooling: str | None = None) -> Head:
+    """Return the head of `size` yes-or-no labels at every step (a piano's keys), or with `pooling` of each row.
+
+    Targets are (..., size), 0 or 1; predicted are the probabilities of a 1.
+
+    Examples
+    --------
+    >>> labels(88).title
+    'every_step, 88 outputs, loss_of_numbers(kind=bernoulli)'
+    """
+    pool, size = _pool(pooling), check_size("the number of labels", size)
+    return Head(*pool[:2], partial(loss_of_numbers, kind="bernoulli"), size, probabilities, pool.shapes, size)
+
+
+def probabilities(outputs: Array, lengths: Array | None = None, params: Params | None = None) -> Array:
+    """Return the probability of a 1 of each logit."""
+    return losses.sigmoid(outputs)
+
+
+def numbers(
+    size: int,
+    loss: str = "squared",
+    *,
+    pooling: str | None = None,
+    quantiles: Sequence[float] = (),
+    delta: float = 1.0,
+) -> Head:
+    """Return the head of `size` numbers at every step, or with `pooling` of each row.
+
+    Parameters
+    ----------
+    size : int
+        K, numbers that are learnt.
+    loss : str
+        Of `unrolled.reference.losses`: "squared"; "huber"; "quantile", whose outputs are Q quantiles of each number;
+        "gaussian", whose outputs are K means, and behind them what `log_scale` makes K logarithms of deviations of.
+    pooling : str, optional
+        "last", "mean", "max" or "attention".
+    quantiles : Q numbers between 0 and 1, rising
+        Which, where the loss is "quantile".
+    delta : float
+        Where squares end, where the loss is "huber".
+
+    Returns
+    -------
+    Head
+        It predicts (..., K) numbers; (..., K, Q) quantiles, sorted, so that none crosses another; or (..., K, 2), the
+        mean and standard deviation of each number.
+
+    Examples
+    --------
+    >>> numbers(3, "quantile", quantiles=(0.1, 0.5, 0.9), pooling="last").outputs, numbers(3, "gaussian").outputs
+    (9, 6)
+    """
+    pool, size = _pool(pooling), check_size("the number of numbers", size)
+    kind = check_choice("loss of numbers", loss, [name for name in OF_NUMBERS if name != "bernoulli"])
+    how: dict[str, Any] = {"delta": check_positive("delta", delta)} if kind == "huber" else {}
+    outputs, predict = size, as_they_are
+    if kind == "quantile":
+        how = {"quantiles": losses.check_quantiles(quantiles)}
+        outputs, predict = size * len(how["quantiles"]), partial(sorted_quantiles, count=len(how["quantiles"]))
+    elif kind == "gaussian":
+        outputs, predict = 2 * size, mean_and_deviation
+    if len(quantiles) and kind != "quantile":
+        raise UnrolledError(f"quantiles are of the loss 'quantile'; this one is {kind!r}")
+    return Head(*pool[:2], partial(loss_of_numbers, kind=kind, **how), outputs, predict, pool.shapes, size)
+
+
+def sorted_quantiles(
+    outputs: Array, lengths: Array | None = None, params: Params | None = None, *, count: int
+) -> Array:
+    """Return quantiles (..., K, Q) of outputs (..., K Q), sorted: each was learnt by itself, so they may cross."""
+    return np.sort(outputs.reshape(*outputs.shape[:-1], -1, count), axis=-1)
+
+
+def mean_and_deviation(outputs: Array, lengths: Array | None = None, params: Params | None = None) -> Array:
+    """Return means and standard deviations (..., K, 2) of outputs (..., 2 K), which are K means, then K scales."""
+    means, scales = np.split(outputs, 2, axis=-1)
+    return np.stack([means, np.exp(losses.log_scale(scales))], axis=-1)
+
+
+def _pool(pooling: str | None) -> Pool:
+    """Return what shows every step, or one row of each sequence."""
+    return EVERY if pooling is None else POOLS[check_choice("pooling", pooling, list(POOLS))]
+
+
 def check_head(head: Any, spec: Spec) -> Head:
     """Return a head, or say what is wrong with it in a network of this kind."""
     if not isinstance(head, Head):
@@ -177,10 +286,12 @@ def take_targets(y: Any, head: Head, outputs: Array, weights: Any, lengths: Arra
     """
     if weights is not None:
         weights = as_numbers("weights", weights)
-        if weights.shape != outputs.shape[:-1]:
+        each = (*outputs.shape[:-1], head.numbers)  # numbers may have weights of their own
+        if weights.shape != outputs.shape[:-1] and not (head.numbers and weights.shape == each):
             raise UnrolledError(f"weights has shape {weights.shape}; expected {outputs.shape[:-1]}")
     if head.stepwise and lengths is not None:
         live = steps_within(lengths, len(outputs))
+        live = live if weights is None or weights.ndim == live.ndim else live[..., None]
         weights = live if weights is None else np.where(live, weights, 0)
     if weights is not None or not head.stepwise or head.loss is not cross_entropy:
         return y, weights

@@ -18,7 +18,7 @@ from ...cells import CELLS, Cell
 from ...checks import Array, Kept, read_only
 from ...errors import Unsupported, brief
 from ...reference import layers as reference
-from ...reference import losses, scan
+from ...reference import scan
 from . import _engine, interpreter, layers, lowering, updates
 from .arrays import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, runs, vector_width, weights
 from .sampler import Sampler
@@ -283,7 +283,6 @@ class Cpu:
     embed = staticmethod(reference.embed)
     embed_backward = staticmethod(layers.embed_backward)
     cross_entropy = staticmethod(layers.cross_entropy)
-    squared_error = staticmethod(losses.squared_error)
     update = staticmethod(updates.update)
     norm = staticmethod(updates.norm)
     scale = staticmethod(updates.scale)
