@@ -175,7 +175,7 @@ def test_what_a_networks_tape_keeps_can_not_be_changed(backend, width):
     net = ur.Network(ur.Spec(7, embedding_size=width, hidden_size=H, dropout=0.3, num_layers=1), backend=backend)
     tokens = np.zeros((T, B), int)
     tape = net.forward(tokens, masks=net.draw_masks(T, B, 1), starts=tokens > 0)[2]
-    assert not [a.shape for a in (*tape.params.values(), tape.tokens, tape.starts) if a.flags.writeable]
+    assert not [a.shape for a in (*tape.params.values(), tape.read.tokens, tape.starts) if a.flags.writeable]
     for named in (tape.masks, tape.made_by, tape.params):
         with pytest.raises(ur.UnrolledError, match="can't be"):
             named.clear()

@@ -39,6 +39,13 @@ LANGUAGE: dict[str, dict[str, Any]] = {
     "language model": {},
     "one-hot input": {"embedding_size": 0},
     "embedding dropout": {"embedding_dropout": 0.3},
+    "input dropout": {"input_dropout": 0.3},
+    "words with spelling": {
+        "characters": 9,
+        "characters_embedding_size": 3,
+        "characters_hidden_size": 2,
+        "word_dropout": 0.3,
+    },
     "tied weights": {"tied": True, "embedding_size": H},
     "activation regularisation": {"ar": 0.7, "dropout": 0.3},
     "temporal activation regularisation": {"tar": 0.9, "locked_dropout": 0.3},

@@ -50,7 +50,7 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
     cell = getattr(stack, "cell", None)
     layers = getattr(stack, "num_layers", 1)
     for steps, batch in ((T, B), (20, 8)):
-        x = rng.integers(0, net.spec.vocabulary_size, (steps, batch))
+        x = _tokens(net, steps, batch, rng)
         y = _targets(net, steps, batch, rng)
         masks = net.draw_masks(steps, batch, rng)
         zero = twin.zero_state(batch)
@@ -78,6 +78,18 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
         moved = [other.loss_and_gradients(x, y, state, masks=masks)[1] for other in near]
         ours = Case(net.params, value, own, cell)
         yield from projections(ours, exact, moved, eps, layers, f"loss, {dtype}", rng)
+
+
+def _tokens(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator) -> Array:
+    """Draw what a network reads: tokens, or words with spellings of 0 to 6 characters."""
+    x = rng.integers(0, net.spec.vocabulary_size, (steps, batch))
+    characters = getattr(net.spec, "characters", 0)
+    if not characters:
+        return x
+    spelled = rng.integers(1, characters + 1, (steps, batch, 6)) * (
+        np.arange(6) < rng.integers(0, 7, x.shape)[..., None]
+    )
+    return np.concatenate([x[..., None], spelled], axis=-1)
 
 
 def _targets(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator) -> Array:

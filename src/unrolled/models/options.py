@@ -25,9 +25,10 @@ class ModelOptions(RunOptions, SplitOptions, TrainingOptions, NetworkOptions):
             widths = check_widths(self.hidden_size, None if self.num_layers == usual else self.num_layers)
             object.__setattr__(self, "num_layers", len(widths))
 
-    def spec(self, vocabulary_size: int) -> Spec:
+    def spec(self, vocabulary_size: int, characters: int = 0) -> Spec:
         """Return the network's description."""
-        return Spec(vocabulary_size, **{name: getattr(self, name) for name in options(NetworkOptions)})
+        told = {name: getattr(self, name) for name in options(Spec) if hasattr(self, name)}
+        return Spec(vocabulary_size, characters=characters, **told)
 
 
 @suggesting

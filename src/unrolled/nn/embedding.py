@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..backends.base import Backend
-from ..checks import Array
+from ..checks import Array, read_only
 from .masks import Masks
+from .recurrent import Recurrent
 
 
 def folds(weight: Array, tokens: Array, masks: Masks | None) -> bool:
@@ -21,6 +22,12 @@ def folds(weight: Array, tokens: Array, masks: Masks | None) -> bool:
 def fold(backend: Backend, weight: Array, first: Array) -> Array:
     """E (V, E), Wih (R H, E) -> Wih E^T (R H, V): what the first layer reads one-hot vectors by."""
     return np.ascontiguousarray(backend.linear(weight, None, first))
+
+
+def folded(backend: Backend, weight: Array, stack: Recurrent) -> Recurrent:
+    """Return the stack that reads one-hot vectors through the product of its first weights and E."""
+    columns = {name: read_only(fold(backend, weight, stack.params[name])) for name in stack.first}
+    return stack._reading(len(weight), columns)
 
 
 def fold_backward(backend: Backend, weight: Array, first: Array, dcolumns: Array) -> tuple[Array, Array]:

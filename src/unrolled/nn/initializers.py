@@ -133,6 +133,17 @@ def initialise(
     return params
 
 
+BOUNDED = ("char-rnn", "uniform:")
+"""Rules that draw embeddings too from within their bound."""
+
+
+def table_of(init: str, shape: tuple[int, int], rng: np.random.Generator, dtype: str) -> Array:
+    """Draw an embedding: from N(0, 1), or as a rule with a bound of its own has it."""
+    if init.startswith(BOUNDED):
+        return uniform(rng, shape, bound(init, shape[1]), dtype)
+    return rng.standard_normal(shape).astype(dtype)
+
+
 def initialise_ends(
     init: str,
     table: Array | None,
@@ -145,7 +156,7 @@ def initialise_ends(
 ) -> dict[str, Array]:
     """Put an embedding, from N(0, 1), before a stack's parameters, and a decoder (K, H) drawn behind them."""
     limit = bound(init, decoder[1])
-    if table is not None and (tied or init.startswith(("char-rnn", "uniform:"))):
+    if table is not None and (tied or init.startswith(BOUNDED)):
         table = uniform(rng, table.shape, limit, dtype)  # N(0, 1) is too large for a decoder
     params = params if table is None else {"embedding.weight": table} | params
     if not tied:

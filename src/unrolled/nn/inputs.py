@@ -75,7 +75,7 @@ def take_indices(x: Array, live: Array | None, size: int) -> Array:
 
 
 def take_tokens(x: Any, lengths: Any, spec: Spec) -> tuple[Array, Array | None]:
-    """Return a network's x, tokens (T, B) or without an embedding numbers (T, B, V), and lengths (B,), as copies.
+    """Return a network's x and lengths (B,), as copies: tokens (T, B), words (T, B, 1 + C), or numbers (T, B, V).
 
     What is checked must be what is used, whatever the caller's threads do. What stands behind a row's end is no token,
     and becomes 0.
@@ -84,8 +84,27 @@ def take_tokens(x: Any, lengths: Any, spec: Spec) -> tuple[Array, Array | None]:
     numbers = array.ndim == 3 and array.dtype.kind in "fc" and not spec.embedding_size
     if lengths is not None and array.ndim >= 2:
         lengths = read_only(take_lengths(lengths, *array.shape[:2]).copy())
-        array = array if numbers else np.where(steps_within(lengths, len(array)), array, array.dtype.type(0))
+        live = steps_within(lengths, len(array)).reshape(*array.shape[:2], *[1] * (array.ndim - 2))
+        array = array if numbers else np.where(live, array, array.dtype.type(0))
+    if spec.characters:
+        return spelled(array, spec), lengths
     return read_only(array.copy()) if numbers else known("tokens", array, spec.vocabulary_size), lengths
+
+
+def spelled(array: Array, spec: Spec) -> Array:
+    """Return words with their characters (T, B, 1 + C) that a network knows, as a copy."""
+    if array.ndim != 3 or array.shape[-1] < 2 or array.dtype.kind not in "iu":
+        raise UnrolledError(
+            f"words are {array.dtype} of shape {array.shape}; expected integers (T, B, 1 + C): a word, its characters"
+        )
+    array = read_only(array.copy())
+    for name, part, size in (
+        ("words", array[..., 0], spec.vocabulary_size),
+        ("characters", array[..., 1:], spec.characters + 1),
+    ):
+        if not are_indices(part, size):
+            raise UnrolledError(f"{name} run from {part.min()} to {part.max()}; this network knows 0 to {size - 1}")
+    return array
 
 
 def known(name: str, array: Array, size: int) -> Array:

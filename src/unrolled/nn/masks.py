@@ -17,6 +17,9 @@ Masks = dict[str, Array]
 """Masks by name, as `Recurrent.draw_masks` draws them; True is kept (in zoneout: keeps its old value)."""
 
 
+BEFORE = ("embedding", "words", "input")
+"""Masks of what stands before a stack: of symbols (V,), of words (T, B), and of what its first layer reads."""
+
 Rates = dict[str, tuple[tuple[int, ...], float]]
 """Shape and rate of every mask of a pass, by name."""
 
@@ -39,21 +42,29 @@ def stack_rates(stack: Stack, steps: int, batch: int) -> Rates:
     return {name: (shape, rate) for name, (shape, rate) in found.items() if rate}
 
 
-def outer_rates(
-    stack: Stack, batch: int, dropped: Mapping[str, tuple[int, float]], symbols: int, symbol_rate: float
-) -> Rates:
-    """Return the masks around a stack: those `dropped` behind its last layer, of so many steps each, and of symbols."""
+def outer_rates(stack: Stack, batch: int, dropped: Mapping[str, tuple[int, float]], around: Rates) -> Rates:
+    """Return the masks around a stack: `dropped` behind its last layer, of so many steps each, and those before it."""
     last, width = stack.num_layers - 1, stack.output_size
     rates: Rates = {f"{kind}_l{last}": ((steps, batch, width), rate) for kind, (steps, rate) in dropped.items()}
-    rates["embedding"] = (symbols,), symbol_rate
+    rates |= around
     return {name: (shape, rate) for name, (shape, rate) in rates.items() if rate}
 
 
 def drop_outer(backend: Backend, y: Array, masks: Masks | None, outer: Rates) -> Array:
     """Dropout between the last layer and the head; its own gradient."""
     for name, (_, rate) in outer.items():
-        y = y if masks is None or name == "embedding" else backend.dropout(y, masks[name], rate)
+        y = y if masks is None or name in BEFORE else backend.dropout(y, masks[name], rate)
     return y
+
+
+def drop_input(backend: Backend, x: Array, masks: Masks | None, rate: float) -> Array:
+    """Dropout of what the first layer reads; its own gradient."""
+    return x if masks is None or "input" not in masks else backend.dropout(x, masks["input"], rate)
+
+
+def drop_words(tokens: Array, masks: Masks | None) -> Array:
+    """Tokens (T, B), 0 where a word is dropped."""
+    return tokens if masks is None or "words" not in masks else np.where(masks["words"], tokens, tokens.dtype.type(0))
 
 
 def sample_masks(rates: Rates, rng: np.random.Generator) -> Masks | None:

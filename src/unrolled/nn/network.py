@@ -12,14 +12,15 @@ import numpy as np
 from ..checks import Array, Kept, as_array, as_kind, read_only
 from ..errors import UnrolledError, UnrolledWarning
 from ..reference import losses
-from . import embedding
 from .heads import take_targets
 from .inputs import take_tokens
 from .masks import Masks, check_outer, drop_outer
-from .network_weights import WeightedNetwork
-from .recurrent import Recurrent
+from .network_weights import TABLE
+from .reading import Read, ReadingNetwork
 from .stack import DROPPING
 from .tape import StackTape, check_tape
+
+BEFORE_RATES = ("embedding_dropout", "word_dropout", "input_dropout")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class NetworkTape:
 
     params: Mapping[str, Array]
     """The parameters of that pass."""
-    tokens: Array
+    read: Read
+    """What the stack read."""
     recurrent: StackTape
     raw: Array
     """Output of the stack (T, B, H), before dropout."""
@@ -37,8 +39,6 @@ class NetworkTape:
     rows: Array
     """Rows of it that the head shows, the input of the decoder: (T, B, H) or (B, H)."""
     masks: Masks | None
-    folded: bool
-    """Whether the first layer was fed one-hot vectors through the product of its weight and the embedding's."""
     starts: Array | None = None
     """Steps at which documents began (T, B)."""
     lengths: Array | None = None
@@ -47,7 +47,7 @@ class NetworkTape:
     """The network's description, precision and backend."""
 
 
-class Network(WeightedNetwork):
+class Network(ReadingNetwork):
     """Tokens -> embedding -> recurrent stack -> decoder -> logits.
 
     Parameters
@@ -94,21 +94,9 @@ class Network(WeightedNetwork):
     def _infer(self, tokens: Any, state: Any, starts: Any, lengths: Any) -> tuple[Array, Any, Array | None]:
         """As `__call__`; with the lengths, checked."""
         tokens, lengths = take_tokens(tokens, lengths, self.spec)
-        stack, x, _ = self._embed(tokens)
-        y, new = stack(x, state, lengths, starts=starts)
+        stack, read = self._read(tokens, record=False)
+        y, new = stack(read.x, state, lengths, starts=starts)
         return self._decode(self._show(y, lengths)), new, lengths
-
-    def _embed(self, tokens: Array, masks: Masks | None = None, *, fold: bool = True) -> tuple[Recurrent, Array, bool]:
-        """Give the recurrent stack, its input, and whether the embedding is folded into the stack's first weight."""
-        weight, stack = self._params.get("embedding.weight"), self._recurrent
-        if weight is None:
-            hot = tokens.dtype.kind in "iu" and not fold
-            return stack, np.eye(stack.input_size, dtype=stack.dtype)[tokens] if hot else tokens, False
-        if not fold or not embedding.folds(weight, tokens, masks):
-            x = embedding.embed(self._backend, weight, tokens, masks, self.spec.embedding_dropout)
-            return stack, x, False
-        columns = {name: read_only(embedding.fold(self._backend, weight, stack.params[name])) for name in stack.first}
-        return stack._reading(len(weight), columns), tokens, True
 
     def _decode(self, rows: Array) -> Array:
         return self._backend.linear(self._decoder(self._params), self._params["decoder.bias"], rows)
@@ -167,13 +155,13 @@ class Network(WeightedNetwork):
         masks, inner = check_outer(masks, rates, own=own)
         starts = None if starts is None else as_array("starts", starts)
         starts = read_only(starts.copy()) if own and starts is not None else starts
-        stack, x, folded = self._embed(tokens, masks, fold=fold)
-        y, new, scans = stack._run(x, state, lengths, inner, starts=starts, record=True)
+        stack, read = self._read(tokens, masks, fold=fold)
+        y, new, scans = stack._run(read.x, state, lengths, inner, starts=starts, record=True)
         output = drop_outer(self._backend, y, masks, rates)
         rows = self._show(output, lengths)
         made_by = Kept(self._signature() if own else {})
         y, output, rows = read_only(y), read_only(output), read_only(rows)
-        tape = NetworkTape(self._params, tokens, scans, y, output, rows, masks, folded, starts, lengths, made_by)
+        tape = NetworkTape(self._params, read, scans, y, output, rows, masks, starts, lengths, made_by)
         return self._decode(rows), new, tape
 
     def _signature(self) -> dict[str, Any]:
@@ -183,7 +171,7 @@ class Network(WeightedNetwork):
 
     def _warn_if_idle(self, masks: Any) -> None:
         """Warn once that a rate of dropout changes nothing."""
-        rates = [name for name in (*DROPPING, "embedding_dropout") if getattr(self.spec, name)]
+        rates = [name for name in (*DROPPING, *BEFORE_RATES) if getattr(self.spec, name)]
         if masks is None and rates and not self._warned:
             self._warned = True
             said = f"{rates[0]} is {getattr(self.spec, rates[0])}, and nothing is dropped: there are no masks"
@@ -247,18 +235,9 @@ class Network(WeightedNetwork):
         dx, dstate, recurrent = self._recurrent._backward(tape.recurrent, dy, dstate)
         grads = {f"recurrent.{name}": g for name, g in recurrent.items()}
         grads |= {"decoder.weight": dweight, "decoder.bias": dbias, **own}
-        table = "embedding.weight"
-        if tape.folded:
-            weight = params[table]
-            for first in (f"recurrent.{name}" for name in self._recurrent.first):
-                part, grads[first] = embedding.fold_backward(self._backend, weight, params[first], grads[first])
-                grads[table] = grads[table] + part if table in grads else part
-        elif dx is not None and spec.embedding_size:
-            grads[table], dx = embedding.embed_backward(
-                self._backend, spec.vocabulary_size, tape.tokens, tape.masks, spec.embedding_dropout, dx
-            )
+        dx = self._read_backward(params, tape.read, tape.masks, dx, grads)
         if spec.tied:
-            grads[table] = grads[table] + dweight
+            grads[TABLE] = grads[TABLE] + dweight
         grads |= {name: np.zeros_like(p) for name, p in params.items() if name not in grads}  # of the head's loss
         return dx, dstate, {name: grads[name] for name in self._params}
 

@@ -14,11 +14,13 @@ from ..checks import Array, check_memory, check_rng, check_size
 from ..errors import UnrolledError, brief
 from ..seeding import generator
 from .heads import LANGUAGE, Head, check_head
-from .initializers import initialise_ends
+from .initializers import initialise_ends, table_of
 from .masks import Masks, Rates, outer_rates, sample_masks, stack_rates
 from .params import Parametric, Params, usable
 from .recurrent import Recurrent
 from .spec import Spec
+
+TABLE = "embedding.weight"
 
 
 class WeightedNetwork(Parametric, derived=("recurrent",)):
@@ -41,9 +43,15 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         check_memory(sum(map(math.prod, shapes.values())), spec.dtype)
         rng = generator(rng)
         table = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
-        options = spec.stack_options()
-        self._recurrent = Recurrent(spec.cell, width or size, spec.widths, backend=backend, rng=rng, **options)
-        params = {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
+        how: dict[str, Any] = {"backend": backend, "rng": rng}
+        params, self._speller = dict[str, Array](), None
+        if spec.characters:
+            width, units = spec.characters_embedding_size, spec.characters_hidden_size
+            params[f"characters.{TABLE}"] = table_of(spec.init, (spec.characters, width), rng, spec.dtype)
+            self._speller = Recurrent(spec.cell, width, units, **spec.speller_options(), **how)
+            params |= {f"characters.recurrent.{name}": p for name, p in self._speller.params.items()}
+        self._recurrent = Recurrent(spec.cell, spec.input_size, spec.widths, **spec.stack_options(), **how)
+        params |= {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
         shape = head.outputs or size, self._recurrent.output_size
         params = initialise_ends(spec.init, table, params, shape, rng, spec.dtype, tied=spec.tied)
         params |= {name: np.zeros(shape, spec.dtype) for name, shape in shapes.items() if name not in params}
@@ -68,18 +76,26 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
     def with_params(self, params: Mapping[str, Array], backend: str | None = None) -> Self:
         """Return the same network on other arrays, used as they are (the proofs pass complex ones)."""
         other = self._on(usable(params, self._params), backend)
-        other._recurrent._complex = True
+        for stack in (other._recurrent, other._speller):
+            if stack is not None:
+                stack._complex = True
         return other
 
     def _on(self, params: Params, backend: str | None = None) -> Self:
         """Return the same network on these very arrays."""
-        other, prefix = copy.copy(self), "recurrent."
+        other = copy.copy(self)
         other._params = params
-        own = Params({k.removeprefix(prefix): v for k, v in params.items() if k.startswith(prefix)})
-        other._recurrent = self._recurrent._on(own, backend)
+        other._recurrent = self._recurrent._on(self._own("recurrent.", params), backend)
+        if self._speller is not None:
+            other._speller = self._speller._on(self._own("characters.recurrent.", params), backend)
         if backend is not None:
             other._backend = backends.choose(backend)
         return other
+
+    @staticmethod
+    def _own(prefix: str, params: Mapping[str, Array]) -> Params:
+        """The parameters of a stack within the network's."""
+        return Params({name.removeprefix(prefix): p for name, p in params.items() if name.startswith(prefix)})
 
     def zero_state(self, batch: int) -> Any:
         """State of zeros, as `Recurrent.zero_state`."""
@@ -90,15 +106,23 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         return self.recurrent.initial_state(batch)
 
     def draw_masks(self, steps: int, batch: int, rng: np.random.Generator | int) -> Masks | None:
-        """Draw the masks of one forward pass: the stack's, those behind its last layer, and `embedding` (V,)."""
+        """Draw the masks of one forward pass: the stack's, those behind its last layer, and those before it.
+
+        `embedding` (V,), `words` (T, B) and `input` (T, B, I) are True where symbols, words and numbers are kept.
+        """
         steps, batch, rng = check_size("steps", steps, 0), check_size("batch", batch, 0), check_rng(rng)
         return sample_masks(stack_rates(self._recurrent, steps, batch) | self._outer_rates(steps, batch), rng)
 
     def _outer_rates(self, steps: int, batch: int) -> Rates:
-        """Masks between the last layer and the head, and of symbols."""
+        """Masks between the last layer and the head, and before the first."""
         spec = self.spec
         dropped = {"dropout": (steps, spec.dropout), "locked": (1, spec.locked_dropout)}
-        return outer_rates(self._recurrent, batch, dropped, spec.vocabulary_size, spec.embedding_dropout)
+        before: Rates = {
+            "embedding": ((spec.vocabulary_size,), spec.embedding_dropout),
+            "words": ((steps, batch), spec.word_dropout),
+            "input": ((steps, batch, spec.input_size), spec.input_dropout),
+        }
+        return outer_rates(self._recurrent, batch, dropped, before)
 
     def sampler(self, state: Any, length: int) -> Any:
         """Return what samples about `length` tokens from this state (L, 1, H), many a call; None without the engine.

@@ -188,6 +188,47 @@ class NetworkOptions(Declared):
         "direction behind those of the first.",
         source="Schuster & Paliwal 1997",
     )
+    input_dropout: float = option(
+        0.0,
+        "Of what the first layer reads.",
+        "Dropout",
+        check_fraction,
+        about="Of what the first layer reads: embedded symbols, spelled words, numbers.",
+        source="Srivastava et al. 2014; of words Lample et al. 2016",
+        around=True,
+    )
+
+
+@dataclass(frozen=True)
+class SpellingOptions(Declared):
+    """Options of networks that read words, by a table and by their characters."""
+
+    characters_embedding_size: int = option(
+        30,
+        "Width of the characters' embedding.",
+        "Network",
+        check_size,
+        about="Width of the embedding of characters, which a word's encoder reads.",
+        source="Ling et al. 2015; Lample et al. 2016",
+    )
+    characters_hidden_size: int = option(
+        25,
+        "Units a direction that read a word's characters.",
+        "Network",
+        check_size,
+        about="Hidden units, a direction, of the encoder that reads a word's characters both ways; its final states "
+        "stand beside the word's own embedding.",
+        source="Ling et al. 2015; Lample et al. 2016",
+    )
+    word_dropout: float = option(
+        0.0,
+        "Share of words that are read as unknown.",
+        "Dropout",
+        check_fraction,
+        about="Share of the words of a training pass that the table doesn't know (symbol 0 is read); their spelling "
+        "stays. So what is unknown is learnt, and what is known by heart is less.",
+        source="Iyyer et al. 2015; Kiperwasser & Goldberg 2016",
+    )
 
 
 STACK = {

@@ -12,7 +12,7 @@ from ..declared import check_option, documented, options
 from ..errors import UnrolledError
 from ..keywords import suggesting
 from ..schema import each, entries, flag, maybe, number, text, whole
-from .options import DTYPES, STACK, NetworkOptions
+from .options import DTYPES, STACK, NetworkOptions, SpellingOptions
 from .stack import Stack
 
 if TYPE_CHECKING:
@@ -30,13 +30,16 @@ class _Sized:
 @suggesting
 @documented
 @dataclass(frozen=True)
-class Spec(NetworkOptions, _Sized):
+class Spec(SpellingOptions, NetworkOptions, _Sized):
     """Everything needed to rebuild a network; stored as JSON in the model file.
 
     Attributes
     ----------
     vocabulary_size : int
         V, number of symbols.
+    characters : int
+        Distinct characters of words that are read with their spelling: x is (T, B, 1 + C) then, the word and its
+        characters' numbers from 1, with 0 behind its end. 0: x is (T, B).
     **options
 
     Examples
@@ -44,6 +47,8 @@ class Spec(NetworkOptions, _Sized):
     >>> Spec(vocabulary_size=65, hidden_size=128).to_json()["cell"]
     'lstm'
     """
+
+    characters: int = 0
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -68,6 +73,9 @@ class Spec(NetworkOptions, _Sized):
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding_size:
             shapes["embedding.weight"] = size, self.embedding_size
+        if self.characters:
+            shapes["characters.embedding.weight"] = self.characters, self.characters_embedding_size
+            shapes |= {f"characters.recurrent.{name}": shape for name, shape in self.speller().shapes().items()}
         shapes |= {f"recurrent.{name}": shape for name, shape in stack.shapes().items()}
         outputs = (head and head.outputs) or size
         weight = {} if self.tied else {"decoder.weight": (outputs, stack.output_size)}
@@ -80,7 +88,23 @@ class Spec(NetworkOptions, _Sized):
 
     def stack(self) -> Stack:
         """Return the recurrent stack, without weights."""
-        return Stack(self.cell, self.embedding_size or self.vocabulary_size, self.widths, **self.stack_options())
+        return Stack(self.cell, self.input_size, self.widths, **self.stack_options())
+
+    @property
+    def input_size(self) -> int:
+        """I, numbers that the first layer reads a step."""
+        spelled = 2 * self.characters_hidden_size if self.characters else 0
+        return (self.embedding_size or self.vocabulary_size) + spelled
+
+    def speller(self) -> Stack:
+        """Return the encoder of spellings, without weights."""
+        sizes = self.characters_embedding_size, self.characters_hidden_size
+        return Stack(self.cell, *sizes, **self.speller_options())
+
+    def speller_options(self) -> dict[str, Any]:
+        """Return the options that the encoder of spellings shares with the stack."""
+        shared = {name: getattr(self, name) for name in ("bias", "dtype", "init", "forget_bias")}
+        return shared | {"bidirectional": True}
 
     def stack_options(self) -> dict[str, Any]:
         """Return the options of the recurrent stack."""
@@ -89,7 +113,8 @@ class Spec(NetworkOptions, _Sized):
     def check(self) -> None:
         """Refuse sizes, shares and names that make no sense."""
         check_size("vocabulary_size", self.vocabulary_size)
-        for name, declared in options(NetworkOptions).items():
+        check_size("characters", self.characters, least=0)
+        for name, declared in options(type(self)).items():
             check_option(declared, getattr(self, name))
         check_widths(self.hidden_size, self.num_layers)
         width, last = self.embedding_size, self.stack().output_size if self.tied else 0
@@ -99,6 +124,8 @@ class Spec(NetworkOptions, _Sized):
             )
         if self.embedding_dropout and not width:
             raise UnrolledError("embedding_dropout drops rows of the embedding; embedding_size is 0, there is none")
+        if (self.characters or self.word_dropout) and not width:
+            raise UnrolledError("words are read by a table, with their spelling or without; embedding_size is 0")
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary; without what later versions have added, where it is at its default.
