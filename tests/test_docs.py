@@ -61,6 +61,17 @@ def test_python_examples_of_the_readme_run(tmp_path, monkeypatch):
         exec(block, names)
 
 
+GUIDES = sorted(p.name for p in (ROOT / "docs" / "guides").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_python_examples_of_a_guide_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guides" / page).read_text(), re.S):
+        exec(block, names)
+
+
 def test_the_table_of_rooms_has_every_room_of_the_source_in_the_order_of_imports():
     page = (ROOT / "docs" / "architecture.md").read_text()
     table = re.search(r"^\| room \|.*\n\|.*\n((?:\|.*\n)+)", page, re.M)[1]
@@ -76,5 +87,8 @@ def test_the_table_of_rooms_has_every_room_of_the_source_in_the_order_of_imports
 def test_the_map_of_the_readme_leads_to_what_is_there_and_names_every_page():
     text = (ROOT / "README.md").read_text()
     linked = set(re.findall(r"\]\((docs/[\w./]+)", text))
-    pages = {str(p.relative_to(ROOT)) for p in ROOT.glob("docs/*.md")} | {"docs/ladder/README.md", "docs/maths"}
+    pages = {str(p.relative_to(ROOT)) for where in ("docs", "docs/guides") for p in (ROOT / where).glob("*.md")} | {
+        "docs/ladder/README.md",
+        "docs/maths",
+    }
     assert pages <= linked

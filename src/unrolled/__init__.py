@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from .models.base import load
     from .models.language_model import LanguageModel
     from .models.tagger import Tagger
+    from .nn import heads
     from .nn.layers import GRU, LSTM, RNN
     from .nn.network import Network
     from .nn.recurrent import Recurrent
     from .nn.spec import Spec
+    from .reference import losses
     from .seeding import manual_seed
+    from .training import optim
 
 __version__ = "0.1.0"
 
@@ -43,8 +46,11 @@ __all__ = [
     "batches",
     "check_cell",
     "check_network",
+    "heads",
     "load",
+    "losses",
     "manual_seed",
+    "optim",
 ]
 
 _LATER = {
@@ -63,9 +69,14 @@ _LATER = {
 """Names that are imported when they are first used: a script that only wants a layer does not wait for the others, and
 the command can prepare for Ctrl-C before it waits for NumPy."""
 
+_DOORS = {"heads": "nn.heads", "losses": "reference.losses", "optim": "training.optim"}
+"""Modules that are known by shorter names: the pieces that a training loop is made of."""
+
 
 def __getattr__(name: str) -> Any:
     """Import what was not needed until now (PEP 562)."""
+    if name in _DOORS:
+        return import_module(f".{_DOORS[name]}", __name__)
     if name in _LATER:
         value = globals()[name] = getattr(import_module(f".{_LATER[name]}", __name__), name)
         return value

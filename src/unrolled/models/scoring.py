@@ -11,7 +11,7 @@ from ..checks import NOT_FINITE, Array, check_a, check_size
 from ..data.batches import Lanes, as_tokens, check_documents
 from ..errors import UnrolledError, count
 from ..nn.network import Network
-from ..reference.losses import check_targets
+from ..reference.losses.classes import check_targets
 
 CHUNK = 256
 """Steps a call; bounds the memory of the logits, changes no result. (Fewer pack a decoder's weights more often.)"""

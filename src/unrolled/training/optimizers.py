@@ -82,15 +82,15 @@ class Optimizer:
         size = sum(math.prod(shape) for shape, _, _ in self._made_for.values())
         return f"{type(self).__name__}({options}{size:,} parameters, step {self.step})"
 
-    def update(self, grads: Mapping[str, Array], rate: float) -> None:
+    def update(self, grads: Mapping[str, Array], rate: float | None = None) -> None:
         """Change the parameters in place by one step.
 
         Parameters
         ----------
         grads : dict
             Name -> gradient, at least one for each parameter, of its shape; not changed.
-        rate : float
-            Learning rate of this step.
+        rate : float, optional
+            Learning rate of this step; by default the one that suits the rule.
 
         Raises
         ------
@@ -98,7 +98,8 @@ class Optimizer:
             If a gradient is missing, misshapen or no array of floats, the rate is negative or not finite, or the
             parameters are no longer those that the rule was made for; nothing has changed then.
         """
-        rate, grads = check_weight("learning rate", rate), check_floats("gradient", grads)
+        rate = check_weight("learning rate", self.rate if rate is None else rate)
+        grads = check_floats("gradient", grads)
         self._check_params()
         for name, (shape, _, _) in self._made_for.items():
             if name not in grads:

@@ -11,7 +11,7 @@ from ...checks import Array, check_fraction
 from ...errors import Unsupported
 from ...reference import layers
 from ...reference.layers import check_gradient, check_linear, check_tokens
-from ...reference.losses import check_targets, weighted
+from ...reference.losses.classes import check_targets, weighted
 from .arrays import contiguous, empty, matrix, of_dtype, padded_width, runs
 
 

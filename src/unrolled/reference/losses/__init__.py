@@ -1,16 +1,14 @@
-"""Losses and their gradients: of classes, of numbers, and what a network's outputs cost beside them."""
+"""Losses and their gradients: of classes, of numbers, of sequences, and what a network's outputs cost beside them."""
 
-from ..crf import crf
-from .classes import bernoulli, check_targets, confidence, cross_entropy, log_softmax, sigmoid, weighted
+from ..crf import crf, marginals, viterbi
+from .classes import bernoulli, confidence, cross_entropy, log_softmax, sigmoid
 from .numbers import check_quantiles, gaussian, huber, log_scale, quantile, squared_error
 from .penalties import activation_penalty, temporal_penalty
-from .weighing import weighed
 
 __all__ = [
     "activation_penalty",
     "bernoulli",
     "check_quantiles",
-    "check_targets",
     "confidence",
     "crf",
     "cross_entropy",
@@ -18,10 +16,10 @@ __all__ = [
     "huber",
     "log_scale",
     "log_softmax",
+    "marginals",
     "quantile",
     "sigmoid",
     "squared_error",
     "temporal_penalty",
-    "weighed",
-    "weighted",
+    "viterbi",
 ]
