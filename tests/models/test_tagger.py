@@ -5,6 +5,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.data.padded import Padded
+from unrolled.data.spelled import groups
 from unrolled.data.tagged import Tagged, read_tagged
 from unrolled.models import files
 from unrolled.models.tagger import Tagger
@@ -14,6 +15,7 @@ from unrolled.training.trainer import CHECKPOINT, LAST, MODEL, accumulated
 NOUNS, VERBS = ("cat", "dog", "fish", "saw"), ("saw", "ate", "met")
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 9, "batch_size": 4, "epochs": 12, "seed": 3}
 SMALL |= {"learning_rate": 0.02, "sample_length": 0, "min_count": 1, "checkpoint_every": 7, "val_fraction": 0.2}
+SMALL |= {"dropout": 0, "input_dropout": 0, "word_dropout": 0, "spelling": False, "schedule": "constant"}
 
 
 def sentences(count, seed=0):
@@ -207,3 +209,125 @@ def test_a_tag_that_the_model_does_not_know_is_refused_at_scoring(treebank, tmp_
 def test_no_output_may_have_infinite_options(treebank):
     with pytest.raises(ur.UnrolledError, match="did you mean 'hidden_size'"):
         Tagger.train(treebank, hiden_size=3)
+
+
+STEMS = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "ar", "el", "on")]
+SPELLED = SMALL | {"spelling": True, "characters_embedding_size": 6, "characters_hidden_size": 8, "min_count": 2}
+
+
+def made_up(stems, seed=0):
+    """Words that occur once and end in their tag: -ing is a verb, -ly an adverb, -s a noun."""
+    rng = np.random.default_rng(seed)
+    ends = {"ing": "VERB", "ly": "ADV", "s": "NOUN"}
+    found = Tagged([], [])
+    for stem in stems:
+        chosen = rng.choice(list(ends), 3).tolist()
+        found.words.append([stem + "x" * k + end for k, end in enumerate(chosen)])
+        found.tags.append([ends[end] for end in chosen])
+    return found
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_an_unknown_word_is_known_by_its_spelling(crf, tmp_path):
+    options = SPELLED | {"crf": crf, "epochs": 14, "val_fraction": 0, "learning_rate": 0.03}
+    tagger = Tagger.train(made_up(STEMS[::2]), **options)
+    assert len(tagger.vocabulary) == 2  # no word occurs twice
+    unseen = made_up(STEMS[1::2], seed=1)
+    assert tagger.score(unseen)["accuracy"] > 0.95
+    tagger.save(tmp_path / "t.safetensors")
+    again = ur.load(tmp_path / "t.safetensors")
+    assert again.predict(unseen.words) == tagger.predict(unseen.words)
+    assert (again.crf, again.characters) == (crf, tagger.characters)
+    again.save(tmp_path / "u.safetensors")
+    assert (tmp_path / "u.safetensors").read_bytes() == (tmp_path / "t.safetensors").read_bytes()
+    alone = Tagger.train(made_up(STEMS[::2]), **options | {"spelling": False})
+    assert alone.score(unseen)["accuracy"] < 0.6
+
+
+@pytest.mark.parametrize("crf", [False, True])
+def test_with_spelling_and_masks_it_resumes_to_the_bit(treebank, tmp_path, crf):
+    options = SPELLED | {"crf": crf, "dropout": 0.2, "input_dropout": 0.1, "word_dropout": 0.3, "epochs": 2}
+    whole = Tagger.train(treebank, out=tmp_path / "whole", **options)
+    with pytest.raises(ur.Interrupted):
+        Tagger.train(treebank, out=tmp_path / "run", callbacks=[Stop(11)], **options)
+    moved = tmp_path / "moved.conllu"
+    treebank.rename(moved)
+    with pytest.raises(ur.UnrolledError, match="no such file"):
+        Tagger.resume(tmp_path / "run")
+    again = Tagger.resume(tmp_path / "run", moved)
+    assert [e.val_loss for e in again.result.history] == [e.val_loss for e in whole.result.history]
+    for name in (MODEL, LAST):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+NAMES = "-DOCSTART- -X- O\n\nAnn NNP B-PER\nLee NNP I-PER\nsaw VBD O\nRome NNP B-LOC\n\nit PRP O\nrained VBD O\n"
+
+
+@pytest.fixture
+def names(tmp_path):
+    (tmp_path / "names.conll").write_text(NAMES)
+    return tmp_path / "names.conll"
+
+
+def test_spans_decide_and_are_scored(names):
+    options = SMALL | {"epochs": 40, "crf": True}
+    tagger = Tagger.train(names, val=names, **options)
+    assert tagger.decides == "f1"
+    assert tagger.result.best.metrics["f1"] == 1.0
+    assert tagger.score(names)["f1"] == 1.0
+    figures, lines = tagger.scored(names)
+    assert (figures["words"], figures["sentences"], figures["f1"]) == (6, 2, 1.0)
+    assert figures["spans"]["PER"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "there": 1, "predicted": 1}
+    assert figures["tags"]["O"]["there"] == 3
+    assert np.trace(figures["confusion"]) == 6
+    assert lines[0].startswith(
+        "6 words in 2 sentences: accuracy 100.00%, precision 100.00%, recall 100.00%, F1 100.00%"
+    )
+    assert sum(line.split()[:1] == ["LOC"] for line in lines) == 1
+
+
+@pytest.mark.parametrize("most", [1, 5, 10_000])
+def test_figures_do_not_depend_on_what_is_tagged_together(monkeypatch, most):
+    tagger = Tagger.train(sentences(12), **SPELLED | {"epochs": 1, "dtype": "float64"})
+    before = tagger.score(sentences(30, seed=5))
+    monkeypatch.setattr("unrolled.models.tagger.groups", lambda lengths: groups(lengths, most))
+    assert tagger.score(sentences(30, seed=5)) == pytest.approx(before, rel=1e-12)  # sums in another order
+
+
+def test_predictions_go_into_the_files_that_they_are_for(names, tmp_path):
+    tagger = Tagger.train(names, **SMALL | {"epochs": 40, "val_fraction": 0})
+    assert "".join(tagger.predictions(names)) == NAMES
+    (tmp_path / "bare.txt").write_text("Ann\nLee\n\nRome")
+    assert "".join(tagger.predictions([tmp_path / "bare.txt"])) == "Ann\tB-PER\nLee\tI-PER\n\nRome\tB-LOC"
+    (tmp_path / "two.txt").write_text("Ann NNP\n" * 10)
+    assert "".join(tagger.predictions(tmp_path / "two.txt")).startswith("Ann NNP B-PER\n")
+    (tmp_path / "text.txt").write_text("Ann Lee saw Rome.\n")
+    lines = "".join(tagger.predictions(tmp_path / "text.txt")).splitlines()
+    assert lines[:4] == ["Ann\tB-PER", "Lee\tI-PER", "saw\tO", "Rome\tB-LOC"]
+    assert [line.split("\t")[0] for line in lines[4:]] == [".", ""]
+
+
+def test_a_treebank_comes_back_with_the_column_that_was_learnt(treebank):
+    text = treebank.read_text()
+    tagger = Tagger.train(treebank, column="xpos", **SMALL | {"epochs": 12})
+    assert tagger.tags == ("XDET", "XNOUN", "XVERB")
+    assert "".join(tagger.predictions(treebank)) == text
+    assert tagger.score(treebank)["accuracy"] == 1.0
+
+
+def test_what_is_no_set_of_tags_is_said(names, tmp_path):
+    (tmp_path / "one.tsv").write_text("a\tX\nb\tX\n")
+    with pytest.raises(ur.UnrolledError, match=r"^there are 1 tag; expected 2 to 10,000 different ones$"):
+        Tagger.train(tmp_path / "one.tsv")
+    (tmp_path / "two.tsv").write_text("a\tX\nb\tY\n")
+    with pytest.raises(ur.UnrolledError, match=r"two\.tsv a file of 2 columns; give files of one kind together"):
+        Tagger.train(names, val=tmp_path / "two.tsv")
+
+
+@pytest.mark.parametrize("odd", ["the cat", None, 3, [["a", ""]], [[]], [["a"], "bc"], ["ab"]])
+def test_what_are_no_sentences_is_said(odd):
+    tagger = Tagger.train(sentences(12), **SMALL | {"epochs": 0.1})
+    with pytest.raises(ur.UnrolledError) as error:
+        tagger.predict(odd)
+    assert "\n" not in str(error.value)
+    assert tagger.predict([]) == []

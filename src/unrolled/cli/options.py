@@ -52,6 +52,7 @@ def flags(cls: type, *, ahead: Sequence[str] = (), group: str | None = None) -> 
 def flags_of_kinds(*, ahead: Sequence[str] = ()) -> Callable[[F], F]:
     """The options of all kinds of models, each once; the help says where kinds mean or begin with something else."""
     merged: dict[str, tuple[Field[Any], list[str]]] = {}
+    on = {name for kind in files.kinds().values() for name, field in options_of(kind).items() if field.default is True}
     for task, kind in files.kinds().items():
         for name, field in options_of(kind).items():
             first, notes = merged.setdefault(name, (field, []))
@@ -65,20 +66,21 @@ def flags_of_kinds(*, ahead: Sequence[str] = ()) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for name in reversed(order):
             field, notes = merged[name]
-            command = _flag(field, None, "".join(notes))(command)
+            command = _flag(field, None, "".join(notes), off=name in on)(command)
         return command
 
     return decorate
 
 
-def _flag(field: Field[Any], group: str | None, notes: str = "") -> Callable[[F], F]:
+def _flag(field: Field[Any], group: str | None, notes: str = "", *, off: bool = False) -> Callable[[F], F]:
+    """Return what declares a flag; one that is `off` where a kind of model begins with it on has a --no- too."""
     about, name = declared.about(field), "--" + field.name.replace("_", "-")
     help = about.help + notes + (f" [default: {about.unset}]" if about.unset else "")
     kind = str(field.type).removesuffix(" | None")
     more: dict[str, Any] = {"type": TYPES.get(kind, Widths())}
     if kind == "bool":
         more = {"is_flag": True}
-        name += f"/--no-{name[2:]}" if field.default else ""
+        name += f"/--no-{name[2:]}" if field.default or off else ""
     if about.bare:
         more |= {"bare": about.bare, "check": about.check}
     return option(group or about.group, name, *about.also, help=help, default=field.default, **more)

@@ -218,8 +218,8 @@ class Tagger(OfData):
             raise UnrolledError(f"the sentences are {brief(sentences)}; expected a list of lists of words")
         if not sentences:
             return []
-        words = list(map(list, sentences))
-        Tagged(words, words).checked()
+        given: Any = sentences
+        Tagged(given, given).checked()
         found: list[list[str]] = [[]] * len(sentences)
         for rows, batch in self._batches(sentences):
             assert batch.lengths is not None
@@ -387,7 +387,7 @@ KIND = checkpoints.Kind(
         "column": maybe(text()),
         "columns": whole(),
     },
-    spec=lambda options, vocabulary, characters, **_: options.spec(len(vocabulary)),
+    spec=lambda options, vocabulary, characters, **_: options.spec(len(vocabulary), len(characters) + bool(characters)),
     head=lambda tags, crf, **_: heads.tags(len(tags), crf=crf),
     model=Tagger,
     task="tag",

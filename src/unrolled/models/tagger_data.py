@@ -13,9 +13,11 @@ from ..checks import check_size
 from ..data.spelled import characters_of
 from ..data.tagged import Sentences, Tagged, alike, check_column, read_sentences, together
 from ..data.text import EOS, UNK, Words
-from ..declared import Declared, documented, option
+from ..declared import Declared, again, documented, option
 from ..errors import UnrolledError, count, listed
 from ..keywords import suggesting
+from ..nn.options import NetworkOptions, SpellingOptions
+from ..training.options import TrainingOptions
 from .options import ModelOptions
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -37,7 +39,18 @@ class TaggedOptions(Declared):
         "or `ner`, as CoNLL-2000 and 2003 have them, or a name in the first line; of any file a number, from 1.",
     )
     min_count: int = option(2, "Occurrences that a word needs to be listed.", "Text", check_size)
-    lower: bool = option(False, "Make words lower-case.", "Text")
+    lower: bool = option(
+        True,
+        "Make words lower-case.",
+        "Text",
+        about="Whether a word is listed, and looked up, in lower case; its spelling stays as it is.",
+    )
+    spelling: bool = option(
+        True,
+        "Read the characters of words too.",
+        "Network",
+        about="Whether words are also read by their characters, so that an unlisted one is known by its spelling.",
+    )
     crf: bool = option(
         False,
         "Score whole sequences of tags: a conditional random field.",
@@ -51,13 +64,29 @@ class TaggedOptions(Declared):
 @suggesting
 @documented
 @dataclass(frozen=True)
-class Options(ModelOptions, TaggedOptions):
+class Options(ModelOptions, SpellingOptions, TaggedOptions):
     """How to build and train a tagger.
 
     Attributes
     ----------
     **options
     """
+
+    # chosen on English words and their parts of speech (docs/results.md)
+    embedding_size: int = again(NetworkOptions, "embedding_size", 100)
+    hidden_size: int | tuple[int, ...] = again(NetworkOptions, "hidden_size", 128)
+    num_layers: int = again(NetworkOptions, "num_layers", 1)
+    bidirectional: bool = again(NetworkOptions, "bidirectional", True, help="Read backwards too.")
+    characters_embedding_size: int = again(SpellingOptions, "characters_embedding_size", 50)
+    characters_hidden_size: int = again(SpellingOptions, "characters_hidden_size", 50)
+    input_dropout: float = again(NetworkOptions, "input_dropout", 0.4)
+    dropout: float = again(NetworkOptions, "dropout", 0.4)
+    word_dropout: float = again(SpellingOptions, "word_dropout", 0.1)
+    init: str = again(NetworkOptions, "init", "uniform:0.1")
+    batch_size: int = again(TrainingOptions, "batch_size", 32, help="Sentences a step.")
+    epochs: float = again(TrainingOptions, "epochs", 12.0, help="Passes over the training part.")
+    learning_rate: float | None = again(TrainingOptions, "learning_rate", 0.005, unset="")
+    schedule: str = again(TrainingOptions, "schedule", "cosine")
 
 
 def read(sources: Mapping[str, Any], options: Options) -> tuple[dict[str, list[Sentences]], dict[str, Tagged]]:
@@ -91,7 +120,7 @@ def codec_of(parts: Mapping[str, Tagged], files: Mapping[str, list[Sentences]], 
     return {
         "vocabulary": Words((UNK, EOS, *known), lower=options.lower),
         "tags": tags,
-        "characters": characters_of(chain(*words)) if getattr(options, "character_size", 0) else "",
+        "characters": characters_of(chain(*words)) if options.spelling else "",
         "crf": options.crf,
         "column": options.column,
         "columns": layouts[0].columns if layouts and layouts[0] else 0,
