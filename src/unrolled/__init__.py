@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .data.padded import batches
     from .gradcheck import check_cell, check_network
     from .models.base import load
+    from .models.classifier import Classifier
     from .models.language_model import LanguageModel
     from .models.tagger import Tagger
     from .nn import heads
@@ -33,6 +34,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Classifier",
     "Interrupted",
     "LanguageModel",
     "Network",
@@ -60,6 +62,7 @@ _LATER = {
     "Spec": "nn.spec",
     "LanguageModel": "models.language_model",
     "Tagger": "models.tagger",
+    "Classifier": "models.classifier",
     "batches": "data.padded",
     "load": "models.base",
     "manual_seed": "seeding",

@@ -44,3 +44,33 @@ def draw_losses(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], o
     if len(curves) > 1:
         axes.legend(frameon=False)
     return axes
+
+
+def draw_confusion(counts: Any, names: Sequence[str]) -> Any:
+    """Return a confusion matrix as a picture, a matplotlib Figure: a row for each true class, shaded by its shares.
+
+    Parameters
+    ----------
+    counts : (K, K) whole numbers
+        How often each class (a row) was taken for each (a column).
+    names : K names of classes
+    """
+    size = max(3.5, min(16.0, 2.0 + 0.45 * len(names)))
+    figure = new_figure(size + 1, size)
+    axes = figure.add_subplot(xlabel="predicted", ylabel="true")
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(drawn, label="share of the true class", fraction=0.046)
+    axes.set_xticks(range(len(names)))
+    axes.set_yticks(range(len(names)))
+    for axis, labels in ((axes.xaxis, axes.get_xticklabels()), (axes.yaxis, axes.get_yticklabels())):
+        for label, name in zip(labels, names, strict=True):
+            label.set(text=name, parse_math=False)
+        axis.set_ticklabels(labels)
+    axes.tick_params("x", rotation=90 if max(map(len, names)) > 3 else 0)
+    if len(names) <= 30:
+        for row, numbers in enumerate(counts.tolist()):
+            for column, number in enumerate(numbers):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{number:,}", ha="center", va="center", color=colour, fontsize=9)
+    return figure

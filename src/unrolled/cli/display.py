@@ -169,6 +169,10 @@ class Display(Callback):
         shown = "".join(c if c.isprintable() else "⏎" if c == "\n" else "·" for c in text)
         self.console.print(Text.assemble((f"{'sample':<11}", "bold"), (shown, "italic cyan")), soft_wrap=True)
 
+    def noted(self, label: str, line: str) -> None:
+        """Print a line."""
+        self._print(label, line)
+
     def close(self) -> None:
         """Take the live line away."""
         if self.live:

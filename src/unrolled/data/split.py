@@ -1,15 +1,18 @@
-"""A text's tokens cut into parts to train on, to validate and to test."""
+"""Data cut into parts to train on, to validate and to test: a text at places, examples with labels by chance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import is_number
 from ..errors import UnrolledError, brief
 from .batches import Tokens, as_tokens
+
+Rows = NDArray[np.int64]
 
 
 def split(
@@ -40,3 +43,39 @@ def split(
     val, test = round(len(ids) * val_fraction), round(len(ids) * test_fraction)
     train = len(ids) - val - test
     return ids[:train], ids[train : train + val], ids[train + val :]
+
+
+def stratified(labels: Sequence[Any], share: float, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Return the numbers of rows to keep and of a share held out, drawn so that both have all classes alike.
+
+    Examples
+    --------
+    >>> kept, held = stratified([0] * 6 + [1] * 3, 1 / 3, np.random.default_rng(0))
+    >>> len(kept), np.array([0] * 6 + [1] * 3)[held].tolist()
+    (6, [0, 0, 1])
+    """
+    order = _by_class(labels, rng)
+    marks = np.floor(np.arange(len(order) + 1) * share + 0.5)
+    held = np.diff(marks) > 0
+    return np.sort(order[~held]), np.sort(order[held])
+
+
+def stratified_folds(labels: Sequence[Any], folds: int, rng: np.random.Generator) -> Rows:
+    """Return the number of the fold of each row, (N,), drawn so that all folds have all classes alike.
+
+    Examples
+    --------
+    >>> stratified_folds([0, 0, 0, 1, 1, 1], 3, np.random.default_rng(0)).tolist()
+    [1, 2, 0, 0, 2, 1]
+    """
+    order = _by_class(labels, rng)
+    found = np.empty(len(order), np.int64)
+    found[order] = np.arange(len(order)) % folds
+    return found
+
+
+def _by_class(labels: Sequence[Any], rng: np.random.Generator) -> Rows:
+    """Return the numbers of rows, class by class, each class in an order that is drawn."""
+    _, classes = np.unique([str(label) for label in labels], return_inverse=True)
+    order = rng.permutation(len(classes))
+    return order[np.argsort(classes[order], kind="stable")]

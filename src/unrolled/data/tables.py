@@ -74,6 +74,12 @@ class Table:
             if name not in self.names:
                 raise UnrolledError(f"{self.where}: {suggest('column', name, list(self.names))}")
 
+    def check_new(self, names: Iterable[str]) -> None:
+        """Refuse names of columns to be added that the table has already."""
+        for name in names:
+            if name in self.names and self.header:
+                raise UnrolledError(f"{self.where} has a column {brief(name)} already; rename it, or leave it out")
+
     def column(self, name: str) -> list[Any]:
         """Return a column's values: texts, or what JSON has there, None where an object has no such field."""
         self.check(name)
@@ -145,9 +151,7 @@ class Table:
         UnrolledError
             If the table has a column of such a name already.
         """
-        for name in added:
-            if name in self.names and self.header:
-                raise UnrolledError(f"{self.where} has a column {brief(name)} already; rename it, or leave it out")
+        self.check_new(added)
         return self._written(added)
 
     def _written(self, added: Mapping[str, Sequence[Any]]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from ..storage import Arrays, Content, Layout, Stored
 from ..training.checkpoints import LANGUAGE_MODEL, Kind
 from ..training.trainer import MODEL
 
-KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger"}
+KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger", "classifier": "classifier"}
 """Kinds of models as files call them -> the module here that has the `KIND`."""
 
 

@@ -133,3 +133,24 @@ def confusions(counts: Array, names: Sequence[str], most: int = 10) -> list[str]
     found = [(names[k // len(counts)], names[k % len(counts)], int(wrong.flat[k])) for k in order if wrong.flat[k]]
     lines = [f"  {true} taken for {other}: {times:,}" for true, other, times in found]
     return ["most frequent mistakes:", *lines] if lines else []
+
+
+def matrix(counts: Array, names: Sequence[str]) -> list[str]:
+    r"""Return a confusion matrix as lines: a row for each true class, a column for each predicted one.
+
+    Examples
+    --------
+    >>> print(*matrix(np.array([[13, 1], [0, 2]]), ["glad", "sad"]), sep="\n")
+    true \ predicted  glad  sad
+    glad                13    1
+    sad                  0    2
+    """
+    corner = "true \\ predicted"
+    first = max([len(corner), *map(len, names)])
+    wide = [max(len(name), len(f"{counts[:, k].max():,}")) + 2 for k, name in enumerate(names)]
+    head = "".join(f"{name:>{width}}" for name, width in zip(names, wide, strict=True))
+    rows = [
+        f"{name:<{first}}" + "".join(f"{n:>{width},}" for n, width in zip(row, wide, strict=True))
+        for name, row in zip(names, counts.tolist(), strict=True)
+    ]
+    return [f"{corner:<{first}}{head}", *rows]

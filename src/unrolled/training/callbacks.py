@@ -126,6 +126,9 @@ class Callback:
     def saved(self, step: int) -> None:
         """Called after every checkpoint: first before the first step, or where a run goes on."""
 
+    def noted(self, label: str, line: str) -> None:
+        """Called with what a line is about, and the line: of runs within a run, such as the folds of a validation."""
+
     def finished(self, result: Result, out: Path | None) -> None:
         """Called once, when the run is over or interrupted and all is saved."""
 

@@ -114,6 +114,10 @@ class Lines(Callback):
         """Print what happened and what is tried next."""
         _say(divergence(why, step, factor))
 
+    def noted(self, label: str, line: str) -> None:
+        """Print a line."""
+        _say(f"{label} {line}")
+
 
 def _say(line: str) -> None:
     if sys.stderr is not None:  # a program without a console has none
