@@ -3,15 +3,19 @@
 import gzip
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled.cli import main
 from unrolled.data import documents as documents_module
 from unrolled.data.documents import draw_parts, take_documents
 from unrolled.data.text import Vocabulary, encode, of_documents, read
 from unrolled.models.scoring import score
+from unrolled.models.trained_on import documents_of_run
 
 NAMES = [f"{first}{end}" for first in ("em", "oliv", "av", "soph", "mi") for end in ("ma", "ia", "a", "ie", "lin", "o")]
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
@@ -165,3 +169,84 @@ def test_the_flag_may_be_bare(names, monkeypatch, tmp_path, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert figures["predicted"] == sum(len(name) + 1 for name in NAMES)
     assert len(figures["documents"]) == 30
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on names, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("names")
+    (folder / "names.txt").write_text("\n".join(NAMES))
+    options = SMALL | {"documents": "lines", "epochs": 60, "learning_rate": 0.01, "hidden_size": 24}
+    ur.LanguageModel.train(folder / "names.txt", out=folder / "run", sample_length=0, **options)
+    return folder
+
+
+def command(*args):
+    with pytest.raises(SystemExit) as end:
+        main([str(arg) for arg in args])
+    return end.value.code
+
+
+def test_whole_documents_are_drawn(run):
+    model = ur.load(run / "run")
+    drawn = model.sample_documents(40, seed=3)
+    assert len(drawn) == 40
+    assert drawn == [*model.samples(40, seed=3)]  # which are whole where they are short
+    assert 3 < sum(name in NAMES for name in drawn) < 40
+    assert all(name.startswith("so") for name in model.sample_documents(5, "so", seed=3))
+    for how, said in (
+        ({"length": 2}, "a document has not ended after 2 symbols; give a larger length"),
+        ({"prompt": "a\nb"}, "the prompt has a newline, which ends a document; give the beginning of one line"),
+        ({"length": 0}, "length is 0"),
+        ({"seed": 1, "rng": np.random.default_rng(1)}, "both seed and rng are given"),
+    ):
+        with pytest.raises(ur.UnrolledError, match=said):
+            model.sample_documents(9, **how)
+    other = ur.LanguageModel(model.network, replace(model.vocabulary, documents=False))
+    with pytest.raises(ur.UnrolledError, match='did not learn documents of one line each: train it with documents="l'):
+        other.sample_documents(3)
+
+
+def test_the_command_marks_documents_that_are_new(run, capsys):
+    drawn = ur.load(run / "run").sample_documents(20, seed=3)
+    for path in ("run", "run/model.safetensors"):
+        assert command("sample", run / path, "--documents", 20, "--seed", 3) == 0
+        out, err = capsys.readouterr()
+        assert out == "".join(f"{' ' if name in NAMES else '*'} {name}\n" for name in drawn)
+        new = sum(name not in NAMES for name in drawn)
+        assert 0 < new < 20
+        assert err == f"20 documents, {new} of them new (*): not among the 30 of the training files\n"
+    assert command("sample", run / "run", "--documents", 3, "--count", 2) == 2
+    assert "--count draws texts and --documents documents; leave out one" in capsys.readouterr().err
+
+
+def test_where_the_files_have_gone_nothing_is_marked(run, tmp_path, capsys):
+    drawn = ur.load(run / "run").sample_documents(4, seed=3)
+    plain = "".join(f"{name}\n" for name in drawn)
+    shutil.copytree(run / "run", tmp_path / "run")
+    config = (run / "run/config.toml").read_text()
+    for text, said in (
+        (config.replace("names.txt", "gone.txt"), "gone.txt: no such file"),
+        (re.sub("files = .*", "files = []", config, count=1), "run was trained on was no file"),
+        (re.sub("files = .*", 'files = ["-"]', config, count=1), "run was trained on came through a pipe"),
+        (None, "config.toml is not there, which says what the model was trained on"),
+    ):
+        (tmp_path / "run/config.toml").unlink() if text is None else (tmp_path / "run/config.toml").write_text(text)
+        assert command("sample", tmp_path / "run", "--documents", 4, "--seed", 3) == 0
+        out, err = capsys.readouterr()
+        assert out == plain
+        assert err.startswith("4 documents; which are new is not known: ")
+        assert said in err
+
+
+@pytest.mark.parametrize("level", ["word", "bpe"])
+def test_documents_of_words_and_byte_pairs_are_known_again(tmp_path, level):
+    if level == "bpe":
+        pytest.importorskip("tokenizers", reason="the extra bpe is not installed")
+    lines = ["  The cat  sat", "the dog sat", "the  end"] * 6
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    options = {"level": level, "max_symbols": 260 if level == "bpe" else 0, "documents": "lines", "sample_length": 0}
+    model = ur.LanguageModel.train(tmp_path / "a.txt", out=tmp_path / "run", **SMALL | options)
+    known = documents_of_run(tmp_path / "run", model.vocabulary)
+    as_words = {" ".join(line.split()) for line in lines}
+    assert known == (as_words if level == "word" else set(lines))

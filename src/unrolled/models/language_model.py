@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import declared
-from ..checks import LARGEST, check_a, check_seed, check_size
+from ..checks import LARGEST, check_a, check_choice, check_seed, check_size
 from ..data.batches import Tokens, as_tokens, held_out, lanes
 from ..data.documents import draw_parts
 from ..data.split import split
@@ -48,6 +48,7 @@ from ..training.trainer import Metrics
 from . import files as checkpoint
 from . import sampling as sample
 from .base import OfNetwork, Prepared, begin, ended, go_on
+from .next_words import WordSearch, probabilities
 from .options import ANEW, Options
 from .sampling import Sampler
 from .scoring import Score, evaluate, score
@@ -323,21 +324,100 @@ class LanguageModel:
         texts = ((token for token in sampler.text(length) if token != end) for _ in range(count))
         return ("".join(self._decoded(text)) for text in texts)
 
+    def sample_documents(
+        self,
+        count: int,
+        prompt: str = "",
+        *,
+        length: int = 10_000,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> list[str]:
+        r"""Return `count` documents of one line each, whole ones, that begin with the prompt; else as `sample`.
+
+        Raises
+        ------
+        UnrolledError
+            If the model didn't learn where documents end, or one has not ended after `length` symbols.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> names = ["ada", "ida", "ava", "eva"] * 40
+        >>> model = ur.LanguageModel.train(names, documents="lines", hidden_size=12, num_layers=1, batch_size=2,
+        ...                                seq_length=12, epochs=8, learning_rate=0.01)
+        >>> len(model.sample_documents(3, "a", seed=1))
+        3
+        """
+        count, length, end = check_size("count", count, least=0), check_size("length", length), self.vocabulary.end
+        if end is None:
+            raise UnrolledError('the model did not learn documents of one line each: train it with documents="lines"')
+        if "\n" in check_a("prompt", prompt, str, "a text"):
+            raise UnrolledError("the prompt has a newline, which ends a document; give the beginning of one line")
+        sampler = self._sampler(prompt, min(100 * count, LARGEST), temperature, seed, rng)
+        documents = []
+        for _ in range(count):
+            *drawn, last = sampler.text(length)
+            if last != end:
+                raise UnrolledError(f"a document has not ended after {length:,} symbols; give a larger length")
+            documents.append(written(prompt, self.vocabulary) + "".join(self._decoded(drawn)).rstrip())
+        return documents
+
+    def predict(self, prompt: str = "", top: int = 5, *, by: str = "word") -> list[tuple[str, float]]:
+        r"""Return what is likeliest to come next, each with its probability.
+
+        Parameters
+        ----------
+        prompt : str
+            Without one, what is likeliest behind a newline.
+        top : int
+            How many.
+        by : str
+            "word": all up to the next blank, by a search (`unrolled.models.next_words`), as it is written behind the
+            prompt: " word" where the prompt's last word is whole, "er" where it is not. "symbol": one symbol of the
+            model's own. Where a model of lines ends one, that is "\n" in both.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> model = ur.LanguageModel.train("the cat sat on the mat. " * 40, hidden_size=16, num_layers=1, batch_size=2,
+        ...                                seq_length=12, epochs=20, learning_rate=0.01)
+        >>> [word for word, probability in model.predict("the cat sat on", top=1)]
+        [' the']
+        >>> [symbol for symbol, probability in model.predict("the cat sat o", top=1, by="symbol")]
+        ['n']
+        """
+        check_choice("way to cut what comes next", by, ("word", "symbol"))
+        top = check_size("top", top)
+        if not prompt and self.vocabulary.newline is None:
+            raise UnrolledError("the model knows no newline that it could begin behind; give a prompt")
+        start = self._start(prompt, generator())
+        state, token = sample.primed(self.network, start, self.vocabulary.end)
+        if by == "word" and self.vocabulary.takes is not np.ndarray and self.vocabulary.level != "word":
+            return WordSearch(self.network, self.vocabulary, prompt, state, token).likeliest(top)
+        chances = probabilities(self.network(np.array([[token]]), state)[0][0, 0])
+        likeliest = np.argsort(-chances, kind="stable")[:top].tolist()
+        return [(self.vocabulary.label(token), float(chances[token])) for token in likeliest]
+
+    def _start(self, prompt: str, rng: np.random.Generator) -> Tokens:
+        """Return the tokens of a prompt; a model of words is warned of words that it reads as unknown."""
+        check_a("prompt", prompt, str, "a text")
+        if unlisted := list(dict.fromkeys(self.vocabulary.unlisted(prompt))):
+            names = ", ".join(map(repr, unlisted[:5])) + (f" and {len(unlisted) - 5:,} more" if unlisted[5:] else "")
+            warn(f"the model doesn't list {names} of the prompt; it reads {UNK} instead")
+        return self.vocabulary.encode(prompt) if prompt else np.array([self.vocabulary.first_token(rng)])
+
     def _sampler(
         self, prompt: str, length: int, temperature: float, seed: int | None, rng: np.random.Generator | None
     ) -> Sampler:
-        """Return what continues a prompt; a model of words is warned of words that it reads as unknown."""
+        """Return what continues a prompt."""
         if seed is not None and rng is not None:
             raise UnrolledError("both seed and rng are given; give one, or neither for another text each time")
         if seed is not None:
             seed = check_seed(seed)
         rng = generator(seed if rng is None else rng)
-        check_a("prompt", prompt, str, "a text")
-        if unlisted := list(dict.fromkeys(self.vocabulary.unlisted(prompt))):
-            names = ", ".join(map(repr, unlisted[:5])) + (f" and {len(unlisted) - 5:,} more" if unlisted[5:] else "")
-            warn(f"the model doesn't list {names} of the prompt; it reads {UNK} instead")
-        start = self.vocabulary.encode(prompt) if prompt else np.array([self.vocabulary.first_token(rng)])
-        return Sampler(self.network, start, length, temperature, rng, self.vocabulary.end)
+        return Sampler(self.network, self._start(prompt, rng), length, temperature, rng, self.vocabulary.end)
 
     def _decoded(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield what tokens stand for, as they come."""
@@ -407,6 +487,11 @@ class LanguageModel:
             f"LanguageModel({spec.cell}, {spec.num_layers} x {spec.hidden_size}, "
             f"{count(len(self.vocabulary), self.vocabulary.unit)}, {self.network.parameter_count:,} parameters)"
         )
+
+
+def written(prompt: str, vocabulary: Vocabulary) -> str:
+    """Return a prompt as it stands before what continues it."""
+    return prompt + (vocabulary.separator if prompt and not prompt[-1].isspace() else "")
 
 
 def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageModel:

@@ -101,17 +101,9 @@ class Sampler:
     ) -> None:
         self.network = check_a("network", network, Network, "a Network")
         self.temperature = check_temperature(temperature)
-        size, tokens = network.spec.vocabulary_size, as_tokens(prompt, "prompt")
-        if not len(tokens):
-            raise UnrolledError("the prompt has no token; a network needs at least one to start from")
-        check_indices("prompt", tokens, size)
         self.rng = check_rng(rng)
-        self.end = None if end is None else check_size("end", end, least=0, most=size - 1)
-        self.token, before = int(tokens[-1]), tokens[:-1, None]
-        starts = None if end is None else before == end
-        fresh = len(tokens) == 1 or self.token == self.end
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.state = network.initial_state(1) if fresh else network(before, starts=starts)[1]
+        self.end = None if end is None else check_size("end", end, least=0, most=network.spec.vocabulary_size - 1)
+        self.state, self.token = primed(network, prompt, self.end)
         self.tokens = TokenSampler(network, self.state, length)
         self.numbers = np.empty(0)
 
@@ -145,6 +137,19 @@ class Sampler:
                 if drawn == self.end:
                     return
                 token = drawn
+
+
+def primed(network: Network, prompt: Array, end: int | None = None) -> tuple[Any, int]:
+    """Return the state (L, 1, H) that the last token of a prompt (N,), N >= 1, is to be read in, and that token."""
+    tokens = as_tokens(prompt, "prompt")
+    if not len(tokens):
+        raise UnrolledError("the prompt has no token; a network needs at least one to start from")
+    check_indices("prompt", tokens, network.spec.vocabulary_size)
+    token, before = int(tokens[-1]), tokens[:-1, None]
+    if len(tokens) == 1 or token == end:
+        return network.initial_state(1), token
+    with np.errstate(over="ignore", invalid="ignore"):
+        return network(before, starts=None if end is None else before == end)[1], token
 
 
 def tokens(
