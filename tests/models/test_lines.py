@@ -216,6 +216,10 @@ def test_the_command_marks_documents_that_are_new(run, capsys):
         new = sum(name not in NAMES for name in drawn)
         assert 0 < new < 20
         assert err == f"20 documents, {new} of them new (*): not among the 30 of the training files\n"
+    for flag in ("--no-bias", "--documents=lines", "--test-file=a"):
+        assert command("train", "--resume", run / "run", flag) == 2
+        said = "unrolled: --resume goes on with the options of the run; leave out "
+        assert capsys.readouterr().err == f"{said}{flag.split('=')[0]}\n"
     assert command("sample", run / "run", "--documents", 3, "--count", 2) == 2
     assert "--count draws texts and --documents documents; leave out one" in capsys.readouterr().err
 

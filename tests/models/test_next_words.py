@@ -1,12 +1,14 @@
 """The likeliest next words: against all continuations written out, at each level, and where documents end."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled.cli import cli
 from unrolled.data.text import Vocabulary
 from unrolled.models.next_words import MOST, WordSearch
 from unrolled.models.scoring import score
@@ -142,3 +144,20 @@ def test_what_makes_no_sense_is_refused():
     model.network.params["decoder.bias"][0] = np.nan
     with pytest.raises(ur.UnrolledError, match="finite"):
         model.predict("a")
+
+
+def test_the_command_says_what_comes_next(tmp_path, capsys):
+    model = model_of("ab \n")
+    model.save(tmp_path / "m")
+    found = model.predict("ab", top=4)
+    run = ["predict", str(tmp_path / "m"), "--prompt", "ab", "--top", "4"]
+    cli.main(run, standalone_mode=False)
+    assert capsys.readouterr().out == "".join(f"{p:.4f}  {text}\n" for text, p in found)
+    cli.main([*run, "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out) == [{"word": text, "probability": p} for text, p in found]
+    cli.main([*run, "--by", "symbol"], standalone_mode=False)
+    assert capsys.readouterr().out == "".join(f"{p:.4f}  {text!r}\n" for text, p in model.predict("ab", 4, by="symbol"))
+    cli.main(["predict", str(tmp_path / "m")], standalone_mode=False)  # behind a newline
+    assert capsys.readouterr().out.count("\n") == 5
+    with pytest.raises(ur.UnrolledError, match="says what comes next after a text: give it as --prompt, and no file"):
+        cli.main([*run, "a.txt"], standalone_mode=False)

@@ -86,8 +86,15 @@ def test_asgd_is_the_mean_since_its_trigger():
         ({"tar": float("nan")}, "tar is nan; it must be a number, 0 or more"),
         ({"label_smoothing": 1.0}, "label_smoothing is 1.0; it must be at least 0 and below 1"),
         ({"decay_rate": 0.5}, "decay_rate is an option of rmsprop and adadelta; adam has none"),
-        ({"beta1": 0.5, "optimizer": "sgd"}, "no option of sgd is called 'beta1'. Known: weight_decay"),
+        ({"beta1": 0.5, "optimizer": "sgd"}, "beta1 is an option of adam and adamw; sgd has none"),
+        ({"dampening": 0.5}, "dampening is an option of momentum; adam has none"),
+        ({"momentum": 0.5}, "momentum is an option of momentum and nesterov; adam has none"),
+        (
+            {"eps": 1e-9, "optimizer": "sgd"},
+            "eps is an option of adagrad and rmsprop and adadelta and adam and",
+        ),
         ({"eps": -1.0}, "eps is -1.0; it must be a number, 0 or more"),
+        ({"eps": 0}, "eps is 0; it must be 1.18e-38 or more, so that nothing is divided by 0"),
         ({"words": "white"}, "no way to cut words is called 'white'"),
     ],
 )

@@ -118,6 +118,14 @@ def read_options(path: Path) -> tuple[Kind, dict[str, Any]]:
     return kind, configuration.read_toml(path, kind.options, *([kind.reading] if kind.reading else []))
 
 
+def flag_of(name: str) -> str:
+    """Return the flag of an option as it stands on the command line."""
+    ctx = click.get_current_context()
+    param = next(param for param in ctx.command.params if param.name == name)
+    off = param.secondary_opts and ctx.params[name] is False
+    return (param.secondary_opts if off else param.opts)[0]
+
+
 def given(ctx: click.Context) -> set[str]:
     """Names of what stands on the command line."""
     return {name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}

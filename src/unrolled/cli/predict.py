@@ -14,16 +14,20 @@ from ..errors import UnrolledError, printable
 from ..models.base import load
 from ..storage import replaced
 from .help import GroupedCommand
-from .options import given, option
+from .options import flag_of, given, option
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("files", nargs=-1, metavar="[FILE | -]...")
+@option("Options", "--prompt", metavar="TEXT", help="language: what is likeliest to come next after this.")
+@option("Options", "--top", type=int, metavar="N", help="language: how many. [default: 5]")
+@option("Options", "--by", metavar="WHAT", help="language: word or symbol. [default: word]")
+@option("Options", "--json", "as_json", is_flag=True, help="language: print JSON.")
 @option("Options", "--out", "-o", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
 @click.pass_context
 def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Path | None, **how: Any) -> None:
-    """Write files back with what a model says of them: tags of words.
+    """Write files back with what a model says of them: tags of words. Or, of a language model, what comes next.
 
     Without --out it is written to standard output; nothing is written before all is read.
     """
@@ -31,7 +35,9 @@ def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Pat
     takes = inspect.signature(made.predictions).parameters
     asked = {name: value for name, value in how.items() if name in given(ctx)}
     if odd := [name for name in asked if name not in takes]:
-        raise UnrolledError(f"--{odd[0].replace('_', '-')} is nothing that {model} can be asked: {made!r}")
+        raise UnrolledError(f"{flag_of(odd[0])} is nothing that {model} can be asked: {made!r}")
+    if not files and "prompt" not in takes:
+        raise UnrolledError(f"{made!r} says something of files; name some")
     pieces = made.predictions(list(files), **asked)
     first = next(pieces, "")  # errors come before anything is written
     if out is None:

@@ -16,7 +16,7 @@ from ..models.language_model import LanguageModel
 from ..models.scoring import Score
 from ..training.lines import losses
 from .help import GroupedCommand
-from .options import flags, given, option
+from .options import flag_of, flags, given, option
 
 
 @click.command(cls=GroupedCommand)
@@ -47,7 +47,7 @@ def score(
         _of_text(loaded, files, as_json, per_token, window, **how)
         return
     if odd := sorted(given(ctx) & {"per_token", "window", *how}):
-        raise UnrolledError(f"--{odd[0].replace('_', '-')} is for language models; {model} is none: {loaded!r}")
+        raise UnrolledError(f"{flag_of(odd[0])} is for language models; {model} is none: {loaded!r}")
     figures, lines = loaded.scored(list(files))
     click.echo(json.dumps(figures) if as_json else "\n".join(lines))
 

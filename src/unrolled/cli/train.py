@@ -26,7 +26,7 @@ from ..training.trainer import CHECKPOINT
 from .display import Display, Output, quoted
 from .exits import let_go_of_output
 from .help import GroupedCommand
-from .options import configured, flags_of_kinds, given, option, read_options
+from .options import configured, flag_of, flags_of_kinds, given, option, read_options
 
 DEFAULT_EPOCHS = 4.0
 """Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
@@ -114,7 +114,7 @@ def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping
     kind = model_files.kind_named(kind_of(Path(folder)))
     free = anew(kind.options)
     if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", *free}):
-        raise UnrolledError(f"--resume goes on with the options of the run; leave out --{odd[0].replace('_', '-')}")
+        raise UnrolledError(f"--resume goes on with the options of the run; leave out {flag_of(odd[0])}")
     options = {name: named[name] for name in free if name in named}
     source = [Path(file) for file in files] or None
     with closing(display), _output_closed(Path(folder)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -399,6 +400,20 @@ class LanguageModel:
         chances = probabilities(self.network(np.array([[token]]), state)[0][0, 0])
         likeliest = np.argsort(-chances, kind="stable")[:top].tolist()
         return [(self.vocabulary.label(token), float(chances[token])) for token in likeliest]
+
+    def predictions(
+        self, paths: Sequence[str] = (), *, prompt: str = "", top: int = 5, by: str = "word", as_json: bool = False
+    ) -> Iterator[str]:
+        """Yield lines of what is likeliest to come next, as the command prints it; see `predict`."""
+        if paths:
+            raise UnrolledError("a language model says what comes next after a text: give it as --prompt, and no file")
+        found = self.predict(prompt, top, by=by)
+        if as_json:
+            yield json.dumps([{by: text, "probability": chance} for text, chance in found]) + "\n"
+            return
+        for text, chance in found:
+            shown = text if by == "word" and text.isprintable() else repr(text)
+            yield f"{chance:.4f}  {shown}\n"
 
     def _start(self, prompt: str, rng: np.random.Generator) -> Tokens:
         """Return the tokens of a prompt; a model of words is warned of words that it reads as unknown."""

@@ -32,7 +32,7 @@ def documents_of_run(path: str | os.PathLike[str], vocabulary: Vocabulary) -> se
     config = (given if given.is_dir() else given.parent) / CONFIG
     if not config.is_file():
         raise UnrolledError(f"{config} is not there, which says what the model was trained on")
-    values = read_toml(config, Options)
+    values = read_toml(config, Options, Reading)
     if not values.get("files"):
         raise UnrolledError(f"what {config.parent} was trained on was no file")
     if "-" in values["files"]:

@@ -18,9 +18,12 @@ from ..checks import Array, Ranges, as_array, check_floats, check_options, check
 from ..errors import UnrolledError, listed, suggest
 from ..reference import updates
 
+LEAST = float(np.finfo(np.float32).tiny)
+"""What is added to a divisor is no less: where a gradient has been 0, a rule would divide 0 by 0."""
+
 _RANGES: Ranges = (
     dict.fromkeys(("momentum", "alpha", "rho", "beta1", "beta2"), ("at least 0 and below 1", lambda v: 0 <= v < 1))
-    | dict.fromkeys(("eps", "weight_decay"), ("0 or more", lambda v: v >= 0))
+    | {"weight_decay": ("0 or more", lambda v: v >= 0), "eps": (f"{LEAST:.3g} or more", lambda v: v >= LEAST)}
     | {"dampening": ("from 0 to 1", lambda v: 0 <= v <= 1)}
 )
 
@@ -281,6 +284,13 @@ class AdamW(Adam):
     about = "Adam with weight decay that acts on all entries alike"
     defaults: ClassVar = Adam.defaults | {"weight_decay": 0.01}
     decoupled = True
+
+
+def check_least(name: str, value: object) -> float:
+    """Return what is added to a divisor as a float, or say that it is too small to keep it from 0."""
+    if (number := check_weight(name, value)) < LEAST:
+        raise UnrolledError(f"{name} is {number:g}; it must be {LEAST:.3g} or more, so that nothing is divided by 0")
+    return number
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

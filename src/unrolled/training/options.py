@@ -8,9 +8,12 @@ from functools import partial
 from ..checks import Array, check_fraction, check_positive, check_size, check_weight
 from ..declared import Declared, one_of, option
 from ..errors import UnrolledError
-from .optimizers import OPTIMIZERS, Optimizer, make_optimizer
+from .optimizers import OPTIMIZERS, Optimizer, check_least, make_optimizer
 from .schedules import SCHEDULES, Schedule, make_schedule
 
+OF_RULES: dict[str, tuple[str, ...]] = {name: (name,) for name in ("momentum", "dampening", "beta1", "beta2", "eps")}
+OF_RULES |= {"decay_rate": ("alpha", "rho")}
+"""Options that only some update rules have, and what these call them."""
 AVERAGES = ("none", "ema", "asgd")
 LIMIT = 1_000_000
 
@@ -71,7 +74,7 @@ class TrainingOptions(Declared):
         None,
         "Added to what a rule divides by.",
         "Rule",
-        check_weight,
+        check_least,
         unset="1e-8; adagrad 1e-10, adadelta 1e-6",
     )
     weight_decay: float | None = option(
@@ -144,14 +147,15 @@ class TrainingOptions(Declared):
 
     def make_optimizer(self, params: dict[str, Array], backend: str = "auto") -> Optimizer:
         """Return the update rule on these parameters."""
-        if self.decay_rate is not None and self.optimizer not in ("rmsprop", "adadelta"):
-            raise UnrolledError(f"decay_rate is an option of rmsprop and adadelta; {self.optimizer} has none")
-        decay = "rho" if self.optimizer == "adadelta" else "alpha"
-        named = ("momentum", "dampening", "beta1", "beta2", "eps", "weight_decay")
-        given = {name: getattr(self, name) for name in named} | {decay: self.decay_rate}
-        return make_optimizer(
-            self.optimizer, params, backend=backend, **{k: v for k, v in given.items() if v is not None}
-        )
+        given = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        for name, theirs in OF_RULES.items():
+            having = {rule: one for rule, made in OPTIMIZERS.items() for one in theirs if one in made.defaults}
+            value = getattr(self, name)
+            if value is not None and self.optimizer not in having:
+                raise UnrolledError(f"{name} is an option of {' and '.join(having)}; {self.optimizer} has none")
+            if value is not None:
+                given[having[self.optimizer]] = value
+        return make_optimizer(self.optimizer, params, backend=backend, **given)
 
     def make_schedule(self, steps: int) -> Schedule:
         """Return the learning-rate schedule of a run of that many steps."""
