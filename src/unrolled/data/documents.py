@@ -30,7 +30,7 @@ def draw_parts(text: Encoded, val_fraction: float, test_fraction: float, seed: i
     >>> train.tokens.tolist(), train.documents.tolist(), val.tokens.tolist(), len(test.tokens)
     ([0, 5, 5, 0, 7, 7, 0], [3], [0, 6, 0], 0)
     """
-    documents = 1 + len(_places(text))
+    documents = documents_in(text)
     order = np.random.default_rng([seed, documents]).permutation(documents)
     val, test = round(documents * val_fraction), round(documents * test_fraction)
     cuts = np.split(order, [documents - val - test, documents - test])
@@ -61,6 +61,11 @@ def take_documents(text: Encoded, numbers: NDArray[np.integer[Any]]) -> Encoded:
         tokens[first : end[-1]] = text.tokens[places]
     tokens[-1] = text.tokens[-1]
     return Encoded(tokens, ends[:-1], ())
+
+
+def documents_in(text: Encoded) -> int:
+    """Return how many documents a text has."""
+    return 1 + len(_places(text)) if len(text.tokens) else 0
 
 
 def _places(text: Encoded) -> Tokens:

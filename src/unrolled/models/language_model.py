@@ -15,7 +15,7 @@ import numpy as np
 from .. import declared
 from ..checks import LARGEST, check_a, check_choice, check_seed, check_size
 from ..data.batches import Tokens, as_tokens, held_out, lanes
-from ..data.documents import draw_parts
+from ..data.documents import documents_in, draw_parts
 from ..data.split import split
 from ..data.text import (
     UNK,
@@ -56,6 +56,9 @@ from .scoring import Score, evaluate, score
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+
+
+USES = ("train", "validate", "test")
 
 
 class NextSymbol(OfNetwork):
@@ -623,6 +626,8 @@ def _facts(
     known, said = _for_bigrams(tokens, symbols)
     # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
     bigrams = bigram_entropy(known, symbols) if model.vocabulary.fair_bigrams else None
+    drawn = [f"{documents_in(part):,} to {use}" for part, use in zip(split_, USES, strict=True) if len(part.tokens)]
+    documents = [("documents", f"{', '.join(drawn)}; drawn by the seed, {options.seed}")] if corpus.of_lines else []
     train, val, test = (len(part.tokens) for part in split_)
     parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
     size = count(len(tokens), unit)
@@ -635,6 +640,7 @@ def _facts(
         size=size,
         about=(
             ("text", f"{size}, {count(symbols, 'symbol')}; {', '.join(parts)}"),
+            *documents,
             ("entropy", f"of single symbols {unigram_entropy(tokens, symbols):.4f} nats{of_bigrams}"),
         ),
         model=model,
