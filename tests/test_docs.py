@@ -86,7 +86,7 @@ def test_the_table_of_rooms_has_every_room_of_the_source_in_the_order_of_imports
 
 def test_the_map_of_the_readme_leads_to_what_is_there_and_names_every_page():
     text = (ROOT / "README.md").read_text()
-    linked = set(re.findall(r"\]\((docs/[\w./]+)", text))
+    linked = set(re.findall(r"\]\((docs/[\w./-]+)", text))
     pages = {str(p.relative_to(ROOT)) for where in ("docs", "docs/guides") for p in (ROOT / where).glob("*.md")} | {
         "docs/ladder/README.md",
         "docs/maths",
