@@ -11,7 +11,8 @@ import unrolled as ur
 from unrolled import backends
 from unrolled.cells import CELLS
 from unrolled.cli import cli
-from unrolled.gradcheck import catalogue, suite
+from unrolled.gradcheck import catalogue, check_loss, suite
+from unrolled.nn import pools
 
 
 def run(*arguments):
@@ -33,13 +34,19 @@ def test_quick_proves_every_cell_and_every_option_in_more_than_three_hundred_pro
     monkeypatch.setattr(suite, "check_all", spied)
     start = time.process_time()  # of this process: other work on the machine is not ours
     status, output = run("check", "--quick")
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 30
     assert status == 0
     passed, failed = map(int, re.fullmatch(r"(\d+) passed, (\d+) failed, \d+ unsupported", last(output)).groups())
     assert (passed > 300, failed) == (True, 0)
-    assert all(re.search(rf"^{name} ", output, re.M) for name in CELLS)
+    lines = *CELLS, *(f"head: {name}" for name in catalogue.HEADS)
+    assert all(re.search(rf"^{line} ", output, re.M) for line in lines)
     assert {outcome.cell for outcome in outcomes} == set(CELLS)
-    assert {outcome.what for outcome in outcomes} == {"the cell itself", *catalogue.STACK, *catalogue.LANGUAGE}
+    assert {outcome.what for outcome in outcomes} == {
+        "the cell itself",
+        *catalogue.STACK,
+        *catalogue.LANGUAGE,
+        *catalogue.HEADS,
+    }
     assert all(any(proof.passed for proof in outcome.report) for outcome in outcomes)
 
 
@@ -53,11 +60,11 @@ def test_one_cell_with_all_options_pairs_and_backends(monkeypatch):
     outcomes = list(suite.check_all("indrnn"))
     assert not [proof for outcome in outcomes for proof in outcome.report.failed]
     whats = {outcome.what for outcome in outcomes}
-    assert whats >= {*catalogue.STACK, *catalogue.LANGUAGE, *suite.pairs(CELLS["indrnn"], 0)}
+    assert whats >= {*catalogue.STACK, *catalogue.LANGUAGE, *catalogue.HEADS, *suite.pairs(CELLS["indrnn"], 0)}
     refusals = {o.what: o.report[0].detail for o in outcomes if all(p.verdict == "unsupported" for p in o.report)}
     assert refusals["zoneout of the cell"] == "zoneout_cell keeps old values of c; indrnn has no c, use zoneout"
     backends = {outcome.backend for outcome in outcomes}
-    assert backends == {"reference", "cpu"}  # without the engine, one outcome says so
+    assert backends == {"reference", "cpu", "auto"}  # without the engine, one outcome says so
 
 
 @pytest.mark.slow
@@ -78,6 +85,7 @@ def test_a_wrong_derivative_is_named_by_gate_and_parameter_with_both_numbers(mon
 
     monkeypatch.setattr(suite, "STACK", {})
     monkeypatch.setattr(suite, "LANGUAGE", {})
+    monkeypatch.setattr(suite, "HEADS", {})
     monkeypatch.setitem(CELLS, "lstm", replace(CELLS["lstm"], stages=(replace(right, backward=backward),)))
     status, output = run("check", "--cell", "lstm", "--quick")
     assert status == 1
@@ -85,6 +93,28 @@ def test_a_wrong_derivative_is_named_by_gate_and_parameter_with_both_numbers(mon
     ours, theirs = map(float, found.groups())
     assert ours == pytest.approx(-theirs, rel=1e-6)
     assert int(re.search(r", (\d+) failed, ", last(output)).group(1)) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", catalogue.HEADS)
+@pytest.mark.parametrize("cell", CELLS.values(), ids=lambda cell: cell.name)
+def test_every_head_is_proven_with_every_cell_on_spelled_words_that_are_read_both_ways(cell, head):
+    report = check_loss(catalogue.build_head(cell, catalogue.HEADS[head])).raise_if_failed()
+    proven = {proof.subject.split(",")[0] for proof in report}
+    assert {"characters.embedding.weight", "recurrent.weight_ih_l0_reverse"} <= proven
+    assert any(proof.name == "padding" for proof in report)
+
+
+def test_a_wrong_gradient_of_a_head_is_found(monkeypatch):
+    right = pools.POOLS["attention"]
+
+    def wrong(drows, y, lengths, params, directions):
+        dy, grads = right.select_backward(drows, y, lengths, params, directions)
+        return dy, {name: 1.01 * g for name, g in grads.items()}
+
+    head = catalogue.HEADS["classes, attention"]._replace(select_backward=wrong)
+    report = check_loss(catalogue.build_head(CELLS["gru_reset_after"], head, words=False))
+    assert {proof.subject.split(",")[0] for proof in report.failed} == {"head.query"}
 
 
 def test_an_unknown_cell_is_one_line():

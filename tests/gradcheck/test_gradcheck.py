@@ -10,9 +10,8 @@ import unrolled as ur
 from unrolled import gradcheck
 from unrolled.cells import CELLS, Back, Cell, Stage
 from unrolled.cells.ops import tanh
+from unrolled.gradcheck import catalogue
 from unrolled.gradcheck.suite import check_all
-from unrolled.nn import heads
-from unrolled.nn.pools import POOLS
 
 SPEC = {"embedding_size": 4, "hidden_size": 5, "dropout": 0.2}
 
@@ -633,23 +632,11 @@ def test_one_layer_with_dropout_is_proven_without_a_warning(rate):
     assert ur.check_network(ur.Network(spec, rng=1)).passed
 
 
-HEADS = {
-    "tags": heads.tags(4),
-    "tags of a CRF": heads.tags(4, crf=True),
-    "labels": heads.labels(3),
-    "numbers": heads.numbers(2, pooling="last"),
-    "number a step": heads.numbers(1),
-    "numbers, Huber": heads.numbers(2, "huber", delta=0.3),
-    "quantiles": heads.numbers(2, "quantile", quantiles=(0.2, 0.7), pooling="mean"),
-    "a distribution": heads.numbers(2, "gaussian"),
-} | {f"class by {pooling}": heads.classes(3, pooling) for pooling in POOLS}
-
-
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", catalogue.HEADS)
 @pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_every_head_is_proven(name, both, backend):
     spec = ur.Spec(vocabulary_size=7, embedding_size=4, hidden_size=5, num_layers=2, dropout=0.3, bidirectional=both)
-    report = ur.check_network(ur.Network(spec, head=HEADS[name], backend=backend, rng=2))
+    report = ur.check_network(ur.Network(spec, head=catalogue.HEADS[name], backend=backend, rng=2))
     assert report.passed, str(report)
     assert len(report.proofs) > 20

@@ -22,7 +22,7 @@ COLUMNS = ("passed", "failed", "unsupported")
 
 
 class Tally:
-    """Counts proofs by cell while they come in."""
+    """Counts proofs by cell, and by head, while they come in."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -35,11 +35,11 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome; say what failed at once."""
-        if self.rows and outcome.cell not in self.rows and not self.live:
+        if self.rows and outcome.line not in self.rows and not self.live:
             self._print(list(self.rows)[-1])
-        row = self.rows.setdefault(outcome.cell, Counter())
+        row = self.rows.setdefault(outcome.line, Counter())
         row.update(proof.verdict for proof in outcome.report)
-        self.seconds[outcome.cell] += outcome.seconds
+        self.seconds[outcome.line] += outcome.seconds
         for proof in outcome.report.unsupported:
             cells = self.reasons.setdefault(proof.detail.replace(outcome.cell, "CELL"), Counter())
             cells[outcome.cell] += 1
@@ -48,17 +48,17 @@ class Tally:
         if self.live:
             self.live.update(self._table(f"{outcome.cell}, {outcome.what}, {outcome.backend}"))
 
-    def _print(self, cell: str) -> None:
-        counts = "  ".join(f"{self.rows[cell][name]:>6,} {name}" for name in COLUMNS)
-        self.console.print(f"{cell:<26} {counts}  {self.seconds[cell]:>6.1f} s", soft_wrap=True)
+    def _print(self, line: str) -> None:
+        counts = "  ".join(f"{self.rows[line][name]:>6,} {name}" for name in COLUMNS)
+        self.console.print(f"{line:<26} {counts}  {self.seconds[line]:>6.1f} s", soft_wrap=True)
 
     def _table(self, now: str) -> Table:
         table = Table(box=None, caption=now, caption_justify="left")
-        for name in ("cell", *COLUMNS, "seconds"):
-            table.add_column(name, justify="left" if name == "cell" else "right")
-        for cell, row in self.rows.items():
+        for name in ("cell or head", *COLUMNS, "seconds"):
+            table.add_column(name, justify="right" if name in (*COLUMNS, "seconds") else "left")
+        for line, row in self.rows.items():
             numbers = [f"{row[name]:,}" for name in COLUMNS]
-            table.add_row(cell, *numbers, f"{self.seconds[cell]:.1f}", style="red" if row["failed"] else "")
+            table.add_row(line, *numbers, f"{self.seconds[line]:.1f}", style="red" if row["failed"] else "")
         return table
 
     def close(self) -> None:
@@ -85,7 +85,7 @@ class Tally:
 @option("Options", "--quick", is_flag=True, help="A choice of the proofs, in some seconds.")
 @option("Options", "--seed", type=click.IntRange(min=0), default=0, help="Of the numbers, and of the pairs of options.")
 def check(cell: str | None, quick: bool, seed: int) -> int:
-    """Prove every gradient: every cell, option and backend.
+    """Prove every gradient: every cell, option and backend, every head with its loss.
 
     The backward pass is compared with derivatives that are taken in another way (complex steps, central differences,
     random projections), and held to laws. The exit status is 1 if a proof fails.

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ from .network import LossNetwork, prove_loss
 from .report import Proof, Report
 from .sizes import B, H, I, T
 
-__all__ = ["LossNetwork", "Proof", "Report", "check_cell", "check_derivatives", "check_network"]
+__all__ = ["LossNetwork", "Proof", "Report", "check_cell", "check_derivatives", "check_loss", "check_network"]
 
 
 def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
@@ -123,19 +123,27 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
     the reverse direction needs the whole sequence
     """
     _check_net(net)
+    if not isinstance(net, Recurrent):
+        stack = getattr(net, "recurrent", None)
+        more = check_network(stack, seed=seed) if isinstance(stack, Recurrent) else ()
+        return Report((*check_loss(net, seed=seed), *more))
+    own, twin, rng = _with_twin(net, seed)
+    derivatives = prove_recurrent(twin, rng, f"{own.cell.name}, L={own.num_layers}", full=False)
+    return Report((*derivatives, *project(own, twin, rng), *laws(own, rng, f"{own.cell.name}, {own.dtype}")))
+
+
+def check_loss(net: LossNetwork, *, seed: int = 0) -> Report:
+    """Prove the loss of a network alone, as `check_network` does beside its stack."""
+    _check_net(net)
+    return Report(tuple(prove_loss(*_with_twin(net, seed))))
+
+
+def _with_twin(net: Any, seed: int) -> tuple[Any, Any, np.random.Generator]:
+    """Return a network none of whose parameters are all zeros, the same in float64, and what draws the rest."""
     rng = np.random.default_rng(check_seed(seed))
     net = net.with_params(away_from_zero(net.params, rng))
     wide = {name: p.astype(np.float64) for name, p in net.params.items()}
-    twin = net.with_params(wide, "reference")
-    if isinstance(net, Recurrent):
-        assert isinstance(twin, Recurrent)
-        derivatives = prove_recurrent(twin, rng, f"{net.cell.name}, L={net.num_layers}", full=False)
-        return Report((*derivatives, *project(net, twin, rng), *laws(net, rng, f"{net.cell.name}, {net.dtype}")))
-    proofs = [*prove_loss(net, cast(LossNetwork, twin), rng)]
-    stack = getattr(net, "recurrent", None)
-    if isinstance(stack, Recurrent):
-        proofs += check_network(stack, seed=seed).proofs
-    return Report(tuple(proofs))
+    return net, net.with_params(wide, "reference"), rng
 
 
 def check_derivatives(net: Recurrent, *, steps: int = T, seed: int = 0) -> Report:

@@ -7,7 +7,10 @@ from typing import Any
 from .. import backends
 from ..cells import Cell
 from ..errors import UnrolledError
+from ..nn import heads
+from ..nn.heads import Head
 from ..nn.network import Network
+from ..nn.pools import POOLS
 from ..nn.recurrent import Recurrent
 from ..nn.spec import Spec
 
@@ -35,23 +38,34 @@ STACK: dict[str, dict[str, Any]] = {
 }
 """Options of a stack. (`lengths` is no option: every proof runs with and without.)"""
 
+WORDS: dict[str, Any] = {"characters": 9, "characters_embedding_size": 3, "characters_hidden_size": 2}
+
 LANGUAGE: dict[str, dict[str, Any]] = {
     "language model": {},
     "one-hot input": {"embedding_size": 0},
     "embedding dropout": {"embedding_dropout": 0.3},
     "input dropout": {"input_dropout": 0.3},
-    "words with spelling": {
-        "characters": 9,
-        "characters_embedding_size": 3,
-        "characters_hidden_size": 2,
-        "word_dropout": 0.3,
-    },
+    "words with spelling": {**WORDS, "word_dropout": 0.3},
     "tied weights": {"tied": True, "embedding_size": H},
     "activation regularisation": {"ar": 0.7, "dropout": 0.3},
     "temporal activation regularisation": {"tar": 0.9, "locked_dropout": 0.3},
     "label smoothing": {"label_smoothing": 0.2},
 }
 """Options of a language network, around its stack."""
+
+
+HEADS: dict[str, Head] = {
+    "tags": heads.tags(3),
+    "tags, CRF": heads.tags(3, crf=True),
+    **{f"classes, {pooling}": heads.classes(3, pooling) for pooling in POOLS},
+    "labels": heads.labels(3),
+    "labels, max": heads.labels(3, pooling="max"),
+    "numbers": heads.numbers(2),
+    "numbers, Huber": heads.numbers(2, "huber", delta=0.3, pooling="last"),
+    "numbers, quantiles": heads.numbers(2, "quantile", quantiles=(0.2, 0.7), pooling="mean"),
+    "numbers, Gaussian": heads.numbers(2, "gaussian", pooling="attention"),
+}
+"""Heads, each with its loss; every way to pool, and every loss."""
 
 
 def build(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Recurrent:
@@ -68,6 +82,12 @@ def build(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Recurre
 def build_language(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Network:
     """Return a small language network with these options."""
     return Network(Spec(11, cell.name, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend, rng=0)
+
+
+def build_head(cell: Cell, head: Head, *, words: bool = True) -> Network:
+    """Return a small network with this head, which reads words with their spelling, both ways, or tokens one way."""
+    more: dict[str, Any] = WORDS | {"bidirectional": True, "input_dropout": 0.2} if words else {}
+    return Network(Spec(11, cell.name, I, H, 1, **more), head=head, rng=0)
 
 
 def refused(cell: Cell) -> dict[str, str]:

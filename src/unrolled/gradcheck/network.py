@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ..checks import Array
 from ..nn.heads import LANGUAGE, sequence_loss
 from ..nn.masks import part_masks
+from ..nn.network import Network
 from .derivatives import Case, derivatives, draw, like_state, named_state, projections, rounded
 from .laws import Arrays, changed, law, outputs
 from .report import Proof
@@ -69,6 +71,8 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
         if (steps, batch) == (T, B):
             yield from derivatives(exact, "loss", rng, full=False)
             yield from _loss_laws(twin, x, y, state, masks)
+            if isinstance(twin, Network) and not (twin.spec.ar or twin.spec.tar):  # which count padded steps too
+                yield _padding(twin, x, y, state, masks)
             continue
         dtype = np.result_type(*net.params.values())
         eps = float(np.finfo(dtype).eps)
@@ -134,3 +138,29 @@ def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> 
         ours = {"loss": np.array(total)} | outputs(None, s)
         yield law("chunks", "two forward equal one, loss", ours, {name: whole[name] for name in ours}, EXACT)
     yield law("arguments", "loss and gradients change none, loss", inputs, before, 0.0)
+
+
+def _rows(field: Array, rows: slice) -> Array:
+    return field[:, rows]
+
+
+def _padding(net: Network, x: Array, y: Array, state: Any, masks: Any) -> Proof:
+    """Rows of unequal lengths lose what each by itself does, whatever stands behind their ends."""
+    lengths, steps = np.array([T, 2, 4]), np.arange(T)[:, None]
+    behind = steps >= lengths
+    odd_x, odd_y = x.copy(), y.copy()
+    odd_x[behind] = -1
+    if net.head.stepwise:
+        odd_y[behind] = np.nan if y.dtype.kind == "f" else -1
+    value, grads, _ = net.loss_and_gradients(odd_x, odd_y, state, masks=masks, lengths=lengths)
+    shares = lengths / lengths.sum() if net.head.stepwise else np.full(B, 1 / B)
+    theirs = {"loss": np.array(value)} | {f"d{name}": g for name, g in grads.items()}
+    ours = {name: np.zeros_like(a) for name, a in theirs.items()}
+    for row, (length, share) in enumerate(zip(lengths, shares, strict=True)):
+        rows, live = slice(row, row + 1), slice(length)
+        target = y[live, rows] if net.head.stepwise else y[rows]
+        begin = None if state is None else changed(state, partial(_rows, rows=rows))
+        alone, more, _ = net.loss_and_gradients(x[live, rows], target, begin, masks=part_masks(masks, live, rows))
+        for name, a in ({"loss": np.array(alone)} | {f"d{name}": g for name, g in more.items()}).items():
+            ours[name] = ours[name] + share * a
+    return law("padding", "rows of unequal lengths lose what each does by itself, loss", ours, theirs, EXACT)

@@ -1,11 +1,11 @@
-"""All proofs of all there is: every cell, every option by itself and in seeded pairs, every backend."""
+"""All proofs of all there is: every cell, every option by itself and in seeded pairs, every backend, every head."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from .. import backends
 from ..cells import CELLS, Cell, find_cell
 from ..checks import check_seed
 from ..errors import UnrolledError
-from . import check_cell, check_derivatives, check_network
-from .catalogue import LANGUAGE, STACK, build, build_language
+from ..nn.heads import Head
+from . import check_cell, check_derivatives, check_loss, check_network
+from .catalogue import HEADS, LANGUAGE, STACK, build, build_head, build_language
 from .contract import contract
 from .laws import laws
 from .report import Report, unsupported
@@ -33,17 +34,24 @@ class Outcome:
     backend: str
     report: Report
     seconds: float
+    head: str = ""
+    """Of a network with a head, which one."""
+
+    @property
+    def line(self) -> str:
+        """What a table counts it with: its head's proofs, or its cell's."""
+        return self.head or self.cell
 
 
 def check_all(cell: str | None = None, *, quick: bool = False, seed: int = 0) -> Iterator[Outcome]:
-    """Prove every cell, option and backend, or one cell with all of them.
+    """Prove every cell, option and backend, and every head with its loss; or one cell with all of them.
 
     Parameters
     ----------
     cell : str, optional
         Only this cell.
     quick : bool
-        Each cell's contract, one step of derivatives and the laws; each option with one cell, by turns.
+        Each cell's contract, one step of derivatives and the laws; each option and head with one cell, by turns.
     seed : int
         Of the contents, and of the pairs of options.
 
@@ -66,12 +74,21 @@ def check_all(cell: str | None = None, *, quick: bool = False, seed: int = 0) ->
     check_seed(seed)
     cells = list(CELLS.values()) if cell is None else [find_cell(cell)]
     turns = {name: _turn(n, options, cells) for n, (name, options) in enumerate(STACK.items())}
-    turns |= {name: cells[n % len(cells)] for n, name in enumerate(LANGUAGE)}
+    turns |= {name: cells[n % len(cells)] for n, name in enumerate((*LANGUAGE, *HEADS))}
     for one in cells:
         yield from _quick_cell(one, seed) if quick else _full_cell(one, seed)
         for name, options in (STACK | LANGUAGE).items():
             if quick and turns[name] is one:
                 yield _one(one, name, options, "auto", seed)
+    for name, head in HEADS.items():
+        for one in [turns[name]] if quick else cells:
+            yield _head(one, name, head, seed, words=not quick)
+
+
+def _head(cell: Cell, name: str, head: Head, seed: int, *, words: bool) -> Outcome:
+    """The loss of a network with a head."""
+    made = _timed(cell, name, "auto", lambda: check_loss(build_head(cell, head, words=words), seed=seed))
+    return replace(made, head=f"head: {name}")
 
 
 def _turn(n: int, options: Mapping[str, Any], cells: list[Cell]) -> Cell:
