@@ -34,6 +34,13 @@ TEXTS = {"char": "ab\ncd\n", "byte": b"ab\ncd\n", "word": "ab ab\ncd cd\n", "tok
 KNOWN = {level: ur.data.text.Vocabulary.of(text, level) for level, text in TEXTS.items()}
 CORPUS = ur.data.text.of_documents(["ab", "cd"], "char")
 ONE, TWO, THREE = np.zeros(5), np.ones((2, 3)), np.ones((7, 2, 3))
+
+
+def first_batch(**given):
+    return ur.batches(**given)[0]
+
+
+SCORES = {"transitions": np.zeros((3, 3)), "begin": np.zeros(3), "end": np.zeros(3)}
 CALLS = {
     sample.sample_token: {"logits": ONE, "temperature": 1.0, "u": 0.5},
     sample.tokens: {"network": NET, "prompt": [1], "length": 3, "temperature": 1.0, "rng": 0, "end": None},
@@ -49,6 +56,21 @@ CALLS = {
     batches.tokens_needed: {"batch_size": 2, "seq_length": 3},
     losses.log_softmax: {"logits": TWO},
     losses.cross_entropy: {"logits": TWO, "targets": [0, 2], "smoothing": 0.0},
+    losses.bernoulli: {"logits": TWO, "targets": TWO > 0, "weights": None},
+    losses.squared_error: {"outputs": TWO, "targets": TWO, "weights": None},
+    losses.huber: {"outputs": TWO, "targets": TWO, "weights": None, "delta": 1.0},
+    losses.quantile: {"outputs": TWO, "targets": TWO[:, 0], "quantiles": (0.1, 0.5, 0.9), "weights": None},
+    losses.gaussian: {"outputs": TWO[:, :2], "targets": TWO[:, 0], "weights": None},
+    losses.sigmoid: {"logits": TWO},
+    losses.crf: {"emissions": THREE, "targets": np.zeros((7, 2), int), "lengths": [7, 3]} | SCORES,
+    losses.marginals: {"emissions": THREE, "lengths": [7, 3]} | SCORES,
+    losses.viterbi: {"emissions": THREE, "lengths": [7, 3]} | SCORES,
+    first_batch: {"x": [[1, 2], [3]], "y": [0, 1], "batch_size": 2, "stepwise": None, "weights": None}
+    | {"class_weights": None, "ignore": None, "seed": 0},
+    ur.heads.tags: {"size": 3, "crf": False},
+    ur.heads.classes: {"size": 3, "pooling": "last"},
+    ur.heads.labels: {"size": 3, "pooling": None},
+    ur.heads.numbers: {"size": 3, "loss": "quantile", "pooling": None, "quantiles": (0.1, 0.9), "delta": 1.0},
     losses.confidence: {"logits": TWO, "targets": [0, 2]},
     losses.activation_penalty: {"y": THREE},
     losses.temporal_penalty: {"y": THREE, "starts": None},

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import Array, check_seed, check_size
+from ..checks import Array, as_kind, check_seed, check_size
 from ..errors import UnrolledError, count
 from . import sequences
 from .batches import Batch
@@ -261,6 +261,7 @@ def batches(
     seed, inputs = check_seed(seed), sequences.take_inputs(x, name)
     if y is None:
         return Padded(inputs, (), batch_size, name, stepwise=False, seed=seed)
+    stepwise, ignore = as_kind("stepwise", stepwise, "bool | None"), as_kind("ignore", ignore, "int | None")
     stepwise, targets = sequences.take_targets(y, inputs, stepwise, name)
     counted = sequences.take_weights(weights, targets, ignore, name)
     if ignore is not None:
