@@ -14,9 +14,8 @@ import numpy as np
 
 from .. import declared
 from ..checks import LARGEST, check_a, check_choice, check_seed, check_size
-from ..data.batches import Tokens, as_tokens, held_out, lanes
+from ..data.batches import Tokens, held_out, lanes
 from ..data.documents import documents_in, draw_parts
-from ..data.split import split
 from ..data.text import (
     UNK,
     Corpus,
@@ -24,15 +23,11 @@ from ..data.text import (
     Reading,
     Vocabulary,
     bigram_entropy,
-    default_corpus,
     encode,
     of_documents,
-    read,
     recorded,
     unigram_entropy,
-    vocabulary_of,
 )
-from ..data.text.entropy import MOST_DENSE
 from ..declared import described, keywords
 from ..errors import UnrolledError, brief, check_path, count, warn
 from ..keywords import named
@@ -49,14 +44,22 @@ from ..training.trainer import Metrics
 from . import files as checkpoint
 from . import sampling as sample
 from .base import OfNetwork, Prepared, begin, ended, go_on
+from .language_data import (
+    Paths,
+    Source,
+    check_how,
+    for_bigrams,
+    read_again,
+    read_held,
+    read_source,
+    split_text,
+    texts_of,
+    vocabulary_for,
+)
 from .next_words import WordSearch, probabilities
 from .options import ANEW, Options
 from .sampling import Sampler
 from .scoring import Score, evaluate, score
-
-Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
-
 
 USES = ("train", "validate", "test")
 
@@ -193,10 +196,11 @@ class LanguageModel:
         asked = dict(options) if init_from is None else _of_the_model(dict(options), init_from)
 
         def prepare(chosen: Options, folder: Path | None) -> Prepared:
-            _check_how(source, how)
-            corpus = _corpus(source, chosen.level, **how)
-            held = _held(corpus, val, test, chosen.level)
-            vocabulary = _vocabulary(corpus, list(held.values()), chosen, init_from)
+            check_how(source, how)
+            corpus = read_source(source, chosen.level, **how)
+            held = read_held(corpus, val, test, chosen.level)
+            known = None if init_from is None else init_from.vocabulary
+            vocabulary = vocabulary_for(corpus, list(held.values()), chosen, known)
             return _prepared(corpus, held, vocabulary, chosen, folder, backend, init_from=init_from)
 
         return cls._of(*begin(KIND, prepare, asked, out=out, overwrite=overwrite, callbacks=callbacks, verbose=verbose))
@@ -239,10 +243,10 @@ class LanguageModel:
         """
 
         def prepare(chosen: Options, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
-            corpus = _corpus_again(folder, before.source, source, chosen.level)
+            corpus = read_again(folder, before.source, source, chosen.level)
             if "-" in before.source["val"] + before.source["test"]:
                 raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
-            held = _held(corpus, before.source["val"], before.source["test"], chosen.level)
+            held = read_held(corpus, before.source["val"], before.source["test"], chosen.level)
             return _prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
 
         return cls._of(*go_on(KIND, folder, prepare, options, backend=backend, callbacks=callbacks, verbose=verbose))
@@ -462,9 +466,9 @@ class LanguageModel:
         UnrolledError
             If the text is shorter than two symbols or has one that the model doesn't know.
         """
-        _check_how(text, recorded({"documents": documents}))
-        if documents != "none" or _texts(text):
-            texts = [text] if isinstance(text, str) else _texts(text)
+        check_how(text, recorded({"documents": documents}))
+        if documents != "none" or texts_of(text):
+            texts = [text] if isinstance(text, str) else texts_of(text)
             text = of_documents(texts, self.vocabulary.level, "files" if documents == "none" else documents)
         if not isinstance(text, Corpus):
             return score(self.network, self.vocabulary.encode(text), window=window)  # type: ignore[arg-type]
@@ -569,7 +573,7 @@ def _prepared(
         train, val, test = draw_parts(encoded, *fractions, options.seed)
     else:
         vocabulary = vocabulary.with_documents(tokens, encoded.documents)
-        train, val, test = _split(encoded, *fractions)
+        train, val, test = split_text(encoded, *fractions)
     val, test = parts.get("val", val), parts.get("test", test)
     unit = vocabulary.unit
     sizes = options.batch_size, options.seq_length
@@ -623,7 +627,7 @@ def _facts(
 ) -> Facts:
     """Return what is told of a run before its first step."""
     tokens, symbols, unit = texts[0].tokens, len(model.vocabulary), model.vocabulary.unit
-    known, said = _for_bigrams(tokens, symbols)
+    known, said = for_bigrams(tokens, symbols)
     # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
     bigrams = bigram_entropy(known, symbols) if model.vocabulary.fair_bigrams else None
     drawn = [f"{documents_in(part):,} to {use}" for part, use in zip(split_, USES, strict=True) if len(part.tokens)]
@@ -650,125 +654,6 @@ def _facts(
         to_beat=None if bigrams is None else ("the text's bigram entropy", bigrams),
         use=f"unrolled sample {{model}} {much} --temperature 0.7",
     )
-
-
-def _corpus_again(folder: Path, text: Mapping[str, Any], source: Source, level: str) -> Corpus:
-    """Read the text of a run once more, or take it as it is given."""
-    how = recorded(text["how"])
-    if source is None and text["files"]:
-        if "-" in text["files"]:
-            raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
-        return read(text["files"], level, stream=True, **how)
-    if source is None and text["name"] != "stdlib":
-        raise UnrolledError(f"the text of {folder} was no file; give it again")
-    return _corpus(source, level, **how)
-
-
-def _held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, Corpus]:
-    """Read the files to validate and to test on, where some are named; nothing may be read twice."""
-    named = {"val": _several(val), "test": _several(test)}
-    use = {"train on": corpus.paths, "validate on": named["val"], "test on": named["test"]}
-    whose: dict[str, str] = {}
-    for what, paths in use.items():
-        for path in paths:
-            place = os.path.realpath(path)
-            if place in whose:
-                raise UnrolledError(f"{path} is given to {whose[place]} and again to {what}; give each file once")
-            whose[place] = what
-    for place, what in whose.items():
-        if folder := next((str(above) for above in Path(place).parents if str(above) in whose), None):
-            raise UnrolledError(f"{place}, to {what}, is in {folder}, which is there to {whose[folder]}; move it out")
-    return {name: read(paths, level, stream=True, **corpus.how) for name, paths in named.items() if paths}
-
-
-def _several(paths: Paths) -> list[str]:
-    """Return one path or several as a list."""
-    several: Any = paths if isinstance(paths, (list, tuple, Iterator)) else [] if paths is None else [paths]
-    return [name for path in several if (name := check_path("a file to read", path))]
-
-
-def _vocabulary(corpus: Corpus, held: Sequence[Corpus], options: Options, model: LanguageModel | None) -> Vocabulary:
-    """Vocabulary of a text; of characters with those held out, and grown from that of the model to start from."""
-    if model is not None and model.vocabulary.complete:  # it can write any text already
-        return model.vocabulary
-    given = {name: getattr(options, name) for name in ("min_count", "max_symbols", "lower", "words")}
-    vocabulary = vocabulary_of(corpus, **given).with_held_out(vocabulary_of(part, **given) for part in held)
-    return vocabulary if model is None else model.vocabulary.grown(vocabulary)
-
-
-def _for_bigrams(tokens: Tokens, size: int) -> tuple[Tokens, tuple[str, ...]]:
-    """Tokens to take the entropy of bigrams of: the first ones where all pairs could fill the memory; and a note."""
-    most = 1 << 23
-    if not isinstance(tokens, np.memmap) or len(tokens) <= most or size <= MOST_DENSE:
-        return tokens, ()
-    return tokens[:most], (f"the entropy of bigrams is that of the first {most:,} tokens",)
-
-
-def _split(text: Encoded, val_fraction: float, test_fraction: float) -> tuple[Encoded, Encoded, Encoded]:
-    """Cut a text and its documents into (train, val, test)."""
-    parts, begin = [], 0
-    for tokens in split(text.tokens, val_fraction, test_fraction):
-        documents, end = text.documents, begin + len(tokens)
-        if documents is not None:
-            first, last = np.searchsorted(documents, [begin, end])
-            documents = documents[first:last] - begin
-        parts.append(Encoded(tokens, documents, ()))
-        begin = end
-    train, val, test = parts
-    return train, val, test
-
-
-def _check_how(source: Any, how: Mapping[str, Any]) -> None:
-    """Refuse options of reading where nothing is read; but for `documents`, which a text has too."""
-    usual, several = Reading(), isinstance(source, Sequence) and not isinstance(source, (str, bytes))
-    asked = [name for name, value in how.items() if value != getattr(usual, name)]
-    if isinstance(source, str) or _texts(source):
-        asked = [name for name in asked if name != "documents"]
-    if asked and not all(isinstance(file, os.PathLike) for file in (source if several else [source])):
-        raise UnrolledError(f"{asked[0]} is about files that are read; give them as Path, or leave {asked[0]} out")
-
-
-def _corpus(source: Any, level: str, **how: Any) -> Corpus:
-    if source is None:
-        return default_corpus(level=level)
-    if isinstance(source, Corpus):
-        return source
-    if isinstance(source, str) and how.get("documents", "none") != "none":
-        _check_no_name(source)
-        return of_documents([source], level, how["documents"])
-    if isinstance(source, (str, bytes)):
-        text = source.encode() if isinstance(source, str) and level == "byte" else source
-        if isinstance(text, bytes) and level != "byte":
-            raise UnrolledError('bytes need level="byte"')
-        if not text:
-            raise UnrolledError("the text is empty")
-        _check_no_name(source)
-        return Corpus(text, level, "text")
-    if isinstance(source, os.PathLike):
-        return read(source, level, stream=True, **how)
-    parts: Any = source if isinstance(source, Sequence) else ()
-    if parts and all(isinstance(part, os.PathLike) for part in parts):
-        return read(parts, level, stream=True, **how)
-    if texts := _texts(parts):
-        for text in texts:
-            _check_no_name(text)
-        return of_documents(texts, level, "lines" if how.get("documents") == "lines" else "files")
-    tokens = as_tokens(source)
-    if level != "tokens":
-        raise UnrolledError('an array holds tokens: give level="tokens"')
-    return Corpus(tokens, level, "tokens")
-
-
-def _texts(source: Any) -> list[str]:
-    """Return a sequence of texts as a list; an empty one for anything else, a text among it."""
-    several = isinstance(source, Sequence) and not isinstance(source, (str, bytes))
-    return list(source) if several and all(isinstance(text, str) for text in source) else []
-
-
-def _check_no_name(text: str | bytes) -> None:
-    """Refuse a text that is the name of a file: its content is what was meant."""
-    if isinstance(text, str) and 0 < len(text) < 256 and "\0" not in text and os.path.exists(text):
-        raise UnrolledError(f"the text {text!r} is the name of a file; for what is in it give Path({text!r})")
 
 
 KIND = checkpoints.Kind(

@@ -393,11 +393,11 @@ def test_the_command_says_what_is_kept(kept, tmp_path, book, monkeypatch, capsys
 
 
 def test_pairs_of_a_large_text_of_many_symbols_are_counted_at_its_beginning(tmp_path):
-    from unrolled.models.language_model import _for_bigrams
+    from unrolled.models.language_data import for_bigrams
 
     size = (1 << 23) + 5
     mapped = np.memmap(tmp_path / "t", np.uint16, "w+", shape=size)  # a file with a hole: no room on the disk
-    some, notes = _for_bigrams(mapped, 2049)
+    some, notes = for_bigrams(mapped, 2049)
     assert (len(some), notes) == (1 << 23, ("the entropy of bigrams is that of the first 8,388,608 tokens",))
-    assert _for_bigrams(mapped, 2048)[0] is mapped
-    assert len(_for_bigrams(np.zeros(size, np.uint16), 2049)[0]) == size
+    assert for_bigrams(mapped, 2048)[0] is mapped
+    assert len(for_bigrams(np.zeros(size, np.uint16), 2049)[0]) == size
