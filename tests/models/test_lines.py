@@ -203,7 +203,7 @@ def test_whole_documents_are_drawn(run):
         with pytest.raises(ur.UnrolledError, match=said):
             model.sample_documents(9, **how)
     other = ur.LanguageModel(model.network, replace(model.vocabulary, documents=False))
-    with pytest.raises(ur.UnrolledError, match='did not learn documents of one line each: train it with documents="l'):
+    with pytest.raises(ur.UnrolledError, match="did not learn documents of one line each: train it with --documents l"):
         other.sample_documents(3)
 
 

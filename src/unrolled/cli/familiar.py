@@ -46,6 +46,7 @@ _CALLED = {
     "--window": "context-length",
     "--column": "text-column col",
     "--json-field": "text-field key",
+    "--documents": "line-delimited",
 }
 CALLED = {word: option for option, words in _CALLED.items() for word in words.split()}
 """A familiar option's name -> that of ours which means the same."""

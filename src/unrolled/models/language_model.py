@@ -360,7 +360,7 @@ class LanguageModel:
         """
         count, length, end = check_size("count", count, least=0), check_size("length", length), self.vocabulary.end
         if end is None:
-            raise UnrolledError('the model did not learn documents of one line each: train it with documents="lines"')
+            raise UnrolledError("the model did not learn documents of one line each: train it with --documents lines")
         if "\n" in check_a("prompt", prompt, str, "a text"):
             raise UnrolledError("the prompt has a newline, which ends a document; give the beginning of one line")
         sampler = self._sampler(prompt, min(100 * count, LARGEST), temperature, seed, rng)
