@@ -242,18 +242,17 @@ def viterbi(emissions: Any, lengths: Any, transitions: Any, begin: Any, end: Any
     array([[0, 1, 0]])
     """
     chain = _take(emissions, lengths, transitions, begin, end)
-    shape, into = chain.live.shape, np.ascontiguousarray(chain.transitions.real.T)  # into (to, from)
-    paths = np.zeros(shape, np.int64)
+    e, transitions, begin, end = (a.real for a in chain.scores)
+    paths, best = np.zeros(chain.live.shape, np.int64), np.empty_like(e)
     if not chain.live.size:
         return paths
-    score, back = (chain.begin + chain.emissions[0]).real, np.zeros((*shape, len(into)), np.int64)
-    for t in range(1, len(back)):
-        ways = score[:, None, :] + into
-        back[t] = ways.argmax(axis=-1)
-        best = np.take_along_axis(ways, back[t][..., None], axis=-1)[..., 0] + chain.emissions[t].real
-        score = np.where(chain.live[t, :, None], best, score)
-    tag = (score + chain.end.real).argmax(axis=-1)
-    for t in reversed(range(len(back))):
+    best[0] = begin + e[0]  # (T, B, K), the score of the best sequence so far that ends with a tag
+    for t in range(1, len(e)):
+        onward = (best[t - 1][:, :, None] + transitions).max(axis=1) + e[t]
+        best[t] = np.where(chain.live[t, :, None], onward, best[t - 1])
+    tag = (best[-1] + end).argmax(axis=1)
+    for t in reversed(range(len(e))):  # which tag led there is looked up for the tags of the path alone
         paths[t] = np.where(chain.live[t], tag, 0)
-        tag = np.where(chain.live[t], back[t, np.arange(shape[1]), tag], tag)
+        if t:
+            tag = np.where(chain.live[t], (best[t - 1] + transitions[:, tag].T).argmax(axis=1), tag)
     return paths
