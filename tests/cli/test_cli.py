@@ -259,6 +259,8 @@ def test_help_is_grouped_and_every_group_fits_a_screen(folder):
         "Data",
         "Text",
         "Network",
+        "Words",
+        "Head",
         "Weights",
         "Dropout",
         "Training",

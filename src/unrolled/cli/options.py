@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +43,7 @@ def flags(cls: type, *, ahead: Sequence[str] = (), group: str | None = None) -> 
 
     def decorate(command: F) -> F:
         for name in reversed(order):
-            command = _flag(known[name], group)(command)
+            command = _flag(known[name], group, _help(known[name]))(command)
         return command
 
     return decorate
@@ -51,31 +51,50 @@ def flags(cls: type, *, ahead: Sequence[str] = (), group: str | None = None) -> 
 
 def flags_of_kinds(*, ahead: Sequence[str] = ()) -> Callable[[F], F]:
     """The options of all kinds of models, each once; the help says where kinds mean or begin with something else."""
-    merged: dict[str, tuple[Field[Any], list[str]]] = {}
-    on = {name for kind in files.kinds().values() for name, field in options_of(kind).items() if field.default is True}
+    fields: dict[str, dict[str, Field[Any]]] = {}
     for task, kind in files.kinds().items():
         for name, field in options_of(kind).items():
-            first, notes = merged.setdefault(name, (field, []))
-            if declared.about(field).help != declared.about(first).help:
-                notes.append(f" {task}: {declared.about(field).help}")
-            if field.default != first.default:
-                default = declared.about(field).unset if field.default is None else field.default
-                notes.append(f" [{task}: {default}]")
-    order = sorted(merged, key=lambda name: ahead.index(name) if name in ahead else len(ahead))
+            fields.setdefault(name, {})[task] = field
+    order = sorted(fields, key=lambda name: ahead.index(name) if name in ahead else len(ahead))
 
     def decorate(command: F) -> F:
         for name in reversed(order):
-            field, notes = merged[name]
-            command = _flag(field, None, "".join(notes), off=name in on)(command)
+            command = _flag_of_kinds(fields[name])(command)
         return command
 
     return decorate
 
 
-def _flag(field: Field[Any], group: str | None, notes: str = "", *, off: bool = False) -> Callable[[F], F]:
+def _flag_of_kinds(fields: Mapping[str, Field[Any]]) -> Callable[[F], F]:
+    """Return what declares an option, which some kinds of models have, by their tasks, as a flag."""
+    first = next(iter(fields.values()))
+    usual, said = declared.about(first).help, [declared.about(first).help]
+    if LANGUAGE not in fields and len(files.KINDS) > 1:
+        said = [f"{', '.join(fields)}: {usual}"]
+    said += [f"{task}: {theirs.help}" for task, f in fields.items() if (theirs := declared.about(f)).help != usual]
+    begins = {task: _default(field) for task, field in fields.items()}
+    others = [f"{task} {begin or 'none'}" for task, begin in begins.items() if begin != _default(first)]
+    defaults = "; ".join([_default(first)] * bool(_default(first)) + others)
+    on = any(field.default is True for field in fields.values())
+    return _flag(first, None, " ".join(said) + (f"  [default: {defaults}]" if defaults else ""), off=on)
+
+
+def _help(field: Field[Any]) -> str:
+    return declared.about(field).help + (f"  [default: {_default(field)}]" if _default(field) else "")
+
+
+def _default(field: Field[Any]) -> str:
+    """Return what an option is where it is not given, as a help page has it; nothing of a flag that is off."""
+    if field.default in (None, ""):
+        return declared.about(field).unset
+    if isinstance(field.default, bool):
+        return "on" if field.default else ""
+    return str(field.default)
+
+
+def _flag(field: Field[Any], group: str | None, help: str, *, off: bool = False) -> Callable[[F], F]:
     """Return what declares a flag; one that is `off` where a kind of model begins with it on has a --no- too."""
     about, name = declared.about(field), "--" + field.name.replace("_", "-")
-    help = about.help + notes + (f" [default: {about.unset}]" if about.unset else "")
     kind = str(field.type).removesuffix(" | None")
     more: dict[str, Any] = {"type": TYPES.get(kind, Widths())}
     if kind == "bool":
@@ -83,7 +102,8 @@ def _flag(field: Field[Any], group: str | None, notes: str = "", *, off: bool = 
         name += f"/--no-{name[2:]}" if field.default or off else ""
     if about.bare:
         more |= {"bare": about.bare, "check": about.check}
-    return option(group or about.group, name, *about.also, help=help, default=field.default, **more)
+    more |= {"cls": GroupedOption, "group": group or about.group}
+    return click.option(name, *about.also, help=help, default=field.default, **more)
 
 
 class Widths(click.ParamType):  # type: ignore[type-arg]

@@ -27,7 +27,7 @@ from .options import flag_of, given, option
 @option("Options", "--out", "-o", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
 @click.pass_context
 def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Path | None, **how: Any) -> None:
-    """Write files back with what a model says of them: tags of words. Or, of a language model, what comes next.
+    """Write files back with what a model says of them: tags, labels, forecasts. Of a language model: what comes next.
 
     Without --out it is written to standard output; nothing is written before all is read.
     """

@@ -37,7 +37,7 @@ def score(
     window: int,
     **how: Any,
 ) -> None:
-    """Say how well a model does on files: how it predicts a text, or tags words.
+    """Say how well a model does on files: how it predicts a text, tags, labels, forecasts.
 
     Of a language model, the state starts at zero and is carried through the whole text; the first symbol is not
     predicted. With --documents, JSON has the figures of each too, and null for one in which nothing is predicted.

@@ -34,6 +34,8 @@ GROUPS = (
     "Data",
     "Text",
     "Network",
+    "Words",
+    "Head",
     "Weights",
     "Dropout",
     "Training",
@@ -43,13 +45,14 @@ GROUPS = (
     "Rate",
     "Output",
 )
+TASKS = ", ".join(model_files.kinds())
 SIZES = ("cell", "hidden_size", "num_layers", "embedding_size", "proj_size")
 WEIGHTS = ("learn_state", "tied", "forget_bias", "init")
 
 
 @click.command(cls=GroupedCommand, groups=GROUPS)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
-@option("Data", "--task", metavar="TASK", help="What is learnt: language, tag. [default: seen from files and options]")
+@option("Data", "--task", metavar="TASK", help=f"What is learnt: {TASKS}.  [default: seen from files and options]")
 @option("Data", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
 @option("Data", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
 @flags_of_kinds(ahead=(*SIZES, *WEIGHTS, "patience"))
@@ -79,7 +82,7 @@ def train(
     task: str | None,
     **options: Any,
 ) -> None:
-    """Train a model: a language model on text, a tagger on tagged sentences.
+    """Train a model: of language on text, a tagger, a classifier, a forecaster.
 
     What is learnt is seen from the files and the options, or named with --task. Files and folders are read as UTF-8; -
     is standard input. Without any, it is a language model of the source of the Python standard library on this machine.

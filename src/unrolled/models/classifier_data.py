@@ -54,7 +54,7 @@ class ClassifiedOptions(Declared):
     pooling: str = option(
         "mean",
         f"What is shown of all steps: {', '.join(POOLS)}.",
-        "Network",
+        "Head",
         one_of("pooling", tuple(POOLS)),
         about="What of the last layer's outputs the label is seen from: those of the last step, their mean or largest "
         "over all steps, or their mean by weights that are learnt (attention).",

@@ -48,13 +48,13 @@ class TaggedOptions(Declared):
     spelling: bool = option(
         True,
         "Read the characters of words too.",
-        "Network",
+        "Words",
         about="Whether words are also read by their characters, so that an unlisted one is known by its spelling.",
     )
     crf: bool = option(
         False,
         "Score whole sequences of tags: a conditional random field.",
-        "Network",
+        "Head",
         about="Score whole sequences of tags, by the transitions from one to the next: a linear-chain conditional "
         "random field instead of a softmax a word.",
         source="Lafferty et al. 2001; Lample et al. 2016",

@@ -206,7 +206,7 @@ class SpellingOptions(Declared):
     characters_embedding_size: int = option(
         30,
         "Width of the characters' embedding.",
-        "Network",
+        "Words",
         check_size,
         about="Width of the embedding of characters, which a word's encoder reads.",
         source="Ling et al. 2015; Lample et al. 2016",
@@ -214,7 +214,7 @@ class SpellingOptions(Declared):
     characters_hidden_size: int = option(
         25,
         "Units a direction that read a word's characters.",
-        "Network",
+        "Words",
         check_size,
         about="Hidden units, a direction, of the encoder that reads a word's characters both ways; its final states "
         "stand beside the word's own embedding.",
