@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from . import metrics, spans
 from .metrics import Hits
 from .of_data import Material, OfData, Scored
 from .tagger_data import MOST, Options, Paths, codec_of, read, unseen
+
+T = TypeVar("T")
 
 
 class Tagger(OfData):
@@ -214,18 +216,21 @@ class Tagger(OfData):
         UnrolledError
             If a sentence is no list of words, or empty.
         """
-        if isinstance(sentences, str) or not isinstance(sentences, Sequence):
-            raise UnrolledError(f"the sentences are {brief(sentences)}; expected a list of lists of words")
-        if not sentences:
-            return []
-        given: Any = sentences
-        Tagged(given, given).checked()
-        found: list[list[str]] = [[]] * len(sentences)
-        for rows, batch in self._batches(sentences):
-            assert batch.lengths is not None
-            for row, tags in zip(rows.tolist(), self._named(self._classes(batch)[0], batch.lengths), strict=True):
-                found[row] = tags
-        return found
+        return self._of_each(sentences, lambda batch: self._named(self._classes(batch)[0], _lengths(batch)))
+
+    def predict_proba(self, sentences: Sequence[Sequence[str]]) -> list[Array]:
+        """Return the probabilities of the tags of each sentence's words, (T, K) each, in the order of `tags`.
+
+        With a CRF, those of a word's tag whatever the others are: the likeliest sequence need not be that of the
+        likeliest tags.
+        """
+
+        def of(batch: Batch) -> list[Array]:
+            outputs, _ = self.network(batch.x, lengths=batch.lengths)
+            found = heads.class_probabilities(self.network.head, outputs, batch.lengths, self.params)
+            return [found[:n, row] for row, n in enumerate(_lengths(batch).tolist())]
+
+        return self._of_each(sentences, of)
 
     def score(self, data: Tagged | Paths) -> dict[str, float]:
         """Return how well sentences are tagged: accuracy, and F1 of spans where tags are those of a scheme.
@@ -299,6 +304,19 @@ class Tagger(OfData):
             part = Padded([x[n] for n in rows], [y[n] for n in rows] if len(y) else (), len(rows))
             yield rows[part.order], part[0]
 
+    def _of_each(self, sentences: Sequence[Sequence[str]], of: Callable[[Batch], Sequence[T]]) -> list[T]:
+        """Return what is made of each sentence, a batch at a time."""
+        if isinstance(sentences, str) or not isinstance(sentences, Sequence):
+            raise UnrolledError(f"the sentences are {brief(sentences)}; expected a list of lists of words")
+        if not sentences:
+            return []
+        given: Any = sentences
+        Tagged(given, given).checked()
+        found: dict[int, T] = {}
+        for rows, batch in self._batches(sentences):
+            found |= zip(rows.tolist(), of(batch), strict=True)
+        return [found[n] for n in range(len(sentences))]
+
     def _classes(self, batch: Batch) -> tuple[Array, Array]:
         """Return the numbers of the tags of a batch (T, B), and the network's outputs."""
         outputs, _ = self.network(batch.x, lengths=batch.lengths)
@@ -360,6 +378,12 @@ class Tagger(OfData):
                 raise UnrolledError(f"{suggest('tag of the model', odd[0], list(self.tags))}")
             return data
         return together(read_sentences(data, self.column), self.column, known=self.tags)
+
+
+def _lengths(batch: Batch) -> Array:
+    """Return the lengths of a batch of sentences, which has some."""
+    assert batch.lengths is not None
+    return batch.lengths
 
 
 def _words(name: str, value: Any) -> Words:

@@ -151,6 +151,19 @@ def likeliest_sequence(outputs: Array, lengths: Array | None, params: Params) ->
     return chain.viterbi(outputs, lengths, *_chain(params))
 
 
+def class_probabilities(head: Head, outputs: Array, lengths: Array | None, params: Params) -> Array:
+    """Return the probability of each class, (..., K), of a head of classes: of a CRF, all other steps left open.
+
+    Examples
+    --------
+    >>> class_probabilities(tags(2), np.zeros((1, 1, 2)), None, {}).tolist()
+    [[[0.5, 0.5]]]
+    """
+    if head.loss is sequence_loss:
+        return chain.marginals(outputs, lengths, *_chain(params))
+    return np.exp(losses.log_softmax(outputs))
+
+
 def tags(size: int, *, crf: bool = False) -> Head:
     """Return the head of a class at every step, one of `size`; with a CRF, of a sequence of classes.
 
