@@ -73,6 +73,11 @@ def again(cls: type, name: str, default: Any, **more: Any) -> Any:
     return field(default=default, metadata={"about": replace(about(options(cls)[name]), **more)})
 
 
+def same(cls: type, name: str) -> Any:
+    """Return a field that declares an option of a class again, just as it is there."""
+    return again(cls, name, options(cls)[name].default)
+
+
 def about(declared: Field[Any]) -> About:
     """Return what is declared of an option."""
     found: About = declared.metadata["about"]

@@ -35,6 +35,8 @@ class Labelled:
         What was left out, in plain sentences.
     places : tuple of str
         Of each row its file and line, for messages; those of the table, where there are none.
+    weights : tuple of float, or None
+        What each counts; None where all count the same.
 
     Examples
     --------
@@ -51,6 +53,7 @@ class Labelled:
     paths: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    weights: tuple[float, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -70,6 +73,7 @@ class Labelled:
                 self.table, rows=[self.table.rows[n] for n in rows], lines=[self.table.lines[n] for n in rows]
             ),
             places=tuple(self.place(n) for n in rows),
+            weights=None if self.weights is None else tuple(self.weights[n] for n in rows),
         )
 
 

@@ -53,7 +53,8 @@ class Classifier(OfData):
     columns : dict
         Which columns of tables were read, and how texts were decoded.
     decides : str
-        The figure that says which model is the best: "accuracy", or "macro_f1" where classes are weighed.
+        The figure that says which model is the best: "accuracy"; "macro_f1" where classes are balanced, "loss" where
+        examples have weights of their own.
     """
 
     kind = "classifier"
@@ -312,13 +313,13 @@ class Classifier(OfData):
 
     def _confusion(self, batches: Any) -> tuple[Array, float]:
         """Return how often each label was taken for each, (K, K), and the mean loss."""
-        counts, nats, rows = np.zeros((len(self.labels),) * 2, np.int64), 0.0, 0
+        counts, nats, targets = np.zeros((len(self.labels),) * 2, np.int64), 0.0, 0.0
         for batch in (batches[k] for k in range(len(batches))):
             logits, _ = self.network(batch.x, lengths=batch.lengths)
-            loss, _ = self.network.head.loss(choose(self.backend), logits, batch.y, None, gradient=False)
+            loss, _ = self.network.head.loss(choose(self.backend), logits, batch.y, batch.weights, gradient=False)
             counts += metrics.confusion(batch.y, logits.argmax(axis=-1), len(self.labels))
-            nats, rows = nats + loss * len(batch.y), rows + len(batch.y)
-        return counts, nats / rows
+            nats, targets = nats + loss * batch.targets, targets + batch.targets
+        return counts, nats / targets
 
 
 def softmax(logits: Array) -> Array:
@@ -357,7 +358,7 @@ KIND = checkpoints.Kind(
         "inputs": from_json,
         "pooling": one_of(tuple(POOLS)),
         "columns": entries(dict.fromkeys(COLUMNS, text(10_000)), optional=COLUMNS),
-        "decides": one_of(("accuracy", "macro_f1")),
+        "decides": one_of(("accuracy", "macro_f1", "loss")),
     },
     spec=_spec,
     head=lambda labels, pooling, **_: heads.classes(len(labels), pooling),

@@ -205,19 +205,28 @@ def _split(parts: dict[str, Labelled], options: Options) -> dict[str, Labelled]:
 def _learnt(train: Labelled, options: Options) -> dict[str, Any]:
     """Return how data becomes numbers, from the part to train on."""
     labels = {str(label): label for label in train.labels or ()}
-    inputs: Codec
-    if train.channels:
-        inputs = SeriesCodec.learnt(train.x, train.channels)
-    else:
-        how = {name: getattr(options, name) for name in ("min_count", "max_symbols", "lower", "words")}
-        inputs = TextCodec.learnt(train.x, options.level, **how)
     return {
         "labels": sorted(labels.values(), key=_natural if all(map(_is_whole, labels)) else str),
-        "inputs": inputs,
+        "inputs": learnt_inputs(train, options),
         "pooling": options.pooling,
         "columns": {name: value for name, value in train.columns.items() if value} | {"encoding": options.encoding},
-        "decides": "macro_f1" if options.class_weights == "balanced" else "accuracy",
+        "decides": _decides(train, options),
     }
+
+
+def _decides(train: Labelled, options: Options) -> str:
+    """Return the figure that decides which model is best: one that weighs examples as training does."""
+    if train.weights is not None:
+        return "loss"
+    return "macro_f1" if options.class_weights == "balanced" else "accuracy"
+
+
+def learnt_inputs(train: Labelled, options: Any) -> Codec:
+    """Return how texts or series become numbers, from the part to train on."""
+    if train.channels:
+        return SeriesCodec.learnt(train.x, train.channels)
+    how = {name: getattr(options, name) for name in ("min_count", "max_symbols", "lower", "words")}
+    return TextCodec.learnt(train.x, options.level, **how)
 
 
 def _is_whole(label: str) -> bool:
@@ -259,6 +268,5 @@ def _batches(part: Labelled, inputs: Codec, known: Mapping[str, int], options: O
     if weigh and options.class_weights == "balanced":
         weights = len(y) / (len(known) * np.bincount(y, minlength=len(known)))
     x = encoded(part, inputs)
-    return Padded(
-        x, [*y], options.batch_size, part.table.where, stepwise=False, class_weights=weights, seed=options.seed
-    )
+    how: Any = {"stepwise": False, "weights": part.weights, "class_weights": weights, "seed": options.seed}
+    return Padded(x, [*y], options.batch_size, part.table.where, **how)

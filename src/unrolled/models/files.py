@@ -23,7 +23,7 @@ from ..storage import Arrays, Content, Layout, Stored
 from ..training.checkpoints import LANGUAGE_MODEL, Kind
 from ..training.trainer import MODEL
 
-KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger", "classifier": "classifier"}
+KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger", "classifier": "classifier", "regressor": "regressor"}
 """Kinds of models as files call them -> the module here that has the `KIND`."""
 
 
@@ -36,8 +36,8 @@ def kind_named(name: object) -> Kind:
 
 
 def kinds() -> dict[str, Kind]:
-    """Return all kinds of models, by what they are asked for by."""
-    return {kind.task: kind for kind in map(kind_named, KINDS)}
+    """Return all kinds of models that learn from files, by what they are asked for by."""
+    return {kind.task: kind for kind in map(kind_named, KINDS) if kind.task}
 
 
 def write(path: str | Path, network: Network, codec: Content, params: Arrays | None = None) -> dict[str, Stored]:

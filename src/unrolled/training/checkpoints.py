@@ -37,7 +37,7 @@ class Kind(NamedTuple):
     spec : function of the options and the codec's entries that describes the network
     head : function of the codec's entries that gives the network's head
     model : its class, which a network and the codec's entries make one of
-    task : what the kind is asked for by: "tag"
+    task : what the kind is asked for by: "tag"; "" where it learns from no files
     noun : with its article: "a tagger"
     endings : of the names of files that say by themselves what they are for
     reading : class of options that say how files are read and are none of the model's, if there are such
