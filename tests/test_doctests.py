@@ -18,6 +18,8 @@ MODULES = ["unrolled"] + [
 def test_examples(name):
     if name.startswith("unrolled.backends.cpu.") and "cpu" not in unrolled.backends.BACKENDS:
         pytest.skip("the native engine is not built")
+    if name.startswith("unrolled.sklearn"):
+        pytest.importorskip("sklearn")
     module = importlib.import_module(name)
     failed, _ = doctest.testmod(module, extraglobs={"np": np})
     assert failed == 0
