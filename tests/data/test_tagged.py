@@ -258,6 +258,8 @@ def test_a_layout_knows_its_word():
         ("See https://a.b/c?d=1, or mail x.y@z.org.", "See https://a.b/c?d=1 , or mail x.y@z.org ."),
         ("It's 10:30 -- well... 3.5%!!", "It's 10:30 -- well ...|3.5 % !!"),
         ("M. Anderson left. (He had to.) So?", "M . Anderson left .|( He had to . )|So ?"),
+        ("Mr. Lee came. Dr. No left.", "Mr . Lee came .|Dr . No left ."),
+        (". a", ". a"),
         ("one\n\ntwo", "one|two"),
         ("he said. but no", "he said . but no"),
         ("नमस्ते दुनिया", "नमस्ते दुनिया"),

@@ -183,7 +183,7 @@ class Tagger(OfData):
             digest=[a for part in batches.values() for a in (*part.x, *part.y)],
             paths={name: [file.path for file in some] for name, some in files.items()},
             name="sentences",
-            unit="word",
+            unit="tag",
             row="sentence",
             size=count(sum(len(x) for part in batches.values() for x in part.x), "word"),
             about=(

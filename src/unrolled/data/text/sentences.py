@@ -4,7 +4,7 @@ A word is a run of letters, digits and marks above or below them, with apostroph
 points, commas and colons (`1,000.5`, `10:30`); an address (`https://...`, `a@b.org`) and letters with points (`U.S.`)
 are one word; any other sign is a word, and a run of the same sign is one (`...`, `--`, `!!`). A line's end ends a
 sentence; within a line a sentence ends behind `.`, `!`, `?` or `…`, and what closes a quotation or a bracket there, if
-a blank and then no small letter follows; a point behind one letter (`J.`) ends none.
+a blank and then no small letter follows; a point behind one letter (`J.`) or a title (`Mr.`) ends none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ WORD = re.compile(
     re.VERBOSE,
 )
 _END = re.compile(r"[.!?…。！？]+")
+_TITLES = {"Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Sr", "Jr", "vs"}
 _CLOSING = "\"'”’»)]}"
 
 
@@ -52,7 +53,7 @@ def _of_line(line: str) -> list[list[str]]:
             ended = False
         ended = ended and word[0] in _CLOSING and not before.isspace()
         if _END.fullmatch(word):
-            words = found[-1]
-            ended = not (word == "." and words and len(words[-1]) == 1 and words[-1].isalpha())
+            last = found[-1][-1] if found[-1] else ""
+            ended = not (word == "." and ((len(last) == 1 and last.isalpha()) or last in _TITLES))
         found[-1].append(word)
     return found
