@@ -45,6 +45,7 @@ ROWS = {
     "a list of classes": ([0, 1, 2, 0, 3], "int32", ()),
     "numbers": (rng.normal(size=(len(LENGTHS), K)), "float64", (K,)),
     "a number": (rng.normal(size=len(LENGTHS)), "float64", ()),
+    "yes or no": ([True, False, True, True, False], "int32", ()),
     "labels": (rng.integers(0, 2, (len(LENGTHS), K)), "float32", (K,)),
 }
 

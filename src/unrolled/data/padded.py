@@ -190,11 +190,12 @@ def together(arrays: Sequence[Array]) -> Array:
 def _target(given: Any, *, stepwise: bool) -> Array:
     """Return a sequence's targets as a batch holds them: classes are whole numbers, all else is floats.
 
-    Several whole numbers, or bools, side by side are labels; a single number a step has an axis of its own.
+    Several whole numbers, or bools, side by side are labels; a bool by itself is one of two classes. A number a step
+    has an axis of its own.
     """
     y: Array = np.asarray(given)
     several = y.ndim > stepwise
-    if y.dtype.kind == "b" or (several and y.dtype.kind in "iu"):
+    if several and y.dtype.kind in "biu":
         y = y.astype(np.float32)
     if y.dtype.kind == "f":
         return y[:, None] if stepwise and not several else y

@@ -118,11 +118,8 @@ def take_class_weights(weights: Any, targets: Sequence[Array], counted: Any, nam
             f"classes of {name} run from {whole.min()}; they must be 0 or more (ignore names one to leave out)"
         )
     if isinstance(weights, str) and weights == "balanced":
-        there = (
-            np.ones(len(whole))
-            if counted is None
-            else np.concatenate([np.broadcast_to(w, t.shape).ravel() for w, t in zip(counted, targets, strict=True)])
-        )
+        each = zip(counted or [1.0] * len(targets), targets, strict=True)
+        there = np.concatenate([np.broadcast_to(w, t.shape).ravel() for w, t in each])
         counts = np.bincount(whole, weights=there > 0)
         share = counts.sum() / np.count_nonzero(counts)
         return np.array([share / n if n else 0.0 for n in counts])
