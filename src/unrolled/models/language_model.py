@@ -501,7 +501,8 @@ class LanguageModel:
     def details(self) -> list[tuple[str, str]]:
         """Return what a model file says beside its network, as `unrolled info` prints it."""
         alphabet = [("symbols", repr(self.vocabulary.alphabet))] if self.vocabulary.alphabet else []
-        return [("level", self.vocabulary.level), *alphabet]
+        documents = [("documents", "of one line each")] if self.vocabulary.documents else []
+        return [("level", self.vocabulary.level), *alphabet, *documents]
 
     def __repr__(self) -> str:
         spec = self.network.spec

@@ -24,11 +24,11 @@ from ..nn.network import Network
 from ..training.state import map_state
 
 LEAST = 1e-6
-"""Ways to a word that are less likely are not followed."""
+"""What is less likely is not followed: a word, and a share of the ways to one."""
 AT_ONCE = 32
 """Beginnings that are looked at in one call."""
-MOST = 8192
-"""Beginnings that are looked at: a model that knows nothing finds all words alike."""
+MOST = 4096
+"""Beginnings that are looked at, at most: a model that knows nothing finds all words alike."""
 
 
 class Begun(NamedTuple):
@@ -83,16 +83,17 @@ class WordSearch:
         """Whether the prompt ends within a word, or behind it."""
         self.found: dict[str, float] = defaultdict(float)
         self.open: list[tuple[float, int, Begun]] = []
-        self.count = 0
+        self.pushed = self.looked_at = 0
         self._begin(state, token)
 
     def likeliest(self, top: int) -> list[tuple[str, float]]:
         """Return as many words with their probabilities, the likeliest first; see `LanguageModel.predict`."""
-        while self.open and self.count < MOST:
+        while self.open and self.looked_at < MOST:
             floor = self._least(top)
             if -self.open[0][0] <= floor:
                 break
             size = min(AT_ONCE, len(self.open))
+            self.looked_at += size
             self._look_at([heapq.heappop(self.open)[2] for _ in range(size)], floor)
         return sorted(self.found.items(), key=lambda pair: -pair[1])[:top]
 
@@ -126,11 +127,12 @@ class WordSearch:
             self._push(Begun((token,), False, reached[rows, token], joined, rows))
 
     def _push(self, begun: Begun) -> None:
-        kept = begun.weights > LEAST * begun.weights.sum(initial=0.0)
-        if kept.any():
-            begun = begun._replace(weights=begun.weights[kept], rows=begun.rows[kept])
-            self.count += 1
-            heapq.heappush(self.open, (-float(begun.weights.sum()), self.count, begun))
+        chance = float(begun.weights.sum())
+        if chance > LEAST:
+            kept = begun.weights > LEAST * chance
+            self.pushed += 1  # of two that are as likely, the first comes first
+            rest = begun._replace(weights=begun.weights[kept], rows=begun.rows[kept])
+            heapq.heappush(self.open, (-chance, self.pushed, rest))
 
     def _look_at(self, several: list[Begun], floor: float) -> None:
         """Let beginnings end in words, and go on with each symbol that may be likelier than `floor`."""
@@ -143,7 +145,7 @@ class WordSearch:
             rows = np.arange(place, place := place + len(begun.rows))
             reached = begun.weights[:, None] * chances[rows]
             self.found[self._word(begun)] += float(reached[:, self.ends].sum())
-            likely = reached.sum(axis=0) > floor
+            likely = reached.sum(axis=0) > max(floor, LEAST)
             for token in np.flatnonzero(likely & ~self.ends).tolist():
                 self._push(Begun((*begun.path, token), begun.goes_on, reached[:, token], states, rows))
 
