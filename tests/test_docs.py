@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def test_python_examples_of_the_readme_run(tmp_path, monkeypatch):
         exec(block, names)
 
 
+RUN_BY_COMMANDS = {"forecast.md"}
+"""Guides that make the files which their commands are about, so that these run too."""
 GUIDES = sorted(p.name for p in (ROOT / "docs" / "guides").glob("*.md"))
 
 
@@ -70,8 +73,12 @@ def test_python_examples_of_a_guide_run(page, tmp_path, monkeypatch):
         pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn is not installed, or an older one")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "guides" / page).read_text(), re.S):
-        exec(block, names)
+    for language, block in re.findall(r"```(python|sh)\n(.*?)```", (ROOT / "docs" / "guides" / page).read_text(), re.S):
+        if language == "python":
+            exec(block, names)
+        elif page in RUN_BY_COMMANDS:
+            for line in block.splitlines():
+                assert cli.main(shlex.split(line, comments=True)[1:], standalone_mode=False) in (None, 0), line
 
 
 def test_the_table_of_rooms_has_every_room_of_the_source_in_the_order_of_imports():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .gradcheck import check_cell, check_network
     from .models.base import load
     from .models.classifier import Classifier
+    from .models.forecaster import Forecaster
     from .models.language_model import LanguageModel
     from .models.tagger import Tagger
     from .nn import heads
@@ -35,6 +36,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Classifier",
+    "Forecaster",
     "Interrupted",
     "LanguageModel",
     "Network",
@@ -63,6 +65,7 @@ _LATER = {
     "LanguageModel": "models.language_model",
     "Tagger": "models.tagger",
     "Classifier": "models.classifier",
+    "Forecaster": "models.forecaster",
     "batches": "data.padded",
     "load": "models.base",
     "manual_seed": "seeding",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import UnrolledError
 
@@ -73,4 +73,38 @@ def draw_confusion(counts: Any, names: Sequence[str]) -> Any:
             for column, number in enumerate(numbers):
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{number:,}", ha="center", va="center", color=colour, fontsize=9)
+    return figure
+
+
+class Panel(NamedTuple):
+    """A series as it is drawn.
+
+    Attributes
+    ----------
+    name : str
+    times, values : (N,) arrays
+    forecasts : list of (times (H,), values (H,), bands)
+        Bands by the share of values that they are to hold: their lower and upper ends, (H,) each.
+    """
+
+    name: str
+    times: Any
+    values: Any
+    forecasts: Sequence[tuple[Any, Any, Mapping[float, tuple[Any, Any]]]]
+
+
+def draw_forecasts(panels: Sequence[Panel]) -> Any:
+    """Return a figure of series below each other, each with its forecasts and their bands."""
+    figure = new_figure(9, 1.5 + 2 * len(panels))
+    many = figure.subplots(len(panels), squeeze=False)[:, 0]
+    for axes, panel in zip(many, panels, strict=True):
+        axes.plot(panel.times, panel.values, color="black", linewidth=0.9, label="series")
+        for k, (times, values, bands) in enumerate(panel.forecasts):
+            for share, (low, high) in sorted(bands.items(), reverse=True):
+                label = f"{share:.0%} band" if not k else None
+                axes.fill_between(times, low, high, color="tab:blue", alpha=0.15, linewidth=0, label=label)
+            axes.plot(times, values, color="tab:blue", linewidth=1.2, label=None if k else "forecast")
+        axes.set_title(panel.name, fontsize="medium", loc="left", parse_math=False)
+        axes.grid(alpha=0.3)
+    many[0].legend(frameon=False, fontsize="small", ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     return figure

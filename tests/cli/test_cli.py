@@ -258,6 +258,7 @@ def test_help_is_grouped_and_every_group_fits_a_screen(folder):
     assert names == [
         "Data",
         "Text",
+        "Series",
         "Network",
         "Words",
         "Head",

@@ -33,6 +33,7 @@ DEFAULT_EPOCHS = 4.0
 GROUPS = (
     "Data",
     "Text",
+    "Series",
     "Network",
     "Words",
     "Head",

@@ -162,7 +162,7 @@ def _plain(column: Any) -> list[Any]:
     array = np.asarray(column)
     if array.dtype.kind == "M":
         return [str(time) for time in array.astype("datetime64[us]")]
-    return list(array.tolist())
+    return [v if v is None or isinstance(v, (str, int, float)) else str(v) for v in array.tolist()]
 
 
 def choose(table: Table, target: str = "", time: str = "", id: str = "", known: str = "") -> Columns:

@@ -216,7 +216,7 @@ def grid_of(times: Sequence[Times], row: Callable[[int, int], str]) -> Grid:
     Examples
     --------
     >>> grid_of([parse_times(["2024-01-31", "2024-02-29", "2024-03-31"])], "{}, {}".format)
-    Grid(unit='month', size=1)
+    Grid(unit='month', size=1.0)
     """
     gaps = [np.diff(some) for some in times]
     for s, some in enumerate(gaps):
@@ -234,10 +234,10 @@ def grid_of(times: Sequence[Times], row: Callable[[int, int], str]) -> Grid:
     if usual >= 28 * DAY and all(map(_monthly, times)):
         months = np.concatenate([np.diff(_days(some).astype("datetime64[M]")).astype(int) for some in times])
         kinds, counts = np.unique(months, return_counts=True)
-        return Grid("month", int(kinds[counts.argmax()]))
+        return Grid("month", float(kinds[counts.argmax()]))
     if usual == DAY and 3 * DAY in kinds and all(np.is_busday(_days(some)).all() for some in times):
-        return Grid("weekday", 1)
-    return Grid("microsecond", int(usual))
+        return Grid("weekday", 1.0)
+    return Grid("microsecond", float(usual))
 
 
 def _monthly(times: Times) -> bool:

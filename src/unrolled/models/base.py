@@ -32,7 +32,7 @@ from ..training.callbacks import Callback, Facts, Result, tell
 from ..training.interrupts import send_again
 from ..training.lines import Lines
 from ..training.tensorboard import Events
-from ..training.trainer import Model, Trainer
+from ..training.trainer import MODEL, Model, Trainer
 from . import files
 
 M = TypeVar("M")
@@ -65,6 +65,10 @@ class OfNetwork:
         other = copy.copy(self)
         OfNetwork.__init__(other, self.network.with_params(params))
         return other
+
+    def settle(self, val: Batches | None) -> bool:
+        """Find what follows from trained parameters, before they are tested; return whether the file says it too."""
+        return False
 
     def zero_state(self, batch: int) -> Any:
         """Return the state of B rows, all zeros."""
@@ -225,9 +229,12 @@ def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
             resume=None if resume is None else resume.snapshot,
             changed=resume is not None and resume.options != facts.options,
         ).run()
-        if prepared.test is not None and result.signal in (None, signal.SIGINT):  # others leave no time for it
+        if result.signal in (None, signal.SIGINT):  # others leave no time for it
             try:
-                result.test = facts.model.evaluate(prepared.test)
+                if facts.model.settle(prepared.val) and facts.out is not None:
+                    facts.model.write(facts.out / MODEL)
+                if prepared.test is not None:
+                    result.test = facts.model.evaluate(prepared.test)
             except KeyboardInterrupt:
                 result.interrupted = True
         tell(all_of_them, "finished", result, facts.out)

@@ -23,7 +23,13 @@ from ..storage import Arrays, Content, Layout, Stored
 from ..training.checkpoints import LANGUAGE_MODEL, Kind
 from ..training.trainer import MODEL
 
-KINDS = {LANGUAGE_MODEL: "language_model", "tagger": "tagger", "classifier": "classifier", "regressor": "regressor"}
+KINDS = {
+    LANGUAGE_MODEL: "language_model",
+    "tagger": "tagger",
+    "classifier": "classifier",
+    "regressor": "regressor",
+    "forecaster": "forecaster",
+}
 """Kinds of models as files call them -> the module here that has the `KIND`."""
 
 
