@@ -217,6 +217,8 @@ def test_examples_of_another_kind_are_refused(model):
         series.predict(["a"])
     with pytest.raises(ur.UnrolledError, match="has series of 3 channels; expected series of 2 channels"):
         series.predict(np.zeros((2, 4, 3)))
+    with pytest.raises(ur.UnrolledError, match="is a table; expected series as they were learnt from"):
+        list(series.predictions(["a.csv"]))
 
 
 # --- files of models, and runs

@@ -37,6 +37,7 @@ def read_labelled(
     labels: bool = True,
     channels: Sequence[str] = (),
     classes: Collection[str] = (),
+    series: bool = False,
 ) -> Labelled:
     r"""Read texts or series with their labels; what a file is, its name tells.
 
@@ -63,6 +64,8 @@ def read_labelled(
         Columns of numbers that a model takes; by default all.
     classes : collection of str
         Labels that are known, for files that are a class each.
+    series : bool
+        Whether they have to be series.
 
     Returns
     -------
@@ -100,6 +103,10 @@ def read_labelled(
             f"{shown(names[0])} is {KINDS[kinds[0]]}, {shown(names[n])} {KINDS[kinds[n]]}; expected files of one kind"
         )
     kind = kinds[0]
+    if series and (kind in ("lines", "folder") or (kind == "table" and not id)):
+        raise UnrolledError(
+            f"{shown(names[0])} is {KINDS[kind]}; expected series as they were learnt from: .ts or .npz"
+        )
     if kind == "lines":
         return _of_lines(names, encoding, labels, classes)
     if kind != "table" and (odd_column := next((name for name, value in columns.items() if value), "")) and labels:

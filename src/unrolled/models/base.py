@@ -50,6 +50,8 @@ class OfNetwork:
     """Name of the kind in files."""
     decides: str = "loss"
     """Name of the figure that says which model is the best."""
+    reads: str = "one-hot input"
+    """What it reads where there is no embedding."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

@@ -76,6 +76,7 @@ class Classifier(OfData):
         self.labels, self.inputs = tuple(labels), inputs
         self.pooling = check_choice("pooling", pooling, list(POOLS))
         self.columns, self.decides = dict(columns or {}), decides
+        self.reads = count(len(inputs), "channel") if isinstance(inputs, SeriesCodec) else "one-hot input"
         self._numbers = {str(label): k for k, label in enumerate(self.labels)}
         sizes = network.spec.vocabulary_size, network.head.outputs
         if (len(inputs), len(self._numbers)) != sizes:
@@ -288,8 +289,8 @@ class Classifier(OfData):
             found = with_labels(source)
         else:
             channels = self.inputs.channels if isinstance(self.inputs, SeriesCodec) else ()
-            how = {name: value for name, value in self.columns.items() if name in COLUMNS}
-            found = read_labelled(source, **how, labels=labels, channels=channels, classes=self._numbers)
+            how: Any = {"labels": labels, "channels": channels, "classes": self._numbers, "series": bool(channels)}
+            found = read_labelled(source, **how | self.columns)
         for n, label in enumerate(found.labels or ()):
             if str(label) not in self._numbers:
                 said = suggest("label", str(label), [str(known) for known in self.labels])

@@ -48,9 +48,10 @@ def network(facts: Facts) -> str:
     spec = facts.model.spec
     equal = isinstance(spec.hidden_size, int)
     units = f"{spec.num_layers} x {spec.hidden_size}" if equal else " and ".join(map(str, spec.widths))
-    embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else "one-hot input"
+    ways = " both ways" if spec.bidirectional else ""
+    embedding = f"embedding {spec.embedding_size}" if spec.embedding_size else facts.model.reads
     return (
-        f"{spec.cell}, {units} hidden units, {embedding}, "
+        f"{spec.cell}, {units} hidden units{ways}, {embedding}, "
         f"{sum(p.size for p in facts.model.params.values()):,} parameters, {facts.model.backend} backend"
     )
 
