@@ -30,10 +30,7 @@ POLARITY: dict[str, Any] = {
     "hidden_size": 32,
     "word_dropout": 0.5,
     "init": "uniform:0.1",
-    "average": "ema",
-    "ema_decay": 0.99,
-    "learning_rate": 0.003,
-    "epochs": 6,
+    "epochs": 4,
     "seed": 1,
 }
 VOWELS: dict[str, Any] = {
