@@ -9,6 +9,7 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
 from ..data.examples import as_series
+from ..errors import UnrolledError
 
 TABLE, SERIES, TEXTS = "table", "series", "texts"
 """Forms of X: a 2-D array, sequences of numbers of any length, texts."""
@@ -61,16 +62,20 @@ def _form(X: Any) -> tuple[str, list[Any]]:
         items = list(X)
     elif hasattr(X, "__array__"):
         array = np.asarray(X)
-        if array.ndim == 2 and array.shape[1] == 1 and len(array) and isinstance(array[0, 0], str):
+        if array.ndim == 2 and len(array) and any(isinstance(item, str) for item in array[0]):
+            if array.shape[1] > 1:
+                raise UnrolledError(f"X has texts, and {array.shape[1]} columns; expected one column of texts")
             array = array[:, 0]
         if array.ndim not in (1, 3) or (array.ndim == 1 and array.dtype.kind not in "OUT"):
             return TABLE, []
         items = array.tolist() if array.ndim == 1 else list(array)
     else:
         return TABLE, []  # sparse, or nothing that can be read: scikit-learn says so
-    if not items or (np.isscalar(items[0]) and not isinstance(items[0], str)):
-        return TABLE, []
-    return (TEXTS if isinstance(items[0], str) else SERIES), items
+    if not items and isinstance(X, (list, tuple)):
+        raise UnrolledError("X has no sequences; expected one or more")
+    if any(isinstance(item, str) for item in items):
+        return TEXTS, items
+    return (TABLE, []) if not items or np.isscalar(items[0]) else (SERIES, items)
 
 
 def _is_table(rows: list[Any]) -> bool:

@@ -106,6 +106,12 @@ class SequenceTagger(SequenceEstimator):
         pairs = zip(chain(*self.model_.predict(words)), chain(*tags), strict=True)
         return float(np.mean([one == other for one, other in pairs]))
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.string = False, True
+        tags.target_tags.required = True
+        return tags
+
 
 def _sentences(name: str, given: Any) -> list[list[str]]:
     """Return lists of words or tags, of whatever holds them."""
