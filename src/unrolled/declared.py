@@ -73,9 +73,9 @@ def again(cls: type, name: str, default: Any, **more: Any) -> Any:
     return field(default=default, metadata={"about": replace(about(options(cls)[name]), **more)})
 
 
-def same(cls: type, name: str) -> Any:
-    """Return a field that declares an option of a class again, just as it is there."""
-    return again(cls, name, options(cls)[name].default)
+def same(cls: type, name: str, **more: Any) -> Any:
+    """Return a field that declares an option of a class again, with the default that it has there, as `again` else."""
+    return again(cls, name, options(cls)[name].default, **more)
 
 
 def about(declared: Field[Any]) -> About:

@@ -39,6 +39,7 @@ def test_a_file_brings_it_back(model, tmp_path):
     again = ur.load(tmp_path / "model.safetensors")
     assert isinstance(again, Regressor)
     assert repr(again) == repr(model)
+    assert again.details()[0] == ("says", "2 numbers, squared loss")
     np.testing.assert_array_equal(again.predict(SERIES), model.predict(SERIES))
     again.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()

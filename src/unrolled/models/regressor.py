@@ -219,6 +219,11 @@ class Regressor(OfData):
         """Refuse files: what they would have to hold is read from memory only."""
         self._has_not("a score of files; its method score takes texts or series, and their numbers")
 
+    def details(self) -> list[tuple[str, str]]:
+        """Return what a model file says beside its network."""
+        says = f"{count(len(self.targets), 'number')}, {self.loss} loss"
+        return [("says", says), ("reads", self.inputs.said), ("pooling", self.pooling)]
+
     # --- what the loop asks of it
 
     def evaluate(self, batches: Any) -> Metrics:

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from ..checks import Array, check_a, check_choice, check_fraction
 from ..data.examples import Labelled, labelled
-from ..declared import again, option, same
+from ..declared import option, same
 from ..declared import options as declared_options
 from ..errors import UnrolledError
 from ..models.base import load
@@ -31,17 +31,17 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     hidden_size: int | tuple[int, ...] = same(Options, "hidden_size")
     num_layers: int = same(Options, "num_layers")
     bidirectional: bool = same(Options, "bidirectional")
-    embedding_size: int = again(
-        Options, "embedding_size", 100, about="Width of the embedding of texts' symbols; 0 feeds one-hot vectors."
+    embedding_size: int = same(
+        Options, "embedding_size", about="Width of the embedding of texts' symbols; 0 feeds one-hot vectors."
     )
-    dropout: float = again(Options, "dropout", 0.5, about="Share of a layer's outputs that are dropped in training.")
-    epochs: float = again(Options, "epochs", 100.0, about="Passes over the training part, at most.")
-    batch_size: int = again(Options, "batch_size", 50, about="Sequences side by side, those of like length.")
+    dropout: float = same(Options, "dropout", about="Share of a layer's outputs that are dropped in training.")
+    epochs: float = same(Options, "epochs", about="Passes over the training part, at most.")
+    batch_size: int = same(Options, "batch_size", about="Sequences side by side, those of like length.")
     optimizer: str = same(Options, "optimizer")
-    learning_rate: float | None = again(Options, "learning_rate", None, about="Rate of the update rule.")
+    learning_rate: float | None = same(Options, "learning_rate", about="Rate of the update rule.")
     weight_decay: float | None = same(Options, "weight_decay")
-    patience: int = again(
-        Options, "patience", 10, about="Passes without a better validation after which training stops; 0 for never."
+    patience: int = same(
+        Options, "patience", about="Passes without a better validation after which training stops; 0 for never."
     )
     validation_fraction: float = option(
         0.1,
@@ -69,7 +69,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         """Return a model trained with the parameters; what is `asked` comes with or instead of them."""
         more = {} if self.options is None else check_a("options", self.options, dict, "a dict of options by name")
         own = self.get_params(deep=False)
-        if odd := [name for name in more if name in own or name in ("seed", "val_fraction")]:
+        if odd := [name for name in more if name in {*own, *asked, "seed", "val_fraction"}]:
             raise UnrolledError(f"options names {odd[0]}, which is a parameter of the estimator; give it there")
         known = declared_options(kind)
         chosen = {name: value for name, value in own.items() if name in known}
@@ -128,9 +128,9 @@ class PooledEstimator(SequenceEstimator):
     """An estimator that reads texts or sequences of numbers, and says one thing of each."""
 
     pooling: str = same(Options, "pooling")
-    level: str = again(Options, "level", "word", about="What a symbol of texts is: word, char or bpe (byte pairs).")
-    lower: bool = again(Options, "lower", True, about="Whether texts are made lower-case.")
-    min_count: int = again(Options, "min_count", 2, about="Occurrences that a symbol of texts needs to be listed.")
+    level: str = same(Options, "level", about="What a symbol of texts is: word, char or bpe (byte pairs).")
+    lower: bool = same(Options, "lower", about="Whether texts are made lower-case.")
+    min_count: int = same(Options, "min_count", about="Occurrences that a symbol of texts needs to be listed.")
 
     def _examples(self, X: Any, y: Array, sample_weight: Any) -> tuple[Labelled, Array]:
         """Return the sequences of X with their weights, and y, without what counts nothing."""

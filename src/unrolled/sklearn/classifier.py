@@ -103,7 +103,7 @@ class SequenceClassifier(ClassifierMixin, PooledEstimator):  # type: ignore[misc
         return self._out(found, X, self.classes_)
 
     def _probabilities(self, X: Any) -> NDArray[np.float64]:
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         names = [str(label) for label in self.model_.labels]
         found = self.model_.predict_proba(take(self, X, reset=False))
         return np.ascontiguousarray(found[:, [names.index(str(label)) for label in self._labels()]])

@@ -69,7 +69,7 @@ class SequenceRegressor(RegressorMixin, PooledEstimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """Return the numbers of each sequence, (N,), or (N, K) where it was fitted with so many."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         found = self.model_.predict(take(self, X, reset=False))
         return self._out(found[:, 0] if self._single else found, X)
 

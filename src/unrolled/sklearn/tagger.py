@@ -90,17 +90,17 @@ class SequenceTagger(SequenceEstimator):
 
     def predict(self, X: Any) -> Any:
         """Return the tags of each sentence, a list of lists; with a CRF the likeliest sequences."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._out(self.model_.predict(_sentences("X", X)), X)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probabilities of each word's tags, a list of arrays (T, K), in the order of `classes_`."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         return self._out(self.model_.predict_proba(_sentences("X", X)), X)
 
     def score(self, X: Any, y: Any) -> float:
         """Return the share of words whose tag is right."""
-        check_is_fitted(self)
+        check_is_fitted(self, "model_")
         words, tags = _sentences("X", X), _sentences("y", y)
         Tagged(words, tags).checked()
         pairs = zip(chain(*self.model_.predict(words)), chain(*tags), strict=True)
