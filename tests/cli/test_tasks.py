@@ -115,3 +115,17 @@ def test_the_best_model_is_that_of_the_figure_that_decides(tmp_path, monkeypatch
 def test_figures_that_are_no_numbers_are_worse_than_any():
     nothing = Evaluation(1, 1.0, 1.0, 0.5, 1.0, {"f1": float("nan")})
     assert nothing.merit("f1") < Evaluation(2, 2.0, 1.0, 9.0, 2.0, {"f1": 0.0}).merit("f1")
+
+
+def test_nothing_that_is_read_and_no_file_of_a_run_is_written_over(said):
+    for name in ("train.conll", "b.conll"):
+        Path(name).write_text(SENTENCE * 12)
+    assert said("train", "train.conll", *SMALL, "--epochs", "1", "--out", "run")[0] == 0
+    for model in ("run", "run/last.safetensors"):
+        for out in ("b.conll", "./run/../b.conll", model, "run/model.safetensors", "run/run.json", "run/config.toml"):
+            before = {path: path.read_bytes() for path in Path().rglob("*.*") if path.is_file()}
+            status, printed, err = said("predict", model, "b.conll", "--out", out)
+            assert (status, printed, err.count("\n")) == (2, "", 1)
+            assert {path: path.read_bytes() for path in Path().rglob("*.*") if path.is_file()} == before
+    assert err == "unrolled: --out would write over run/config.toml, which is a file of a run; choose another name\n"
+    assert said("predict", "run", "b.conll", "--out", "config.toml")[0] == 0  # a name like others where no run is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any, TypeVar
 import click
 
 from .. import declared
-from ..errors import UnrolledError, brief, suggest
+from ..errors import UnrolledError, brief, printable, suggest
 from ..models import files
 from ..models.tasks import LANGUAGE, options_of
 from ..training import configuration
+from ..training import run_folder as run
 from ..training.checkpoints import Kind
 from .help import GroupedOption
 
@@ -144,6 +146,14 @@ def flag_of(name: str) -> str:
     param = next(param for param in ctx.command.params if param.name == name)
     off = param.secondary_opts and ctx.params[name] is False
     return (param.secondary_opts if off else param.opts)[0]
+
+
+def check_out(out: Path, *read: str | os.PathLike[str]) -> None:
+    """Refuse to write over what is read, or over a run's files."""
+    same = [path for path in read if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path)]
+    if same or (out.name in run.FILES and len(run.holds(out.parent)) > 1):
+        what = "is read here" if same else "is a file of a run"
+        raise UnrolledError(f"--out would write over {printable(str(out))}, which {what}; choose another name")
 
 
 def given(ctx: click.Context) -> set[str]:

@@ -12,9 +12,10 @@ import click
 
 from ..errors import UnrolledError, printable
 from ..models.base import load
+from ..models.files import model_file
 from ..storage import replaced
 from .help import GroupedCommand
-from .options import flag_of, given, option
+from .options import check_out, flag_of, given, option
 
 
 @click.command(cls=GroupedCommand)
@@ -38,6 +39,8 @@ def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Pat
         raise UnrolledError(f"{flag_of(odd[0])} is nothing that {model} can be asked: {made!r}")
     if not files and "prompt" not in takes:
         raise UnrolledError(f"{made!r} says something of files; name some")
+    if out is not None:
+        check_out(out, model_file(model), *files)
     pieces = made.predictions(list(files), **asked)
     first = next(pieces, "")  # errors come before anything is written
     if out is None:
