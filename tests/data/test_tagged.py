@@ -150,11 +150,19 @@ LINE = "1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n"
         (LINE, "1", "has no tags in column 1"),
         ("a\tD\n", "1", "has no tags in column 1: its words are in 1 of numbers from 1 to 2"),
         ("a\tD\n", "9" * 5000, "a.txt is a file of 2 columns: no column of tags is called '999"),
+        ("the\t \n", None, "a.txt, line 1, is 'the\\t ': no tag in column 2; expected one"),
+        (LINE + LINE.replace("1", "x"), None, "a.txt, line 2, is 'x\\tthe\\t"),
+        (LINE + LINE.replace("1", "x"), None, "its id is no number, no 1-2, no 1.1"),
         ("# sent_id = 1\n\n" + LINE, None, "a.txt, line 1: a sentence has comments and no words; leave it out"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_line(file, text, column, expected):
     assert expected in said(read_tagged, file(text), column)
+
+
+def test_what_is_called_conllu_is(file):
+    said_of_it = "a.conllu is a file of 9 columns, and no CoNLL-U: it has ten, with tabs between, the first a number"
+    assert said_of_it in said(read_tagged, file(LINE.replace("\t_\n", "\n"), "a.conllu"))
 
 
 def test_a_tag_that_is_not_known_is_named_by_its_line(file):

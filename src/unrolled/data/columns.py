@@ -37,7 +37,8 @@ TAGS = (
 )
 """What a table calls a column of words, and of tags, in its first line."""
 DOCSTART = "-DOCSTART-"
-_ID = re.compile(r"\d+([-.]\d+)?")
+ID = re.compile(r"\d+([-.]\d+)?")
+"""Of a word in CoNLL-U, of several words together, and of one that is not written."""
 _FIELD = re.compile(r"[^ \t]+")
 
 
@@ -127,7 +128,7 @@ def layout_of(lines: Sequence[str], column: str | None = None) -> Layout:
     first = next((line for line in lines if line.strip()), "") if first is None else first
     tabs = "\t" in first
     cells = first.rstrip("\r\n").split("\t") if tabs else _FIELD.findall(first.rstrip("\r\n"))
-    if tabs and len(cells) == len(CONLLU) and _ID.fullmatch(cells[0]):
+    if tabs and len(cells) == len(CONLLU) and ID.fullmatch(cells[0]):
         return Layout(len(cells), CONLLU)
     words = {cell for cell in cells if cell.lower() in WORDS}
     tags = {cell for cell in cells if cell.lower() in TAGS or cell == column}

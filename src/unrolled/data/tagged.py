@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from ..checks import as_kind
 from ..errors import UnrolledError, brief, check_path, count, suggest
-from .columns import CONLLU, DOCSTART, Layout, is_text, layout_of, ragged
+from .columns import CONLLU, DOCSTART, ID, Layout, is_text, layout_of, ragged
 from .text.cleaning import decoded
 from .text.files import sources
+from .text.packed import plain_name
 from .text.sentences import sentences
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -88,9 +89,9 @@ class Sentences:
         allowed, found = set(known), []
         for numbers in self.places:
             row = [self.layout.cells(self.lines[n].rstrip("\r\n"))[place] for n in numbers]
-            if not none.isdisjoint(row) or (allowed and not allowed.issuperset(row)):
-                odd = (n for n, tag in enumerate(row) if tag in none or (allowed and tag not in allowed))
-                raise self._odd(numbers[k := next(odd)], place, row[k] if row[k] not in none else "", known)
+            if not none.isdisjoint(map(str.strip, row)) or (allowed and not allowed.issuperset(row)):
+                odd = (n for n, tag in enumerate(row) if tag.strip() in none or (allowed and tag not in allowed))
+                raise self._odd(numbers[k := next(odd)], place, row[k] if row[k].strip() not in none else "", known)
             found.append(row)
         return found
 
@@ -244,6 +245,10 @@ def _of_columns(where: str, lines: list[str], column: str | None) -> Sentences:
     """Return the sentences of lines of columns."""
     bare = [line.rstrip("\r\n") for line in _unmarked(lines)]
     layout = layout_of(bare, column)
+    if not layout.conllu and any(bare) and plain_name(where).lower().endswith(".conllu"):
+        raise UnrolledError(
+            f"{where} is {layout.title}, and no CoNLL-U: it has ten, with tabs between, the first a number"
+        )
     found = Sentences(where, layout, [], [], lines)
     words, places, header, about = list[str](), list[int](), layout.header, 0
     for n, line in enumerate([*bare, ""]):
@@ -263,9 +268,13 @@ def _of_columns(where: str, lines: list[str], column: str | None) -> Sentences:
             if line.startswith(DOCSTART):
                 continue
             raise ragged(where, n + 1, line, layout, len(cells))
-        if header or cells[0] == DOCSTART or (layout.conllu and not cells[0].isdigit()):
+        if header or cells[0] == DOCSTART:
             header = False
             continue
+        if layout.conllu and not cells[0].isdecimal():
+            if ID.fullmatch(cells[0]):
+                continue
+            raise UnrolledError(f"{where}, line {n + 1:,}, is {brief(line)}: its id is no number, no 1-2, no 1.1")
         if not (word := cells[layout.word]).strip():
             raise UnrolledError(f"{where}, line {n + 1:,}, is {brief(line)}: no word; expected a word and its tag")
         words.append(word)

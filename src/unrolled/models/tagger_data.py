@@ -115,7 +115,8 @@ def codec_of(parts: Mapping[str, Tagged], files: Mapping[str, list[Sentences]], 
     known = [word for word, n in counts.most_common() if n >= options.min_count and word not in (UNK, EOS)]
     tags = sorted({tag for part in parts.values() for row in part.tags for tag in row})
     if len(tags) < 2 or len(tags) > MOST:
-        raise UnrolledError(f"there are {count(len(tags), 'tag')}; expected 2 to {MOST:,} different ones")
+        said = f"{count(len(tags), 'different tag')}: {listed(tags, 3)}"
+        raise UnrolledError(f"the words to learn from have {said}; expected 2 to {MOST:,}")
     layouts = [file.layout for file in files.get("train", ())]
     return {
         "vocabulary": Words((UNK, EOS, *known), lower=options.lower),
