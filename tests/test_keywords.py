@@ -161,7 +161,7 @@ CUT = "1" + "0" * 79 + r"\.\.\."
         ),
         (lambda: ur.LSTM(4, 5, forget_bias=LONG), f"forget_bias is {CUT}; it must be a number from -1,000 to 1,000"),
         (lambda: ur.LSTM(4, 5, rng=-LONG), f"rng is -{CUT.replace('0', '', 1)}; expected a numpy Generator, .*"),
-        (lambda: make_optimizer("adam", {}, eps=LONG), f"eps of adam is {CUT}; it must be 0 or more"),
+        (lambda: make_optimizer("adam", {}, eps=LONG), f"eps of adam is {CUT}; it must be 1.18e-38 or more"),
         (lambda: clip_by_norm({}, LONG), rf"clipping limit is {CUT}; it must be 0 or more \(infinity: no limit\)"),
         (lambda: make_schedule("cosine", LONG, total=3), f"learning rate is {CUT}; it must be a number, 0 or more"),
     ],

@@ -138,11 +138,11 @@ def count(number: int, noun: str) -> str:
 
     Examples
     --------
-    >>> count(1, "file"), count(1200, "file"), count(2, "hidden file or folder")
-    ('1 file', '1,200 files', '2 hidden files or folders')
+    >>> count(1, "file"), count(1200, "file"), count(2, "hidden file or folder"), count(2, "series")
+    ('1 file', '1,200 files', '2 hidden files or folders', '2 series')
     """
     if number != 1:
-        noun = " or ".join(f"{word}s" for word in noun.split(" or "))
+        noun = " or ".join(word if word.endswith("series") else f"{word}s" for word in noun.split(" or "))
     return f"{number:,} {noun}"
 
 
@@ -185,7 +185,7 @@ def failure(error: BaseException) -> tuple[int, str]:
 
 
 def suggest(kind: str, got: object, known: list[str]) -> str:
-    """Return a line that says that `got` is no `kind`, names the nearest one and lists them all.
+    """Return a line that says that `got` is no `kind`, names the nearest one and lists them, all where they are few.
 
     Examples
     --------
@@ -197,4 +197,5 @@ def suggest(kind: str, got: object, known: list[str]) -> str:
     text = got if isinstance(got, str) else ""
     near = get_close_matches(text[:100], known, n=1, cutoff=0.5)  # a file may name anything, at any length
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"no {kind} is called {brief(got)}{hint} Known: {', '.join(known)}"
+    few = next((most for most in (len(known), 20, 8) if len(listed(known, most)) <= MOST // 4), 3)
+    return f"no {kind} is called {brief(got)}{hint} Known: {listed(known, few)}"

@@ -1,6 +1,9 @@
 """Labelled texts and series, in memory and in files of every kind."""
 
+import contextlib
 import gzip
+import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -229,6 +232,18 @@ def test_what_is_wrong_with_an_archive(tmp_path, arrays, said):
 
 def test_what_is_no_archive(put):
     refused("is no archive of plain arrays", put("a.npz", "text"))
+    for shape in ("(99999999999999999999, 5)", "(-3, 5)", "'a'"):
+        head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as file:
+            file.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+        refused("is no archive of plain arrays", put("a.npz", packed.getvalue()))
+    packed = io.BytesIO()
+    np.savez_compressed(packed, x=np.arange(400.0).reshape(20, 20), y=np.arange(20))
+    whole = packed.getvalue()
+    for at in range(60, len(whole) // 2, 9):
+        with contextlib.suppress(ur.UnrolledError):  # one that is harmless, in a file's date, may be read
+            read_labelled(put("a.npz", whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :]))
     refused("no such file", "none.npz")
 
 
@@ -259,7 +274,11 @@ def test_series_of_a_table_in_the_order_of_rows_or_of_time(put):
         ("5,6,x", "5,,x", "line 4: 'down' is missing; expected a number"),
         ("5,6,x", "5,6,y", "line 4: 'who' 'a' has the label 'y' and 'x'"),
         ("a,1,5", "a,2,5", "line 4: 't' is '2', as in an earlier row"),
-        ("a,1,5", "a,soon,5", "line 4: 't' is 'soon'; expected a number, or a date"),
+        ("a,1,5", "a,soon,5", "line 2: the time is '2'; expected a time such as"),
+        ("a,1,5", "a,nan,5", "line 4: the time is 'nan'; expected a finite number"),
+        ("a,1,5", "a,2026-01-01,5", "line 2: the time is '2'; expected a time such as"),
+        ("b,3,7", " ,3,7", "line 5: 'who' is empty; expected the series that the row is of"),
+        ("5,6,x", "1e39,6,x", "a.csv, who a: step 1 of channel 1 is 1e[+]39; expected a finite number"),
     ],
 )
 def test_what_is_wrong_with_series_of_a_table(put, old, new, said):
@@ -269,6 +288,21 @@ def test_what_is_wrong_with_series_of_a_table(put, old, new, said):
 def test_columns_of_series_that_are_not_there(put):
     refused("no column is called 'hwo'; did you mean 'who'", put("a.csv", LONG), id="hwo", label="kind")
     refused("no column is called 'tme'", put("a.csv", LONG), id="who", label="kind", time="tme")
+
+
+def test_what_is_not_in_a_long_list_is_said_shortly(put):
+    names = [f"{n} is a very long name of a column" for n in range(1500)]
+    with pytest.raises(
+        ur.UnrolledError, match=r"no column is called 'b'\. Known: 0 is a very long name .* more$"
+    ) as error:
+        read_labelled(put("a.csv", ",".join(names) + "\n" + ",".join(names) + "\n"), text="b", label="c")
+    assert len(str(error.value)) < 400
+
+
+def test_one_column_is_not_two(put):
+    refused(r"^--text and --label are one column, 'kind'; name a", put("a.csv", LONG), text="kind", label="kind")
+    refused("^--id and --time are one column, 't'", put("a.csv", LONG), id="t", label="kind", time="t")
+    refused("^--label and --id are one column, 'who'", put("a.csv", LONG), id="who", label="who")
 
 
 # --- in memory

@@ -102,6 +102,7 @@ def test_what_is_missing_in_a_column_of_numbers(tmp_path):
         ("a.jsonl", '{"a": 1}\n[2]\n', r"line 2 is '\[2\]'; expected a JSON object a line"),
         ("a.jsonl", '{"a": 1}\n{"a": \n', "line 2 is"),
         ("a.jsonl", "\n\n", "there are no rows"),
+        ("a.jsonl", '{"a": 1}\n{"a": "\\uD83D"}\n', "line 2 holds half a character"),
     ],
 )
 def test_what_is_no_table_is_refused_in_one_line(tmp_path, name, text, said):
@@ -111,6 +112,9 @@ def test_what_is_no_table_is_refused_in_one_line(tmp_path, name, text, said):
 
 def test_the_nearest_column_is_named_and_so_is_the_row(tmp_path):
     table = read_table(put(tmp_path, "a.csv", CSV))
+    odd = read_table(put(tmp_path, "a.jsonl", '{"a": "\\ud83d\\ude00"}\n{"a": NaN}\n'))
+    with pytest.raises(ur.UnrolledError, match="line 2: 'a' is nan; expected a text"):
+        odd.texts("a")
     with pytest.raises(ur.UnrolledError, match="no column is called 'reviev'; did you mean 'review'"):
         table.texts("reviev")
     with pytest.raises(ur.UnrolledError, match=r"line 2: 'review' is 'Good, .*; expected a number"):

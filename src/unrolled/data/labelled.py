@@ -90,6 +90,10 @@ def read_labelled(
     columns = {"text": text, "label": label, "id": id, "time": time}
     for name, value in columns.items():
         check_a(name, value, str, f"the name of a column (--{name})")
+    used = [value for value in columns.values() if value]
+    if twice := next((value for value in used if used.count(value) > 1), ""):
+        flags = " and ".join(f"--{name}" for name, value in columns.items() if value == twice)
+        raise UnrolledError(f"{flags} are one column, {brief(twice)}; name a column for each")
     if text and id:
         raise UnrolledError("--text is of texts and --id of series; leave out one of the two")
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)

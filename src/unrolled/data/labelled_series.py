@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +19,7 @@ from .examples import Labelled, as_labels, as_series, channels_of
 from .tables import MISSING, Table
 from .text import whole_text
 from .text.files import opened, shown
+from .times import Times, parse_times
 
 # --- .ts, the files of sktime and of the UEA archive ------------------------------------------------------------------
 
@@ -64,7 +68,7 @@ def read_ts(path: str | os.PathLike[str], *, labels: bool = True, encoding: str 
         if "data" in head:
             lines.append((number, line))
         elif line.startswith("@"):
-            name, _, value = line[1:].partition(" ")
+            name, _, value = line[1:].replace("\t", " ").partition(" ")
             head[name.lower()] = value.strip()
         else:
             raise UnrolledError(f"{where}, line {number:,} is {brief(line, 60)}; expected @data before the series")
@@ -85,6 +89,9 @@ def read_ts(path: str | os.PathLike[str], *, labels: bool = True, encoding: str 
             raise UnrolledError(f"{places[n]}: {suggest('label of @classLabel', label, classes)}")
     table = _numbered(where, named, [number for number, _ in lines])
     x = as_series(found, places)
+    told = head.get("dimensions", head.get("dimension", ""))
+    if told.isdecimal() and told.lstrip("0") != str(x[0].shape[1]):
+        raise UnrolledError(f"{places[0]} has {count(x[0].shape[1], 'channel')}; its header says {told} (@dimensions)")
     return Labelled(
         x, named if labels else None, table, channels_of(x[0].shape[1]), {}, (os.fspath(path),), places=tuple(places)
     )
@@ -146,6 +153,23 @@ def _filled(channel: NDArray[np.float64], what: str) -> NDArray[np.float64]:
 # --- .npz -------------------------------------------------------------------------------------------------------------
 
 
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise of an archive that is damaged, locked or packed in a way of its own."""
+
+
 def read_npz(path: str | os.PathLike[str], *, labels: bool = True) -> Labelled:
     """Read an archive of NumPy's: x, y, and lengths or offsets where series are of unequal lengths.
 
@@ -173,7 +197,7 @@ def read_npz(path: str | os.PathLike[str], *, labels: bool = True) -> Labelled:
             held = {str(name).lower(): archive[name] for name in archive.files}
     except UnrolledError:
         raise
-    except (ValueError, zipfile.BadZipFile, EOFError, AttributeError, KeyError):
+    except _DAMAGED:
         expected = "an .npz of x, y, and lengths where series differ, without Python objects"
         raise UnrolledError(f"{where} is no archive of plain arrays; expected {expected}") from None
     if missing := [name for name in ("x", *(["y"] if labels else [])) if name not in held]:
@@ -237,7 +261,7 @@ def of_long(
     label : str
         The column of the labels, the same in all rows of a series; "" where none are wanted.
     time : str
-        A column of numbers or of dates as ISO 8601 writes them; rows of a series are put in its order.
+        A column of times (`unrolled.data.times.parse_times`); rows of a series are put in its order.
     channels : sequence of str
         Columns of numbers; by default all that are none of these.
 
@@ -263,6 +287,8 @@ def of_long(
     numbers = np.stack([table.numbers(name) for name in names], axis=1)
     groups = dict[str, list[int]]()
     for n, key in enumerate(table.texts(id)):
+        if not key.strip():
+            raise UnrolledError(f"{table.row(n)}: {brief(id)} is empty; expected the series that the row is of")
         groups.setdefault(key, []).append(n)
     found, firsts = None, [rows[0] for rows in groups.values()]
     if label:
@@ -274,37 +300,21 @@ def of_long(
                 said = f"{brief(id)} {brief(table.column(id)[odd])} has the label {brief(texts[odd])} and {brief(mine)}"
                 raise UnrolledError(f"{table.row(odd)}: {said}; expected the same in all its rows")
     if time:
-        groups = {key: _in_order(table, time, rows) for key, rows in groups.items()}
+        times = parse_times(table.texts(time), table.row)
+        groups = {key: _in_order(table, time, times, rows) for key, rows in groups.items()}
     written = [[key] if found is None else [key, found[k]] for k, key in enumerate(groups)]
     series = Table(table.where, (id, *([label] if label else [])), written, [table.lines[n] for n in firsts])
     columns = {"id": id, "label": label, "time": time}
-    return Labelled(
-        [numbers[r].astype(np.float32) for r in groups.values()], found, series, names, columns, tuple(paths)
-    )
+    x = as_series([numbers[rows] for rows in groups.values()], [f"{table.where}, {id} {key}" for key in groups])
+    return Labelled(x, found, series, names, columns, tuple(paths))
 
 
-def _in_order(table: Table, time: str, rows: list[int]) -> list[int]:
+def _in_order(table: Table, time: str, times: Times, rows: list[int]) -> list[int]:
     """Return the rows of a series by their time."""
-    values = [table.column(time)[n] for n in rows]
-    try:
-        times = np.array([float(value) for value in values])
-    except (TypeError, ValueError):
-        times = np.array([_moment(table, time, n, value) for n, value in zip(rows, values, strict=True)])
-    order = np.argsort(times, kind="stable")
-    again = np.flatnonzero(times[order][1:] == times[order][:-1])
+    order = np.array(rows)[np.argsort(times[rows], kind="stable")]
+    again = np.flatnonzero(np.diff(times[order]) == 0)
     if len(again):
-        n = rows[int(order[again[0] + 1])]
-        raise UnrolledError(f"{table.row(n)}: {brief(time)} is {brief(values[order[again[0]]])}, as in an earlier row")
-    return [rows[int(k)] for k in order]
-
-
-def _moment(table: Table, time: str, n: int, value: Any) -> Any:
-    try:
-        moment = np.datetime64(value.strip().removesuffix("Z"), "us")
-        if np.isnat(moment):
-            raise ValueError
-    except (AttributeError, ValueError, TypeError):
-        raise UnrolledError(
-            f"{table.row(n)}: {brief(time)} is {brief(value, 60)}; expected a number, or a date as 2026-11-27 03:00"
-        ) from None
-    return moment
+        n = int(order[again[0] + 1])
+        value = brief(table.column(time)[n], 60)
+        raise UnrolledError(f"{table.row(n)}: {brief(time)} is {value}, as in an earlier row; give each time once")
+    return [int(n) for n in order]

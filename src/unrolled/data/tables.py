@@ -94,11 +94,11 @@ class Table:
         Raises
         ------
         UnrolledError
-            If a row of JSON has none, or a list or an object there; names the row.
+            If a row of JSON has none, or a list, an object or no finite number there; names the row.
         """
         values = self.column(name)
         for n, value in enumerate(values):
-            if not isinstance(value, (str, int, float)):
+            if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not math.isfinite(value)):
                 got = "missing" if value is None else brief(value, 60)
                 raise UnrolledError(f"{self.row(n)}: {brief(name)} is {got}; expected a text")
         return [value if isinstance(value, str) else json.dumps(value) for value in values]
@@ -270,6 +270,8 @@ def _of_json(text: str, where: str) -> Table:
             row = json.loads(line, parse_int=as_number)
         except (ValueError, RecursionError):
             row = None
+        if "\\ud" in line.lower() and not _is_whole(row):
+            raise UnrolledError(f"{where}, line {n:,} holds half a character (\\ud...); write it as UTF-8")
         if not isinstance(row, dict):
             raise UnrolledError(f"{where}, line {n:,} is {brief(line, 60)}; expected a JSON object a line")
         rows.append(row)
@@ -278,3 +280,12 @@ def _of_json(text: str, where: str) -> Table:
     if not rows:
         raise UnrolledError(f"{where}: there are no rows")
     return Table(where, tuple(names), rows, lines, "")
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether a value of JSON has no lone surrogates, which no file can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
