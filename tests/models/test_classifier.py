@@ -8,6 +8,7 @@ import pytest
 import unrolled as ur
 from unrolled.models.classifier import KIND, softmax
 from unrolled.models.classifier_data import Options, material
+from unrolled.models.folds import cross_validate
 from unrolled.models.metrics import matrix
 from unrolled.training.callbacks import Callback
 from unrolled.training.trainer import CHECKPOINT, LAST, MODEL
@@ -282,6 +283,28 @@ def test_folds_are_runs_of_their_own_and_a_run_goes_on_with_those_that_are_left(
     (tmp_path / "part" / "folds.json").write_text(json.dumps({"folds": whole.folds[:1]}))
     assert ur.Classifier.resume(tmp_path / "part").folds == whole.folds
     assert ur.Classifier.train(table, **how).folds == whole.folds
+
+
+def test_what_stopped_in_a_fold_says_how_to_go_on(tmp_path):
+    def run(folder, train, test):
+        raise ur.Interrupted(None)
+
+    said = []
+    with pytest.raises(ur.Interrupted):
+        cross_validate(run, "aabb", 2, seed=1, out=tmp_path, say=lambda *line: said.append(line))
+    assert said == [("stopped", f"in fold 1 of 2; unrolled train --resume {tmp_path} goes on")]
+    (tmp_path / "folds.json").write_text("{}")
+    with pytest.raises(ur.UnrolledError, match="is damaged; delete it, and the folds are run again"):
+        cross_validate(run, "aabb", 2, seed=1, out=tmp_path, say=print)
+
+
+def test_what_a_model_s_file_says_of_it(model):
+    series = ur.Classifier.train(waves(12), **SMALL | {"epochs": 0.2})
+    assert series.details()[:2] == [
+        ("labels", "0, 1"),
+        ("reads", "2 channels, each less its mean, divided by its standard deviation"),
+    ]
+    assert model.details()[1] == ("reads", "15 lower-case words listed; encoding 'utf-8'")
 
 
 def test_an_empty_line_of_the_model_s_own_is_not_shown():

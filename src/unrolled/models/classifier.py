@@ -256,8 +256,9 @@ class Classifier(OfData):
     def details(self) -> list[tuple[str, str]]:
         """Return what a model file says beside its network."""
         names = [str(label) for label in self.labels]
-        read = ", ".join(f"{name} {brief(value)}" for name, value in self.columns.items() if value)
-        return [("labels", listed(names, 20)), ("reads", f"{self.inputs.said}; {read}"), ("pooling", self.pooling)]
+        told = [name for name in self.columns if name != "encoding" or isinstance(self.inputs, TextCodec)]
+        read = "; ".join([self.inputs.said, *(f"{name} {brief(self.columns[name])}" for name in told)])
+        return [("labels", listed(names, 20)), ("reads", read), ("pooling", self.pooling)]
 
     # --- what the loop asks of it
 

@@ -59,7 +59,7 @@ def cross_validate(
                 np.flatnonzero(numbers == k),
             )
         except Interrupted:
-            say("stopped", f"in fold {k + 1} of {folds}; everything is saved")
+            say("stopped", f"in fold {k + 1} of {folds}" + (f"; unrolled train --resume {out} goes on" if out else ""))
             raise
         found.append(figures)
         say("fold", f"{k + 1} of {folds}: {shown(figures)}")
