@@ -38,7 +38,8 @@ STACK: dict[str, dict[str, Any]] = {
 }
 """Options of a stack. (`lengths` is no option: every proof runs with and without.)"""
 
-WORDS: dict[str, Any] = {"characters": 9, "characters_embedding_size": 3, "characters_hidden_size": 2}
+WORDS: dict[str, Any] = {"characters": 9, "characters_embedding_size": 3, "characters_hidden_size": 6}
+"""Sizes of words with spelling; of two units a norm would be all but a step, and have no derivative to compare with."""
 
 LANGUAGE: dict[str, dict[str, Any]] = {
     "language model": {},
