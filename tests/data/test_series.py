@@ -97,7 +97,7 @@ ROWS = ["date,y,z", "2024-01-01,1,4", "2024-01-02,2,5", "2024-01-03,3,6"]
         ([*ROWS, "2024-01-07,4,7"], {"target": "y"}, "line 5: the time goes from 2024-01-03 to 2024-01-07, 3 steps of"),
         ([*ROWS, "2024-01-04 06:00,4,7"], {"target": "y"}, "line 5: the time lies beside the steps of day"),
         ([*ROWS, "2024-01-04,oops,7"], {"target": "all"}, "line 5: 'y' is 'oops'; expected a number"),
-        ([*ROWS, "2024-01-04,NaN,7"], {"target": "all"}, "line 5: 'y' is missing; --fill linear or --fill last puts"),
+        ([*ROWS, "2024-01-04,NaN,7"], {"target": "all"}, "line 5: 'y' is missing; training with --fill linear or"),
         ([*ROWS, "2024-01-04,inf,7"], {"target": "all"}, "line 5: 'y' is infinite; expected a number"),
         ([*ROWS, "soon,4,7"], {"target": "y"}, "line 5: the time is 'soon'; expected a time such as 2024-03-31"),
         (ROWS, {}, "name what to forecast with --target: y, z, or all"),

@@ -290,7 +290,9 @@ class _OnGrid:
             before, after = grid.texts(times[n : n + 2])
             said = f"the time goes from {before} to {after}, {missing} of {grid.title} missing"
             more = f" (and {count(len(gaps) - 1, 'other gap')})" if len(gaps) > 1 else ""
-            raise UnrolledError(f"{self._row(n + 1)}: {said}{more}; --fill linear or --fill last puts values there")
+            raise UnrolledError(
+                f"{self._row(n + 1)}: {said}{more}; training with --fill linear or last puts values there"
+            )
 
     def _row(self, n: Any) -> str:
         return self.table.row(int(self.rows[int(n)]))
@@ -302,7 +304,7 @@ class _OnGrid:
         odd = np.argwhere(np.isnan(values))
         if len(odd) and self.fill == "no":
             row, column = odd[0]
-            hint = "--fill linear or --fill last puts one there"
+            hint = "training with --fill linear or last puts one there"
             raise UnrolledError(f"{self._row(row)}: {brief(names[column])} is missing; {hint}")
         every = np.arange(places[-1] + 1)
         found = np.empty((len(every), values.shape[1]))

@@ -383,7 +383,8 @@ class Trainer:
             # its random numbers are its own, so that looking does not change the run
             line = shown.preview(np.random.default_rng([self.options.seed, state.step]), self.options.sample_length)
             backends.trim()
-            self._tell("sampled", line)
+            if line:
+                self._tell("sampled", line)
 
     def _begin_asgd(self, loss: float | None) -> None:
         """Begin to average once validation has stopped getting better (NT-ASGD, Merity et al. 2018)."""
