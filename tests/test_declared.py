@@ -81,7 +81,7 @@ def test_a_command_has_it_as_a_flag():
         page.index(text) for text in ("Look:", "--width FLOAT", "--colour TEXT", "--filled / --no-filled", "Form:")
     ]
     assert places == sorted(places)
-    assert "Of its lines. [default: a hair's]" in page
+    assert "Of its lines.  [default: a hair's]" in page
     assert "--sides, --corners INTEGER" in page
     assert (
         run(command, ["--corners", "5", "--no-filled"]).output

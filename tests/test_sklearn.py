@@ -352,7 +352,7 @@ def test_parameters_begin_as_the_models_have_them():
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("unrolled.sklearn")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.utils.validation", None)
     with pytest.raises(ImportError, match=r"pip install 'unrolled\[sklearn\]'"):
         import unrolled.sklearn  # noqa: F401
 

@@ -4,10 +4,10 @@ They stand on the models of `unrolled.models`; scikit-learn is an extra, `pip in
 """
 
 try:
-    import sklearn  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "unrolled.sklearn needs scikit-learn: pip install 'unrolled[sklearn]'", name="sklearn"
+    from sklearn.utils.validation import validate_data  # noqa: F401  (which came with 1.6)
+except ImportError as error:
+    raise ImportError(
+        "unrolled.sklearn needs scikit-learn 1.6 or later: pip install 'unrolled[sklearn]'", name="sklearn"
     ) from error
 
 from .classifier import SequenceClassifier
