@@ -315,6 +315,16 @@ def test_a_treebank_comes_back_with_the_column_that_was_learnt(treebank):
     assert tagger.score(treebank)["accuracy"] == 1.0
 
 
+def test_a_file_with_other_characters_than_its_network_reads_is_refused(treebank, tmp_path):
+    tagger = Tagger.train(treebank, **SPELLED | {"epochs": 1})
+    known = tagger.characters
+    for characters in (f"{known}Ω", known[:-1], known[:1] + known[:-1], ""):
+        content = {"kind": "tagger"} | tagger.codec() | {"characters": characters}
+        files.write(tmp_path / "a.safetensors", tagger.network, content)
+        with pytest.raises(ur.UnrolledError, match=r"a\.safetensors: it knows \d+ characters and the unknown one, its"):
+            ur.load(tmp_path / "a.safetensors")
+
+
 def test_what_is_no_set_of_tags_is_said(names, tmp_path):
     (tmp_path / "one.tsv").write_text("a\tX\nb\tX\n")
     with pytest.raises(

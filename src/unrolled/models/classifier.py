@@ -339,7 +339,7 @@ def softmax(logits: Array) -> Array:
 
 def _label(name: str, value: Any) -> str | int:
     """Take a label of a file: a text or a whole number."""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not str(value).strip():
         raise UnrolledError(f"{name} is {brief(value)}; expected a text or a whole number")
     return value
 

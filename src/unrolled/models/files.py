@@ -108,6 +108,8 @@ def _check(content: Content, layout: Layout) -> tuple[Kind, Spec, Content]:
     if "vocabulary" in codec and len(codec["vocabulary"]) != spec.vocabulary_size:
         size = len(codec["vocabulary"])
         raise UnrolledError(f"its vocabulary has {size} symbols, its description says {spec.vocabulary_size}")
+    if "characters" in codec and (size := len(set(codec["characters"]))) + bool(size) != spec.characters:
+        raise UnrolledError(f"it knows {size} characters and the unknown one, its description has {spec.characters}")
     spec.check()
     storage.check_layout(layout, spec.shapes(kind.head(**codec)), spec.dtype)
     return kind, spec, codec
