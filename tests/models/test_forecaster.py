@@ -221,6 +221,8 @@ def test_a_plan_that_makes_no_sense_is_refused(place, value, said):
         ({"context": 7, "segment": 2, "horizon": 4}, "context is 7; it must be whole segments of 2"),
         ({"loss": "hubert"}, "no loss is called 'hubert'; did you mean 'huber'?"),
         ({"embedding_size": 3}, "embedding_size is 3; a forecaster reads numbers, and has no symbols"),
+        ({"horizon": 10**11}, "horizon is 100000000000; it must be a whole number, from 1 to 1,000,000"),
+        ({"context": 10**7, "horizon": 4}, "context is 10000000; it must be a whole number, from 0 to 1,000,000"),
         ({"horizn": 3}, "no option is called 'horizn'; did you mean 'horizon'?"),
     ],
 )
@@ -241,6 +243,12 @@ def test_series_that_will_not_do_are_refused(tmp_path):
         model.predict({"day": np.datetime64("2024-01-01T00") + np.arange(20), "load": LINE[:20]})
     with pytest.raises(ur.UnrolledError, match=r"2 files of series; give one"):
         model.scored(["a.csv", "b.csv"])
+
+
+def test_a_batch_of_more_windows_than_there_are_is_all_of_them(tmp_path):
+    path = table(tmp_path / "load.csv")
+    model = Forecaster.train(path, target="load", **SMALL | {"epochs": 1, "batch_size": 10**9})
+    assert (model.result.epochs, model.result.steps) == (1, 50)
 
 
 def test_what_is_chosen_fits_the_series():

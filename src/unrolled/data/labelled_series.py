@@ -285,11 +285,7 @@ def of_long(
     if not names:
         raise UnrolledError(f"{table.where}: there are no columns of numbers beside {listed(kept)}")
     numbers = np.stack([table.numbers(name) for name in names], axis=1)
-    groups = dict[str, list[int]]()
-    for n, key in enumerate(table.texts(id)):
-        if not key.strip():
-            raise UnrolledError(f"{table.row(n)}: {brief(id)} is empty; expected the series that the row is of")
-        groups.setdefault(key, []).append(n)
+    groups = table.groups(id)
     found, firsts = None, [rows[0] for rows in groups.values()]
     if label:
         texts = table.texts(label)

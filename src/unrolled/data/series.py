@@ -17,6 +17,10 @@ from .times import Grid, Times, grid_of, is_time, parse_times
 
 FILLS = ("no", "linear", "last")
 """Ways to fill gaps: not at all, on a straight line between neighbours, or with the last value before."""
+MOST_FILLED = 10
+"""Steps that there may be, of each row."""
+LARGEST = 1e30
+"""Of a value, up to its sign."""
 _TIMES = ("time", "date", "datetime", "timestamp", "ds", "month", "year", "day", "t", "step")
 """Names of columns that hold times, even where these are rising numbers."""
 
@@ -228,8 +232,8 @@ def series_of(table: Table, columns: Columns, fill: str = "no") -> SeriesSet:
     check_choice("way to fill gaps", fill, FILLS)
     table.check(*columns.targets, *columns.known, *(name for name in (columns.time, columns.id) if name))
     rows = _rows_of(table, columns.id)
-    values = np.stack([table.numbers(name, missing=True) for name in columns.targets], axis=1)
-    known = np.stack([table.numbers(name, missing=True) for name in columns.known], axis=1) if columns.known else None
+    values = _numbers_of(table, columns.targets)
+    known = _numbers_of(table, columns.known) if columns.known else None
     times, grid = _times_of(table, columns.time, rows)
     series, filled = list[Series](), 0
     for (key, mine), when in zip(rows.items(), times, strict=True):
@@ -249,10 +253,17 @@ def _rows_of(table: Table, id: str) -> dict[str, NDArray[np.int64]]:
     """Return the numbers of the rows of each series."""
     if not id:
         return {"": np.arange(len(table))}
-    rows = dict[str, list[int]]()
-    for n, key in enumerate(table.texts(id)):
-        rows.setdefault(key, []).append(n)
-    return {key: np.array(mine) for key, mine in rows.items()}
+    return {key: np.array(mine) for key, mine in table.groups(id).items()}
+
+
+def _numbers_of(table: Table, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return columns of numbers, (N, K), NaN where one is missing; what can't be squared is refused."""
+    columns = [table.numbers(name, missing=True) for name in names]
+    for name, column in zip(names, columns, strict=True):
+        if len(odd := np.flatnonzero(np.abs(column) > LARGEST)):
+            n = int(odd[0])
+            raise UnrolledError(f"{table.row(n)}: {brief(name)} is {column[n]:g}; expected a number below {LARGEST:g}")
+    return np.stack(columns, axis=1)
 
 
 def _times_of(table: Table, name: str, rows: Mapping[str, NDArray[np.int64]]) -> tuple[list[Times], Grid]:
@@ -284,6 +295,11 @@ class _OnGrid:
             )
         self.places = np.round(places).astype(int)
         gaps = np.flatnonzero(np.diff(self.places) > 1)
+        if len(gaps) and self.places[-1] >= MOST_FILLED * len(rows):
+            n = int(np.diff(self.places).argmax())
+            before, after = grid.texts(times[n : n + 2])
+            said = f"the time goes from {before} to {after}, and a step is {grid.title}"
+            raise UnrolledError(f"{self._row(n + 1)}: {said}: hardly any steps are there; check the times")
         if len(gaps) and fill == "no":
             n = int(gaps[0])
             missing = count(int(np.diff(self.places)[n]) - 1, "step")

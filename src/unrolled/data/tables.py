@@ -103,6 +103,21 @@ class Table:
                 raise UnrolledError(f"{self.row(n)}: {brief(name)} is {got}; expected a text")
         return [value if isinstance(value, str) else json.dumps(value) for value in values]
 
+    def groups(self, name: str) -> dict[str, list[int]]:
+        """Return the numbers of the rows by what a column has there, in the order in which each first comes.
+
+        Raises
+        ------
+        UnrolledError
+            If a row has nothing there; names the row.
+        """
+        found = dict[str, list[int]]()
+        for n, key in enumerate(self.texts(name)):
+            if not key.strip():
+                raise UnrolledError(f"{self.row(n)}: {brief(name)} is empty; expected the series that the row is of")
+            found.setdefault(key, []).append(n)
+        return found
+
     def numbers(self, name: str, *, missing: bool = False) -> NDArray[np.float64]:
         """Return a column of numbers, (N,).
 

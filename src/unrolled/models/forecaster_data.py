@@ -41,7 +41,8 @@ def material(sources: Mapping[str, Any], options: Options, plan: Plan | None) ->
     plan = plan or made(train, options, shares)
     dtype = np.dtype(options.dtype)
     places = _places(train, plan, shares, options)
-    parts = {name: windows(train, plan, some, options.batch_size, name, dtype) for name, some in places.items()}
+    size = min(options.batch_size, len(places["train"]) // UPDATES)  # of no more windows than there are
+    parts = {name: windows(train, plan, some, size, name, dtype) for name, some in places.items()}
     for name in found.keys() - {"train"}:
         check(found[name], plan)
         every = every_place([len(s) for s in found[name].series], plan.layout, stride=options.stride)
@@ -180,7 +181,7 @@ def _places(data: SeriesSet, plan: Plan, shares: tuple[float, float], options: O
     edges = [cut(len(s), layout, *shares, f"{data.where}: {s.name}") for s in series]
     train = every_place([a for a, _ in edges], layout)
     rng = np.random.default_rng([options.seed, len(train)])
-    times = -(-UPDATES * options.batch_size // len(train))
+    times = -(-UPDATES * min(options.batch_size, len(train)) // len(train))
     mixed = np.concatenate([train[rng.permutation(len(train))] for _ in range(times)])
     found = {"train": mixed}
     if shares[0]:

@@ -15,6 +15,8 @@ from .options import ModelOptions
 from .plan import LOSSES
 
 GROUP = "Series"
+LONGEST = 1_000_000
+"""Steps of a context, a horizon or a segment, at most."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class SeriesOptions(Declared):
         also=("--targets",),
         unset="the only column of numbers",
     )
-    horizon: int = option(24, "Steps to forecast.", GROUP, check_size)
+    horizon: int = option(24, "Steps to forecast.", GROUP, partial(check_size, most=LONGEST))
     context: int = option(
         0,
         "Steps that a forecast is made from; 0 chooses.",
         GROUP,
-        partial(check_size, least=0),
+        partial(check_size, least=0, most=LONGEST),
         about="Steps that a forecast is made from, whole segments; 0: four horizons or two seasons, whichever is more, "
         "but at most half of the shortest series.",
     )
@@ -96,7 +98,7 @@ class SeriesOptions(Declared):
         0,
         "Steps that the network reads at once; 0 chooses.",
         GROUP,
-        partial(check_size, least=0),
+        partial(check_size, least=0, most=LONGEST),
         about="Steps that the network reads, and gives, at once; 0: the divisor of the horizon that is nearest to 24.",
         source="Lin et al. 2023",
     )
