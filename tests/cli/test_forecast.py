@@ -51,6 +51,9 @@ def test_a_series_is_trained_on_forecast_scored_described_and_gone_on_with(said)
     assert "7 steps of day from 28, direct" in said("info", "runs/load")[1]
     assert said("train", "--config", "runs/load/config.toml", "--out", "again", "--threads", 1)[0] == 0
     assert Path("again/model.safetensors").read_bytes() == Path("runs/load/model.safetensors").read_bytes()
+    line = said("plot", "runs/load")[1]
+    assert line.startswith("runs/load  ")
+    assert "nats" not in line
     assert "mae" in said("compare", "runs/load", "again")[1]
     assert said("train", "--resume", "again", "--epochs", 2, "--threads", 1)[0] == 0
 

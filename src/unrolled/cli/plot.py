@@ -10,10 +10,13 @@ from typing import Any
 import click
 
 from ..errors import UnrolledError, printable
+from ..models import files
 from ..models.base import load
 from ..pictures import new_figure
 from ..storage import replaced
 from ..training import metrics_log
+from ..training.configuration import read_task
+from ..training.run_folder import CONFIG
 from .help import GroupedCommand
 from .options import option
 
@@ -22,7 +25,7 @@ WIDTH = 60
 """Columns of a line in the terminal."""
 
 Curve = list[tuple[float, float, float | None]]
-"""Epoch, training loss, validation loss; in nats."""
+"""Epoch, training loss, validation loss; in nats, of most kinds of models."""
 
 
 def curve(folder: Path) -> Curve:
@@ -37,7 +40,15 @@ def curve(folder: Path) -> Curve:
     return [(e["epoch"], e["train_loss"], e["val_loss"]) for e in entries if "val_loss" in e]
 
 
-def sparkline(name: str, curve: Curve) -> str:
+def in_nats(folder: Path) -> bool:
+    """Whether the losses of a run are nats, as its configuration says which kind of model it is of."""
+    config = folder / CONFIG
+    task = read_task(config) if config.is_file() else None
+    kind = files.kinds().get(task or "language")
+    return bool(getattr(kind and kind.model, "nats", True))
+
+
+def sparkline(name: str, curve: Curve, *, nats: bool = True) -> str:
     """One line: the validation losses (or the training losses, where there are none) from first to last.
 
     Examples
@@ -55,7 +66,7 @@ def sparkline(name: str, curve: Curve) -> str:
     best = min(points, key=lambda point: point[1])
     kind = "validation" if validated else "training"
     first, last, lowest = (_figure(loss) for loss in (values[0], values[-1], best[1]))
-    return f"{name}  {bars}  {kind} {first} to {last} nats, lowest {lowest} at epoch {best[0]:.2f}"
+    return f"{name}  {bars}  {kind} {first} to {last}{' nats' if nats else ''}, lowest {lowest} at epoch {best[0]:.2f}"
 
 
 def _figure(value: float) -> str:
@@ -63,7 +74,7 @@ def _figure(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
-def picture(curves: Mapping[str, Curve], out: Path) -> None:
+def picture(curves: Mapping[str, Curve], out: Path, *, nats: bool = True) -> None:
     """Draw the losses over epochs: training dashed, validation solid, one colour a run.
 
     Raises
@@ -73,7 +84,7 @@ def picture(curves: Mapping[str, Curve], out: Path) -> None:
     """
     _check_picture(out)
     figure = new_figure()
-    axes = figure.add_subplot(xlabel="epoch", ylabel="loss, nats a symbol")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="loss, nats a symbol" if nats else "loss")
     drawn: list[Any] = []
     for points in curves.values():
         epochs = [epoch for epoch, _, _ in points]
@@ -132,7 +143,7 @@ def plot(runs: tuple[Path, ...], on: tuple[str, ...], out: Path | None) -> None:
     curves = {str(folder): curve(folder) for folder in runs}
     if out is None:
         for name, points in curves.items():
-            click.echo(sparkline(printable(name), points))
+            click.echo(sparkline(printable(name), points, nats=in_nats(Path(name))))
     else:
-        picture(curves, out)
+        picture(curves, out, nats=all(map(in_nats, runs)))
         click.echo(f"drawn in {printable(str(out))}")

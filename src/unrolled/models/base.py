@@ -48,6 +48,8 @@ class OfNetwork:
 
     kind: ClassVar[str] = checkpoints.LANGUAGE_MODEL
     """Name of the kind in files."""
+    nats: ClassVar[bool] = True
+    """Whether its loss is in nats."""
     decides: str = "loss"
     """Name of the figure that says which model is the best."""
     reads: str = "one-hot input"

@@ -35,6 +35,7 @@ class Forecasting(OfData):
     """
 
     kind = "forecaster"
+    nats = False
 
     def __init__(self, network: Network, plan: Plan, bands: Bands | None = None) -> None:
         super().__init__(check_a("network", network, Network, "a Network"))

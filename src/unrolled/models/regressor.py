@@ -89,6 +89,7 @@ class Regressor(OfData):
     """
 
     kind = "regressor"
+    nats = False
 
     def __init__(
         self, network: Network, inputs: Codec, targets: SeriesCodec, pooling: str = "mean", loss: str = "squared"
