@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ from ..nn.pools import POOLS
 from ..pictures import draw_confusion
 from ..schema import each, entries, one_of, text
 from ..training import checkpoints
-from ..training.callbacks import Callback, tell
+from ..training.callbacks import Callback
 from ..training.trainer import Metrics
 from . import metrics
 from .base import told
 from .classifier_data import Options, encoded, in_memory, material, read_examples, with_labels
-from .folds import check_folds, cross_validate, write_figures
+from .folds import check_folds, validated, write_figures
 from .of_data import Material, OfData, Scored
 
 COLUMNS = ("text", "label", "id", "time", "encoding")
@@ -149,7 +149,7 @@ class Classifier(OfData):
             folder = None if out is None else Path(out)
             if folder is not None:
                 write_figures(folder, [])  # those of a run before, which was overwritten, are none of this one
-            model.folds = _folds(cls, source, chosen, folder, told(callbacks, verbose), backend)
+            model.folds = validated(cls, source, chosen, folder, told(callbacks, verbose), backend)
         return model
 
     @classmethod
@@ -172,7 +172,7 @@ class Classifier(OfData):
         before = checkpoints.reopen(folder, KIND)
         if before.options.folds:
             examples = read_examples(source or before.source["files"], before.options, None, ())
-            model.folds = _folds(cls, examples, before.options, folder, told(callbacks, verbose), before.backend)
+            model.folds = validated(cls, examples, before.options, folder, told(callbacks, verbose), before.backend)
         return model
 
     @classmethod
@@ -370,27 +370,3 @@ KIND = checkpoints.Kind(
     endings=(".ts", ".npz"),
 )
 """The contents of files of a classifier."""
-
-
-def _folds(
-    cls: type[Classifier],
-    examples: Labelled,
-    options: Options,
-    out: Path | None,
-    callbacks: Sequence[Callback],
-    backend: str,
-) -> list[dict[str, float]]:
-    """Cross-validate, with the options of the run itself; return the figures of each fold."""
-    asked = asdict(options) | {"folds": 0, "test_fraction": 0.0, "tensorboard": False}
-
-    def run(folder: Path | None, train: Array, test: Array) -> dict[str, float]:
-        part, held = examples.part(train), examples.part(test)
-        how: Any = {"out": folder, "overwrite": True, "callbacks": (), "verbose": False, "backend": backend}
-        model = cls._train(part, None, held, asked, **how)
-        assert model.result is not None
-        return dict(model.result.test or {})
-
-    def say(label: str, line: str) -> None:
-        tell(callbacks, "noted", label, line)
-
-    return cross_validate(run, examples.labels or (), options.folds, seed=options.seed, out=out, say=say)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 
 from .. import storage
 from ..checks import Array
+from ..data.examples import Labelled
 from ..data.split import stratified_folds
 from ..errors import Interrupted, UnrolledError, count
+from ..training.callbacks import Callback, tell
 
 FIGURES = "folds.json"
 """File of a run's folder that holds the figures of its folds."""
@@ -118,3 +121,27 @@ def write_figures(out: Path, folds: Sequence[dict[str, float]]) -> None:
         "standard_deviation": {name: float(values[name].std(ddof=1)) if len(folds) > 1 else 0.0 for name in values},
     }
     storage.write_atomically(out / FIGURES, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def validated(
+    cls: Any,
+    examples: Labelled,
+    options: Any,
+    out: Path | None,
+    callbacks: Sequence[Callback],
+    backend: str,
+) -> list[dict[str, float]]:
+    """Cross-validate, with the options of the run itself; return the figures of each fold."""
+    asked = asdict(options) | {"folds": 0, "test_fraction": 0.0, "tensorboard": False}
+
+    def run(folder: Path | None, train: Array, test: Array) -> dict[str, float]:
+        part, held = examples.part(train), examples.part(test)
+        how: Any = {"out": folder, "overwrite": True, "callbacks": (), "verbose": False, "backend": backend}
+        model = cls._train(part, None, held, asked, **how)
+        assert model.result is not None
+        return dict(model.result.test or {})
+
+    def say(label: str, line: str) -> None:
+        tell(callbacks, "noted", label, line)
+
+    return cross_validate(run, examples.labels or (), options.folds, seed=options.seed, out=out, say=say)
