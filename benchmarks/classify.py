@@ -28,9 +28,11 @@ POLARITY: dict[str, Any] = {
     "words": "whitespace",
     "embedding_size": 64,
     "hidden_size": 32,
-    "word_dropout": 0.5,
+    "word_dropout": 0.65,
     "init": "uniform:0.1",
-    "epochs": 4,
+    "learning_rate": 0.004,
+    "schedule": "cosine",
+    "epochs": 7,
     "seed": 1,
 }
 VOWELS: dict[str, Any] = {
