@@ -216,6 +216,7 @@ def test_npz_archives_of_equal_and_of_unequal_lengths(tmp_path):
         ({"y": np.array([1, 2])}, "has no array x"),
         ({"x": np.zeros((2, 3, 1))}, "has no array y"),
         ({"x": np.zeros((2, 3, 1)), "y": np.zeros(3)}, "2 examples and 3 labels"),
+        ({"x": np.zeros((2, 3, 1)), "y": np.array(["a", "\ud800"])}, "label 1 is '.ud800'; expected a text or a whole"),
         ({"x": np.zeros((2, 3, 1)), "y": np.array([0.5, 1])}, "label 0 is 0.5; expected a text or a whole number"),
         ({"x": np.zeros((2, 3, 1)), "y": np.zeros(2), "lengths": np.array([4, 1])}, "lengths run from 1 to 4"),
         ({"x": np.zeros((6, 2)), "y": np.zeros(2), "lengths": np.array([4, 1])}, "expected .N, T, C."),

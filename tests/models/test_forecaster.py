@@ -241,6 +241,8 @@ def test_series_that_will_not_do_are_refused(tmp_path):
         model.predict({"day": np.datetime64("2024-01-01") + np.arange(11), "load": LINE[:11]})
     with pytest.raises(ur.UnrolledError, match=r"its steps are hour, those of the model day"):
         model.predict({"day": np.datetime64("2024-01-01T00") + np.arange(20), "load": LINE[:20]})
+    with pytest.raises(ur.UnrolledError, match=r"^the data has no window: a context of 12 and a horizon of 6 are"):
+        model.score({"day": np.datetime64("2024-01-01") + np.arange(13), "load": LINE[:13]})
     with pytest.raises(ur.UnrolledError, match=r"2 files of series; give one"):
         model.scored(["a.csv", "b.csv"])
 

@@ -315,6 +315,14 @@ def test_a_treebank_comes_back_with_the_column_that_was_learnt(treebank):
     assert tagger.score(treebank)["accuracy"] == 1.0
 
 
+@pytest.mark.parametrize("tag", [" ", "a\tb", "a\nb", "\ud800"])
+def test_a_tag_that_no_file_could_hold_is_refused(tag):
+    with pytest.raises(ur.UnrolledError, match="which no file could hold in a column"):
+        Tagger.train(Tagged([["a", "b"]] * 3, [["X", tag]] * 3), **SMALL)
+    with pytest.raises(ur.UnrolledError, match="^the words of sentences are None; expected a list of lists of words$"):
+        Tagger.train(Tagged(None, None))
+
+
 def test_a_file_with_other_characters_than_its_network_reads_is_refused(treebank, tmp_path):
     tagger = Tagger.train(treebank, **SPELLED | {"epochs": 1})
     known = tagger.characters

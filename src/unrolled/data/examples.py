@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..checks import as_array, as_numbers
 from ..errors import UnrolledError, brief, count
-from .tables import Table
+from .tables import Table, is_writable
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ def as_labels(labels: Any, rows: int) -> tuple[str | int, ...]:
     plain = [int(v) if isinstance(v, float) and v.is_integer() else v for v in array]
     plain = [v.item() if isinstance(v, np.generic) else v for v in plain]
     for n, value in enumerate(plain):
-        if not isinstance(value, (str, int)) or value == "":
+        if not isinstance(value, (str, int)) or value == "" or not is_writable(value):
             raise UnrolledError(f"label {n} is {brief(array[n])}; expected a text or a whole number")
     return tuple(int(v) if isinstance(v, bool) else v for v in plain)
 

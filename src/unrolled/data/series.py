@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import check_choice
+from ..checks import as_array, check_choice
 from ..errors import UnrolledError, brief, check_path, count, listed
 from .tables import MISSING, Table, read_table
 from .times import Grid, Times, grid_of, is_time, parse_times
@@ -146,7 +146,7 @@ def as_table(source: Any) -> Table:
     if isinstance(source, Mapping) or hasattr(source, "columns"):
         columns |= {str(name): source[name] for name in (source if isinstance(source, Mapping) else source.columns)}
     else:
-        array = np.asarray(source)
+        array = as_array("the series", source)
         if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
             raise UnrolledError(
                 f"the series are {brief(source)}; expected a file, numbers (N,) or (N, C), or columns by name"

@@ -285,7 +285,7 @@ def _of_json(text: str, where: str) -> Table:
             row = json.loads(line, parse_int=as_number)
         except (ValueError, RecursionError):
             row = None
-        if "\\ud" in line.lower() and not _is_whole(row):
+        if "\\ud" in line.lower() and not is_writable(row):
             raise UnrolledError(f"{where}, line {n:,} holds half a character (\\ud...); write it as UTF-8")
         if not isinstance(row, dict):
             raise UnrolledError(f"{where}, line {n:,} is {brief(line, 60)}; expected a JSON object a line")
@@ -297,8 +297,8 @@ def _of_json(text: str, where: str) -> Table:
     return Table(where, tuple(names), rows, lines, "")
 
 
-def _is_whole(value: Any) -> bool:
-    """Whether a value of JSON has no lone surrogates, which no file can hold."""
+def is_writable(value: Any) -> bool:
+    """Whether a value of JSON has no halves of characters, lone surrogates, which no file can hold."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -39,6 +39,9 @@ class Tagged(NamedTuple):
 
     def checked(self) -> None:
         """Say what is wrong with the sentences, if something is."""
+        for what, rows in (("words", self.words), ("tags", self.tags)):
+            if isinstance(rows, str) or not hasattr(rows, "__len__"):
+                raise UnrolledError(f"the {what} of sentences are {brief(rows)}; expected a list of lists of {what}")
         if len(self.words) != len(self.tags) or not len(self.words):
             raise UnrolledError(f"there are {count(len(self.words), 'sentence')}, and tags of {len(self.tags):,}")
         for k, (words, tags) in enumerate(zip(self.words, self.tags, strict=True)):

@@ -197,7 +197,9 @@ def windows(data: SeriesSet, plan: Plan, places: NDArray[np.int64], batch_size: 
     order = [plan.number(s.name) for s in data.series]
     values = [plan.values(s, dtype) for s in data.series]
     known = [plan.known(s, dtype) for s in data.series]
-    return Windows(plan.layout, values, known, places, batch_size, f"the part to {_TO.get(name, name)}", order)
+    return Windows(
+        plan.layout, values, known, places, batch_size, f"the part to {_TO[name]}" if name in _TO else name, order
+    )
 
 
 def check(data: SeriesSet, plan: Plan) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 from ..checks import check_size
 from ..data.spelled import characters_of
+from ..data.tables import is_writable
 from ..data.tagged import Sentences, Tagged, alike, check_column, read_sentences, together
 from ..data.text import EOS, UNK, Words
 from ..declared import Declared, again, documented, option
-from ..errors import UnrolledError, count, listed
+from ..errors import UnrolledError, brief, count, listed
 from ..keywords import suggesting
 from ..nn.options import NetworkOptions, SpellingOptions
 from ..training.options import TrainingOptions
@@ -117,6 +118,8 @@ def codec_of(parts: Mapping[str, Tagged], files: Mapping[str, list[Sentences]], 
     if len(tags) < 2 or len(tags) > MOST:
         said = f"{count(len(tags), 'different tag')}: {listed(tags, 3)}"
         raise UnrolledError(f"the words to learn from have {said}; expected 2 to {MOST:,}")
+    if odd := [tag for tag in tags if not tag.strip() or set(tag) & set("\t\r\n") or not is_writable(tag)]:
+        raise UnrolledError(f"a tag is {brief(odd[0])}, which no file could hold in a column; write it otherwise")
     layouts = [file.layout for file in files.get("train", ())]
     return {
         "vocabulary": Words((UNK, EOS, *known), lower=options.lower),
