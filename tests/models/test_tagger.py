@@ -319,7 +319,7 @@ def test_a_treebank_comes_back_with_the_column_that_was_learnt(treebank):
 def test_a_tag_that_no_file_could_hold_is_refused(tag):
     with pytest.raises(ur.UnrolledError, match="which no file could hold in a column"):
         Tagger.train(Tagged([["a", "b"]] * 3, [["X", tag]] * 3), **SMALL)
-    with pytest.raises(ur.UnrolledError, match="^the words of sentences are None; expected a list of lists of words$"):
+    with pytest.raises(ur.UnrolledError, match=r"^the words of sentences are None; expected a list of lists of words$"):
         Tagger.train(Tagged(None, None))
 
 
