@@ -8,6 +8,7 @@ import pytest
 
 import unrolled as ur
 from unrolled.models import files, forecaster_data
+from unrolled.models.bands import read_bands
 from unrolled.models.forecaster import Forecaster
 from unrolled.models.forecaster_options import Options
 from unrolled.models.plan import Plan
@@ -196,6 +197,17 @@ def test_its_file_loads_as_a_forecaster_and_gives_the_same(tmp_path):
         files.load(tmp_path / "f.safetensors")
 
 
+@pytest.mark.parametrize("loss", ["absolute", "quantile"])
+def test_bands_of_other_series_or_steps_are_refused(loss):
+    model = Forecaster.train(waves(), **SMALL | {"epochs": 1, "loss": loss})
+    said = model.bands.to_json()
+    odd = [{"factors": [[1.0], [1.0, 2.0]]}, {"factors": [[], []]}, {"before": [0.5]}]
+    odd += [{"reach": None}, {"reach": [[1.0], [2.0]]}] if said["reach"] else [{"reach": [[1.0], [1.0] * 6]}]
+    for change in odd:
+        with pytest.raises(ur.UnrolledError, match="the bands of the forecaster are not of its 1 series and 6 steps"):
+            Forecaster(model.network, model.plan, read_bands("bands", said | change))
+
+
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
@@ -204,6 +216,9 @@ def test_its_file_loads_as_a_forecaster_and_gives_the_same(tmp_path):
         ("names", ["a", "b"], "plan contradicts itself"),
         ("deviations", [0.0], "plan contradicts itself"),
         ("linear", [[0.5]], "plan contradicts itself"),
+        ("grid", {"unit": "number", "size": 0.0}, "plan contradicts itself"),
+        ("columns", {"targets": [], "time": "", "id": "", "known": []}, "plan contradicts itself"),
+        ("means", [1e300], "plan.means[0] is 1e+300; expected a finite number"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(place, value, said):

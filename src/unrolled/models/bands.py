@@ -14,6 +14,7 @@ import numpy as np
 
 from ..checks import Array
 from ..data.windows import Window
+from ..errors import UnrolledError, count
 from ..schema import each, entries, maybe, number
 from .plan import LEVELS, MOST, Plan
 
@@ -61,6 +62,15 @@ _BANDS = entries(
 def read_bands(name: str, value: Any) -> Bands:
     """Rebuild bands from JSON."""
     return Bands(**_BANDS(name, value))
+
+
+def check_bands(bands: Bands, plan: Plan) -> None:
+    """Refuse bands of other series or steps than the plan's."""
+    many, reach = len(plan.names), None if bands.reach is None else [len(part) for part in bands.reach]
+    expected = None if plan.loss in ("quantile", "gaussian") else [many, plan.layout.horizon]
+    if {*map(len, bands.factors)} != {many} or reach != expected or len(bands.before) not in (0, len(LEVELS)):
+        sizes = f"{count(many, 'series')} and {count(plan.layout.horizon, 'step')}"
+        raise UnrolledError(f"the bands of the forecaster are not of its {sizes}")
 
 
 def reached(bands: Bands | None, reach: Array | None, series: Array) -> Array | None:

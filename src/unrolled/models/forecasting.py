@@ -16,7 +16,7 @@ from ..data.windows import Window, Windows
 from ..errors import UnrolledError
 from ..nn.network import Network
 from ..training.trainer import Metrics
-from .bands import Bands, calibrated, reached
+from .bands import Bands, calibrated, check_bands, reached
 from .of_data import OfData
 from .plan import LEVELS, Plan
 
@@ -44,6 +44,8 @@ class Forecasting(OfData):
         sizes = network.spec.vocabulary_size, network.head.outputs
         if sizes != (plan.layout.features, plan.head().outputs):
             raise UnrolledError(f"the network reads and gives {sizes} numbers a step; the plan is of other sizes")
+        if bands is not None:
+            check_bands(bands, plan)
 
     @property
     def guess(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import Array
-from ..data.series import FILLS, Columns, Series
+from ..data.series import FILLS, LARGEST, Columns, Series
 from ..data.times import CALENDAR, Grid, calendar
 from ..data.windows import INSTANCES, OUTPUTS, Layout
 from ..errors import UnrolledError, suggest
@@ -136,7 +136,8 @@ class Plan:
             layout.calendar == 2 * len(said["calendar"]) and layout.known == known,
             len(said["means"]) == len(said["deviations"]) == scaled and min(said["deviations"], default=0) > 0,
             linear is None or (len(linear), {*map(len, linear)}) == (layout.context - 1, {layout.horizon}),
-            layout.scale > 0,
+            layout.scale > 0 and grid.size > 0,
+            len(columns.targets) > 0 and (columns.id != "" or len(columns.targets) == len(said["names"])),
         ]
         if not all(fits):
             raise UnrolledError(f"{name} contradicts itself: sizes of its layout, its series and its scaling differ")
@@ -157,8 +158,8 @@ _PLAN = {
     "columns": entries({"targets": _NAMES, "time": text(), "id": text(), "known": _NAMES}),
     "grid": entries({"unit": one_of(("microsecond", "month", "weekday", "number")), "size": number()}),
     "names": _NAMES,
-    "means": each(number(), most=2 * MOST),
-    "deviations": each(number(0), most=2 * MOST),
+    "means": each(number(-LARGEST, LARGEST), most=2 * MOST),
+    "deviations": each(number(0, LARGEST), most=2 * MOST),
     "layout": entries(
         {
             "context": _SIZE,
@@ -169,7 +170,7 @@ _PLAN = {
             "series": whole(1, MOST),
             "calendar": whole(0, 2 * len(CALENDAR)),
             "known": whole(0, 10_000),
-            "scale": number(0),
+            "scale": number(0, LARGEST),
             "apart": flag(),
         }
     ),
