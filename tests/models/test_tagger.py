@@ -179,7 +179,7 @@ def test_its_file_loads_as_a_tagger(tmp_path):
 
 
 def test_what_is_of_another_kind_is_said(treebank, tmp_path):
-    Tagger.train(treebank, out=tmp_path / "run", **SMALL | {"epochs": 1})
+    Tagger.train(treebank, out=tmp_path / "run", **SMALL | {"epochs": 1, "min_count": 1, "spelling": spelling})
     with pytest.raises(ur.UnrolledError, match="this is a run of a 'tagger', not of a language model"):
         ur.LanguageModel.resume(tmp_path / "run")
     with pytest.raises(ur.UnrolledError, match="is a tagger, no language model"):
@@ -267,6 +267,20 @@ NAMES = "-DOCSTART- -X- O\n\nAnn NNP B-PER\nLee NNP I-PER\nsaw VBD O\nRome NNP B
 def names(tmp_path):
     (tmp_path / "names.conll").write_text(NAMES)
     return tmp_path / "names.conll"
+
+
+@pytest.mark.parametrize("spelling", [True, False])
+def test_a_preview_is_a_sentence_that_is_held_out(names, spelling):
+    tagger = Tagger.train(names, val=names, **SMALL | {"epochs": 1, "min_count": 1, "spelling": spelling})
+    seen = {tagger.preview(np.random.default_rng(seed), 99) for seed in range(9)}
+    assert len(seen) == 2
+    for line in seen:
+        words = [part.partition("/")[0] for part in line.split() if "/" in part]
+        assert [word.lower() for word in words] in (["ann", "lee", "saw", "rome"], ["it", "rained"])
+        answers = dict(zip(words, (right for _, right in tagger.tag(words)), strict=True))
+        assert all(f"{word}/{answers[word]}" in line for word in words)
+    short = tagger.preview(np.random.default_rng(0), 9)
+    assert short.endswith("...")
 
 
 def test_spans_decide_and_are_scored(names):

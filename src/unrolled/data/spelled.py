@@ -69,6 +69,22 @@ class Forms:
         table, sizes = self._table(list(seen))
         return [table[row, : 1 + sizes[row].max(initial=0)] for row in places]
 
+    def words(self, x: Array) -> list[str]:
+        """Return the words that numbers (T,) or (T, 1 + C) are of, as well as they say it.
+
+        Examples
+        --------
+        >>> forms = Forms(Words(("<unk>", "<eos>", "cat")), "act")
+        >>> [forms.words(x) for x in forms.of([["Cat", "at"], ["do"]])]
+        [['cat', 'at'], ['\ufffd\ufffd']]
+        """
+        if x.ndim == 1:
+            return [self.vocabulary.symbols[k] for k in x.tolist()]
+        letters = ("", "\ufffd", *self.characters)
+        spelled = ["".join(letters[k] for k in row) for row in x[:, 1:].tolist()]
+        listed = [self.vocabulary.symbols[k] if k else "" for k in x[:, 0].tolist()]
+        return [a if "\ufffd" not in a else b or a for a, b in zip(spelled, listed, strict=True)]
+
     def _table(self, words: Sequence[str]) -> tuple[NDArray[np.int32], Array]:
         """Return words as numbers (N, 1 + C), and how many characters each has."""
         short = [word if len(word) <= LONGEST else word[: LONGEST // 2] + word[-LONGEST // 2 :] for word in words]

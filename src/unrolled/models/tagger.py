@@ -14,7 +14,7 @@ from ..data.batches import Batch
 from ..data.padded import Padded
 from ..data.spelled import Forms, groups
 from ..data.tagged import Tagged, read_sentences, together
-from ..data.text import UNK, Words
+from ..data.text import Words
 from ..declared import keywords
 from ..errors import UnrolledError, brief, count, listed, suggest
 from ..keywords import named
@@ -82,6 +82,7 @@ class Tagger(OfData):
         self.tags, self.characters, self.crf = tuple(tags), characters, crf
         self.column, self.columns = column, columns
         self.forms = Forms(vocabulary, characters)
+        self._seen: Any = None  # the batches that were last validated on
         self.decides = "f1" if spans.are_spans(self.tags) else "accuracy"
         sizes = network.spec.vocabulary_size, network.head.outputs
         if (len(vocabulary), len(set(self.tags))) != sizes:
@@ -278,13 +279,23 @@ class Tagger(OfData):
 
     def evaluate(self, batches: Any) -> Metrics:
         """Return the loss, nats a word, the share of words whose tag is right, and F1 of spans where there are such."""
+        self._seen = batches
         return self._measured(batches[k] for k in range(len(batches)))[0]
 
     def preview(self, rng: np.random.Generator, length: int) -> str:
-        """Return listed words with their tags."""
-        listed = self.vocabulary.symbols[2:] or (UNK,)
-        words = [listed[k] for k in rng.integers(len(listed), size=min(length, 8))]
-        return " ".join(f"{word}/{tag}" for word, tag in self.tag(words))
+        """Return the beginning of a sentence of the part to validate with its tags, and what a wrong one should be."""
+        if self._seen is None:
+            return ""
+        batch = self._seen[int(rng.integers(len(self._seen)))]
+        one = batch.rows(slice(at := int(rng.integers(batch.size)), at + 1))
+        live = slice(int(_lengths(one)[0]))
+        found, true = self._classes(one)[0][live, 0].tolist(), one.y[live, 0].tolist()
+        words, shown = self.forms.words(one.x[live, 0]), list[str]()
+        for word, tag, right in zip(words, found, true, strict=True):
+            shown.append(f"{word}/{self.tags[tag]}" + ("" if tag == right else f" (is {self.tags[right]})"))
+            if len(" ".join(shown)) > length:
+                return " ".join([*shown[:-1], "..."])
+        return " ".join(shown)
 
     def codec(self) -> dict[str, Any]:
         """Return how words and tags become numbers, as JSON."""
