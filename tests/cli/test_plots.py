@@ -49,6 +49,20 @@ def test_compare_names_what_differs_and_puts_the_best_first(runs):
     assert out[1].split()[:2] == ["wide", "24"]
 
 
+def test_runs_of_other_kinds_are_compared_by_what_both_have(runs, tmp_path):
+    steps = {"v": [k % 5 for k in range(80)]}
+    how = {"hidden_size": 4, "horizon": 2, "context": 6, "epochs": 1, "batch_size": 9}
+    ur.Forecaster.train(steps, target="v", out=tmp_path / "waves", **how)
+    rows = comparison([runs / "wide", tmp_path / "waves"])
+    assert sorted(row["task"] for row in rows) == ["forecast", "language"]
+    assert {"cell", "hidden_size", "mse"} < rows[0].keys()
+    assert not {"horizon", "tied"} & rows[0].keys()  # each is an option of one kind only
+    lines = [line.split() for line in table(rows).splitlines()]
+    mse = {line[0]: line[lines[0].index("mse")] for line in lines}
+    assert mse.pop(str(runs / "wide")) == "-"
+    assert all(len(figure.partition(".")[2]) == 4 for name, figure in mse.items() if name != "run")
+
+
 def test_plot_prints_lines_or_draws_a_picture(runs):
     lines = command("plot", "narrow", "wide", cwd=runs).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["narrow", "wide"]

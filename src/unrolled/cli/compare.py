@@ -31,12 +31,18 @@ def comparison(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """
     kinds, configs = zip(*map(_options, folders), strict=True)
     decides = kinds[0].model.decides if len({kind.name for kind in kinds}) == 1 else "loss"
-    names = list(dict.fromkeys(name for config in configs for name in config))
+    of_kinds = [asdict(kind.options()).keys() for kind in kinds]  # an option that isn't one of every kind says nothing
+    names = [
+        name
+        for name in dict.fromkeys(name for config in configs for name in config)
+        if all(name in options for options in of_kinds) or not any(name in options for options in of_kinds)
+    ]
     differ = [name for name in names if any(c.get(name) != configs[0].get(name) for c in configs)]
     rows = []
-    for folder, config in zip(folders, configs, strict=True):
+    for folder, kind, config in zip(folders, kinds, configs, strict=True):
         points = [e for e in metrics_log.metrics(folder) if "val_loss" in e]
-        row: dict[str, Any] = {"run": str(folder)} | {name: config.get(name) for name in differ}
+        row: dict[str, Any] = {"run": str(folder)} | ({"task": kind.task} if len({k.name for k in kinds}) > 1 else {})
+        row |= {name: config.get(name) for name in differ}
         best = max(points, key=lambda e: _merit(e, decides), default={})
         row |= {key: best.get(key) for key in FIGURES[:-1]} | best.get("metrics", {})
         rows.append(row | {"symbols_per_second": points[-1].get("symbols_per_second") if points else None})
@@ -73,7 +79,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     a           2    1.5000
     long  default         -
     """
-    cells = [list(rows[0]), *([_shown(name, value) for name, value in row.items()] for row in rows)]
+    names = list(rows[0])
+    figures = {*FIGURES, *(names[names.index("val_loss") :] if "val_loss" in names else ())}
+    cells = [names, *([_shown(value, name in figures) for name, value in row.items()] for row in rows)]
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
     lines = []
     for row in cells:
@@ -83,12 +91,12 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _shown(name: str, value: object) -> str:
+def _shown(value: object, figure: bool) -> str:
     if value is None:
-        return "-" if name in FIGURES else "default"
+        return "-" if figure else "default"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):  # files
         value = [min(item, os.path.relpath(item), key=len) if os.path.isabs(item) else item for item in value]
-    if isinstance(value, float) and name not in FIGURES:  # an option, as it was given
+    if isinstance(value, float) and not figure:  # an option, as it was given
         return f"{value:,.10g}"
     if isinstance(value, float):
         if (value and abs(value) < 0.01) or abs(value) >= 1e12:
