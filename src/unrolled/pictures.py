@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .errors import UnrolledError
+from .errors import UnrolledError, count
 
 
 def pyplot() -> Any:
@@ -93,18 +93,24 @@ class Panel(NamedTuple):
     forecasts: Sequence[tuple[Any, Any, Mapping[float, tuple[Any, Any]]]]
 
 
-def draw_forecasts(panels: Sequence[Panel]) -> Any:
-    """Return a figure of series below each other, each with its forecasts and their bands."""
+_BLUE = (0.12, 0.47, 0.71)
+"""Of forecasts; bands are lighter, the wider the more."""
+
+
+def draw_forecasts(panels: Sequence[Panel], more: int = 0) -> Any:
+    """Return a figure of series below each other, each with its forecasts and bands; `more` are said to be left out."""
     figure = new_figure(9, 1.5 + 2 * len(panels))
     many = figure.subplots(len(panels), squeeze=False)[:, 0]
     for axes, panel in zip(many, panels, strict=True):
         axes.plot(panel.times, panel.values, color="black", linewidth=0.9, label="series")
         for k, (times, values, bands) in enumerate(panel.forecasts):
-            for share, (low, high) in sorted(bands.items(), reverse=True):
-                label = f"{share:.0%} band" if not k else None
-                axes.fill_between(times, low, high, color="tab:blue", alpha=0.15, linewidth=0, label=label)
+            for n, (share, (low, high)) in enumerate(sorted(bands.items(), reverse=True), 1):
+                label, shade = f"{share:.0%} band" if not k else None, [1 - (1 - v) * (1 - 0.85**n) for v in _BLUE]
+                axes.fill_between(times, low, high, color=shade, linewidth=0, label=label)
             axes.plot(times, values, color="tab:blue", linewidth=1.2, label=None if k else "forecast")
         axes.set_title(panel.name, fontsize="medium", loc="left", parse_math=False)
         axes.grid(alpha=0.3)
+    if more:
+        figure.supxlabel(f"{count(more, 'more series')}, not drawn", fontsize="small")
     many[0].legend(frameon=False, fontsize="small", ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     return figure

@@ -30,7 +30,7 @@ def test_a_long_table_is_a_series_an_id_each_with_times_of_its_own(tmp_path):
     rows = ["a,2024-01-01,1", "b,2024-01-05,10", "a,2024-01-02,2", "b,2024-01-06,11", "a,2024-01-03,3"]
     found = read_series(table(tmp_path, "shop,day,sold", *rows), id="shop")
     assert [(s.name, s.values.tolist()) for s in found.series] == [("a", [1, 2, 3]), ("b", [10, 11])]
-    assert found.grid.title == "day"
+    assert found.grid.title == "1 day"
     two = read_series({"k": ["u", "u", "v", "v"], "p": [1, 2, 3, 4.0], "q": [5, 6, 7, 8.0]}, id="k", target="q,p")
     assert [(s.name, s.values.tolist()) for s in two.series][2:] == [("v q", [7, 8]), ("v p", [3, 4])]
 
@@ -38,15 +38,15 @@ def test_a_long_table_is_a_series_an_id_each_with_times_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "title", "after"),
     [
-        (["2023-11-01", "2023-12-01", "2024-01-01"], "month", "2024-02-01"),
-        (["2023-11", "2023-12", "2024-01"], "month", "2024-02-01"),
-        (["2023-12-31", "2024-01-31", "2024-02-29"], "month", "2024-03-31"),
+        (["2023-11-01", "2023-12-01", "2024-01-01"], "1 month", "2024-02-01"),
+        (["2023-11", "2023-12", "2024-01"], "1 month", "2024-02-01"),
+        (["2023-12-31", "2024-01-31", "2024-02-29"], "1 month", "2024-03-31"),
         (["2023Q2", "2023Q3", "2023Q4"], "3 months", "2024-01-01"),
-        (["2021-05-03", "2022-05-03", "2023-05-03"], "year", "2024-05-03"),
-        (["2024-03-07", "2024-03-08", "2024-03-11", "2024-03-12"], "weekday", "2024-03-13"),
-        (["30.12.2023", "31.12.2023", "01.01.2024"], "day", "2024-01-02"),
-        (["12/30/2023", "12/31/2023", "1/1/2024"], "day", "2024-01-02"),
-        (["20240228", "20240229", "20240301"], "day", "2024-03-02"),
+        (["2021-05-03", "2022-05-03", "2023-05-03"], "1 year", "2024-05-03"),
+        (["2024-03-07", "2024-03-08", "2024-03-11", "2024-03-12"], "1 weekday", "2024-03-13"),
+        (["30.12.2023", "31.12.2023", "01.01.2024"], "1 day", "2024-01-02"),
+        (["12/30/2023", "12/31/2023", "1/1/2024"], "1 day", "2024-01-02"),
+        (["20240228", "20240229", "20240301"], "1 day", "2024-03-02"),
         (["2024-02-29T23:15Z", "2024-02-29T23:30Z", "2024-03-01T00:45+01:00"], "15 minutes", "2024-03-01 00:00:00"),
         (["0.5", "1", "1.5"], "0.5", "2"),
     ],
@@ -95,7 +95,7 @@ ROWS = ["date,y,z", "2024-01-01,1,4", "2024-01-02,2,5", "2024-01-03,3,6"]
         ([*ROWS, "2024-01-03,4,7"], {"target": "y"}, "load.csv, line 5, 'date': the time stands there twice"),
         ([*ROWS, "2023-12-31,4,7"], {"target": "y"}, "line 5, 'date': the time is before that of the row above"),
         ([*ROWS, "2024-01-07,4,7"], {"target": "y"}, "line 5: the time goes from 2024-01-03 to 2024-01-07, 3 steps of"),
-        ([*ROWS, "2024-01-04 06:00,4,7"], {"target": "y"}, "line 5: the time lies beside the steps of day"),
+        ([*ROWS, "2024-01-04 06:00,4,7"], {"target": "y"}, "line 5: the time lies beside the steps of 1 day"),
         ([*ROWS, "2024-01-04,oops,7"], {"target": "all"}, "line 5: 'y' is 'oops'; expected a number"),
         ([*ROWS, "2024-01-04,NaN,7"], {"target": "all"}, "line 5: 'y' is missing; training with --fill linear or"),
         ([*ROWS, "2024-01-04,inf,7"], {"target": "all"}, "line 5: 'y' is infinite; expected a number"),
@@ -146,5 +146,5 @@ def test_a_data_frame_is_its_columns():
     pandas = pytest.importorskip("pandas")
     index = pandas.date_range("2024-01-30", periods=3, freq="D")
     found = read_series(pandas.DataFrame({"y": [1.0, 2.0, 3.0]}, index=index))
-    assert (found.columns, found.grid.title) == (Columns(("y",), "time"), "day")
+    assert (found.columns, found.grid.title) == (Columns(("y",), "time"), "1 day")
     assert read_series(pandas.DataFrame({"ds": index, "y": [1, 2, 3]})).columns == Columns(("y",), "ds")

@@ -149,6 +149,12 @@ def test_a_backtest_is_told_in_figures_and_lines(tmp_path):
         assert title in said
 
 
+def wide_table(path, columns):
+    rows = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
 def test_forecasts_are_drawn_with_bands(tmp_path):
     pytest.importorskip("matplotlib")
     path = table(tmp_path / "load.csv")
@@ -157,6 +163,17 @@ def test_forecasts_are_drawn_with_bands(tmp_path):
     for axes in figure.axes:
         assert len(axes.lines) == 3  # the series, the forecast of its end, and of what comes after
         assert len(axes.collections) == 4
+    swatches = [patch.get_facecolor() for patch in figure.axes[0].get_legend().get_patches()]
+    assert [tuple(area.get_facecolor()[0]) for area in figure.axes[0].collections[:2]] == swatches
+    assert len(set(swatches)) == 2
+
+
+def test_a_picture_says_how_many_series_it_leaves_out(tmp_path):
+    pytest.importorskip("matplotlib")
+    wide = {f"s{k}": np.arange(120.0) * (k + 1) for k in range(10)}
+    figure = Forecaster.train(wide, target="all", **SMALL).draw([str(wide_table(tmp_path / "wide.csv", wide))])
+    assert len(figure.axes) == 8
+    assert figure.get_supxlabel() == "2 more series, not drawn"
 
 
 class Stop(Callback):
@@ -254,7 +271,7 @@ def test_series_that_will_not_do_are_refused(tmp_path):
         Forecaster.train(path, target="load", **SMALL | {"horizon": 100, "segment": 0, "context": 0})
     with pytest.raises(ur.UnrolledError, match=r"the data: load has 11 steps; the model reads a context of 12"):
         model.predict({"day": np.datetime64("2024-01-01") + np.arange(11), "load": LINE[:11]})
-    with pytest.raises(ur.UnrolledError, match=r"its steps are hour, those of the model day"):
+    with pytest.raises(ur.UnrolledError, match=r"its steps are 1 hour, those of the model 1 day"):
         model.predict({"day": np.datetime64("2024-01-01T00") + np.arange(20), "load": LINE[:20]})
     with pytest.raises(ur.UnrolledError, match=r"^the data has no window: a context of 12 and a horizon of 6 are"):
         model.score({"day": np.datetime64("2024-01-01") + np.arange(13), "load": LINE[:13]})

@@ -179,7 +179,7 @@ def test_its_file_loads_as_a_tagger(tmp_path):
 
 
 def test_what_is_of_another_kind_is_said(treebank, tmp_path):
-    Tagger.train(treebank, out=tmp_path / "run", **SMALL | {"epochs": 1, "min_count": 1, "spelling": spelling})
+    Tagger.train(treebank, out=tmp_path / "run", **SMALL | {"epochs": 1})
     with pytest.raises(ur.UnrolledError, match="this is a run of a 'tagger', not of a language model"):
         ur.LanguageModel.resume(tmp_path / "run")
     with pytest.raises(ur.UnrolledError, match="is a tagger, no language model"):

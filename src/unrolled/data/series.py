@@ -120,8 +120,10 @@ def read_series(
     --------
     >>> days = ["2024-01-01", "2024-01-02", "2024-01-04"]
     >>> found = read_series({"date": days, "load": [1.0, 2.0, 4.0]}, fill="linear")
-    >>> found.columns, found.grid.title, found.series[0].values.tolist(), found.notes
-    (Columns(targets=('load',), time='date', id='', known=()), 'day', [1.0, 2.0, 3.0, 4.0], ('1 step filled: linear',))
+    >>> found.columns, found.series[0].values.tolist()
+    (Columns(targets=('load',), time='date', id='', known=()), [1.0, 2.0, 3.0, 4.0])
+    >>> found.grid.title, found.notes
+    ('1 day', ('1 step filled: linear',))
     """
     table = as_table(source)
     return series_of(table, choose(table, target, time, id, known), fill)

@@ -75,8 +75,8 @@ class Forms:
         Examples
         --------
         >>> forms = Forms(Words(("<unk>", "<eos>", "cat")), "act")
-        >>> [forms.words(x) for x in forms.of([["Cat", "at"], ["do"]])]
-        [['cat', 'at'], ['\ufffd\ufffd']]
+        >>> [forms.words(x) for x in forms.of([["act", "cat"], ["do"]])]
+        [['act', 'cat'], ['\ufffd\ufffd']]
         """
         if x.ndim == 1:
             return [self.vocabulary.symbols[k] for k in x.tolist()]

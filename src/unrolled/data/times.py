@@ -42,7 +42,7 @@ class Grid(NamedTuple):
     --------
     >>> hourly = Grid("microsecond", 3600 * 10**6)
     >>> hourly.title, hourly.seasons(), hourly.texts(hourly.after(parse_times(["2024-02-28 23:00"]), 2))
-    ('hour', (24, 168), ['2024-02-29 01:00:00'])
+    ('1 hour', (24, 168), ['2024-02-29 01:00:00'])
     >>> Grid("month", 1).texts(Grid("month", 1).after(parse_times(["2023-11-30"]), [1, 2, 3]))
     ['2023-12-31', '2024-01-31', '2024-02-29']
     """
@@ -52,7 +52,7 @@ class Grid(NamedTuple):
 
     @property
     def title(self) -> str:
-        """A step in words: "hour", "15 minutes"."""
+        """A step in words: "1 hour", "15 minutes"."""
         size, unit = self.size, self.unit
         if unit == "number":
             return f"{size:g}"
@@ -61,7 +61,7 @@ class Grid(NamedTuple):
             size, unit = next(named, (size / SECOND, "second"))
         elif unit == "month" and size % 12 == 0:
             size, unit = size / 12, "year"
-        return unit if size == 1 else f"{size:g} {unit}s"
+        return f"1 {unit}" if size == 1 else f"{size:g} {unit}s"
 
     def seasons(self) -> tuple[int, ...]:
         """Return the lengths, in steps, of what returns by the calendar: a day, a week, a year; the shortest first."""

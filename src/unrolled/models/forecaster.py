@@ -250,7 +250,7 @@ class Forecaster(Forecasting):
 
     def draw(self, paths: Sequence[str]) -> Any:
         """Return a picture of the last horizon of a file's series as it was forecast, and of what comes after."""
-        return draw_forecasts(self._pictured(_one(paths)))
+        return draw_forecasts(*self._pictured(_one(paths)))
 
     # --- files
 
@@ -289,8 +289,8 @@ class Forecaster(Forecasting):
             found.add(window.series, window.context, window.future, *self._ends(window))
         return found
 
-    def _pictured(self, source: Source) -> list[Panel]:
-        """Return series, each with what was forecast of its end and what is of the steps behind it."""
+    def _pictured(self, source: Source) -> tuple[list[Panel], int]:
+        """Return series, each with what was forecast of its end and of the steps behind it; how many are left out."""
         data, horizon = forecaster_data.read_again(source, self.plan), self.plan.layout.horizon
         panels = []
         known = self.plan.layout.known
@@ -305,7 +305,7 @@ class Forecaster(Forecasting):
                 forecasts.append((self._axis(forecast.times[0]), forecast.values[:, 0], bands))
             shown = slice(-min(len(series), 4 * horizon), None)
             panels.append(Panel(series.name, self._axis(series.times[shown]), series.values[shown], forecasts))
-        return panels
+        return panels, len(data.series) - len(panels)
 
     def _axis(self, times: Times) -> Array:
         """Return times as they are drawn."""
@@ -314,7 +314,7 @@ class Forecaster(Forecasting):
 
 _ROWS = 1024
 """Windows that are forecast at once."""
-_PANELS = 6
+_PANELS = 8
 """Series that are drawn, at most."""
 
 KIND = checkpoints.Kind(

@@ -13,7 +13,7 @@ import numpy as np
 from ..backends import choose
 from ..checks import Array, check_a
 from ..data.windows import Window, Windows
-from ..errors import UnrolledError
+from ..errors import UnrolledError, count
 from ..nn.network import Network
 from ..training.trainer import Metrics
 from .bands import Bands, calibrated, check_bands, reached
@@ -41,6 +41,7 @@ class Forecasting(OfData):
         super().__init__(check_a("network", network, Network, "a Network"))
         self.plan, self.bands = check_a("plan", plan, Plan, "a Plan"), bands
         self._seen: Windows | None = None
+        self.reads = f"{count(plan.layout.features, 'number')} a step"
         sizes = network.spec.vocabulary_size, network.head.outputs
         if sizes != (plan.layout.features, plan.head().outputs):
             raise UnrolledError(f"the network reads and gives {sizes} numbers a step; the plan is of other sizes")

@@ -203,7 +203,7 @@ class OfData(OfNetwork):
 
     def draw(self, paths: Sequence[str]) -> Any:
         """Return a picture of what the model makes of files, a matplotlib Figure."""
-        self._has_not("a picture of its own; unrolled plot RUN draws a run's losses")
+        self._has_not("a picture of data; unrolled plot RUN draws a run's losses")
 
     def details(self) -> list[tuple[str, str]]:
         """Return what a model file says beside its network, as `unrolled info` prints it."""
