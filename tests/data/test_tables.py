@@ -84,6 +84,8 @@ def test_other_encodings(tmp_path):
 def test_what_is_missing_in_a_column_of_numbers(tmp_path):
     table = read_table(put(tmp_path, "a.csv", "a,b\n1,x\nNA,y\n,z\nnan,z\n"))
     assert np.isnan(table.numbers("a", missing=True)).tolist() == [False, True, True, True]
+    with pytest.raises(ur.UnrolledError, match=r"a.csv, line 3: 'b' is '2024_01'; expected a number"):
+        read_table(put(tmp_path, "a.csv", "a,b\n1,2\n3,2024_01\n")).numbers("b")
     with pytest.raises(ur.UnrolledError, match=r"a.csv, line 3: 'a' is missing; expected a number"):
         table.numbers("a")
 

@@ -135,6 +135,8 @@ class Table:
         values = self.column(name)
         try:
             found = np.array([float(value) for value in values])
+            if any("_" in value for value in values if isinstance(value, str)):  # Python's own way to write a number
+                raise ValueError
         except (TypeError, ValueError):
             found = np.array([self._number(n, name, value) for n, value in enumerate(values)])
         odd = np.flatnonzero(np.isinf(found) if missing else ~np.isfinite(found))
@@ -149,7 +151,7 @@ class Table:
         if value is None or (isinstance(value, str) and value.strip().lower() in MISSING):
             return math.nan
         try:
-            return float(value)
+            return float(value.replace("_", "x") if isinstance(value, str) else value)
         except (TypeError, ValueError, OverflowError):
             raise UnrolledError(f"{self.row(n)}: {brief(name)} is {brief(value, 60)}; expected a number") from None
 
