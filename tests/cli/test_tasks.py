@@ -127,5 +127,10 @@ def test_nothing_that_is_read_and_no_file_of_a_run_is_written_over(said):
             status, printed, err = said("predict", model, "b.conll", "--out", out)
             assert (status, printed, err.count("\n")) == (2, "", 1)
             assert {path: path.read_bytes() for path in Path().rglob("*.*") if path.is_file()} == before
+    Path("folder/glad").mkdir(parents=True)
+    Path("folder/glad/a.txt").write_text("good")
+    status, _, err_of_folder = said("predict", "run", "folder", "--out", "folder/glad/a.txt")
+    assert (status, Path("folder/glad/a.txt").read_text()) == (2, "good")
+    assert "would write over folder/glad/a.txt, which is read here" in err_of_folder
     assert err == "unrolled: --out would write over run/config.toml, which is a file of a run; choose another name\n"
     assert said("predict", "run", "b.conll", "--out", "config.toml")[0] == 0  # a name like others where no run is

@@ -150,7 +150,8 @@ def flag_of(name: str) -> str:
 
 def check_out(out: Path, *read: str | os.PathLike[str]) -> None:
     """Refuse to write over what is read, or over a run's files."""
-    same = [path for path in read if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path)]
+    there, whole = os.path.exists(out), out.resolve()
+    same = [path for path in read if there and whole.is_relative_to(Path(path).resolve())]  # a folder's files too
     if same or (out.name in run.FILES and len(run.holds(out.parent)) > 1):
         what = "is read here" if same else "is a file of a run"
         raise UnrolledError(f"--out would write over {printable(str(out))}, which {what}; choose another name")
