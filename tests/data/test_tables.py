@@ -135,3 +135,19 @@ def test_a_folder_and_a_missing_file_are_no_tables(tmp_path):
         read_table(tmp_path)
     with pytest.raises(ur.UnrolledError, match="no such file"):
         read_table(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotation_marks_of_tsv_are_signs_where_they_do_not_enclose_fields(end):
+    for second in ('"so" it goes', '"opens here'):
+        text = end.join(["review\tmood", f"{second}\tsad", 'closes "there"\tglad', 'a "third"\tglad', ""])
+        table = parse_table(text, "moods.tsv", "moods.tsv")
+        assert table.texts("review") == [second, 'closes "there"', 'a "third"']
+        written = list(table.written({"predicted": ["a\tb", "c", "d"]}))
+        assert written[:2] == ["review\tmood\tpredicted\n", f"{second}\tsad\ta b\n"]
+
+
+def test_a_quoted_field_of_tsv_may_hold_tabs_and_lines():
+    table = parse_table('review\tmood\n"one\ttwo\tor\nthree"\tsad\n"""four"""\tglad\n', "x.tsv", "x.tsv")
+    assert table.texts("review") == ["one\ttwo\tor\nthree", '"four"']
+    assert table.quoted

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,8 @@ class Table:
         What stands between fields; "" for JSON lines.
     header : bool
         Whether the first row names the columns; where it doesn't, they are called "1", "2", ...
+    quoted : bool
+        Whether quotation marks enclose fields; where they don't, they are signs like others.
 
     Examples
     --------
@@ -60,6 +63,7 @@ class Table:
     lines: Sequence[int]
     delimiter: str = ","
     header: bool = True
+    quoted: bool = True
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -178,12 +182,12 @@ class Table:
                 yield json.dumps(row | dict(zip(added, values, strict=True)), ensure_ascii=False) + "\n"
             return
         if self.header:
-            yield line_of((*self.names, *added), self.delimiter)
+            yield line_of((*self.names, *added), self.delimiter, self.quoted)
         for row, values in zip(self.rows, more, strict=True):
-            yield line_of((*row, *values), self.delimiter)
+            yield line_of((*row, *values), self.delimiter, self.quoted)
 
 
-def line_of(values: Iterable[Any], delimiter: str = ",") -> str:
+def line_of(values: Iterable[Any], delimiter: str = ",", quoted: bool = True) -> str:
     r"""Return a row as it is written.
 
     Examples
@@ -191,6 +195,8 @@ def line_of(values: Iterable[Any], delimiter: str = ",") -> str:
     >>> line_of(["one, two", 0.5])
     '"one, two",0.5\n'
     """
+    if not quoted:
+        return delimiter.join(re.sub(rf"[\r\n{delimiter}]", " ", str(value)) for value in values) + "\n"
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(values)
     return text.getvalue()
@@ -244,7 +250,8 @@ def parse_table(text: str, where: str, path: str = "", *, header: bool = True) -
     first = next((line for line in text.split("\n") if line.strip()), "")
     delimiter = delimiter_of(first, path)
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-    rows, lines = _rows(text, where, delimiter)
+    quoted = delimiter != "\t" or _are_quoted(text, where)
+    rows, lines = _rows(text, where, delimiter, quoted)
     if not rows:
         raise UnrolledError(f"{where}: the file is empty; expected a table")
     names = tuple(rows[0]) if header else tuple(str(n + 1) for n in range(len(rows[0])))
@@ -259,12 +266,29 @@ def parse_table(text: str, where: str, path: str = "", *, header: bool = True) -
         raise UnrolledError(f"{where}: two columns are called {brief(twice)}; expected distinct names in the first row")
     if header and len(rows) == 1:
         raise UnrolledError(f"{where}: there are no rows below the names of the columns")
-    return Table(where, names, rows[header:], lines[header:], delimiter, header)
+    return Table(where, names, rows[header:], lines[header:], delimiter, header, quoted)
 
 
-def _rows(text: str, where: str, delimiter: str) -> tuple[list[list[str]], list[int]]:
+def _are_quoted(text: str, where: str) -> bool:
+    """Whether quotation marks enclose fields of a table with tabs, in which they often are signs like others.
+
+    They are, if every line has as many fields as the first when they are so read, and fewer rows or none otherwise.
+    """
+    if '"' not in text:
+        return True
+    plain, _ = _rows(text, where, "\t", quoted=False)
+    if len({len(row) for row in plain}) != 1:
+        return True
+    try:
+        return len(_rows(text, where, "\t")[0]) == len(plain)
+    except UnrolledError:
+        return False
+
+
+def _rows(text: str, where: str, delimiter: str, quoted: bool = True) -> tuple[list[list[str]], list[int]]:
     """Return the rows of a table that are not empty, and the line on which each begins."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    marks: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=marks)
     rows, lines, before = list[list[str]](), list[int](), 0
     try:
         for row in reader:
