@@ -293,11 +293,20 @@ def test_spans_decide_and_are_scored(names):
     assert (figures["words"], figures["sentences"], figures["f1"]) == (6, 2, 1.0)
     assert figures["spans"]["PER"] == {"precision": 1.0, "recall": 1.0, "f1": 1.0, "there": 1, "predicted": 1}
     assert figures["tags"]["O"]["there"] == 3
-    assert np.trace(figures["confusion"]) == 6
+    assert figures["confusion"]["labels"] == ["B-LOC", "B-PER", "I-PER", "O"]
+    assert np.trace(figures["confusion"]["counts"]) == 6
     assert lines[0].startswith(
         "6 words in 2 sentences: accuracy 100.00%, precision 100.00%, recall 100.00%, F1 100.00%"
     )
     assert sum(line.split()[:1] == ["LOC"] for line in lines) == 1
+    assert lines[-1].split() == ["O", "0", "0", "0", "3"]
+
+
+def test_its_confusions_are_drawn(names):
+    pytest.importorskip("matplotlib")
+    tagger = Tagger.train(names, **SMALL | {"epochs": 0.1})
+    (axes, _) = tagger.draw(names).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == list(tagger.tags)
 
 
 @pytest.mark.parametrize("most", [1, 5, 10_000])

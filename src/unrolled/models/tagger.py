@@ -20,14 +20,16 @@ from ..errors import UnrolledError, brief, count, listed, suggest
 from ..keywords import named
 from ..nn import heads
 from ..nn.network import Network
-from ..schema import each, flag, maybe, text, whole
+from ..pictures import draw_confusion
+from ..schema import flag, maybe, text, whole
 from ..training import checkpoints
 from ..training.callbacks import Callback
 from ..training.trainer import Metrics
 from . import metrics, spans
 from .metrics import Hits
 from .of_data import Material, OfData, Scored
-from .tagger_data import MOST, Options, Paths, codec_of, read, unseen
+from .tagger_data import Options, Paths, codec_of, read, tags_of, unseen, words_of
+from .tagger_figures import scored
 
 T = TypeVar("T")
 
@@ -269,6 +271,10 @@ class Tagger(OfData):
         """Return how well the words of files are tagged: figures, by tag and by type of spans, and the confusions."""
         return self._scored(self._tagged(paths))
 
+    def draw(self, paths: Paths) -> Any:
+        """Return the confusion matrix of files as a picture, a matplotlib Figure."""
+        return draw_confusion(np.array(self.scored(paths).figures["confusion"]["counts"]), self.tags)
+
     def details(self) -> list[tuple[str, str]]:
         """Return what a model file says beside its network."""
         kind = "a conditional random field" if self.crf else "a softmax a word"
@@ -364,22 +370,7 @@ class Tagger(OfData):
         numbers = {tag: k for k, tag in enumerate(self.tags)}
         y = [np.array([numbers[tag] for tag in row], np.int32) for row in data.tags]
         found, counts, hits = self._measured(batch for _, batch in self._batches(data.words, y))
-        tags = metrics.by_class(counts, self.tags)
-        found["macro_f1"] = metrics.macro_f1(tags)
-        figures: dict[str, Any] = {"words": int(counts.sum()), "sentences": len(data.words), **found}
-        figures["tags"] = {one.name: metrics.figures(one) for one in tags}
-        figures["confusion"] = counts.tolist()
-        shares = ((name.replace("_", " ").replace("f1", "F1"), v) for name, v in found.items() if name != "loss")
-        lines = [
-            f"{count(figures['words'], 'word')} in {count(len(data.words), 'sentence')}: "
-            f"{', '.join(f'{name} {v:.2%}' for name, v in shares)}, loss {found['loss']:.4f} nats a word"
-        ]
-        if self.decides == "f1":
-            figures["spans"] = {one.name: metrics.figures(one) for one in hits}
-            lines += ["", *metrics.table([spans.together(hits), *hits], "span")]
-        seen = [one for one in tags if one.there or one.predicted]
-        lines += ["", *metrics.table(seen, "tag"), "", *metrics.confusions(counts, self.tags)]
-        return Scored(figures, lines)
+        return scored(found, counts, hits if self.decides == "f1" else None, self.tags, len(data.words))
 
     def _tagged(self, data: Any) -> Tagged:
         """Return sentences whose tags are all the model's, of files or in memory."""
@@ -397,26 +388,12 @@ def _lengths(batch: Batch) -> Array:
     return batch.lengths
 
 
-def _words(name: str, value: Any) -> Words:
-    vocabulary = Words.from_json(value)
-    if not isinstance(vocabulary, Words):
-        raise UnrolledError(f"{name} is of another level; a tagger reads words")
-    return vocabulary
-
-
-def _tags(name: str, value: Any) -> list[str]:
-    found: list[str] = each(text(), most=MOST)(name, value)
-    if len(set(found)) != len(found) or not all(found):
-        raise UnrolledError(f"{name} names a tag twice, or none; expected different tags")
-    return found
-
-
 KIND = checkpoints.Kind(
     Tagger.kind,
     Options,
     {
-        "vocabulary": _words,
-        "tags": _tags,
+        "vocabulary": words_of,
+        "tags": tags_of,
         "characters": text(),
         "crf": flag(),
         "column": maybe(text()),

@@ -18,6 +18,7 @@ from ..declared import Declared, again, documented, option
 from ..errors import UnrolledError, brief, count, listed
 from ..keywords import suggesting
 from ..nn.options import NetworkOptions, SpellingOptions
+from ..schema import each, text
 from ..training.options import TrainingOptions
 from .options import ModelOptions
 
@@ -141,3 +142,19 @@ def unseen(parts: Mapping[str, Tagged]) -> list[str]:
         for name, odd in found.items()
         if odd
     ]
+
+
+def words_of(name: str, value: Any) -> Words:
+    """Return the words that a file lists, or say what is wrong with them."""
+    vocabulary = Words.from_json(value)
+    if not isinstance(vocabulary, Words):
+        raise UnrolledError(f"{name} is of another level; a tagger reads words")
+    return vocabulary
+
+
+def tags_of(name: str, value: Any) -> list[str]:
+    """Return the tags that a file lists, or say what is wrong with them."""
+    found: list[str] = each(text(), most=MOST)(name, value)
+    if len(set(found)) != len(found) or not all(found):
+        raise UnrolledError(f"{name} names a tag twice, or none; expected different tags")
+    return found
