@@ -189,6 +189,8 @@ def test_files_of_more_than_one_kind_are_refused(file):
         ([["a"]], [["A"], ["B"]], "there are 1 sentence, and tags of 2"),
         ([], [], "there are 0 sentences"),
         (["ab"], [["A", "B"]], "the words of sentence 0 are 'ab'; expected a list of words"),
+        (None, [["A"]], "the words of sentences are None; expected a list of lists of words"),
+        ([None], [["A"]], "the words of sentence 0 are None; expected a list of words"),
         ([["a"]], [[""]], "the tags of sentence 0 are ['']; expected a list of tags"),
     ],
 )

@@ -56,6 +56,11 @@ class Forms:
     def _numbers(self) -> dict[str, int]:
         return {character: k for k, character in enumerate(self.characters, 2)}
 
+    @property
+    def size(self) -> int:
+        """How many characters there are, with the unknown one; 0 where words have no spelling."""
+        return len(self.characters) + bool(self.characters)
+
     def of(self, sentences: Sequence[Sequence[str]]) -> list[NDArray[np.int32]]:
         """Return the numbers of the words of each sentence, (T, 1 + C): the word's, then its C characters'.
 

@@ -6,9 +6,11 @@ import io
 import os
 from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from ..checks import as_kind
+import numpy as np
+
+from ..checks import as_kind, is_whole
 from ..errors import UnrolledError, brief, check_path, count, suggest
 from .columns import CONLLU, DOCSTART, ID, Layout, is_text, layout_of, ragged
 from .text.cleaning import decoded
@@ -40,13 +42,13 @@ class Tagged(NamedTuple):
     def checked(self) -> None:
         """Say what is wrong with the sentences, if something is."""
         for what, rows in (("words", self.words), ("tags", self.tags)):
-            if isinstance(rows, str) or not hasattr(rows, "__len__"):
+            if not _is_list(rows):
                 raise UnrolledError(f"the {what} of sentences are {brief(rows)}; expected a list of lists of {what}")
         if len(self.words) != len(self.tags) or not len(self.words):
             raise UnrolledError(f"there are {count(len(self.words), 'sentence')}, and tags of {len(self.tags):,}")
         for k, (words, tags) in enumerate(zip(self.words, self.tags, strict=True)):
             for what, row in (("words", words), ("tags", tags)):
-                if isinstance(row, str) or not all(isinstance(item, str) and item for item in row):
+                if not _is_list(row) or not all(isinstance(item, str) and item for item in row):
                     raise UnrolledError(f"the {what} of sentence {k} are {brief(row)}; expected a list of {what}")
             if not len(words):
                 raise UnrolledError(f"sentence {k} is empty; leave it out")
@@ -54,6 +56,10 @@ class Tagged(NamedTuple):
                 raise UnrolledError(
                     f"sentence {k} has {count(len(words), 'word')} and {count(len(tags), 'tag')}; expected a tag a word"
                 )
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ def read_sentences(
         If a file can't be read, has no words, or a line has other columns than the ones before; or if files are of
         more than one kind.
     """
+    column = None if column is None else check_column("column", column)
     several = paths if isinstance(paths, (list, tuple)) else [paths]
     given = [check_path("a file to read", path) for path in several]
     if not given:
@@ -209,6 +216,7 @@ def read_tagged(paths: Paths, column: str | None = None) -> Tagged:
     ...     read_tagged(path)
     Tagged(words=[['the', 'New York'], ['it']], tags=[['DET', 'PROPN'], ['PRON']])
     """
+    column = None if column is None else check_column("column", column)
     return together(read_sentences(paths, column), column)
 
 
@@ -223,7 +231,8 @@ def together(files: Sequence[Sentences], column: str | None = None, known: Colle
 
 def check_column(name: str, value: object) -> str:
     """Return a column's name or number as a text, or say what is wrong with it."""
-    column = str(value) if isinstance(value, int) and not isinstance(value, bool) else as_kind(name, value, "str")
+    number = is_whole(value) and 0 < int(cast(int, value)) < 10**9
+    column = str(int(cast(int, value))) if number else as_kind(name, value, "str")
     if not column.strip() or column == "0":
         raise UnrolledError(f"{name} is {brief(value)}; expected the name of a column, or its number, from 1")
     return str(column)

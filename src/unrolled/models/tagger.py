@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..backends import choose
-from ..checks import Array, check_a
+from ..checks import Array, as_kind, check_a, check_size
 from ..data.batches import Batch
 from ..data.padded import Padded
 from ..data.spelled import Forms, groups
-from ..data.tagged import Tagged, read_sentences, together
+from ..data.tagged import Tagged, check_column, read_sentences, together
 from ..data.text import Words
 from ..declared import keywords
 from ..errors import UnrolledError, brief, count, listed, suggest
@@ -81,17 +81,21 @@ class Tagger(OfData):
     ) -> None:
         super().__init__(check_a("network", network, Network, "a Network"))
         self.vocabulary = check_a("vocabulary", vocabulary, Words, "a vocabulary of Words")
-        self.tags, self.characters, self.crf = tuple(tags), characters, crf
-        self.column, self.columns = column, columns
+        self.tags = tuple(tags_of("tags", list(tags) if isinstance(tags, (list, tuple)) else tags))
+        self.characters = check_a("characters", characters, str, "a text, of every character once")
+        self.crf = as_kind("crf", crf, "bool")
+        self.column = None if column is None else check_column("column", column)
+        self.columns = check_size("columns", columns, least=0)
         self.forms = Forms(vocabulary, characters)
         self._seen: Any = None  # the batches that were last validated on
         self.decides = "f1" if spans.are_spans(self.tags) else "accuracy"
-        sizes = network.spec.vocabulary_size, network.head.outputs
-        if (len(vocabulary), len(set(self.tags))) != sizes:
-            said = f"{len(vocabulary):,} words and {len(set(self.tags)):,} distinct tags"
-            raise UnrolledError(
-                f"the tagger has {said}, its network {sizes[0]:,} and {sizes[1]:,}; they must be as many"
-            )
+        spec, head = network.spec, network.head
+        own = len(vocabulary), len(self.tags), self.forms.size, self.crf
+        its = spec.vocabulary_size, head.outputs, spec.characters, head.loss is heads.sequence_loss
+        names = "{:,} words, {:,} tags, {:,} characters (one of them unknown) and {} CRF"
+        if own != its:
+            said, other = (names.format(*sizes[:3], "a" if sizes[3] else "no") for sizes in (own, its))
+            raise UnrolledError(f"the tagger has {said}, its network {other}; they must be the same")
 
     def __repr__(self) -> str:
         spec = self.spec
@@ -323,9 +327,7 @@ class Tagger(OfData):
 
     def _of_each(self, sentences: Sequence[Sequence[str]], of: Callable[[Batch], Sequence[T]]) -> list[T]:
         """Return what is made of each sentence, a batch at a time."""
-        if isinstance(sentences, str) or not isinstance(sentences, Sequence):
-            raise UnrolledError(f"the sentences are {brief(sentences)}; expected a list of lists of words")
-        if not sentences:
+        if isinstance(sentences, (list, tuple)) and not sentences:
             return []
         given: Any = sentences
         Tagged(given, given).checked()
@@ -399,7 +401,7 @@ KIND = checkpoints.Kind(
         "column": maybe(text()),
         "columns": whole(),
     },
-    spec=lambda options, vocabulary, characters, **_: options.spec(len(vocabulary), len(characters) + bool(characters)),
+    spec=lambda options, vocabulary, characters, **_: options.spec(len(vocabulary), Forms(vocabulary, characters).size),
     head=lambda tags, crf, **_: heads.tags(len(tags), crf=crf),
     model=Tagger,
     task="tag",
