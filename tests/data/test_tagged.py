@@ -153,7 +153,8 @@ LINE = "1\tthe\t_\tDET\t_\t_\t_\t_\t_\t_\n"
         ("the\t \n", None, "a.txt, line 1, is 'the\\t ': no tag in column 2; expected one"),
         (LINE + LINE.replace("1", "x"), None, "a.txt, line 2, is 'x\\tthe\\t"),
         (LINE + LINE.replace("1", "x"), None, "its id is no number, no 1-2, no 1.1"),
-        ("# sent_id = 1\n\n" + LINE, None, "a.txt, line 1: a sentence has comments and no words; leave it out"),
+        (LINE + "\n1-2" + LINE[1:] + "\n" + LINE, None, "a.txt, line 3: the sentence has no words; leave it out"),
+        ("# sent_id = 1\n\n" + LINE, None, "a.txt, line 1: the sentence has no words; leave it out"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_line(file, text, column, expected):

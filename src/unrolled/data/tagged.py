@@ -262,14 +262,14 @@ def _of_columns(where: str, lines: list[str], column: str | None) -> Sentences:
             f"{where} is {layout.title}, and no CoNLL-U: it has ten, with tabs between, the first a number"
         )
     found = Sentences(where, layout, [], [], lines)
-    words, places, header, about = list[str](), list[int](), layout.header, 0
+    words, places, header, about = list[str](), list[int](), layout.header, 0  # about: a line of no word before them
     for n, line in enumerate([*bare, ""]):
         if not line.strip():
             if words:
                 found.words.append(words)
                 found.places.append(places)
             elif about and layout.conllu:
-                raise UnrolledError(f"{where}, line {about:,}: a sentence has comments and no words; leave it out")
+                raise UnrolledError(f"{where}, line {about:,}: the sentence has no words; leave it out")
             words, places, about = [], [], 0
             continue
         if line.startswith("#") and not words and (layout.conllu or len(layout.cells(line)) != layout.columns):
@@ -285,6 +285,7 @@ def _of_columns(where: str, lines: list[str], column: str | None) -> Sentences:
             continue
         if layout.conllu and not cells[0].isdecimal():
             if ID.fullmatch(cells[0]):
+                about = about or n + 1
                 continue
             raise UnrolledError(f"{where}, line {n + 1:,}, is {brief(line)}: its id is no number, no 1-2, no 1.1")
         if not (word := cells[layout.word]).strip():
