@@ -1,5 +1,6 @@
 """Which kind of model a command is for: seen from files, options and configurations, or named."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -134,3 +135,14 @@ def test_nothing_that_is_read_and_no_file_of_a_run_is_written_over(said):
     assert "would write over folder/glad/a.txt, which is read here" in err_of_folder
     assert err == "unrolled: --out would write over run/config.toml, which is a file of a run; choose another name\n"
     assert said("predict", "run", "b.conll", "--out", "config.toml")[0] == 0  # a name like others where no run is
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("-DOCSTART- -X- O\n\nAnn NNP B-PER\n", "tagger"), ("Ann", "language model")]
+)
+def test_a_tagger_is_seen_from_how_a_file_begins(tmp_path, text, name):
+    (tmp_path / "eng.train").write_text(text)
+    assert kind_for([tmp_path / "eng.train"]).name == name
+    (tmp_path / "eng.gz").write_bytes(gzip.compress(text.encode("utf-8-sig")))
+    assert kind_for([tmp_path / "eng.gz"]).name == name
+    assert kind_for([tmp_path / "eng.train"], (), "language").name == "language model"

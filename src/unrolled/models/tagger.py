@@ -407,5 +407,6 @@ KIND = checkpoints.Kind(
     task="tag",
     noun="a tagger",
     endings=(".conllu", ".conll"),
+    begins="-DOCSTART-",
 )
 """The contents of files of a tagger."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import declared
-from ..data.text.packed import plain_name
+from ..data.text.packed import beginning, plain_name
 from ..errors import UnrolledError, brief, suggest
 from ..training.checkpoints import Kind
 from . import files
@@ -21,7 +21,7 @@ LANGUAGE = "language"
 def kind_for(paths: Sequence[str | os.PathLike[str]], asked: Collection[str] = (), task: str | None = None) -> Kind:
     """Return the kind of model that is meant.
 
-    A task that is named decides; then the endings of files; then an option that only one kind has.
+    A task that is named decides; then the endings of files and how they begin; then an option that only one kind has.
 
     Parameters
     ----------
@@ -64,7 +64,8 @@ def _of_paths(paths: Sequence[str | os.PathLike[str]], kinds: dict[str, Kind]) -
     found = {}
     for path in [os.fspath(path) for path in paths]:
         ending = Path(plain_name(path)).suffix.lower()
-        found[next((task for task, kind in kinds.items() if ending in kind.endings), None)] = path
+        task = next((task for task, kind in kinds.items() if ending in kind.endings), None)
+        found[task or _of_beginning(path, kinds)] = path
     if len(found) > 1:
         (first, one), (second, other) = list(found.items())[:2]
         said = " and ".join(
@@ -73,6 +74,12 @@ def _of_paths(paths: Sequence[str | os.PathLike[str]], kinds: dict[str, Kind]) -
         )
         raise UnrolledError(f"the files are of several kinds: {said}; give those of one kind, or say which (--task)")
     return next(iter(found), None)
+
+
+def _of_beginning(path: str, kinds: dict[str, Kind]) -> str | None:
+    """Return the task that a file says by how it begins; None where it says none, or is no file that can be read."""
+    head = beginning(path)
+    return next((task for task, kind in kinds.items() if kind.begins and head.startswith(kind.begins.encode())), None)
 
 
 def _of_options(asked: Collection[str], kinds: dict[str, Kind]) -> str | None:

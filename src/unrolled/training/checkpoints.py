@@ -40,6 +40,7 @@ class Kind(NamedTuple):
     task : what the kind is asked for by: "tag"; "" where it learns from no files
     noun : with its article: "a tagger"
     endings : of the names of files that say by themselves what they are for
+    begins : with what files say so, whatever they are called; "" for none
     reading : class of options that say how files are read and are none of the model's, if there are such
     """
 
@@ -53,6 +54,7 @@ class Kind(NamedTuple):
     noun: str
     endings: tuple[str, ...] = ()
     reading: Any = None
+    begins: str = ""
 
 
 @dataclass(frozen=True)

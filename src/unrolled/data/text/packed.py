@@ -58,6 +58,20 @@ def plain_name(name: str) -> str:
     return stem if end.lower() in ENDS else name
 
 
+def beginning(path: str | os.PathLike[str]) -> bytes:
+    """Return how a file begins, unpacked and without a byte-order mark; nothing where it is none that can be read."""
+    if not os.path.isfile(path):
+        return b""
+    try:
+        with open(path, "rb") as file:
+            kind = packing(file.read(HEAD), plain_name(os.fspath(path)))
+            file.seek(0)
+            head = next(unpacked(file, kind, os.fspath(path), _SIP), b"") if kind else file.read(_SIP)
+    except (OSError, UnrolledError):  # whoever reads all of it says so
+        return b""
+    return head.removeprefix(b"\xef\xbb\xbf")
+
+
 def limit(usual: int) -> int:
     """Return how many bytes a text may have whose size is not known before: UNROLLED_MAX_TEXT, or what is usual."""
     given = os.environ.get("UNROLLED_MAX_TEXT", "")
