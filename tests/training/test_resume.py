@@ -20,7 +20,7 @@ from unrolled import storage
 from unrolled.data.text import Reading
 from unrolled.declared import options as declared_options
 from unrolled.models import files as checkpoint
-from unrolled.models import language_model
+from unrolled.models import language_data, language_model
 from unrolled.models.options import Options
 from unrolled.training import checkpoints, configuration, metrics_log, trainer
 from unrolled.training import run_folder as run
@@ -393,8 +393,8 @@ def test_the_folder_is_held_before_the_text_is_read(tmp_path, monkeypatch):
         looked.append(True)
         return real(*args, **how)
 
-    real = language_model.vocabulary_of
-    monkeypatch.setattr(language_model, "vocabulary_of", other)
+    real = language_data.vocabulary_of
+    monkeypatch.setattr(language_data, "vocabulary_of", other)
     ur.LanguageModel.train(TEXT, out=tmp_path / "run", **BRIEF)
     assert looked
 

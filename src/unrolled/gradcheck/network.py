@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, Self
@@ -71,7 +72,9 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
         if (steps, batch) == (T, B):
             yield from derivatives(exact, "loss", rng, full=False)
             yield from _loss_laws(twin, x, y, state, masks)
-            if isinstance(twin, Network) and not (twin.spec.ar or twin.spec.tar):  # which count padded steps too
+            takes = inspect.signature(twin.loss_and_gradients).parameters
+            # (the penalties count padded steps too)
+            if isinstance(twin, Network) and "lengths" in takes and not (twin.spec.ar or twin.spec.tar):
                 yield _padding(twin, x, y, state, masks)
             continue
         dtype = np.result_type(*net.params.values())
