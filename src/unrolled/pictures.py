@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .errors import UnrolledError, count
 
@@ -100,6 +103,7 @@ _BLUE = (0.12, 0.47, 0.71)
 def draw_forecasts(panels: Sequence[Panel], more: int = 0) -> Any:
     """Return a figure of series below each other, each with its forecasts and bands; `more` are said to be left out."""
     figure = new_figure(9, 1.5 + 2 * len(panels))
+    short: Any = import_module("matplotlib.dates").ConciseDateFormatter
     many = figure.subplots(len(panels), squeeze=False)[:, 0]
     for axes, panel in zip(many, panels, strict=True):
         axes.plot(panel.times, panel.values, color="black", linewidth=0.9, label="series")
@@ -108,6 +112,8 @@ def draw_forecasts(panels: Sequence[Panel], more: int = 0) -> Any:
                 label, shade = f"{share:.0%} band" if not k else None, [1 - (1 - v) * (1 - 0.85**n) for v in _BLUE]
                 axes.fill_between(times, low, high, color=shade, linewidth=0, label=label)
             axes.plot(times, values, color="tab:blue", linewidth=1.2, label=None if k else "forecast")
+        if np.asarray(panel.times).dtype.kind == "M":
+            axes.xaxis.set_major_formatter(short(axes.xaxis.get_major_locator()))
         axes.set_title(panel.name, fontsize="medium", loc="left", parse_math=False)
         axes.grid(alpha=0.3)
     if more:

@@ -137,7 +137,7 @@ def test_predictions_are_written_as_a_table(tmp_path):
 
 def test_a_backtest_is_told_in_figures_and_lines(tmp_path):
     path = table(tmp_path / "load.csv")
-    model = Forecaster.train(path, target="load,heat", **SMALL)
+    model = Forecaster.train(path, target=["load", "heat"], **SMALL)  # as "load,heat"
     figures, lines = model.scored([str(path)])
     assert figures["mse"] == model.score(path)["mse"]
     assert [row["step"] for row in figures["steps"]] == [1, 2, 3, 4, 5, 6]

@@ -224,6 +224,14 @@ def test_the_command_marks_documents_that_are_new(run, capsys):
     assert "--count draws texts and --documents documents; leave out one" in capsys.readouterr().err
 
 
+def test_a_document_of_nothing_is_no_new_one(run, capsys, monkeypatch):
+    monkeypatch.setattr(ur.LanguageModel, "sample_documents", lambda *_, **__: ["", "zzz", NAMES[0]])
+    assert command("sample", run / "run", "--documents", 3) == 0
+    out, err = capsys.readouterr()
+    assert out == f"  \n* zzz\n  {NAMES[0]}\n"
+    assert err == "3 documents, 1 of them new (*): not among the 30 of the training files\n"
+
+
 def test_where_the_files_have_gone_nothing_is_marked(run, tmp_path, capsys):
     drawn = ur.load(run / "run").sample_documents(4, seed=3)
     plain = "".join(f"{name}\n" for name in drawn)

@@ -84,7 +84,7 @@ def picture(curves: Mapping[str, Curve], out: Path, *, nats: bool = True) -> Non
     """
     _check_picture(out)
     figure = new_figure()
-    axes = figure.add_subplot(xlabel="epoch", ylabel="loss, nats a symbol" if nats else "loss")
+    axes = figure.add_subplot(xlabel="epoch", ylabel="loss, nats" if nats else "loss")
     drawn: list[Any] = []
     for points in curves.values():
         epochs = [epoch for epoch, _, _ in points]

@@ -72,12 +72,11 @@ def _write_documents(drawn: list[str], model: Path, vocabulary: Vocabulary) -> N
         _write("".join(f"{text}\n" for text in drawn))
         click.echo(f"{count(len(drawn), 'document')}; which are new is not known: {error}", err=True)
         return
-    _write("".join(f"{' ' if text in known else '*'} {text}\n" for text in drawn))
-    new = sum(text not in known for text in drawn)
-    click.echo(
-        f"{count(len(drawn), 'document')}, {new:,} of them new (*): not among the {len(known):,} of the training files",
-        err=True,
-    )
+    new = {text for text in drawn if text and text not in known}  # nothing drawn is no new document
+    _write("".join(f"{'*' if text in new else ' '} {text}\n" for text in drawn))
+    many = sum(text in new for text in drawn)
+    said = f"{count(len(drawn), 'document')}, {many:,} of them new (*)"
+    click.echo(f"{said}: not among the {len(known):,} of the training files", err=True)
 
 
 def _write(text: str) -> None:

@@ -120,6 +120,8 @@ class Forecaster(Forecasting):
         Forecaster
             With the parameters of the lowest validation loss, and bands that hold what they should there.
 
+        (Columns of `target` and `known` may be a list of names too.)
+
         Raises
         ------
         UnrolledError
@@ -128,6 +130,10 @@ class Forecaster(Forecasting):
             As in `LanguageModel.train`.
         """
         how: Any = {"out": out, "overwrite": overwrite, "callbacks": callbacks, "verbose": verbose}
+        for name in ("target", "known"):
+            names = options.get(name)
+            if isinstance(names, (list, tuple)) and names and all(isinstance(column, str) for column in names):
+                options[name] = ",".join(names)
         return cls._train(source, val, test, options, backend=backend, **how)
 
     @classmethod
