@@ -37,7 +37,7 @@ def said(capfd, tmp_path, monkeypatch):
 def test_a_series_is_trained_on_forecast_scored_described_and_gone_on_with(said):
     status, out, err = said("train", "load.csv", "--task", "forecast", "--target", "load", "--horizon", 7, *SMALL)
     assert status == 0, err
-    for line in ("1 column: load", "a step is day, a season 7 steps", "to beat", "coverage"):
+    for line in ("1 column: load", "a step is 1 day, a season 7 steps", "to beat", "coverage"):
         assert line in out + err
     assert said("predict", "runs/load", "load.csv", "-o", "next.csv")[0] == 0
     written = Path("next.csv").read_text().splitlines()
@@ -74,7 +74,7 @@ def test_forecasts_are_drawn(said):
         (("2024-01-30,", "2024-01-29,"), ["--target", "load"], "line 31, 'day': the time stands there twice"),
         (("2024-01-30,", "2023-01-30,"), ["--target", "load"], "line 31, 'day': the time is before that of the row"),
         (("2024-01-30,", "2024-01-30,x"), ["--target", "load"], "line 31: 'load' is 'x"),
-        (("2024-01-30,", "2024-01-30T05,"), ["--target", "load"], "line 31: the time lies beside the steps of day"),
+        (("2024-01-30,", "2024-01-30T05,"), ["--target", "load"], "line 31: the time lies beside the steps of 1 day"),
     ],
 )
 def test_what_will_not_do_is_said_in_one_line_and_nothing_is_left(said, change, how, message):
