@@ -48,7 +48,7 @@ def test_a_series_is_trained_on_forecast_scored_described_and_gone_on_with(said)
     figures = json.loads(said("score", "runs/load", "load.csv", "--json")[1])
     assert figures["windows"] == 90 - 28 - 7 + 1
     assert "last season (7)" in said("score", "runs/load", "load.csv")[1]
-    assert "7 steps of day from 28, direct" in said("info", "runs/load")[1]
+    assert "7 steps of 1 day from 28, direct" in said("info", "runs/load")[1]
     assert said("train", "--config", "runs/load/config.toml", "--out", "again", "--threads", 1)[0] == 0
     assert Path("again/model.safetensors").read_bytes() == Path("runs/load/model.safetensors").read_bytes()
     line = said("plot", "runs/load")[1]
