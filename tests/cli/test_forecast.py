@@ -8,7 +8,7 @@ import pytest
 
 from unrolled.cli import main
 
-SMALL = ["--hidden-size", "6", "--epochs", "1", "--batch-size", "8", "--sample-length", "8", "--threads", "1"]
+SMALL = ["--hidden-size", "6", "--epochs", "1", "--batch-size", "8", "--sample-length", "8"]
 ROWS = [
     f"{day},{a:.2f},{b:.2f}"
     for day, a, b in zip(
@@ -49,13 +49,13 @@ def test_a_series_is_trained_on_forecast_scored_described_and_gone_on_with(said)
     assert figures["windows"] == 90 - 28 - 7 + 1
     assert "last season (7)" in said("score", "runs/load", "load.csv")[1]
     assert "7 steps of 1 day from 28, direct" in said("info", "runs/load")[1]
-    assert said("train", "--config", "runs/load/config.toml", "--out", "again", "--threads", 1)[0] == 0
+    assert said("train", "--config", "runs/load/config.toml", "--out", "again")[0] == 0
     assert Path("again/model.safetensors").read_bytes() == Path("runs/load/model.safetensors").read_bytes()
     line = said("plot", "runs/load")[1]
     assert line.startswith("runs/load  ")
     assert "nats" not in line
     assert "mae" in said("compare", "runs/load", "again")[1]
-    assert said("train", "--resume", "again", "--epochs", 2, "--threads", 1)[0] == 0
+    assert said("train", "--resume", "again", "--epochs", 2)[0] == 0
 
 
 def test_forecasts_are_drawn(said):

@@ -99,7 +99,7 @@ class Grid(NamedTuple):
         else:
             month = days.astype("datetime64[M]")
             into, length = (days - month.astype("datetime64[D]")).astype(int), _length(month)
-            then = month + steps * int(self.size)
+            then = month + np.asarray(steps * int(self.size), "timedelta64[M]")
             last = _length(then) - 1
             moved = then.astype("datetime64[D]") + np.where(into == length - 1, last, np.minimum(into, last))
         return np.asarray(times + (moved - days).astype(np.int64) * DAY)
@@ -119,7 +119,8 @@ def _days(times: Times) -> NDArray[np.datetime64]:
 
 def _length(months: Any) -> Any:
     """Return the days of months."""
-    return ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(int)
+    after = months + np.timedelta64(1, "M")
+    return (after.astype("datetime64[D]") - months.astype("datetime64[D]")).astype(int)
 
 
 def parse_times(texts: Sequence[str], row: Callable[[int], str] = "row {}".format) -> Times:
