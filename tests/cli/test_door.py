@@ -41,6 +41,21 @@ def python(code, **environment):
     return done.returncode, done.stdout, done.stderr
 
 
+def test_a_help_page_waits_for_no_models():
+    code = """
+import sys
+from unrolled.cli import main
+for verb in ("plot", "predict", "sample", "score"):
+    try:
+        main([verb, "--help"])
+    except SystemExit as end:
+        assert end.code == 0, verb
+    print([name for name in sys.modules if name.startswith(("unrolled.models", "unrolled.nn"))], file=sys.stderr)
+"""
+    status, _, err = python(code)
+    assert (status, err) == (0, "[]\n" * 4)
+
+
 @pytest.mark.parametrize(("name", "value"), [("UNROLLED_THREADS", "x"), ("UNROLLED_ISA", "sse")])
 def test_a_wrong_environment_is_one_line_and_hides_no_help(name, value):
     """Nothing is printed before it is said, and what needs no engine runs."""

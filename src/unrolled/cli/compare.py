@@ -18,7 +18,8 @@ from ..training.checkpoints import Kind
 from ..training.optimizers import OPTIMIZERS
 from ..training.state import Evaluation
 from .help import GroupedCommand
-from .options import option, read_options
+from .kinds import read_options
+from .options import option
 
 FIGURES = ("epoch", "step", "train_loss", "val_loss", "symbols_per_second")
 """Columns of a comparison behind the options; before the last one stand the other figures of a validation."""

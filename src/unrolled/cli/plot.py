@@ -10,13 +10,9 @@ from typing import Any
 import click
 
 from ..errors import UnrolledError, printable
-from ..models import files
-from ..models.base import load
 from ..pictures import new_figure
 from ..storage import replaced
 from ..training import metrics_log
-from ..training.configuration import read_task
-from ..training.run_folder import CONFIG
 from .help import GroupedCommand
 from .options import option
 
@@ -42,6 +38,10 @@ def curve(folder: Path) -> Curve:
 
 def in_nats(folder: Path) -> bool:
     """Whether the losses of a run are nats, as its configuration says which kind of model it is of."""
+    from ..models import files
+    from ..training.configuration import read_task
+    from ..training.run_folder import CONFIG
+
     config = folder / CONFIG
     task = read_task(config) if config.is_file() else None
     kind = files.kinds().get(task or "language")
@@ -119,6 +119,8 @@ def _of_data(runs: tuple[Path, ...], data: tuple[str, ...], out: Path | None) ->
     if out is None:
         raise UnrolledError("what a model makes of data is a picture: name its file (--out picture.png)")
     _check_picture(out)
+    from ..models.base import load
+
     model = load(runs[0])
     if not hasattr(model, "draw"):
         raise UnrolledError(f"{runs[0]} has no picture of data; without --on its losses are drawn: {model!r}")

@@ -11,8 +11,6 @@ from typing import Any
 import click
 
 from ..errors import UnrolledError, printable
-from ..models.base import load
-from ..models.files import model_file
 from ..storage import replaced
 from .help import GroupedCommand
 from .options import check_out, flag_of, given, option
@@ -32,6 +30,9 @@ def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Pat
 
     Without --out it is written to standard output; nothing is written before all is read.
     """
+    from ..models.base import load
+    from ..models.files import model_file
+
     made = load(model)
     takes = inspect.signature(made.predictions).parameters
     asked = {name: value for name, value in how.items() if name in given(ctx)}

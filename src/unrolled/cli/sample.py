@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..data.text import Vocabulary
 from ..errors import UnrolledError, count, printable
 from .help import GroupedCommand
 from .options import option
+
+if TYPE_CHECKING:
+    from ..data.text import Vocabulary
 
 
 @click.command(cls=GroupedCommand)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..data.text import Reading, encode, read
 from ..errors import UnrolledError, count
-from ..models.base import load
-from ..models.language_model import LanguageModel
-from ..models.scoring import Score
-from ..training.lines import losses
 from .help import GroupedCommand
 from .options import flag_of, flags, given, option
+
+if TYPE_CHECKING:
+    from ..models.language_model import LanguageModel
+    from ..models.scoring import Score
 
 
 @click.command(cls=GroupedCommand)
@@ -42,6 +42,9 @@ def score(
     Of a language model, the state starts at zero and is carried through the whole text; the first symbol is not
     predicted. With --documents, JSON has the figures of each too, and null for one in which nothing is predicted.
     """
+    from ..models.base import load
+    from ..models.language_model import LanguageModel
+
     loaded = load(model)
     if isinstance(loaded, LanguageModel):
         _of_text(loaded, files, as_json, per_token, window, **how)
@@ -61,6 +64,8 @@ def _of_text(
     **how: Any,
 ) -> None:
     """Print how well a language model predicts a text."""
+    from ..training.lines import losses
+
     vocabulary = language_model.vocabulary
     corpus = read(files, vocabulary.level, **how)
     tokens, unit = encode(corpus, vocabulary).tokens, vocabulary.unit

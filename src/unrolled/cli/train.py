@@ -26,7 +26,8 @@ from ..training.trainer import CHECKPOINT
 from .display import Display, Output, quoted
 from .exits import let_go_of_output
 from .help import GroupedCommand
-from .options import configured, flag_of, flags_of_kinds, given, option, read_options
+from .kinds import configured, flags_of_kinds
+from .options import flag_of, given, option
 
 DEFAULT_EPOCHS = 4.0
 """Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
@@ -103,8 +104,7 @@ def train(
         check_widths(options["hidden_size"], options["num_layers"])
     if not files and options["minutes"] is None and "epochs" not in given(ctx) and config is None:
         options["epochs"] = DEFAULT_EPOCHS
-    if config is not None and task is None:
-        task = read_options(config)[0].task
+    task = task or ctx.meta.get("task")
     kinds = model_files.kinds()
     kind = kind_for(files, {name for name in asked if any(name in options_of(other) for other in kinds.values())}, task)
     if kind.options is Options:
@@ -138,24 +138,11 @@ def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mappi
     Options(**options)  # before anything is read or made
     if not files and (odd := [name for name, value in how.items() if value != getattr(Reading(), name)]):
         raise UnrolledError(f"--{odd[0].replace('_', '-')} is about files; name some")
-    level, out = options["level"], chosen["out"]
+    level = options["level"]
     what = count(len(files), "file or folder") if files else "the standard library"
     with display.patience(f"reading {what}"):
         corpus = read(files, level, stream=True, **how) if files else default_corpus(level=level)
-    if out == "":
-        raise UnrolledError("--out is empty; name a folder")
-    with _folder(out, corpus.name) as folder, closing(display), _output_closed(folder):
-        LanguageModel.train(
-            corpus,
-            val=chosen["val_file"],
-            test=chosen["test_file"],
-            out=folder,
-            overwrite=chosen["overwrite"],
-            init_from=start,
-            callbacks=[display],
-            backend=backend,
-            **options,
-        )
+    _run(LanguageModel, corpus, corpus.name, display, backend, chosen, options | {"init_from": start})
 
 
 def _begin_kind(
@@ -168,12 +155,25 @@ def _begin_kind(
         raise UnrolledError(f"{kind.noun} learns from files; name some")
     options = {name: chosen[name] for name in declared_options(kind.options) if name in asked}
     kind.options(**options)  # before anything is read or made
+    name = Path(plain_name(os.path.abspath(files[0]))).stem
+    _run(kind.model, list(files), name, display, backend, chosen, options)
+
+
+def _run(
+    model: Any,
+    source: Any,
+    name: str,
+    display: Display,
+    backend: str,
+    chosen: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> None:
+    """Train a model, a class, on a source of this name, in the run's folder."""
     if chosen["out"] == "":
         raise UnrolledError("--out is empty; name a folder")
-    name = Path(plain_name(os.path.abspath(files[0]))).stem
     with _folder(chosen["out"], name) as folder, closing(display), _output_closed(folder):
-        kind.model.train(
-            list(files),
+        model.train(
+            source,
             val=list(chosen["val_file"]) or None,
             test=list(chosen["test_file"]) or None,
             out=folder,
