@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import choose
-from ..checks import Array, as_array, check_a, check_choice
+from ..checks import Array, check_a, check_choice
 from ..data.codecs import Codec, SeriesCodec, TextCodec, from_json
 from ..data.examples import Labelled, labelled
 from ..data.labelled import read_labelled
@@ -310,7 +310,10 @@ class Classifier(OfData):
     def _probabilities(self, found: Labelled) -> Array:
         """Return the probabilities of labels, (N, K)."""
         batches = Padded(self._numbered(found), (), ROWS, found.table.where, stepwise=False)
-        parts = [softmax(self.network(batch.x, lengths=batch.lengths)[0]) for batch in batches]
+        parts, head = list[Array](), self.network.head
+        for batch in batches:
+            logits = self.network(batch.x, lengths=batch.lengths)[0].astype(np.float64)
+            parts.append(heads.class_probabilities(head, logits, batch.lengths, self.params))
         return np.stack(batches.unpadded(parts))
 
     def _confusion(self, batches: Any) -> tuple[Array, float]:
@@ -322,19 +325,6 @@ class Classifier(OfData):
             counts += metrics.confusion(batch.y, logits.argmax(axis=-1), len(self.labels))
             nats, targets = nats + loss * batch.targets, targets + batch.targets
         return counts, nats / targets
-
-
-def softmax(logits: Array) -> Array:
-    """Return probabilities (..., K) in float64, which add up to 1.
-
-    Examples
-    --------
-    >>> softmax(np.log([[1.0, 3.0]])).round(9).tolist()
-    [[0.25, 0.75]]
-    """
-    logits = as_array("logits", logits).astype(np.float64)
-    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(odds / odds.sum(axis=-1, keepdims=True))
 
 
 def _label(name: str, value: Any) -> str | int:
