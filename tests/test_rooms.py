@@ -12,6 +12,8 @@ SOURCE = Path(unrolled.__file__).parent
 ROOMS = [
     "errors",
     "cells",
+    "rules",
+    "codegen",
     "checks",
     "keywords",
     "declared",
@@ -20,7 +22,6 @@ ROOMS = [
     "pictures",
     "seeding",
     "reference",
-    "codegen",
     "backends",
     "nn",
     "data",

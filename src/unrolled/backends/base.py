@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ..cells import Cell
 from ..checks import Array
 from ..reference import layers, losses, scan, updates
+from ..rules import Rule
 
 Arrays = Sequence[Array]
 
@@ -61,7 +62,7 @@ class Backend(Protocol):
 
     def update(
         self,
-        rule: updates.Rule,
+        rule: Rule,
         params: Arrays,
         grads: Arrays,
         moments: Sequence[Arrays],

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..cells import CELLS, Cell, Stage
 from ..errors import Unsupported
-from ..reference.updates import RULES, Rule
+from ..rules import RULES, Rule
 from .graph import MASKS, OPERATIONS, Graph, Symbol, instructions
 from .trace import filled, handed_on
 
@@ -267,7 +267,7 @@ def emit_updates() -> str:
     True
     """
     names = "#define UNROLLED_UPDATES " + " ".join(f"UNROLLED_UPDATE({rule.name})" for rule in RULES)
-    return _head("reference/updates.py", "rules") + "\n".join(map(emit_rule, RULES)) + "\n" + names + "\n"
+    return _head("rules.py", "rules") + "\n".join(map(emit_rule, RULES)) + "\n" + names + "\n"
 
 
 def _head(source: str, what: str) -> str:

@@ -2,7 +2,7 @@
 
 A rule is handed the rate at every update, so a schedule always reaches it. Its memory is explicit: named arrays that a
 checkpoint can hold. Updates are in place, on the training loop's own parameters; gradients are never changed. What a
-rule does to one number is said in `unrolled.reference.updates`; here are its options, its memory and its constants.
+rule does to one number is said in `unrolled.rules`; here are its options, its memory and its constants.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from .. import backends
+from .. import backends, rules
 from ..checks import Array, Ranges, as_array, check_floats, check_options, check_size, check_weight
 from ..errors import UnrolledError, listed, suggest
-from ..reference import updates
 
 LEAST = float(np.finfo(np.float32).tiny)
 """What is added to a divisor is no less: where a gradient has been 0, a rule would divide 0 by 0."""
@@ -64,7 +63,7 @@ class Optimizer:
     rate: ClassVar[float]
     """Learning rate that suits the rule when none is asked for."""
     defaults: ClassVar[dict[str, float]] = {}
-    rule: ClassVar[updates.Rule]
+    rule: ClassVar[rules.Rule]
     """Its function, and the names of its moments, which are the slots."""
     decoupled: ClassVar[bool] = False
     """Whether weight decay stays out of the gradient."""
@@ -186,7 +185,7 @@ class Optimizer:
 class SGD(Optimizer):
     """p <- p - rate g."""
 
-    rule = updates.SGD
+    rule = rules.SGD
     name, paper, rate = "sgd", "Robbins & Monro 1951", 1.0
     about = "stochastic gradient descent, for a rate tuned by hand and clipped gradients"
 
@@ -197,7 +196,7 @@ class SGD(Optimizer):
 class Momentum(Optimizer):
     """v <- momentum v + (1 - dampening) g; p <- p - rate v. The first gradient is not dampened, as in PyTorch."""
 
-    rule = updates.MOMENTUM
+    rule = rules.MOMENTUM
     name, paper, rate = "momentum", "Polyak 1964", 0.1
     about = "SGD that keeps rolling: a velocity evens the gradients out"
     defaults: ClassVar = {"momentum": 0.9, "dampening": 0.0}
@@ -210,7 +209,7 @@ class Momentum(Optimizer):
 class Nesterov(Optimizer):
     """v <- momentum v + g; p <- p - rate (g + momentum v)."""
 
-    rule = updates.NESTEROV
+    rule = rules.NESTEROV
     name, paper, rate = "nesterov", "Nesterov 1983; Sutskever et al. 2013", 0.1
     about = "momentum that looks ahead, and so brakes sooner"
     defaults: ClassVar = {"momentum": 0.9}
@@ -222,7 +221,7 @@ class Nesterov(Optimizer):
 class Adagrad(Optimizer):
     """s <- s + g^2; p <- p - rate g / (sqrt(s) + eps)."""
 
-    rule = updates.ADAGRAD
+    rule = rules.ADAGRAD
     name, paper, rate = "adagrad", "Duchi, Hazan & Singer 2011", 0.01
     about = "a rate per entry that only falls; good for rare symbols"
     defaults: ClassVar = {"eps": 1e-10}
@@ -237,7 +236,7 @@ class RMSprop(Optimizer):
     char-rnn's is alpha=0.95.
     """
 
-    rule = updates.RMSPROP
+    rule = rules.RMSPROP
     name, paper, rate = "rmsprop", "Tieleman & Hinton 2012", 2e-3
     about = "gradients divided by their recent size; char-rnn's rule"
     defaults: ClassVar = {"alpha": 0.99, "eps": 1e-8}
@@ -249,7 +248,7 @@ class RMSprop(Optimizer):
 class Adadelta(Optimizer):
     """s <- rho s + (1 - rho) g^2; d = g sqrt(u + eps) / sqrt(s + eps); u <- rho u + (1 - rho) d^2; p <- p - rate d."""
 
-    rule = updates.ADADELTA
+    rule = rules.ADADELTA
     name, paper, rate = "adadelta", "Zeiler 2012", 1.0
     about = "RMSprop in the parameters' own units; needs no tuned rate, starts slowly"
     defaults: ClassVar = {"rho": 0.9, "eps": 1e-6}
@@ -264,7 +263,7 @@ class Adam(Optimizer):
     The corrected moments mhat = m / (1 - b1^t) and vhat = v / (1 - b2^t) are used, never stored.
     """
 
-    rule = updates.ADAM
+    rule = rules.ADAM
     name, paper, rate = "adam", "Kingma & Ba 2015", 2e-3
     about = "momentum with RMSprop's scaling; the usual choice"
     defaults: ClassVar = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from ...checks import Array
 from ...reference import updates
+from ...rules import Rule
 from .arrays import contiguous, of_dtype, runs
 
 
 def update(
-    rule: updates.Rule,
+    rule: Rule,
     params: Sequence[Array],
     grads: Sequence[Array],
     moments: Sequence[Sequence[Array]],
@@ -23,7 +24,8 @@ def update(
     Examples
     --------
     >>> p = np.array([1.0, -2.0])
-    >>> update(updates.SGD, [p], [np.array([0.5, 0.5])], [], [0.1], 0.0)
+    >>> from unrolled.rules import SGD
+    >>> update(SGD, [p], [np.array([0.5, 0.5])], [], [0.1], 0.0)
     >>> p
     array([ 0.95, -2.05])
     """
