@@ -16,7 +16,7 @@ import numpy as np
 from ..cells import CELLS, Cell, Stage
 from ..errors import Unsupported
 from ..rules import RULES, Rule
-from .graph import MASKS, OPERATIONS, Graph, Symbol, instructions
+from .graph import MASKS, Graph, Symbol, instructions
 from .trace import filled, handed_on
 
 FOLDER = Path(__file__).parents[1] / "backends" / "cpu" / "csrc" / "emitted"
@@ -211,7 +211,7 @@ def emit_rule(rule: Rule) -> str:
     >>> "p = t" in emit_rule(RULES[0])
     True
     """
-    graph = Graph(operations=OPERATIONS | {"sqrt": "sqrt"})
+    graph = Graph()
     moments = [graph.input(f"m[{n}]") for n in range(len(rule.moments))]
     constants = [graph.input(f"c[{n}]") for n in range(len(rule.constants))]
     p, moved = rule.step(graph.input("p"), graph.input("g"), moments, constants)

@@ -24,6 +24,7 @@ OPERATIONS = {
     "negative": "neg",
     "exp": "exp",
     "log": "log",
+    "sqrt": "sqrt",
     "tanh": "tanh",
     "maximum": "maximum",
     "less": "<",
@@ -34,7 +35,7 @@ OPERATIONS = {
     "not_equal": "!=",
 }
 """NumPy's functions that a cell may use, and what the engine calls them."""
-HAS = "there are + - * /, comparisons, and numpy's exp, log, tanh, maximum and where"
+HAS = "there are + - * /, comparisons, and numpy's exp, log, sqrt, tanh, maximum and where"
 LEAVES = ("input", "number")
 """Nodes that nothing computes."""
 MASKS = ("<", "<=", ">", ">=", "==", "!=")

@@ -6,10 +6,10 @@ fields that it reads and writes, then its constants, then its registers. A plan 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -83,8 +83,10 @@ class Accumulator(NamedTuple):
 
 Name = Row | Field | Accumulator
 """Whatever a program may read or write."""
-NARROW = frozenset(
-    {
+PROJECTED = 0
+"""Stands for the width of a projected h, where others are multiples of H."""
+NARROW = dict.fromkeys(
+    (
         Field("s"),
         Field("new"),
         Field("projected"),
@@ -94,9 +96,12 @@ NARROW = frozenset(
         Field("d_new"),
         Field("d_s"),
         Field("d_projected"),
-    }
+    ),
+    PROJECTED,
 )
-"""Fields of a projected h, which is narrower than all else."""
+"""Fields that are as wide as a projected h."""
+Widths = Mapping[Any, float]
+"""Widths of fields as multiples of H, by their names; those that are not there are 1."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,7 @@ class Plan:
     """Shared gradients: rows, and those whose gradient they have too, as both biases of a sum of pre-activations do."""
     normalized: frozenset[Field]
     """Fields that hold normalized products."""
+    widths: Widths
     inputs: StagePlan
     stages: tuple[StagePlan, ...]
 
@@ -167,7 +173,7 @@ class Plan:
 
 
 class Numbering:
-    """The numbers of a scan's fields, in the order of their names; `proj` says whether h is projected.
+    """The numbers of a scan's fields, in the order of their names.
 
     Raises
     ------
@@ -180,11 +186,11 @@ class Numbering:
     array([2, 1], dtype=int32)
     """
 
-    def __init__(self, names: Sequence[Name], *, proj: bool = False) -> None:
+    def __init__(self, names: Sequence[Name], widths: Widths | None = None) -> None:
         if len(names) > MOST_SLOTS:
             raise Unsupported(f"it needs {len(names)} fields, the interpreter has {MOST_SLOTS}")
         self.number = {name: n for n, name in enumerate(names)}
-        self.narrow: frozenset[Name] = NARROW if proj else frozenset()
+        self.widths = widths or {}
 
     def of(self, names: Iterable[Name]) -> Array:
         """Return the numbers of some fields."""
@@ -216,8 +222,10 @@ def assemble(graph: Graph, outputs: list[tuple[Name, int]], numbering: Numbering
     read = {a for _, _, args in found for a in args} | {node for _, node in outputs if keys[node][0] in LEAVES}
     inputs: list[Name] = [keys[n][1] for n in sorted(read) if keys[n][0] == "input"]
     fields = list(dict.fromkeys(inputs + [name for name, _ in outputs]))
-    if 0 < len(numbering.narrow.intersection(fields)) < len(fields):
-        raise Unsupported("it reads a projected h element by element")
+    widths = {numbering.widths.get(name, 1) for name in fields}
+    if len(widths) > 1:
+        wide = "it reads a value of a stage of another width element by element"
+        raise Unsupported("it reads a projected h element by element" if PROJECTED in widths else wide)
     constants = sorted({keys[n][1] for n in read if keys[n][0] == "number"})
     first_register = len(fields) + len(constants)
     registers, most = _registers(found, target.keys())

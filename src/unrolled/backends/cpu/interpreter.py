@@ -18,7 +18,7 @@ from ...checks import Array, Kept, read_only
 from ...errors import UnrolledError
 from ...reference import scan
 from .arrays import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, vector_width, zeros
-from .bytecode import NARROW, Accumulator, Field, Plan, Row, StagePlan
+from .bytecode import PROJECTED, Accumulator, Field, Plan, Row, StagePlan
 from .lowering import Options, plans
 
 
@@ -98,24 +98,27 @@ def _view(ring: Ring, steps: int, batch: int, hidden: int) -> Array:
 class _Memory:
     """Gives fields their memory."""
 
+    plan: Plan
     batch: int
-    hidden: int
-    narrow: int
-    """P where h is projected, else H."""
+    units_of: dict[float, int]
+    """Units by width: H, P where h is projected, those of stages of other widths."""
     dtype: Any
     rings: Rings = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        wide, narrow = (self.batch * padded_width(n, self.dtype) for n in (self.hidden, self.narrow))
-        self.sizes = {True: narrow, False: wide}
-        """Numbers of a slot, by whether its field is narrow."""
+    def units(self, name: Any) -> int:
+        """Return the units of a field."""
+        return self.units_of[self.plan.widths.get(name, 1)]
+
+    def size(self, name: Any) -> int:
+        """Return how many numbers a slot of a field has."""
+        return self.batch * padded_width(self.units(name), self.dtype)
 
     def allot(self, slots: dict[Any, int]) -> None:
         """Give each field as many slots as it needs, all of them in one new array."""
         apart = 17 * vector_width(self.dtype)  # a power of two apart, they would share few places of the cache
         starts = [0]
         for name, count in slots.items():
-            starts.append(starts[-1] + count * self.sizes[name in NARROW] + apart)
+            starts.append(starts[-1] + count * self.size(name) + apart)
         array = empty((starts[-1],), self.dtype)
         for (name, count), start in zip(slots.items(), starts, strict=False):
             self.rings[name] = Ring(array, start, 0, count)
@@ -130,39 +133,50 @@ class _Memory:
     def slot(self, name: Field, n: int) -> Array:
         """Return one slot of a field, (B, units)."""
         array, start, _, _ = self.rings[name]
-        size, units = self.sizes[name in NARROW], self.narrow if name in NARROW else self.hidden
+        size, units = self.size(name), self.units(name)
         numbers = array[start + n * size : start + (n + 1) * size]
         return numbers.reshape(self.batch, padded_width(units, self.dtype))[:, :units]
 
-    def layout(self, plan: Plan) -> tuple[list[Array], Array]:
-        """Return the arrays, and each field's (array, start, phase, period, whether narrow) in the plan's order."""
+    def layout(self) -> tuple[list[Array], Array]:
+        """Return the arrays, and each field's (array, start, phase, period, units) in the plan's order."""
         known: dict[int, int] = {}
         arrays: list[Array] = []
-        rows: list[tuple[int, ...]] = [(0, 0, 0, 1, False)] * len(plan.rows)
-        names: tuple[Field | Accumulator, ...] = (*plan.fields, *plan.accumulators)
+        rows = [(0, 0, 0, 1, self.units(row)) for row in self.plan.rows]
+        names: tuple[Field | Accumulator, ...] = (*self.plan.fields, *self.plan.accumulators)
         for name in names:
             array, start, phase, period = self.rings[name]
             if id(array) not in known:
                 known[id(array)] = len(arrays)
                 arrays.append(array)
-            rows.append((known[id(array)], start, phase, period, name in NARROW))
-        return arrays, np.array(rows, np.int64)
+            rows.append((known[id(array)], start, phase, period, self.units(name)))
+        return arrays, np.array(rows, np.int64).reshape(-1, 5)
 
 
-def _units(plan: Plan, w: scan.Params, hidden: int, dtype: Any) -> Array:
-    """Return the numbers a unit, (rows, H)."""
-    counts = Counter(row.parameter for row in plan.rows)
-    for name, n in counts.items():  # one row more or less would give every row behind it to another unit's place
-        if w[name].size != n * hidden:
-            raise UnrolledError(f"{name} has {w[name].size} numbers; expected {n} for each of {hidden} units")
-    rows = [w[name].reshape(-1, hidden) for name in counts]
-    return np.concatenate([np.empty((0, hidden), dtype), *rows], dtype=dtype)
+def _spans(memory: _Memory) -> dict[Row, slice]:
+    """Return where each row's numbers stand in its parameter."""
+    ends: Counter[str] = Counter()
+    spans = {}
+    for row in memory.plan.rows:
+        start = ends[row.parameter]
+        ends[row.parameter] += memory.units(row)
+        spans[row] = slice(start, ends[row.parameter])
+    return spans
 
 
-def _numbers(arrays: Any, row: Row, hidden: int) -> Array:
-    """Return the H numbers of a row, a view."""
-    found: Array = arrays[row.parameter].reshape(-1, hidden)[row.number]
-    return found
+def _units(memory: _Memory, w: scan.Params) -> Array:
+    """Return the numbers a unit, those of one row after another."""
+    spans = _spans(memory)
+    for name, size in {row.parameter: span.stop for row, span in spans.items()}.items():
+        if w[name].size != size:  # one row more or less would give every row behind it to another unit's place
+            raise UnrolledError(f"{name} has {w[name].size} numbers; expected {size}")
+    return np.concatenate(
+        [np.empty(0), *(w[row.parameter].reshape(-1)[span] for row, span in spans.items())], dtype=memory.dtype
+    )
+
+
+def _units_of(cell: Cell, hidden: int, narrow: int) -> dict[float, int]:
+    """Return the units of fields by their width."""
+    return {PROJECTED: narrow, 1: hidden}
 
 
 def _table(cell: Cell, weight_ih: Array, hidden: int, dtype: Any) -> Array:
@@ -249,7 +263,8 @@ def forward(
     kinds = () if keep is None else tuple("mask" if isinstance(m, np.ndarray) else m for m in keep)
     options = Options("bias_ih" in w, live is not None, kinds, drop is not None, record, "weight_hr" in w)
     plan = plans(cell, options)[0]
-    memory = _Memory(batch, hidden, s[0].shape[-1], dtype)
+    units_of = _units_of(cell, hidden, s[0].shape[-1])
+    memory = _Memory(plan, batch, units_of, dtype)
     states = [memory.hold(n, start, steps + 1 if record or n == 0 else 2) for n, start in enumerate(s)]
     if record:
         kept = [f for f in plan.fields if f.kind in ("gates", "proposed") or f in plan.normalized]
@@ -260,16 +275,16 @@ def forward(
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, {}, inverses, dtype)
         of_dtype("interpreter_forward", dtype)(
-            [steps, batch, w["weight_ih"].shape[1], hidden, memory.narrow, 0, 0],
+            [steps, batch, w["weight_ih"].shape[1], len(plan.rows), 0, 0],
             _inputs(x, dtype),
             _table(cell, w["weight_ih"], hidden, dtype) if x.dtype.kind in "iu" else None,
-            _units(plan, w, hidden, dtype),
-            *memory.layout(plan),
+            _units(memory, w),
+            *memory.layout(),
             _given(plan, {"live": live, "drop": drop}, keep, dtype, steps * batch),
             inputs,
             stages,
         )
-    y = states[0][1:, :, : memory.narrow]
+    y = states[0][1:, :, : s[0].shape[-1]]
     y = y if live is None else np.where(live[..., None], y, dtype.type(0))
     known = type(s)(*(f[..., : start.shape[-1]] for f, start in zip(states, s, strict=True)))
     final = type(s)(*(f[steps % len(f)] for f in known))
@@ -305,7 +320,7 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     steps, batch, hidden = tape.proposed.h.shape
     dtype = tape.states.h.dtype
     plan = plans(cell, tape.options)[1]
-    memory = _Memory(batch, hidden, dy.shape[-1], dtype, dict(tape.rings))
+    memory = _Memory(plan, batch, _units_of(cell, hidden, dy.shape[-1]), dtype, dict(tape.rings))
     numbers = range(len(tape.states))
     memory.allot({Field("d_new", n): 2 for n in numbers})
     for n, d in zip(numbers, ds, strict=True):  # the gradients of the new and of the old state, by turns
@@ -317,27 +332,29 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     tokens = x.dtype.kind in "iu"
     size = w["weight_ih"].shape[1]
     dx = None if tokens else empty((steps, batch, padded_width(size, dtype)), dtype)
-    accumulated = empty((len(plan.accumulators), hidden), dtype)
+    accumulated = empty((sum(memory.units(name) for name in plan.accumulators),), dtype)
     grads = {name: zeros(p.shape, dtype) for name, p in w.items()}
     table = empty((size, len(cell.input_rows), padded_width(hidden, dtype)), dtype) if tokens else None
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, grads, tape.inverses, dtype)
         of_dtype("interpreter_backward", dtype)(
-            [steps, batch, size, hidden, memory.narrow, len(plan.rows) + len(plan.fields), len(accumulated)],
+            [steps, batch, size, len(plan.rows), len(plan.rows) + len(plan.fields), len(plan.accumulators)],
             _inputs(x, dtype),
             table,
-            _units(plan, w, hidden, dtype),
-            *memory.layout(plan),
+            _units(memory, w),
+            *memory.layout(),
             _given(plan, {"live": tape.live, "drop": tape.drop, "dy": dy}, tape.keep, dtype, steps * batch),
             inputs,
             stages,
             dx,
             accumulated,
         )
-        for accumulator, gradient in zip(plan.accumulators, accumulated, strict=True):
-            _numbers(grads, accumulator.row, hidden)[:] = gradient
+        spans, start = _spans(memory), 0
+        for accumulator in plan.accumulators:
+            start += (size_of := memory.units(accumulator.row))
+            grads[accumulator.row.parameter].reshape(-1)[spans[accumulator.row]] = accumulated[start - size_of : start]
         for row, owner in plan.shared:
-            _numbers(grads, row, hidden)[:] = _numbers(grads, owner, hidden)
+            grads[row.parameter].reshape(-1)[spans[row]] = grads[owner.parameter].reshape(-1)[spans[owner]]
         if table is not None:
             grads["weight_ih"][...] = table[..., :hidden].transpose(1, 2, 0).reshape(grads["weight_ih"].shape)
     before = type(ds)(*(memory.slot(Field("d_new", n), 1) for n in numbers))

@@ -22,6 +22,7 @@ from ...codegen.graph import Graph, Symbol
 from ...codegen.trace import filled, handed_on
 from ...errors import Unsupported, brief
 from .bytecode import (
+    NARROW,
     NOTHING,
     Accumulator,
     Field,
@@ -32,6 +33,7 @@ from .bytecode import (
     Program,
     Row,
     StagePlan,
+    Widths,
     assemble,
     numbers,
 )
@@ -101,6 +103,7 @@ class _Layout:
             start = _Start(start.row + len(stage.rows), start.ax + ax, start.ah + ah)
         self.size = start
         self.rows = tuple(self._rows())
+        self.widths: Widths = NARROW if options.proj else {}
 
     def _rows(self) -> Iterable[Row]:
         """Name every row of parameters that belongs to a unit."""
@@ -214,7 +217,7 @@ class _Forward:
         fields += _fields("s", layout.states) + _fields("new", layout.states) + layout.all_values("values")
         fields += _fields("gates", range(len(cell.gate_fields))) + _fields("proposed", layout.states if o.apart else ())
         fields += o.given + [Field("projected")] * o.proj
-        numbering = Numbering((*layout.rows, *fields), proj=o.proj)
+        numbering = Numbering((*layout.rows, *fields), layout.widths)
         inputs = StagePlan(
             NOTHING, numbering.of(_fields("ax", range(layout.size.ax))), group=numbers(layout.input_groups)
         )
@@ -225,7 +228,8 @@ class _Forward:
             program = _program(graph, [(Field("new"), self.masked(graph, 0, old, new))], numbering)
             operand, block = numbering.of([Field("proposed")]), numbering.of([Field("projected")])
             stages.append(StagePlan(program, block, operand))
-        return Plan(layout.rows, tuple(fields), (), (), frozenset(layout.normalized), inputs, tuple(stages))
+        kept = frozenset(layout.normalized)
+        return Plan(layout.rows, tuple(fields), (), (), kept, layout.widths, inputs, tuple(stages))
 
     def stage(self, n: int, numbering: Numbering) -> StagePlan:
         layout, graph = self.layout, Graph()
@@ -297,7 +301,7 @@ class _Backward:
         fields += [*o.given, Field("dy"), *_fields("d_new", layout.states), *_fields("d_s", layout.states)]
         fields += [Field("d_projected"), Field("d_proposed")] * o.proj
         fields += layout.all_values("d_values") + _fields("d_ax", range(layout.size.ax)) + own
-        numbering = Numbering((*layout.rows, *fields, *accumulators), proj=o.proj)
+        numbering = Numbering((*layout.rows, *fields, *accumulators), layout.widths)
         stages = []
         for n, (graph, outputs) in enumerate(zip(graphs, written, strict=True)):
             stages.append(self.stage(n, _program(graph, outputs, numbering), own, numbering))
@@ -306,12 +310,13 @@ class _Backward:
             numbering.of(_fields("d_ax", range(layout.size.ax))),
             normalized=numbering.of(layout.normalized_inputs),
             group=numbers(layout.input_groups),
+            overwrite=True,
         )
         if o.proj:
             stages.append(self.projection(numbering))
         shared = tuple(self.shared({accumulator.row for accumulator in accumulators}))
-        normalized = frozenset(layout.normalized)
-        return Plan(layout.rows, tuple(fields), accumulators, shared, normalized, inputs, tuple(stages))
+        kept = frozenset(layout.normalized)
+        return Plan(layout.rows, tuple(fields), accumulators, shared, kept, layout.widths, inputs, tuple(stages))
 
     def stage(self, n: int, program: Program, own: list[Field], numbering: Numbering) -> StagePlan:
         """Return the plan of stage n; `own` has the gradients of ah that are not those of ax too."""

@@ -42,8 +42,9 @@ inline Program program_of(Arrays& arrays, nb::tuple parts, long fields) {
 }
 
 // Program; fields (operand, its gradient, block, normalized), each a list; weight, its gradient; groups, inverse; overwrite.
+// The inputs' product has no operand, but x of so many inputs.
 template <class T>
-InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLayer<T>& q, long columns) {
+InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLayer<T>& q, long inputs) {
   require(nb::isinstance<nb::tuple>(h), "a stage");
   const nb::tuple parts = nb::cast<nb::tuple>(h);
   require(parts.size() == 10 && nb::isinstance<nb::tuple>(parts[0]) && nb::isinstance<nb::bool_>(parts[9]), "a stage");
@@ -59,39 +60,43 @@ InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLaye
   require((d_operands == 0 || d_operands == s.operands) && (normalized_blocks == 0 || normalized_blocks == s.blocks), "a stage");
   if (!d_operands) s.d_operand = nullptr;
   if (!normalized_blocks) s.normalized = nullptr;
-  s.in = columns ? columns : s.operands ? q.fields[s.operand[0]].units : q.hidden;
-  s.out = s.blocks ? q.fields[s.block[0]].units : q.hidden;
   s.overwrite = nb::cast<bool>(parts[9]);
-  // Units are the same for all rows; what a stage reads and writes has rows of its own.
-  const auto all_of = [&](const int* list, long count, long units) {
-    for (long i = 0; list && i < count; ++i)
-      require(list[i] >= q.unit_count && q.fields[list[i]].units == units, "a field of a stage");
+  const auto units = [&](int field) { return q.fields[field].units; };
+  // Numbers of a unit are the same for all rows; what a stage reads and writes has rows of its own.
+  const auto sum_of = [&](const int* list, long count) {
+    long sum = 0;
+    for (long i = 0; i < count; ++i) {
+      require(list[i] >= q.unit_count, "a field of a stage");
+      sum += units(list[i]);
+    }
+    return sum;
   };
-  all_of(s.block, s.blocks, s.out), all_of(s.normalized, normalized_blocks, s.out);
-  all_of(s.operand, s.operands, s.in), all_of(s.d_operand, d_operands, s.in);
-  for (long i = 0; i < s.program.field_count; ++i) {
-    const int field = s.program.fields[i];
-    require(q.fields[field].units == s.out || field < q.unit_count, "the units of a field");
-  }
-  require(s.groups == 0 || s.out == q.hidden, "a projection that is normalised");
+  const auto alike = [&](const int* list, const int* others, long count) {
+    for (long i = 0; list && i < count; ++i)
+      require(list[i] >= q.unit_count && units(list[i]) == units(others[i]), "the units of a field");
+  };
+  s.rows = sum_of(s.block, s.blocks), s.depth = inputs ? inputs : sum_of(s.operand, s.operands);
+  alike(s.normalized, s.block, s.blocks), alike(s.d_operand, s.operand, s.operands);
+  s.units = s.program.field_count ? units(s.program.fields[0]) : 1;
+  for (long i = 0; i < s.program.field_count; ++i) require(units(s.program.fields[i]) == s.units, "the units of a program");
   long grouped = 0;
   for (long g = 0; g < s.groups; ++g) grouped += s.group[g];
-  require(s.groups == 0 || grouped == s.blocks, "the number of normalised blocks");
+  require(grouped <= s.blocks, "the number of normalised blocks");
   s.inverse = arrays.array<T>(parts[8], count({q.steps, q.batch, s.groups}), "inverse");
   if (!parts[5].is_none()) {
-    long rows = -1, row = 0;
+    long row = 0;
     s.columns = -1;
-    s.weight = arrays.matrix<const T>(parts[5], rows, s.columns, row, "a weight");
-    require(row == s.columns && rows == count({s.blocks, s.out}), "a weight");
-    require(columns ? s.columns == columns : s.columns >= count({s.operands, s.in}), "a weight's columns");
-    s.d_weight = arrays.optional<T>(parts[6], count({rows, s.columns}), "a weight's gradient");
+    s.weight = arrays.matrix<const T>(parts[5], s.rows, s.columns, row, "a weight");
+    require(row == s.columns && (inputs ? s.columns == inputs : s.columns >= s.depth), "a weight's columns");
+    s.d_weight = arrays.optional<T>(parts[6], count({s.rows, s.columns}), "a weight's gradient");
   } else {
-    require(s.operands == 0 || (s.operands == s.blocks && s.in == s.out), "an operand without a weight");
+    require(s.operands == 0 || s.operands == s.blocks, "an operand without a weight");
+    alike(s.operand, s.block, s.operands);
   }
   return s;
 }
 
-// What both directions read. `dims`: steps, batch, inputs, hidden, units of a projected h, first accumulator, number of them.
+// What both directions read. `dims`: steps, batch, inputs, first accumulator, number of them.
 template <class T>
 struct InterpreterCall {
   Arrays arrays;
@@ -102,42 +107,40 @@ struct InterpreterCall {
 
   InterpreterCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of,
                   nb::handle layout, nb::list given_now, nb::tuple input, nb::list stage_list) {
-    require(dims.size() == 7 && dims[2] >= 1 && dims[4] >= 1 && dims[4] <= dims[3], "dims");
-    q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3], q.projected = dims[4];
-    q.first_accumulator = dims[5], q.accumulator_count = dims[6];
+    require(dims.size() == 6 && dims[2] >= 1, "dims");
+    q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.unit_count = dims[3];
+    q.first_accumulator = dims[4], q.accumulator_count = dims[5];
     long all = count({q.steps, q.batch});
-    count({q.steps, q.batch, q.inputs, q.hidden, MAX_SLOTS});
-    long width = q.hidden, row = 0;
-    q.unit_count = -1;
-    q.units = arrays.matrix<const T>(units, q.unit_count, width, row, "the units");
-    require(row == q.hidden, "the rows of the units");
+    count({q.steps, q.batch, q.inputs, MAX_SLOTS});
     read_fields(fields_of, layout);
+    q.units = arrays.array<const T>(units, sum_of_units(0, q.unit_count), "the units");
     const long first = q.first_accumulator, more = q.accumulator_count;
     require(first >= 0 && more >= 0 && first <= MAX_SLOTS && more <= MAX_SLOTS, "the accumulators");
     require(more == 0 || (first >= q.unit_count && first + more <= q.field_count), "the accumulators");
-    for (long n = 0; n < more; ++n) require(fields[first + n].units == q.hidden, "an accumulator");
     for (nb::handle h : given_now) read_given(h, all);
     q.given = given.data(), q.given_count = long(given.size());
     q.input = stage_of<T>(arrays, input, q, q.inputs);
     require(stage_list.size() <= MAX_SLOTS, "the number of stages");
     for (nb::handle h : stage_list) stages.push_back(stage_of<T>(arrays, h, q, 0));
     q.stage = stages.data(), q.stages = long(stages.size());
-    require(q.input.out == q.hidden, "the units of the inputs' blocks");
-    for (long r = 0; r < q.input.blocks; ++r) require(kept(q.input.block[r]), "a block of the inputs");
+    for (long r = 0; r < q.input.blocks; ++r) {
+      require(kept(q.input.block[r]), "a block of the inputs");
+      q.table_row += padded_row<T>(fields[q.input.block[r]].units);
+    }
     if (table.is_none()) {
       require(q.input.weight != nullptr, "the inputs' weight");
       q.x = arrays.matrix<const T>(x, all, q.inputs, q.x_row, "x");
     } else {
       q.tokens = arrays.tokens(x, all, q.inputs, "x");
-      q.table = arrays.array<T>(table, count({q.inputs, q.input.blocks, padded_row<T>(q.hidden)}), "table");
+      q.table = arrays.array<T>(table, count({q.inputs, q.table_row}), "table");
     }
   }
 
-  // Layout: (fields, 5) of array, first number, phase, period, whether projected; the rows of units are not read.
+  // Layout: (fields, 5) of array, first number, phase, period, units; of numbers a unit, only the last is read.
   void read_fields(nb::list list, nb::handle layout) {
     long count_of = -1, five = 5, row_of = 0;
     const long long* given_rows = arrays.matrix<const long long>(layout, count_of, five, row_of, "the layout");
-    require(row_of == 5 && count_of >= q.unit_count && count_of <= MAX_SLOTS, "the number of fields");
+    require(row_of == 5 && q.unit_count >= 0 && count_of >= q.unit_count && count_of <= MAX_SLOTS, "the number of fields");
     const long long* rows = arrays.copy(given_rows, 5 * count_of);
     std::vector<std::pair<T*, long>> held;
     for (nb::handle h : list) {
@@ -147,7 +150,9 @@ struct InterpreterCall {
     }
     for (long i = 0; i < count_of; ++i) {
       const long long* row = rows + 5 * i;
-      const long units = row[4] && i >= q.unit_count ? q.projected : q.hidden;
+      const long units = row[4];
+      require(units >= 1, "the units of a field");
+      count({q.steps, q.batch, units, 64});
       fields.push_back({nullptr, 0, 1, units});
       if (i < q.unit_count) continue;
       require(row[0] >= 0 && row[0] < (long long)held.size() && row[3] >= 1 && row[2] >= 0 && row[2] <= row[3], "a field");
@@ -158,32 +163,36 @@ struct InterpreterCall {
     q.fields = fields.data(), q.field_count = long(fields.size());
   }
 
-  // (field, array): numbers (T B, units), or bytes (T B, 1 or units).
+  long sum_of_units(long first, long many) const {
+    long sum = 0;
+    for (long i = first; i < first + many; ++i) sum += fields[i].units;
+    return sum;
+  }
+
+  // (field, array): numbers or bytes, (T B, 1 or units).
   void read_given(nb::handle h, long all) {
     require(nb::isinstance<nb::tuple>(h) && nb::len(h) == 2, "what is given at every step");
     const nb::tuple parts = nb::cast<nb::tuple>(h);
     Given<T> g = {};
     g.field = number(parts[0], "a field that is given");
     require(g.field >= q.unit_count && g.field < q.field_count, "a field that is given");
-    long units = q.fields[g.field].units;
+    long width = -1;
     nb::ndarray<const unsigned char, nb::ndim<2>, nb::device::cpu> bytes;
-    if (!parts[1].is_none() && nb::try_cast(parts[1], bytes, false)) {
-      long width = -1;
+    if (!parts[1].is_none() && nb::try_cast(parts[1], bytes, false))
       g.bytes = arrays.matrix<const unsigned char>(parts[1], all, width, g.row, "a mask");
-      require(g.row == width && (width == 1 || width == units), "a mask");
-    } else {
-      g.numbers = arrays.matrix<const T>(parts[1], all, units, g.row, "what is given at every step");
-    }
+    else
+      g.numbers = arrays.matrix<const T>(parts[1], all, width, g.row, "what is given at every step");
+    g.alike = width == 1;
+    require(width == 1 || width == q.fields[g.field].units, "the width of what is given");
     given.push_back(g);
   }
 
   bool kept(int field) const { return fields[field].phase + q.steps <= fields[field].period; }
 
   double products() const {
-    double blocks = q.tokens ? 0 : double(q.input.blocks) * q.inputs;
-    for (const InterpretedStage<T>& s : stages)
-      if (s.weight) blocks += double(s.blocks) * s.operands * s.in;
-    return (blocks + 8.0) * q.hidden * double(q.steps) * q.batch;
+    double sum = q.tokens ? 0 : double(q.input.rows) * q.inputs;
+    for (const InterpretedStage<T>& s : stages) sum += (s.weight ? double(s.rows) * s.depth : 0) + 8.0 * s.units;
+    return sum * double(q.steps) * q.batch;
   }
 
   template <class Run>
@@ -226,7 +235,7 @@ void interpreter_backward(const std::vector<long>& dims, nb::handle x, nb::handl
   q.dx_row = padded_row<T>(q.inputs);
   q.dx = call.arrays.template optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
   require(!q.dx || q.input.weight, "a gradient of inputs without a weight");
-  q.sums = call.arrays.template array<T>(sums, count({q.accumulator_count, q.hidden}), "sums");
+  q.sums = call.arrays.template array<T>(sums, call.sum_of_units(q.first_accumulator, q.accumulator_count), "sums");
   call.run_with(interpreter_kernels<T>().backward_work, interpreter_kernels<T>().backward);
 }
 

@@ -69,8 +69,8 @@ struct ScanKernels {
 // are masks that only `select` reads.
 #define UNROLLED_OPERATIONS(unary, binary, ternary, compare)                                                   \
   unary(copy, a) unary(neg, -a) unary(exp, exp(a)) unary(log, log(a)) unary(sigmoid, sigmoid(a))             \
-  unary(tanh, tanh(a)) binary(add, a + b) binary(sub, a - b) binary(mul, a * b) binary(div, a / b)           \
-  binary(maximum, maximum(a, b)) ternary(fma, fma(a, b, c)) ternary(fms, fms(a, b, c))                       \
+  unary(tanh, tanh(a)) unary(sqrt, sqrt(a)) binary(add, a + b) binary(sub, a - b) binary(mul, a * b)         \
+  binary(div, a / b) binary(maximum, maximum(a, b)) ternary(fma, fma(a, b, c)) ternary(fms, fms(a, b, c))    \
   ternary(fnma, fnma(a, b, c)) ternary(select, select((I)a, b, c)) compare(less, a < b)                      \
   compare(less_equal, a <= b) compare(greater, a > b) compare(greater_equal, a >= b) compare(equal, a == b)  \
   compare(not_equal, a != b)
@@ -92,30 +92,33 @@ template <class T>
 struct Field {
   T* base;
   long phase, period;
-  long units;  // H, or P where it belongs to a projected h
+  long units;  // its width: mostly H
 };
 
 // What is given anew at every step, and becomes a field: numbers, or bytes as 0 and 1.
 template <class T>
 struct Given {
-  const T* numbers;            // (T B, units), rows `row` apart; or null
-  const unsigned char* bytes;  // (T B, row), row being 1 or all units
-  long row;
+  const T* numbers;            // (T B, units), or (T B, 1) for all units alike; or null
+  const unsigned char* bytes;  // the same
+  long row;                    // from one row to the next
+  bool alike;
   int field;
 };
 
-// A product, the normalisation of its rows, and the program after it (backward: before it). Lists hold fields' numbers.
+// A product, the normalisation of its rows, and the program after it (backward: before it). Lists hold fields' numbers;
+// every field has a width of its own, but those of a program are as wide as each other.
 template <class T>
 struct InterpretedStage {
   Program program;
-  const T* weight;  // (blocks out, columns); null: the operand itself is normalised
+  long units;       // of the program's fields
+  const T* weight;  // (units of all blocks, columns); null: the operand itself is normalised
   long columns;
   T* d_weight;
-  long in, out;     // units of an operand, and of a block and the program
+  long rows, depth;  // units of all blocks, and of all operands (of the inputs' product: I)
   long operands;
   const int* operand;    // left operands; backward: as they were at every step
   const int* d_operand;  // where their gradients are added,
-  bool overwrite;        // or written
+  bool overwrite;        // or written (of the inputs' product: dx)
   long blocks;
   const int* block;       // the products; backward: their gradients
   const int* normalized;  // backward: the products, normalised
@@ -124,18 +127,18 @@ struct InterpretedStage {
   T* inverse;        // (T B, groups) 1 / deviation
 };
 
-// One layer in one direction, of any cell, for the interpreter. The first `units` fields hold numbers a unit, the
-// same for all rows: they are read as (rows of a band, Hp).
+// One layer in one direction, of any cell, for the interpreter. The first `unit_count` fields hold numbers a unit, the
+// same for all rows: they are read as (rows of a band, units padded).
 template <class T>
 struct InterpretedLayer {
-  long steps, batch, inputs, hidden;
-  long projected;  // P, or H where h is not projected
+  long steps, batch, inputs;
   int threads;
   const T* x;  // (T B, I), x_row apart; or null
   long x_row;
   const long long* tokens;  // (T B) one-hot inputs; or null
-  T* table;                 // (V, blocks, Hp) columns of weight_ih, backward their gradients; null without tokens
-  const T* units;           // (units, H)
+  T* table;                 // (V, table_row) columns of weight_ih, backward their gradients; null without tokens
+  long table_row;           // units of all blocks, each padded
+  const T* units;           // of one such field after another
   long unit_count, field_count, given_count, stages;
   const Field<T>* fields;
   const Given<T>* given;
@@ -144,7 +147,7 @@ struct InterpretedLayer {
   T* dx;  // (T B, dx_row), dx_row being I padded; or null
   long dx_row;
   long first_accumulator, accumulator_count;  // fields that gather gradients over time; at first 0
-  T* sums;                                    // (accumulator_count, H) theirs over the batch
+  T* sums;                                    // theirs over the batch, one after another
 };
 
 template <class T>

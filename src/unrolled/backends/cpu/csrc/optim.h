@@ -3,29 +3,10 @@
 #pragma once
 
 #include "kernels.h"
+#include "math.h"
 #include "simd.h"
 
 namespace unrolled::UNROLLED_ISA {
-
-#if defined(__AVX512F__) && UNROLLED_BYTES == 64
-INLINE F sqrt(F a) { return (F)_mm512_sqrt_ps((__m512)a); }
-INLINE D sqrt(D a) { return (D)_mm512_sqrt_pd((__m512d)a); }
-#elif defined(__AVX__) && UNROLLED_BYTES == 32
-INLINE F sqrt(F a) { return (F)_mm256_sqrt_ps((__m256)a); }
-INLINE D sqrt(D a) { return (D)_mm256_sqrt_pd((__m256d)a); }
-#elif defined(__x86_64__)
-INLINE F sqrt(F a) { return (F)_mm_sqrt_ps((__m128)a); }
-INLINE D sqrt(D a) { return (D)_mm_sqrt_pd((__m128d)a); }
-#elif defined(__aarch64__)
-INLINE F sqrt(F a) { return (F)vsqrtq_f32((float32x4_t)a); }
-INLINE D sqrt(D a) { return (D)vsqrtq_f64((float64x2_t)a); }
-#else
-template <class V>
-INLINE V sqrt(V a) {
-  for (unsigned i = 0; i < sizeof(V) / sizeof(a[0]); ++i) a[i] = __builtin_sqrt(a[i]);
-  return a;
-}
-#endif
 
 #include "emitted/updates.inc"
 
