@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .models.tagger import Tagger
     from .nn import heads
     from .nn.layers import GRU, LSTM, RNN
+    from .nn.mlstm import MLSTM
     from .nn.network import Network
     from .nn.recurrent import Recurrent
     from .nn.spec import Spec
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "GRU",
     "LSTM",
+    "MLSTM",
     "RNN",
     "Classifier",
     "Forecaster",
@@ -59,6 +61,7 @@ __all__ = [
 
 _LATER = {
     **dict.fromkeys(("GRU", "LSTM", "RNN"), "nn.layers"),
+    "MLSTM": "nn.mlstm",
     "Recurrent": "nn.recurrent",
     "Network": "nn.network",
     "Spec": "nn.spec",

@@ -14,13 +14,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from ..cells import Cell, find_cell
 from ..checks import check_seed, check_size
 from ..errors import UnrolledError, brief
+from ..nn.mlstm import MLSTM
 from ..nn.recurrent import Recurrent
 from .contract import contract
 from .derivatives import (
@@ -34,6 +35,7 @@ from .derivatives import (
     recurrent_case,
 )
 from .laws import laws
+from .memory import Maskless
 from .network import LossNetwork, prove_loss
 from .report import Proof, Report
 from .sizes import B, H, I, T
@@ -93,7 +95,7 @@ def check_cell(cell: str | Cell, *, seed: int = 0) -> Report:
     return Report(tuple(proofs))
 
 
-def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
+def check_network(net: Recurrent | MLSTM | LossNetwork, *, seed: int = 0) -> Report:
     """Prove a network as it is: its layers, options, parameters, precision and backend.
 
     Derivatives of a float64 copy are compared with complex steps along random directions, two for each gate's rows. The
@@ -104,7 +106,7 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
 
     Parameters
     ----------
-    net : Recurrent, Network, or anything that is a LossNetwork
+    net : Recurrent, MLSTM, Network, or anything that is a LossNetwork
         It is not changed.
     seed : int
         Of the random inputs.
@@ -123,7 +125,9 @@ def check_network(net: Recurrent | LossNetwork, *, seed: int = 0) -> Report:
     the reverse direction needs the whole sequence
     """
     _check_net(net)
-    if not isinstance(net, Recurrent):
+    if isinstance(net, MLSTM):
+        net = cast(Any, Maskless(net))
+    elif not isinstance(net, Recurrent):
         stack = getattr(net, "recurrent", None)
         more = check_network(stack, seed=seed) if isinstance(stack, Recurrent) else ()
         return Report((*check_loss(net, seed=seed), *more))
@@ -184,7 +188,7 @@ NEEDED = ("params", "spec", "with_params", "zero_state", "draw_masks", "loss", "
 
 def _check_net(net: Any) -> None:
     """Refuse what has not all that the proofs ask of a network."""
-    if isinstance(net, Recurrent):
+    if isinstance(net, (Recurrent, MLSTM)):
         return
     missing = [name for name in NEEDED if not hasattr(net, name)]
     if isinstance(net, type) or len(missing) == len(NEEDED):

@@ -220,9 +220,14 @@ def away_from_zero(params: Mapping[str, Array], rng: np.random.Generator) -> dic
     """Return the parameters, with random numbers in those that are all zeros.
 
     Biases of zero put a rectifier that sees nothing right on its kink, and states of zero stand where normalised rows
-    are steepest: no difference can be taken there.
+    are steepest: no difference can be taken there. A weight of zeros keeps its gates from seeing anything.
     """
-    return {name: p if p.any() else draw(rng, p.shape, p.dtype) for name, p in params.items()}
+
+    def drawn(p: Array) -> Array:
+        size = p.dtype.type(np.sqrt(p.shape[-1]) if p.ndim > 1 else 1)
+        return np.asarray(draw(rng, p.shape, p.dtype) / size)
+
+    return {name: p if p.any() else drawn(p) for name, p in params.items()}
 
 
 def random_inputs(net: Recurrent, steps: int, batch: int, rng: np.random.Generator) -> tuple[Array, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from . import check_cell, check_derivatives, check_loss, check_network
 from .catalogue import HEADS, LANGUAGE, STACK, build, build_head, build_language
 from .contract import contract
 from .laws import laws
+from .memory import BACKENDS, MATRIX, OPTIONS
+from .memory import build as build_memory
 from .report import Report, unsupported
 
 PAIRS = 12
@@ -72,6 +75,10 @@ def check_all(cell: str | None = None, *, quick: bool = False, seed: int = 0) ->
     0
     """
     check_seed(seed)
+    if cell in (None, MATRIX.name):
+        yield from _memory(quick, seed)
+    if cell == MATRIX.name:
+        return
     cells = list(CELLS.values()) if cell is None else [find_cell(cell)]
     turns = {name: _turn(n, options, cells) for n, (name, options) in enumerate(STACK.items())}
     turns |= {name: cells[n % len(cells)] for n, name in enumerate((*LANGUAGE, *HEADS))}
@@ -83,6 +90,14 @@ def check_all(cell: str | None = None, *, quick: bool = False, seed: int = 0) ->
     for name, head in HEADS.items():
         for one in [turns[name]] if quick else cells:
             yield _head(one, name, head, seed, words=not quick)
+
+
+def _memory(quick: bool, seed: int) -> Iterator[Outcome]:
+    """The layer with a matrix memory, which is no cell."""
+    for name in list(OPTIONS)[:1] if quick else OPTIONS:
+        for backend in BACKENDS:
+            net = build_memory(OPTIONS[name], backend)
+            yield _timed(MATRIX, name, backend, partial(check_network, net, seed=seed))
 
 
 def _head(cell: Cell, name: str, head: Head, seed: int, *, words: bool) -> Outcome:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..checks import Array, are_indices, as_array, as_numbers, read_only
 from ..errors import UnrolledError, brief
 from .spec import Spec
-from .stack import Stack
+
+
+class Reader(Protocol):
+    """What reads x: a stack of layers."""
+
+    input_size: int
+    batch_first: bool
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Names of the weights that read it."""
 
 
 class Order(NamedTuple):
@@ -44,7 +54,7 @@ class Order(NamedTuple):
         return ("B, T", (batch, steps)) if self.batch_first else ("T, B", (steps, batch))
 
 
-def take_input(x: Any, stack: Stack, cast: Callable[[Any, str], Array], *, own: bool) -> tuple[Array, Order]:
+def take_input(x: Any, stack: Reader, cast: Callable[[Any, str], Array], *, own: bool) -> tuple[Array, Order]:
     """Check x, but not yet its indices; return it with time first and a batch, a copy to `own`, and how it lay.
 
     Indices are always copied: what is checked must be what is used, whatever the caller's other threads do.
@@ -59,7 +69,7 @@ def take_input(x: Any, stack: Stack, cast: Callable[[Any, str], Array], *, own: 
         raise UnrolledError(f"x has shape {x.shape}; expected ({letters}, I), or (T, I) without a batch")
     if not is_index:
         if x.shape[-1] != stack.input_size:
-            raise UnrolledError(f"layer 0: x has {x.shape[-1]} features, weight_ih_l0 takes {stack.input_size}")
+            raise UnrolledError(f"layer 0: x has {x.shape[-1]} features, {stack.first[0]} takes {stack.input_size}")
         x = cast(x, "x")
     order = Order(stack.batch_first, x.ndim == rank)
     return order.in_time(x.copy() if own or is_index else x), order
