@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 import unrolled as ur
 from unrolled import backends
 from unrolled.cells import CELLS, Cell, Stage
-from unrolled.reference.scan import EPSILON
+from unrolled.reference.products import EPSILON
 
 TORCH = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "where": torch.where, "exp": torch.exp}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unrolled.cells import CELLS
-from unrolled.reference import scan
+from unrolled.reference import products, scan
 
 T, B, I, H = 7, 3, 4, 5
 
@@ -173,4 +173,4 @@ def test_scatter_add_sums_repeated_rows():
     index, rows = rng.integers(0, 6, 40), rng.normal(size=(40, 3))
     expected = np.zeros((9, 3))
     np.add.at(expected, index, rows)
-    np.testing.assert_allclose(scan.scatter_add(index, rows, 9), expected, rtol=0, atol=1e-14)  # sums up to 6
+    np.testing.assert_allclose(products.scatter_add(index, rows, 9), expected, rtol=0, atol=1e-14)  # sums up to 6

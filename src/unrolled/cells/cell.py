@@ -9,12 +9,16 @@ scan. A cell whose second product needs a result of the first map (a GRU that re
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from importlib import import_module
+from itertools import accumulate
 from typing import Any, NamedTuple, Self
+
+from .activations import ACTIVATIONS
 
 Value = Any
 """One unit's number: in practice an array (B, H), real or complex, or a symbol of the kernel emitter."""
@@ -33,6 +37,8 @@ class Back(NamedTuple):
     """Gradient of the earlier stages' values (second and later stages only)."""
     params: Any = None
     """Gradient of the per-unit parameters, not yet summed over time and batch (cells with parameters only)."""
+    x: Any = None
+    """Gradient of what the keyword `x=` gave (stages that see x only)."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,22 @@ class Stage:
 
     The last stage's `forward(ax, ah, s)` returns `(State, Gates)`, an earlier one's a named tuple of values.
     `backward(d, k, s, new)` returns a `Back`; `d` is the gradient of the new state (of the values, for an earlier
-    stage), `k` the gates, `s` and `new` the old and the new state. Functions of a second stage also take the earlier
-    values as `k=`; all functions of a cell with per-unit parameters take them as `p=`; those of the stage that holds
-    the cell's candidate take `m=`, what recurrent dropout multiplies the candidate with (1 by default).
+    stage), `k` the gates, `s` and `new` the old and the new state. Where there is none, it is derived from `forward`.
+
+    By name, functions get what there is of it:
+
+    - `k=`, the values of the stage before (second and later stages);
+    - `p=`, the per-unit parameters, or what `prepare` made of them; `c=`, the cell's settings;
+    - `m=`, what recurrent dropout multiplies the candidate with, in the stage that holds it (1 by default);
+    - `x=`, in a stage whose `forward` asks for it: the step's input itself, (B, H); where it has another width, its
+      product with the parameter `weight_x`;
+    - `dt=`, in a stage whose `forward` asks for it: the time since the step before, (B, 1), or 1.
     """
 
     rows: tuple[str, ...]
-    """Names of the H-row blocks that this stage owns in `weight_ih` and `weight_hh`, in the weights' order."""
+    """Names of the row blocks that this stage owns in `weight_ih` and `weight_hh`, in the weights' order."""
     forward: Callable[..., Any]
-    backward: Callable[..., Back]
+    backward: Callable[..., Back] | None = None
     operand: tuple[str, ...] | None = ("h",)
     """The operand of the product: state fields or earlier values, side by side; None for no product."""
     inputs: bool = True
@@ -59,11 +72,51 @@ class Stage:
     norm: tuple[int, ...] = ()
     """Layer normalisation (Ba et al. 2016): how many blocks, in order, are normalised together; () for none. It acts on
     the products, `x Wih^T` and `operand Whh^T`, each with a gain of its own, before the biases."""
+    biases: tuple[str, ...] = ("ih", "hh")
+    """Which biases the rows have. Without an operand and without "hh", `ah` is empty."""
+    width: float = 1
+    """Units of this stage, as a multiple of H. A stage of another width sees no state (`s` is None) and no per-unit
+    parameters; what it hands on can only be an operand."""
+    keeps: type[Any] | None = None
+    """Named tuple of what the tape keeps beside the gates, where the backward function was derived: `forward` returns
+    (result, kept) then, and `backward` takes `kept=`."""
 
     @property
     def blocks(self) -> int:
         """Blocks of `ah`."""
-        return len(self.rows) if self.product else len(self.operand or ())
+        if not self.product:
+            return len(self.operand or ())
+        return len(self.rows) if self.operand is not None or "hh" in self.biases else 0
+
+    @cached_property
+    def sees(self) -> frozenset[str]:
+        """Which of `x=` and `dt=` its functions get."""
+        return frozenset({"x", "dt"}.intersection(signature_of(self.forward)))
+
+    def units(self, hidden: int) -> int:
+        """Units of this stage in a layer of H.
+
+        Examples
+        --------
+        >>> Stage(("b",), max, width=0.5).units(7), Stage(("b",), max).units(7)
+        (4, 7)
+        """
+        return hidden if self.width == 1 else max(1, round(self.width * hidden))
+
+    def owns(self, parameter: str) -> bool:
+        """Whether its rows have a part in `weight_ih`, `weight_hh`, a bias or a gain, by its local name."""
+        kind, _, half = parameter.partition("_")
+        if kind == "bias" and half not in self.biases:
+            return False
+        if kind == "gain" and not self.norm:
+            return False
+        return self.inputs if half == "ih" else kind == "bias" or (self.product and self.operand is not None)
+
+
+ROWED = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "gain_ih", "gain_hh")
+"""Parameters that have a row block for each name in a stage's `rows`."""
+WEIGHT_X = "weight_x"
+"""The parameter that `x=` is a product with, where a layer's input has not H numbers."""
 
 
 @dataclass(frozen=True)
@@ -90,17 +143,48 @@ class Cell:
     gates: type[Any]
     """Named tuple of what the tape keeps of every step."""
     stages: tuple[Stage, ...]
-    paper: str
+    paper: str = ""
     params: type[Any] | None = None
     """Named tuple of per-unit parameters, each (H,); rows of the parameter `params_name`, in this order."""
     params_name: str = ""
     candidate: str = ""
     """The row that recurrent dropout acts on; "" where the cell has none."""
+    heads: int = 1
+    """Blocks on the diagonal of recurrent weights: a unit sees the ceil(H / heads) units of its own head alone."""
+    prepare: Callable[..., Any] | None = None
+    """Function of the per-unit parameters (and `c=`), run once a pass: the functions get the named tuple that it
+    returns as `p=`. It may use `numpy.sin`, `cos` and `abs` too."""
+    settings: Any = None
+    """A named tuple of constants: numbers, such as the length of a step, and names of activations. Functions get it as
+    `c=`, with the functions in the place of names."""
+    initial: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    """Initialisers of its paper, `(rng, shape) -> array`, of "<parameter>" or "<parameter>.<row or field>"; a
+    dictionary will do. Those of per-unit parameters hold always, others where `init` is not said."""
 
     def __post_init__(self) -> None:
         from .contract import check_contract  # which needs this file
 
+        if isinstance(self.initial, Mapping):
+            object.__setattr__(self, "initial", tuple(self.initial.items()))
         check_contract(self)
+
+    def with_settings(self, **changes: float | str) -> Self:
+        """Return the same cell with other constants.
+
+        Raises
+        ------
+        UnrolledError
+            If it has none of that name, or a value that makes none.
+        """
+        from .contract import changed_settings
+
+        return replace(self, settings=changed_settings(self, changes)) if changes else self
+
+    @cached_property
+    def constants(self) -> Any:
+        """The settings, with functions in the place of activations' names."""
+        values = (ACTIVATIONS[value] if isinstance(value, str) else value for value in self.settings or ())
+        return None if self.settings is None else type(self.settings)(*values)
 
     def __copy__(self) -> Self:
         """Return the cell itself: nothing of it ever changes."""
@@ -146,9 +230,63 @@ class Cell:
         return any(stage.norm for stage in self.stages)
 
     @cached_property
+    def sees_x(self) -> bool:
+        """Whether a stage sees x itself."""
+        return any("x" in stage.sees for stage in self.stages)
+
+    @cached_property
+    def sees_time(self) -> bool:
+        """Whether a stage sees the time since the step before."""
+        return any("dt" in stage.sees for stage in self.stages)
+
+    @cached_property
     def operand_width(self) -> int:
-        """Columns of `weight_hh` as a multiple of H; 0 where the cell has no product."""
+        """Operands side by side, at most, of a product; 0 where the cell has no product."""
         return max(len(stage.operand or ()) if stage.product else 0 for stage in self.stages)
+
+    def columns(self, hidden: int) -> int:
+        """Columns of `weight_hh`; a stage whose operand is narrower leaves the last ones unused."""
+        return max(
+            sum(self.head(self.operand_units(n, name, hidden)) for name in stage.operand or ()) * stage.product
+            for n, stage in enumerate(self.stages)
+        )
+
+    def operand_units(self, n: int, name: str, hidden: int) -> int:
+        """Units of an operand of stage n: H of the state's, or as many as the stage before it has."""
+        return hidden if name in self.state_fields else self.stages[n - 1].units(hidden)
+
+    def head(self, units: int) -> int:
+        """Units of a head, the last one's at most."""
+        return -(-units // self.heads)
+
+    def slices(self, parameter: str, hidden: int) -> list[slice]:
+        """Rows that each stage has of a parameter; of none, an empty slice.
+
+        Examples
+        --------
+        >>> from unrolled.cells import CELLS
+        >>> CELLS["gru_reset_before"].slices("weight_hh", 5)
+        [slice(0, 10, None), slice(10, 15, None)]
+        """
+        sizes = [len(s.rows) * s.units(hidden) * s.owns(parameter) for s in self.stages]
+        return [slice(sum(sizes[:n]), sum(sizes[: n + 1])) for n in range(len(sizes))]
+
+    def parts(self, parameter: str, hidden: int) -> dict[str, slice]:
+        """Rows of a parameter by the names of its row blocks, or of the fields of per-unit parameters.
+
+        Examples
+        --------
+        >>> from unrolled.cells import CELLS
+        >>> CELLS["mgu"].parts("bias_hh", 5)
+        {'f': slice(0, 5, None), 'n': slice(5, 10, None)}
+        """
+        if parameter == self.params_name:
+            return {name: slice(n, n + 1) for n, name in enumerate(self.param_fields)}
+        own = [
+            (row, s.units(hidden)) for s in self.stages if parameter in ROWED and s.owns(parameter) for row in s.rows
+        ]
+        ends = [*accumulate((size for _, size in own), initial=0)]
+        return {row: slice(*ends[n : n + 2]) for n, (row, _) in enumerate(own)}
 
     def shapes(self, inputs: int, hidden: int, *, bias: bool = True, proj: int = 0) -> dict[str, tuple[int, ...]]:
         """Every parameter of a layer by its local name, in PyTorch's order, with its shape.
@@ -159,21 +297,38 @@ class Cell:
         >>> CELLS["lstm_peephole"].shapes(4, 5, bias=False)
         {'weight_ih': (20, 4), 'weight_hh': (20, 5), 'weight_peephole': (3, 5)}
         """
-        rows, input_rows = len(self.rows) * hidden, len(self.input_rows) * hidden
-        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (input_rows, inputs)}
+        rows = {name: self.slices(name, hidden)[-1].stop for name in ROWED}
+        shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows["weight_ih"], inputs)}
         if self.operand_width:
-            shapes["weight_hh"] = (rows, proj or self.operand_width * hidden)
+            shapes["weight_hh"] = rows["weight_hh"], proj or self.columns(hidden)
         if bias:
-            shapes |= {"bias_ih": (input_rows,), "bias_hh": (rows,)}
+            shapes |= {name: (rows[name],) for name in ("bias_ih", "bias_hh") if rows[name]}
         if proj:
             shapes["weight_hr"] = (proj, hidden)
+        if self.sees_x and inputs != hidden:
+            shapes[WEIGHT_X] = (hidden, inputs)
         if self.params is not None:
             shapes[self.params_name] = (len(self.param_fields), hidden)
         if self.normalised:
-            shapes |= {"gain_ih": (input_rows,), "gain_hh": (rows,)}
+            shapes |= {"gain_ih": (rows["gain_ih"],), "gain_hh": (rows["gain_hh"],)}
         own = [name for stage in self.stages if not stage.product for name in stage.operand or ()]
         kinds = ("gain", "bias") if bias else ("gain",)
         return shapes | {f"{kind}_{name}": (hidden,) for name in own for kind in kinds}
+
+
+@lru_cache(maxsize=512)
+def signature_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's parameters; of what is written in C, none.
+
+    Examples
+    --------
+    >>> signature_of(lambda ax, ah, s, x: s)
+    ('ax', 'ah', 's', 'x')
+    """
+    try:
+        return tuple(inspect.signature(function).parameters)
+    except (ValueError, TypeError):
+        return ()
 
 
 def _home(cell: Cell) -> tuple[str, str] | None:

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnrolledError, brief, one_line
-from .cell import Cell, Stage
+from ..errors import UnrolledError, brief, one_line, suggest
+from .activations import ACTIVATIONS
+from .cell import ROWED, WEIGHT_X, Cell, Stage
 
 
 def check_contract(cell: Cell) -> None:
@@ -64,6 +65,8 @@ def _problems(cell: Cell) -> Iterator[str]:
     if len({bool(stage.norm) for stage in stages if stage.inputs}) > 1:
         yield "some of its stages that see x are normalised, others are not"
     yield from _parameter_problems(cell)
+    yield from _setting_problems(cell)
+    yield from _initial_problems(cell)
     if cell.candidate and cell.candidate not in cell.rows:
         yield f"candidate is {brief(cell.candidate)}; it must be one of its rows, {', '.join(cell.rows)}"
     for n, stage in enumerate(stages):
@@ -86,6 +89,14 @@ def _stage_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
         yield f"rows is {brief(stage.rows)}; expected a tuple of names, such as ('n',)"
     if not (stage.operand is None or (_are_names(stage.operand) and stage.operand)):
         yield f"operand is {brief(stage.operand)}; expected a tuple of names, such as ('h',), or None for no product"
+    if not (isinstance(stage.biases, tuple) and all(half in ("ih", "hh") for half in stage.biases)):
+        yield f"biases is {brief(stage.biases)}; expected a tuple of 'ih', 'hh', both or none"
+    if not _is_number(stage.width) or not 0 < stage.width <= MOST:
+        yield f"width is {brief(stage.width)}; expected a multiple of H above 0, and at most {MOST}"
+    if stage.width != 1 and (n + 1 == len(cell.stages) or stage.norm or not stage.product or "x" in stage.sees):
+        yield "a stage of another width is none of: the last one, normalised, one that sees x="
+    if stage.width != 1 and cell.candidate in stage.rows:
+        yield f"it holds the candidate {cell.candidate}, so it is as wide as the state: width=1"
     for name in ("inputs", "product"):
         if not isinstance(getattr(stage, name), (bool, np.bool_)):
             yield f"{name} is {brief(getattr(stage, name))}; it must be True or False"
@@ -96,6 +107,8 @@ def _stage_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
             yield "a stage without a product normalises one operand: rows=(), operand=(name,), norm=(1,)"
     elif not stage.rows and stage.operand is not None:
         yield "it has no rows, so there is no product: write operand=None"
+    elif stage.norm and cell.heads > 1:
+        yield "rows are normalised over all units, but the cell has heads"
     elif stage.norm and (stage.operand is None or sum(stage.norm) != len(stage.rows)):
         blocks = 0 if stage.operand is None else len(stage.rows)
         yield f"norm={stage.norm} names {sum(stage.norm)} blocks of {blocks}"
@@ -104,7 +117,9 @@ def _stage_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
     for name in stage.operand or ():
         if name not in state and not n:
             yield f"operand {name} is unknown; it can be one of {', '.join(state)}"
-        if name not in state and stage.product and name not in (field_names(cell.gates) or ()):
+        given = all(s.backward is not None for s in cell.stages)
+        kept = {*(field_names(cell.gates) or ()), *(field_names(cell.stages[n - 1].keeps) or ())}
+        if name not in state and stage.product and given and name not in kept:
             yield f"operand {name} must be a field of the gates, for the tape to keep it"
 
 
@@ -117,8 +132,10 @@ def _parameter_problems(cell: Cell) -> Iterator[str]:
         yield f"params is {brief(cell.params)}; expected a named tuple of one weight a unit or more"
     elif not (isinstance(cell.params_name, str) and cell.params_name.isidentifier()):
         yield f"params_name is {brief(cell.params_name)}; the parameter needs a name, such as 'weight_own'"
+    if cell.prepare is not None and (cell.params is None or not callable(cell.prepare)):
+        yield f"prepare is {brief(cell.prepare)}; expected a function of the per-unit parameters, which need `params`"
     own = [name for stage in cell.stages if not stage.product for name in stage.operand or ()]
-    names = [f"{kind}_{half}" for kind in ("weight", "bias", "gain") for half in ("ih", "hh")] + ["weight_hr"]
+    names = [*ROWED, "weight_hr", WEIGHT_X]
     names += [f"{kind}_{name}" for name in own for kind in ("gain", "bias")]
     names += [f"initial_{name}" for name in field_names(cell.state) or ()]
     names += [cell.params_name] if cell.params_name else []
@@ -127,16 +144,78 @@ def _parameter_problems(cell: Cell) -> Iterator[str]:
             yield f"{name} would name two parameters; give one of them another name"
 
 
+MOST = 64
+"""Largest multiple of H that a stage may have, and largest number of heads."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _setting_problems(cell: Cell) -> Iterator[str]:
+    """Yield what is wrong with the settings, and with the number of heads."""
+    if type(cell.heads) is not int or not 1 <= cell.heads <= MOST:
+        yield f"heads is {brief(cell.heads)}; expected a whole number from 1 to {MOST}"
+    wide = [s for s in cell.stages if s.product and s.operand and len(s.operand) > 1]
+    if cell.heads > 1 and wide:
+        yield f"it has heads, and a product of {' and '.join(wide[0].operand or ())}; with heads there is one operand"
+    if cell.settings is None:
+        return
+    if field_names(type(cell.settings)) is None or not cell.settings:
+        yield f"settings is {brief(cell.settings)}; expected an instance of a named tuple, such as Settings(dt=0.1)"
+        return
+    for name, value in zip(cell.settings._fields, cell.settings, strict=True):
+        if isinstance(value, str):
+            if value not in ACTIVATIONS:
+                yield suggest(f"activation of {name}", value, list(ACTIVATIONS))
+        elif not _is_number(value) or not np.isfinite(value):
+            yield f"setting {name} is {brief(value)}; expected a finite number, or the name of an activation"
+
+
+def changed_settings(cell: Cell, changes: dict[str, Any]) -> Any:
+    """Return a cell's settings with some of them changed."""
+    fields = () if cell.settings is None else cell.settings._fields
+    for name, value in changes.items():
+        if name not in fields:
+            known = f"; it has {', '.join(fields)}" if fields else ""
+            raise UnrolledError(f"cell {brief(cell.name)} has no setting {brief(name)}{known}")
+        if isinstance(value, str) is not isinstance(getattr(cell.settings, name), str):
+            what = "the name of an activation" if isinstance(getattr(cell.settings, name), str) else "a number"
+            raise UnrolledError(f"cell {brief(cell.name)}: setting {name} is {brief(value)}; expected {what}")
+    return cell.settings._replace(**changes)
+
+
+def _initial_problems(cell: Cell) -> Iterator[str]:
+    """Yield which initialiser is of no parameter."""
+    if not isinstance(cell.initial, tuple):
+        yield f"initial is {brief(cell.initial)}; expected a dictionary of functions (rng, shape)"
+        return
+    for entry in cell.initial:
+        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) and callable(entry[1])):
+            yield f"initial has {brief(entry)}; expected the name of a parameter and a function (rng, shape)"
+            return
+        parameter, _, part = entry[0].partition(".")
+        if parameter not in cell.shapes(2, 3):
+            yield f"initial names {entry[0]}; it has {', '.join(cell.shapes(2, 3))}"
+        elif part and part not in cell.parts(parameter, 3):
+            yield f"initial names {entry[0]}; {parameter} has {', '.join(cell.parts(parameter, 3)) or 'no parts'}"
+
+
 def _call_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
     """Yield which function does not take what the scan calls it with."""
-    by_name = ["p"] * (cell.params is not None)
+    by_name = ["p"] * (cell.params is not None and stage.width == 1) + ["c"] * (cell.settings is not None)
+    by_name += sorted(stage.sees)
+    kept = ["kept"] * (stage.keeps is not None)
     held = bool(cell.candidate) and cell.candidate in stage.rows
     for what, function, given in (
         ("forward", stage.forward, ["ax", "ah", "s", *["k"] * bool(n), *by_name]),
-        ("backward", stage.backward, ["d", "k", "s", "new", *by_name]),
+        ("backward", stage.backward, ["d", "k", "s", "new", *by_name, *kept]),
     ):
+        if function is None and what == "backward":
+            continue
         if not callable(function):
             yield f"{what} is {brief(function)}; expected a function"
+        assert function is not None
         with suppress(ValueError):  # what is written in C tells nothing of itself
             signature = inspect.signature(function)
             if not _takes(signature, given) or (held and not _takes(signature, [*given, "m"])):

@@ -4,11 +4,13 @@ They are NumPy's own, so the same text of a cell runs on real arrays (the refere
 derivative check) and on symbols that answer NumPy's protocols (the kernel emitter).
 """
 
-from numpy import exp, log, maximum, tanh, where
+from typing import Any
 
-from .cell import Value
+from numpy import exp, log, maximum, sqrt, tanh, where
 
-__all__ = ["exp", "log", "maximum", "sigmoid", "tanh", "where"]
+Value = Any
+
+__all__ = ["exp", "log", "maximum", "sigmoid", "sqrt", "tanh", "where"]
 
 
 def sigmoid(x: Value) -> Value:

@@ -92,6 +92,7 @@ def _backward(cell: Cell, n: int) -> tuple[list[str], bool]:
     last = n + 1 == len(cell.stages)
     d = _symbols(graph, cell.state if last else type(_values(graph, cell, n, s, params)), "d")
     gates, new = _symbols(graph, cell.gates, "gates"), _symbols(graph, cell.state, "next")
+    assert stage.backward is not None
     b = stage.backward(d, gates, s, new, **params)
     split = b.ah is not b.ax
     outputs = _targets(graph, "dax", b.ax) + (_targets(graph, "dah", b.ah) if split else [])

@@ -25,6 +25,8 @@ def filled(graph: Graph, kind: type[Any], name: Callable[[int], Hashable]) -> An
 def handed_on(cell: Cell, n: int, graph: Graph, s: Any, params: dict[str, Any]) -> type[Any]:
     """Return the type of the values that stage n hands to the next, found by running it on symbols that nothing reads.
 
+    `params` are the keywords `p=` and `c=`, as far as the cell has them.
+
     Examples
     --------
     >>> from unrolled.cells import CELLS
@@ -36,4 +38,7 @@ def handed_on(cell: Cell, n: int, graph: Graph, s: Any, params: dict[str, Any]) 
     blocks = tuple(graph.input(("block", i)) for i in range(max(len(stage.rows), stage.blocks)))
     values = {"k": filled(graph, handed_on(cell, n - 1, graph, s, params), lambda i: ("value", i))} if n else {}
     ax, ah = blocks[: len(stage.rows) * stage.inputs], blocks[: stage.blocks]
-    return type(stage.forward(ax, ah, s, **values, **params))
+    extra = {name: graph.input((name, n)) for name in stage.sees}
+    given = {name: value for name, value in params.items() if name != "p" or stage.width == 1}
+    result = stage.forward(ax, ah, s if stage.width == 1 else None, **values, **given, **extra)
+    return type(result[0] if stage.keeps else result)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..cells import Back, Cell
+from ..cells import Back, Cell, Stage
 from ..cells.contract import field_names, stage_name
 from ..checks import Array
+from ..codegen.derive import complete
 from .report import Proof, proof
 from .sizes import B, H
 
@@ -65,7 +66,7 @@ def _run(function: Callable[..., Any], what: str, *args: Any, **kw: Any) -> Any:
 
 def _first_row(tree: Any, factor: float) -> Any:
     """Change the first row of every (B, H) array in nested tuples and dictionaries."""
-    return _mapped(tree, lambda a: np.concatenate([factor * np.abs(a[:1]), a[1:]]) if a.shape == (B, H) else a)
+    return _mapped(tree, lambda a: np.concatenate([factor * np.abs(a[:1]), a[1:]]) if a.ndim == 2 else a)
 
 
 def _first_unit(tree: Any, factor: float) -> Any:
@@ -92,7 +93,7 @@ def _arrays(tree: Any) -> list[Array]:
 
 def _untouched(tree: Any) -> tuple[Array, ...]:
     """Every (B, H) array without its first row and unit, where arguments were changed."""
-    return tuple(a[1:, 1:] for a in _arrays(tree) if a.shape == (B, H))
+    return tuple(a[1:, 1:] for a in _arrays(tree) if a.ndim == 2)
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -103,8 +104,8 @@ def _same(a: Any, b: Any) -> bool:
     )
 
 
-def _expect(what: str, got: Any, fields: Sequence[str], *, zero: bool = False) -> None:
-    """`got` must be a tuple of one (B, H) array a field; where `zero`, a plain 0 will do."""
+def _expect(what: str, got: Any, fields: Sequence[str], *, zero: bool = False, units: int = H) -> None:
+    """`got` must be a tuple of one (B, units) array a field; where `zero`, a plain 0 will do."""
     if not isinstance(got, tuple):
         raise _BrokenError(f"{what} is {got!r}; expected ({', '.join(fields)})")
     names = field_names(type(got)) or tuple(fields)
@@ -112,38 +113,44 @@ def _expect(what: str, got: Any, fields: Sequence[str], *, zero: bool = False) -
         said = f"({', '.join(names)})" if field_names(type(got)) else f"{len(got)} values"
         raise _BrokenError(f"{what} is {said}; expected ({', '.join(fields)})")
     for name, value in zip(fields, got, strict=True):
-        if np.shape(value) != (B, H) and not (zero and np.shape(value) == ()):
-            raise _BrokenError(f"{what}.{name} has shape {np.shape(value)}; expected an array (B, H) = {(B, H)}")
+        if np.shape(value) != (B, units) and not (zero and np.shape(value) == ()):
+            raise _BrokenError(f"{what}.{name} has shape {np.shape(value)}; expected an array (B, H) = {(B, units)}")
 
 
 def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
-    def draw(count: int) -> list[Array]:
-        return [rng.standard_normal((B, H)) for _ in range(count)]
+    def draw(count: int, units: int = H) -> list[Array]:
+        return [rng.standard_normal((B, units)) for _ in range(count)]
 
+    cell = complete(cell)
     state, gates, params = (field_names(kind) or () for kind in (cell.state, cell.gates, cell.params))
-    extra = {} if cell.params is None else {"p": cell.params(*rng.standard_normal((len(params), H)))}
-    drops = [extra | ({"m": draw(1)[0]} if cell.candidate and cell.candidate in s.rows else {}) for s in cell.stages]
-    s, values, kinds = cell.state(*draw(len(state))), None, []
-    for n, (stage, drop) in enumerate(zip(cell.stages, drops, strict=True)):
-        what = stage_name(stage, n)
+    own = {} if cell.params is None else {"p": cell.params(*rng.standard_normal((len(params), H)))}
+    extras = [_keywords(cell, stage, own, draw) for stage in cell.stages]
+    drops = [extra | ({"m": draw(1)[0]} if cell.candidate and cell.candidate in s.rows else {})
+             for s, extra in zip(cell.stages, extras, strict=True)]  # fmt: skip
+    s, values, kinds, kept = cell.state(*draw(len(state))), None, [], []
+    for n, (stage, extra, drop) in enumerate(zip(cell.stages, extras, drops, strict=True)):
+        what, units = stage_name(stage, n), stage.units(H)
         for name in stage.operand or ():
             known = (*state, *(field_names(type(values)) or () if n else ()))
             if name not in known:
                 raise _BrokenError(f"{what}: operand {name} is unknown; it can be one of {', '.join(known)}")
-        ax, ah = tuple(draw(len(stage.rows) * stage.inputs)), tuple(draw(stage.blocks))
+        ax, ah = tuple(draw(len(stage.rows) * stage.inputs, units)), tuple(draw(stage.blocks, units))
+        args = ax, ah, s if stage.width == 1 else None
         before = {"k": values} if n else {}
-        plain = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **extra)
-        values = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **drop)
+        plain = _call(stage.forward, f"{what}: forward", *args, **before, **extra)
+        result = _call(stage.forward, f"{what}: forward", *args, **before, **drop)
         if "m" in drop:
-            ones = _call(stage.forward, f"{what}: forward", ax, ah, s, **before, **(drop | {"m": np.ones((B, H))}))
-            if _arrays(values) and _same(plain, values):
+            ones = _call(stage.forward, f"{what}: forward", *args, **before, **(drop | {"m": np.ones((B, H))}))
+            if _arrays(result) and _same(plain, result):
                 raise _BrokenError(
                     f"{what}: forward makes nothing of m, which multiplies the candidate {cell.candidate}"
                 )
             if not _same(plain, ones):
                 raise _BrokenError(f"{what}: forward without m is not that with m = 1; write m=1 as its default")
+        values, held = result if stage.keeps else (result, None)
+        kept.append({"kept": held} if stage.keeps else {})
         if stage is not cell.stages[-1]:
-            _expect(f"{what}: forward's result", values, field_names(type(values)) or ("a named tuple",))
+            _expect(f"{what}: forward's result", values, field_names(type(values)) or ("a named tuple",), units=units)
             kinds.append(type(values))
     if not isinstance(values, tuple) or len(values) != 2:
         raise _BrokenError(f"{what}: forward gave {type(values).__name__}; the last stage gives (State, Gates)")
@@ -153,16 +160,32 @@ def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
     d: Any = cell.state(*draw(len(state)))
     for n in reversed(range(len(cell.stages))):
         stage = cell.stages[n]
-        what = f"{stage_name(stage, n)}: backward"
-        _call(stage.backward, what, d, k, s, new, **extra)
-        b = _call(stage.backward, what, d, k, s, new, **drops[n])
+        what, units = f"{stage_name(stage, n)}: backward", stage.units(H)
+        assert stage.backward is not None
+        states = (s, new) if stage.width == 1 else (None, None)
+        _call(stage.backward, what, d, k, *states, **extras[n], **kept[n])
+        b = _call(stage.backward, what, d, k, *states, **drops[n], **kept[n])
         if not isinstance(b, Back):
             raise _BrokenError(f"{what} gave {type(b).__name__}; expected Back(ax, ah, state, values, params)")
-        _expect(f"{what}'s ax", b.ax, stage.rows if stage.inputs else ())
-        _expect(f"{what}'s ah", b.ah, stage.rows if stage.product else stage.operand or ())
-        _expect(f"{what}'s state", b.state, state, zero=True)
+        _expect(f"{what}'s ax", b.ax, stage.rows if stage.inputs else (), units=units)
+        if stage.blocks or b.ah is not b.ax:
+            rows = stage.rows if stage.product else stage.operand or ()
+            _expect(f"{what}'s ah", b.ah, rows if stage.blocks else (), units=units)
+        if stage.width == 1:
+            _expect(f"{what}'s state", b.state, state, zero=True)
+        if "x" in stage.sees:
+            _expect(f"{what}'s x", (b.x,), ("x",), zero=True)
         if n:
-            _expect(f"{what}'s values", b.values, field_names(kinds[n - 1]) or (), zero=True)
-            d = kinds[n - 1](*draw(len(b.values)))
-        if cell.params is not None and b.params is not None:
+            wide = cell.stages[n - 1].units(H)
+            _expect(f"{what}'s values", b.values, field_names(kinds[n - 1]) or (), zero=True, units=wide)
+            d = kinds[n - 1](*draw(len(b.values), wide))
+        if "p" in extras[n] and b.params is not None:
             _expect(f"{what}'s params", b.params, params)
+
+
+def _keywords(cell: Cell, stage: Stage, own: dict[str, Any], draw: Callable[[int], list[Array]]) -> dict[str, Any]:
+    """Return what a stage's functions get by name, but for the values before it, m, and what the tape keeps."""
+    extra = {} if stage.width != 1 else own
+    extra = extra | ({} if cell.settings is None else {"c": cell.constants})
+    drawn = {"x": draw(1)[0], "dt": np.abs(draw(1)[0])}
+    return extra | {name: drawn[name] for name in stage.sees}

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..cells import Cell
+from ..cells.cell import ROWED
 from ..cells.contract import field_names
 from ..checks import Array
 from ..nn.recurrent import Recurrent
@@ -36,10 +37,10 @@ class Case:
             labels = [f", layer {n // self.directions}{', reverse' * (n % self.directions)}" for n in range(count)]
         elif self.cell is not None and self.cell.params is not None and local.startswith(self.cell.params_name):
             labels = [f", the weight of {field}" for field in field_names(self.cell.params) or ()]
-        elif self.cell is not None and local.startswith(("weight_ih", "bias_ih", "gain_ih")):
-            labels = [f", rows of {row}" for row in self.cell.input_rows]
-        elif self.cell is not None and local.startswith(("weight_hh", "bias_hh", "gain_hh")):
-            labels = [f", rows of {row}" for row in self.cell.rows]
+        elif self.cell is not None and local.startswith(ROWED):
+            parameter = next(name for name in ROWED if local.startswith(name))
+            hidden = next(h for h in range(1, count + 1) if self.cell.slices(parameter, h)[-1].stop >= count)
+            return [(f", rows of {row}", rows) for row, rows in self.cell.parts(parameter, hidden).items()]
         size = count // len(labels)
         return [(label, slice(n * size, (n + 1) * size)) for n, label in enumerate(labels)]
 

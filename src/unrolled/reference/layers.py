@@ -22,7 +22,7 @@ from ..checks import (
     check_weight,
 )
 from ..errors import UnrolledError
-from .scan import scatter_add
+from .products import scatter_add
 
 
 def uniform(rng: np.random.Generator, shape: tuple[int, ...], bound: float, dtype: str) -> Array:

@@ -6,7 +6,9 @@ LSTM), K columns of `weight_hh` (H, but for cells whose operand is wider).
 
 Parameters `w` of a layer, by their local names: `weight_ih` (R H, I), `weight_hh` (R H, K), `bias_ih` and `bias_hh`
 (R H,) (both or neither), `weight_hr` (P, H) of a projected state, `gain_ih` and `gain_hh` (R H,) of normalised rows,
-and the cell's per-unit parameters (N, H) under the cell's own name for them. (`Cell.shapes` lists them.)
+`weight_x` (H, I) of a cell that sees x itself, and the cell's per-unit parameters (N, H) under the cell's own name for
+them. (`Cell.shapes` lists them, `Cell.slices` says which rows are whose: a stage may have no part in one, and other
+units than H.)
 """
 
 from __future__ import annotations
@@ -18,7 +20,26 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from ..cells import Cell, Stage
+from ..cells.cell import WEIGHT_X
 from ..checks import Array, Kept, read_only
+from ..codegen.derive import complete, prepared, prepared_backward
+from .products import (
+    Place,
+    beside,
+    bias_gradient,
+    blocks_of,
+    input_groups,
+    input_product,
+    normalise,
+    normalise_backward,
+    operands_of,
+    places_of,
+    product,
+    product_backward,
+    scatter_add,
+    seen,
+    weight_gradient,
+)
 
 Params = Mapping[str, Array]
 
@@ -34,11 +55,14 @@ class ScanMasks(NamedTuple):
         Units that keep their old value at a step. A rate mixes that share of the old value in.
     drop : (T, B, H)
         Factor of the candidate: 0, or 1 / (1 - rate).
+    dt : (T, B)
+        Time since the step before, of cells that see it; no mask, but it comes with every step as they do. None is 1.
     """
 
     live: Array | None = None
     keep: Any = None
     drop: Array | None = None
+    dt: Array | None = None
 
 
 UNMASKED = ScanMasks()
@@ -59,6 +83,8 @@ class Tape:
         `states[1:]` without both)
     drop : (T, B, H) or None; what the candidate was multiplied with (recurrent dropout)
     norms : normalised products, "ih" and one a stage: the rows with mean 0 and variance 1, and 1 / deviation
+    kept : of each stage whose backward function was derived a named tuple of (T, B, units) arrays, else None
+    dt : (T, B) or None; the time since the step before
     """
 
     cell: Cell
@@ -71,6 +97,8 @@ class Tape:
     proposed: Any
     drop: Array | None = None
     norms: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
+    kept: tuple[Any, ...] = ()
+    dt: Array | None = None
     backend: ClassVar[str] = "reference"
     """Name of the backend that made it, and carries gradients back through it."""
 
@@ -89,141 +117,64 @@ def _output(h: Array, live: Array | None) -> Array:
     return h if live is None else np.where(live[..., None], h, h.dtype.type(0))
 
 
-EPSILON = 1e-5
-"""Added to a variance before the root, as in PyTorch's LayerNorm."""
+class _Now(NamedTuple):
+    """What comes with a step: the candidate's factor (B, H), x as functions see it (B, H), the time (B, 1) or 1."""
+
+    drop: Array | None = None
+    x: Array | None = None
+    dt: Any = 1
 
 
-def normalise(a: Array, groups: Sequence[int]) -> tuple[Array, Array]:
-    """Rows (..., N) with mean 0 and variance 1 in each group of columns, and 1 / deviation (..., N) (Ba et al. 2016).
-
-    Examples
-    --------
-    >>> hat, inverse = normalise(np.array([[1.0, 3.0, 10.0, 50.0]]), (2, 2))
-    >>> hat.round(3), inverse.round(3)
-    (array([[-1.,  1., -1.,  1.]]), array([[1.  , 1.  , 0.05, 0.05]]))
-    """
-    parts, inverses = [], []
-    for part in _groups(a, groups):
-        centred = part - part.mean(axis=-1, keepdims=True)
-        variance = (centred * centred).mean(axis=-1, keepdims=True)  # no abs: the complex step goes through it
-        inverse = 1 / np.sqrt(variance + part.dtype.type(EPSILON))
-        parts.append(centred * inverse)
-        inverses.append(np.broadcast_to(inverse, part.shape))
-    return np.concatenate(parts, axis=-1), np.concatenate(inverses, axis=-1)
+NOTHING = _Now()
 
 
-def normalise_backward(d: Array, norm: tuple[Array, Array], groups: Sequence[int]) -> Array:
-    """Gradient of the rows, from that of the normalised ones.
-
-    Examples
-    --------
-    >>> norm = normalise(np.array([[1.0, 3.0, 8.0]]), (3,))
-    >>> abs(normalise_backward(np.ones((1, 3)), norm, (3,))).max() < 1e-15  # a shift of all changes nothing
-    np.True_
-    """
-    hat, inverse = norm
-    parts = [
-        dg - dg.mean(axis=-1, keepdims=True) - hg * (dg * hg).mean(axis=-1, keepdims=True)
-        for dg, hg in zip(_groups(d, groups), _groups(hat, groups), strict=True)
-    ]
-    d_rows: Array = inverse * np.concatenate(parts, axis=-1)
-    return d_rows
+def _at_step(t: int, drop: Array | None, x: Array | None, dt: Array | None) -> _Now:
+    return _Now(None if drop is None else drop[t], None if x is None else x[t], 1 if dt is None else dt[t][:, None])
 
 
-def _groups(a: Array, groups: Sequence[int]) -> list[Array]:
-    """Views of `groups` blocks of columns each."""
-    return np.split(a, np.cumsum(groups)[:-1] * (a.shape[-1] // sum(groups)), axis=-1)
-
-
-def _input_groups(cell: Cell) -> tuple[int, ...]:
-    return tuple(n for stage in cell.stages if stage.inputs for n in stage.norm)
-
-
-def input_product(cell: Cell, w: Params, x: Array) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-    """x Wih^T + bih for all steps at once, (T, B, I) -> (T, B, R H), normalised where the cell says so.
-
-    Integers (T, B) pick columns of Wih.
-    """
-    norms = {}
-    if x.dtype.kind in "iu":
-        ax = w["weight_ih"].T[x]
-    else:
-        ax = (x.reshape(-1, x.shape[-1]) @ w["weight_ih"].T).reshape(*x.shape[:-1], len(w["weight_ih"]))
-    if "gain_ih" in w:
-        norms["ih"] = normalise(ax, _input_groups(cell))
-        ax = norms["ih"][0] * w["gain_ih"]
-    return (ax + w["bias_ih"] if "bias_ih" in w else ax), norms
-
-
-def _blocks(a: Array, count: int) -> tuple[Array, ...]:
-    """(B, count H) -> `count` views (B, H)."""
-    return tuple(np.split(a, count, axis=-1)) if count > 1 else (a,) * count
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a stage's rows stand: in the gradients of `ax`, and in `weight_hh` and the biases."""
-
-    inputs: slice
-    rows: slice
-    gain: str
-    bias: str
-
-    def part(self, w: Params, name: str) -> Any:
-        """Return the gain or bias of these rows."""
-        return w[name][self.rows] if name in ("gain_hh", "bias_hh") else w[name]
-
-
-def _places(cell: Cell, hidden: int) -> list[_Place]:
-    """One a stage."""
-    places, inputs, rows = [], 0, 0
-    for stage in cell.stages:
-        size = len(stage.rows) * hidden
-        own = "hh" if stage.product else (stage.operand or ("",))[0]
-        places.append(
-            _Place(slice(inputs, inputs + size * stage.inputs), slice(rows, rows + size), f"gain_{own}", f"bias_{own}")
-        )
-        inputs, rows = inputs + size * stage.inputs, rows + size
-    return places
-
-
-def _operand(stage: Stage, s: Any, values: Any) -> Array:
-    """Elementwise operand of a stage's product, (B, K): state fields or earlier values side by side."""
-    assert stage.operand is not None
-    parts = [getattr(s, name) if name in s._fields else getattr(values, name) for name in stage.operand]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-
-
-def _keywords(cell: Cell, w: Params, stage: Stage, drop: Array | None) -> dict[str, Any]:
-    """The keywords `p=` of the cells that have per-unit parameters, and `m=` of the stage that holds the candidate."""
-    extra = {} if cell.params is None else {"p": cell.params(*w[cell.params_name])}
-    return extra | ({} if drop is None or cell.candidate not in stage.rows else {"m": drop})
+def _keywords(cell: Cell, w: Params, stage: Stage, now: _Now) -> dict[str, Any]:
+    """Return the keywords `p=`, `c=`, `m=`, `x=`, `dt=` of a stage's functions, as far as it gets them."""
+    extra = {} if cell.params is None or stage.width != 1 else {"p": cell.params(*w[cell.params_name])}
+    extra |= {} if cell.settings is None else {"c": cell.constants}
+    extra |= {} if now.drop is None or cell.candidate not in stage.rows else {"m": now.drop}
+    return extra | {name: getattr(now, name) for name in stage.sees}
 
 
 def advance(
-    cell: Cell, w: Params, ax: Array, s: Any, drop: Array | None = None
-) -> tuple[Any, Any, dict[str, tuple[Array, Array]]]:
-    """One step: ax (B, R H) and the old state -> the new state (not yet projected), the gates, normalised products."""
+    cell: Cell, w: Params, ax: Array, s: Any, now: _Now = NOTHING
+) -> tuple[Any, Any, dict[str, tuple[Array, Array]], list[Any]]:
+    """Run one step: ax (B, R H) and the old state -> the new one (not yet projected), gates, normalised products, kept.
+
+    The cell is complete, its parameters are prepared.
+    """
     values: Any = None
     norms: dict[str, tuple[Array, Array]] = {}
-    for n, (stage, place) in enumerate(zip(cell.stages, _places(cell, s[-1].shape[-1]), strict=True)):
+    kept: list[Any] = []
+    hidden = s[-1].shape[-1]
+    for n, (stage, place) in enumerate(zip(cell.stages, places_of(cell, hidden), strict=True)):
+        count, blocks = len(stage.rows) * stage.inputs, stage.blocks
         if stage.operand is None:
-            shape = ax[..., place.inputs].shape
-            ah = np.broadcast_to(w["bias_hh"][place.rows], shape) if "bias_hh" in w else np.zeros(shape, ax.dtype)
+            shape = (*ax.shape[:-1], blocks * place.units)
+            ah = np.zeros(shape, ax.dtype)
+            if blocks and place.has_bias(w):
+                ah = np.broadcast_to(place.part(w, place.bias), shape)
         else:
-            ah = _operand(stage, s, values)
+            ah = beside(operands_of(stage, s, values))
             if stage.product:
-                ah = ah @ w["weight_hh"][place.rows, : ah.shape[-1]].T
+                ah = product(cell, ah, w["weight_hh"][place.of["weight_hh"]], place.units)
             if stage.norm:
                 norms[f"{n}"] = normalise(ah, stage.norm)
                 ah = norms[f"{n}"][0] * place.part(w, place.gain)
-            if place.bias in w:
+            if place.has_bias(w):
                 ah = ah + place.part(w, place.bias)
         earlier = {"k": values} if n else {}
-        ax_blocks = _blocks(ax[..., place.inputs], len(stage.rows) * stage.inputs)
-        values = stage.forward(ax_blocks, _blocks(ah, stage.blocks), s, **earlier, **_keywords(cell, w, stage, drop))
+        old = s if stage.width == 1 else None
+        extra = _keywords(cell, w, stage, now)
+        result = stage.forward(blocks_of(ax[..., place.inputs], count), blocks_of(ah, blocks), old, **earlier, **extra)
+        values, own = result if stage.keeps else (result, None)
+        kept.append(own)
     new, gates = values
-    return type(new)(*_whole(new, s[-1])), gates, norms
+    return type(new)(*_whole(new, s[-1])), gates, norms, kept
 
 
 def _whole(parts: Any, like: Array) -> tuple[Array, ...]:
@@ -276,7 +227,8 @@ def forward(
     tape : Tape or None
     """
     steps, batch = x.shape[:2]
-    live, keep, drop = masks
+    live, keep, drop, dt = masks
+    given, own, cell, w = cell, w, complete(cell), prepared(cell, w)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     dtype = np.result_type(*w.values(), *s, *([x] if x.dtype.kind not in "iu" else []))
@@ -284,6 +236,8 @@ def forward(
     ax = ax.astype(dtype, copy=False)
     s = type(s)(*(f.astype(dtype, copy=False) for f in s))
     hidden, projection = s[-1].shape[-1] if "weight_hr" not in w else w["weight_hr"].shape[1], w.get("weight_hr")
+    sees = seen(cell, w, x, hidden, dtype)
+    dt = None if dt is None else dt.astype(dtype, copy=False)
     fields = [np.empty((steps + 1, *f.shape), dtype) for f in s] if record else []
     for f_all, f in zip(fields, s, strict=False):
         f_all[0] = f
@@ -292,9 +246,10 @@ def forward(
     gates = [np.empty((steps, batch, hidden), dtype) for _ in cell.gate_fields] if record else []
     y = fields[0][1:] if record else np.empty((steps, *s.h.shape), dtype)
     products: dict[str, list[tuple[Array, Array]]] = {}
+    keeps: list[list[Any]] = [[] for _ in cell.stages]
     with np.errstate(over="ignore"):  # exp(-x) = inf is a closed gate, not a mistake
         for t in range(steps):
-            new, k, step_norms = advance(cell, w, ax[t], s, None if drop is None else drop[t])
+            new, k, step_norms, kept = advance(cell, w, ax[t], s, _at_step(t, drop, sees, dt))
             for f_all, f in zip(proposed, new, strict=False):
                 f_all[t] = f
             if projection is not None:
@@ -310,6 +265,8 @@ def forward(
                     gate[t] = g
                 for name, norm in step_norms.items():
                     products.setdefault(name, []).append(norm)
+                for of_stage, now_kept in zip(keeps, kept, strict=True):
+                    of_stage.append(now_kept)
             else:
                 y[t] = new.h
             s = new
@@ -318,13 +275,27 @@ def forward(
     new_fields = proposed if apart else [f[1:] for f in fields]
     for name, pairs in products.items():
         norms[name] = np.stack([hat for hat, _ in pairs]), np.stack([inverse for _, inverse in pairs])
-    states, seen, new_states = (
+    states, visible, new_states = (
         kind(*map(read_only, arrays))
         for kind, arrays in ((type(s), fields), (cell.gates, gates), (type(s), new_fields))
     )
     held = Kept({name: tuple(map(read_only, pair)) for name, pair in norms.items()})
-    tape = Tape(cell, w, read_only(x), states, seen, live, keep, new_states, drop, held)
+    remembered = tuple(
+        stage.keeps and _stacked(stage, of_stage, (steps, batch, stage.units(hidden)), dtype)
+        for stage, of_stage in zip(cell.stages, keeps, strict=True)
+    )
+    tape = Tape(given, own, read_only(x), states, visible, live, keep, new_states, drop, held, remembered, dt)
     return tape.y, tape.state, tape
+
+
+def _stacked(stage: Stage, kept: Sequence[Any], shape: tuple[int, ...], dtype: Any) -> Any:
+    """Return what the tape keeps of a stage at all steps, each field (T, B, units)."""
+    assert stage.keeps is not None
+    fields = [np.empty(shape, dtype) for _ in stage.keeps._fields]
+    for t, at in enumerate(kept):
+        for whole, part in zip(fields, at, strict=True):
+            whole[t] = part
+    return stage.keeps(*map(read_only, fields))
 
 
 def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
@@ -347,23 +318,25 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
     grads : dict
         Gradient of every parameter, under its local name.
     """
-    cell, w = tape.cell, tape.w
+    cell, w = complete(tape.cell), prepared(tape.cell, tape.w)
     steps, batch = dy.shape[:2]
     hidden = tape.proposed.h.shape[-1]
     dtype = tape.states.h.dtype
-    places = _places(cell, hidden)
-    dax = np.empty((steps, batch, len(cell.input_rows) * hidden), dtype)
-    same = len(cell.rows) == len(cell.input_rows)
-    dah = dax if same else np.empty((steps, batch, len(cell.rows) * hidden), dtype)  # one, until the halves differ
+    places = places_of(cell, hidden)
+    inputs, rows = places[-1].inputs.stop, places[-1].rows.stop
+    dax = np.empty((steps, batch, inputs), dtype)
+    dah = dax if rows == inputs else np.zeros((steps, batch, rows), dtype)  # one, until the halves differ
     # Gradients that are summed up on the way; the others are products over all steps, afterwards.
     sums = {name: np.zeros_like(p) for name, p in w.items() if name not in _PRODUCTS}
     state_type, zero = type(tape.states), dtype.type(0)
-    raw = np.empty((steps, batch, len(cell.rows) * hidden), dtype) if cell.normalised else None
+    raw = np.zeros((steps, batch, rows), dtype) if cell.normalised else None
+    sees = seen(cell, w, tape.x, hidden, dtype)
+    dsees = None if sees is None else np.zeros(sees.shape, dtype)
 
     for t in range(steps - 1, -1, -1):
         s, new = state_type(*(f[t] for f in tape.states)), state_type(*(f[t] for f in tape.proposed))
         k = type(tape.gates)(*(g[t] for g in tape.gates))
-        live, drop = (None if a is None else a[t] for a in (tape.live, tape.drop))
+        live, now = None if tape.live is None else tape.live[t], _at_step(t, tape.drop, sees, tape.dt)
         d = list(ds)
         d[0] = d[0] + _output(dy[t], live)
         d_old, d = _past_the_cell(d, live, None if tape.keep is None else _at(tape.keep, t), zero)
@@ -374,16 +347,26 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
         down: Any = state_type(*d)
         for n in range(len(cell.stages) - 1, -1, -1):
             stage, place = cell.stages[n], places[n]
-            b = stage.backward(down, k, s, new, **_keywords(cell, w, stage, drop))
-            if b.ah is not b.ax and dah is dax:
+            extra = _keywords(cell, w, stage, now)
+            if stage.keeps:
+                extra["kept"] = stage.keeps(*(f[t] for f in tape.kept[n]))
+            seen_state = (s, new) if stage.width == 1 else (None, None)
+            assert stage.backward is not None
+            b = stage.backward(down, k, *seen_state, **extra)
+            like = new[-1] if stage.width == 1 else np.empty((batch, place.units), dtype)
+            split = b.ah is not b.ax and stage.blocks > 0
+            if split and dah is dax:
                 dah = dax.copy()
-            ax = _whole(b.ax, new[-1])
-            ah = ax if b.ah is b.ax else _whole(b.ah, new[-1])
-            if stage.inputs:
+            ax = _whole(b.ax, like)
+            ah = _whole(b.ah, like) if split else ax
+            if stage.inputs and stage.rows:
                 np.concatenate(ax, axis=-1, out=dax[t, :, place.inputs])
-            if stage.rows and dah is not dax:
+            if stage.rows and stage.blocks and dah is not dax:
                 np.concatenate(ah, axis=-1, out=dah[t, :, place.rows])
-            d_old = [p + q for p, q in zip(d_old, b.state, strict=True)]
+            if stage.width == 1:
+                d_old = [p + q for p, q in zip(d_old, b.state, strict=True)]
+            if dsees is not None and "x" in stage.sees:
+                dsees[t] += b.x
             for row, q in enumerate(_whole(b.params or (), new[-1])):
                 sums[cell.params_name][row] += np.sum(q, axis=0)
             down = b.values
@@ -397,12 +380,13 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
                 gain = (d_operand * norm[0]).sum(axis=0)
                 place.part(sums, place.gain)[...] += gain
                 d_operand = normalise_backward(d_operand * place.part(w, place.gain), norm, stage.norm)
+            widths = [cell.operand_units(n, name, s.h.shape[-1] if name == "h" else hidden) for name in stage.operand]
             if stage.product:
                 if raw is not None:
                     raw[t, :, place.rows] = d_operand
-                width = _operand_width(stage, s, hidden)
-                d_operand = d_operand @ w["weight_hh"][place.rows, :width]
-            for name, part in zip(stage.operand, _blocks(d_operand, len(stage.operand)), strict=True):
+                weight = w["weight_hh"][place.of["weight_hh"]]
+                d_operand = product_backward(cell, d_operand, weight, place.units, sum(widths))
+            for name, part in zip(stage.operand, np.split(d_operand, np.cumsum(widths)[:-1], axis=-1), strict=True):
                 if name in s._fields:
                     d_old[s._fields.index(name)] = d_old[s._fields.index(name)] + part
                 else:
@@ -410,16 +394,27 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
         ds = state_type(*d_old)
     ds = state_type(*(np.broadcast_to(f, g[0].shape) for f, g in zip(ds, tape.states, strict=True)))  # a plain 0
 
-    dx, grads = _parameter_gradients(tape, dax, dah, raw, places)
-    return dx, ds, grads | sums
+    dx, grads = _parameter_gradients(tape, cell, w, dax, dah, raw, places)
+    if dsees is not None:
+        dx = _past_the_weights(tape.x, w, dx, dsees, grads)
+    return dx, ds, prepared_backward(tape.cell, tape.w, grads | sums)
 
 
-_PRODUCTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "gain_ih")
+_PRODUCTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "gain_ih", WEIGHT_X)
 """Parameters whose gradients are sums over all steps at once."""
 
 
-def _operand_width(stage: Stage, s: Any, hidden: int) -> int:
-    return sum(getattr(s, name).shape[-1] if name in s._fields else hidden for name in stage.operand or ())
+def _past_the_weights(x: Array, w: Params, dx: Array | None, dsees: Array, grads: dict[str, Array]) -> Array | None:
+    """Add to dx what reaches x as functions see it, and find the gradient of `weight_x`."""
+    flat = dsees.reshape(-1, dsees.shape[-1])
+    if WEIGHT_X not in w:
+        return None if dx is None else dx + dsees
+    if dx is None:
+        grads[WEIGHT_X] = scatter_add(x.ravel(), flat, w[WEIGHT_X].shape[1]).T
+        return None
+    grads[WEIGHT_X] = flat.T @ x.reshape(-1, x.shape[-1])
+    past: Array = dx + dsees @ w[WEIGHT_X]
+    return past
 
 
 def _past_the_cell(d: list[Any], live: Array | None, keep: Any, zero: Any) -> tuple[list[Any], list[Any]]:
@@ -438,22 +433,26 @@ def _past_the_cell(d: list[Any], live: Array | None, keep: Any, zero: Any) -> tu
 
 
 def _parameter_gradients(
-    tape: Tape, dax: Array, dah: Array, raw: Array | None, places: list[_Place]
+    tape: Tape, cell: Cell, w: Params, dax: Array, dah: Array, raw: Array | None, places: list[Place]
 ) -> tuple[Array | None, dict[str, Array]]:
     """Sums over all steps and rows of the batch: one large product a weight.
 
     `dax` and `dah` are the gradients of the pre-activations; `raw` those of the recurrent products, where they are
     normalised first.
     """
-    cell, w, x = tape.cell, tape.w, tape.x
+    x = tape.x
     grads = {}
     dx: Array | None = None
     if "bias_ih" in w:
-        grads["bias_ih"] = dax.sum(axis=(0, 1))
-        grads["bias_hh"] = grads["bias_ih"].copy() if dah is dax else dah.sum(axis=(0, 1))
+        grads["bias_ih"] = bias_gradient(dax, [(p.inputs, p.of["bias_ih"]) for p in places])
+    if "bias_hh" in w:
+        same = dah is dax and [p.of["bias_ih"] for p in places] == [p.of["bias_hh"] for p in places]
+        shared = grads["bias_ih"].copy() if same else None
+        own = [(p.rows, p.of["bias_hh"]) for p in places]
+        grads["bias_hh"] = bias_gradient(dah, own) if shared is None else shared
     if "gain_ih" in w:
         grads["gain_ih"] = (dax * tape.norms["ih"][0]).sum(axis=(0, 1))
-        dax = normalise_backward(dax * w["gain_ih"], tape.norms["ih"], _input_groups(cell))
+        dax = normalise_backward(dax * w["gain_ih"], tape.norms["ih"], input_groups(cell))
     flat_ax, flat_ah = (a.reshape(-1, a.shape[-1]) for a in (dax, dah if raw is None else raw))
     if x.dtype.kind in "iu":
         grads["weight_ih"] = scatter_add(x.ravel(), flat_ax, w["weight_ih"].shape[1]).T
@@ -463,27 +462,10 @@ def _parameter_gradients(
     if "weight_hh" in w:
         grads["weight_hh"] = np.zeros_like(w["weight_hh"])
         before = type(tape.states)(*(f[:-1] for f in tape.states))
-        for stage, place in zip(cell.stages, places, strict=True):
-            if stage.operand is not None and stage.product:
-                operand = _operand(stage, before, tape.gates)
-                operand = operand.reshape(-1, operand.shape[-1])
-                grads["weight_hh"][place.rows, : operand.shape[-1]] = flat_ah[:, place.rows].T @ operand
+        for n, (stage, place) in enumerate(zip(cell.stages, places, strict=True)):
+            if stage.owns("weight_hh"):
+                operand = beside(operands_of(stage, before, tape.gates, *tape.kept[max(n - 1, 0) : n]))
+                operand, d = operand.reshape(-1, operand.shape[-1]), flat_ah[:, place.rows]
+                columns = grads["weight_hh"].shape[-1]
+                grads["weight_hh"][place.of["weight_hh"]] = weight_gradient(cell, d, operand, place.units, columns)
     return dx, grads
-
-
-def scatter_add(index: Array, rows: Array, size: int) -> Array:
-    """Sum rows (N, D) that share an index into a table (size, D), in a fixed order.
-
-    Examples
-    --------
-    >>> scatter_add(np.array([2, 0, 2]), np.array([[1.0], [2.0], [3.0]]), 3)
-    array([[2.],
-           [0.],
-           [4.]])
-    """
-    table = np.zeros((size, rows.shape[-1]), rows.dtype)
-    if index.size:
-        order = np.argsort(index, kind="stable")
-        found, starts = np.unique(index[order], return_index=True)
-        table[found] = np.add.reduceat(rows[order], starts, axis=0)
-    return table

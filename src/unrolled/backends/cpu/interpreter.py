@@ -255,7 +255,7 @@ def forward(
     ((7, 2, 5), (7, 2, 5))
     """
     steps, batch = x.shape[:2]
-    live, keep, drop = masks
+    live, keep, drop, _ = masks
     dtype = np.result_type(*w.values(), *s, *([] if x.dtype.kind in "iu" else [x]))
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))

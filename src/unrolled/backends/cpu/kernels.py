@@ -184,7 +184,7 @@ def run(
 ) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """As `forward`, of what the engine runs."""
     steps, batch = x.shape[:2]
-    live, keep, drop = masks
+    live, keep, drop, _ = masks
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
     if not has_kernel(cell) or "weight_hr" in w or drop is not None or any(isinstance(m, float) for m in keep or ()):
         return interpreter.forward(cell, w, x, s, masks, record=record)

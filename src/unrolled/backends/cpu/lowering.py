@@ -365,6 +365,7 @@ class _Backward:
         else:
             d = _symbols(graph, layout.values[n], "d_values", n)
         s, new = (_symbols(graph, cell.state, kind) for kind in ("s", "proposed" if layout.options.apart else "new"))
+        assert stage.backward is not None
         b = stage.backward(d, _symbols(graph, cell.gates, "gates"), s, new, **layout.keywords(graph, stage))
         for i, (q, p) in enumerate(zip(b.state, past, strict=True)):
             if last and (i or not layout.options.proj or not _zero(q)):
@@ -450,6 +451,7 @@ def plans(cell: Cell, options: Options) -> tuple[Plan, Plan]:
         If a function of the cell uses something that the engine lacks; the message says what.
     """
     try:
+        _refuse(cell)
         layout = _Layout(cell, options)
         return _Forward(layout).plan(), _Backward(layout).plan()
     except Exception as error:  # a user's functions may raise anything on a symbol
@@ -457,6 +459,15 @@ def plans(cell: Cell, options: Options) -> tuple[Plan, Plan]:
         if not isinstance(error, Unsupported):
             said = f"its functions raised {type(error).__name__}: {said}" if line else WRONG_RESULT
         raise Unsupported(f"the engine cannot run the cell {brief(cell.name)}: {said}{line}") from error
+
+
+def _refuse(cell: Cell) -> None:
+    """Refuse what the scan knows and the interpreter does not."""
+    rows = [stage.owns("weight_hh") and stage.biases == ("ih", "hh") for stage in cell.stages if stage.rows]
+    if cell.heads > 1 or cell.sees_x or cell.sees_time or cell.prepare or len(set(rows)) > 1:
+        raise Unsupported("it has heads, sees x or time, or has stages of other parameters")
+    if any(stage.width != 1 or stage.keeps for stage in cell.stages):
+        raise Unsupported("it has stages of another width, or a derived backward function")
 
 
 def _line(error: BaseException) -> str:
