@@ -20,7 +20,7 @@ import numpy as np
 
 from ..cells.ops import sigmoid
 from ..checks import Array
-from .scan import scatter_add
+from .products import scatter_add
 
 
 class State(NamedTuple):
