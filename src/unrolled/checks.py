@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 
+from .cells import Cell, name_of
 from .errors import UnrolledError, brief, listed, suggest
 
 Array = np.ndarray[Any, Any]
@@ -173,10 +174,11 @@ def check_dims(name: str, value: Any) -> tuple[int, ...]:
     return tuple(check_size(f"{name}[{n}]", size, least=0) for n, size in enumerate(value))
 
 
-_KINDS: dict[str, tuple[Any, type, str]] = {
+_KINDS: dict[str, tuple[Any, Any, str]] = {
     "int": (Integral, int, "a whole number"),
     "float": (Real, float, "a number"),
     "str": (str, str, "a text"),
+    "str | Cell": ((str, Cell), name_of, "the name of a cell, or a cell"),
     "bool": ((bool, np.bool_), bool, "true or false"),
 }
 
@@ -203,7 +205,7 @@ def as_kind(name: str, value: object, kind: str) -> Any:
         return None
     if isinstance(value, (tuple, list)) and plain == "int | tuple[int, ...]":  # of each layer
         return tuple(as_kind(name, part, "int") for part in value)
-    wanted, make, words = _KINDS[plain.split(" | ")[0]]
+    wanted, make, words = _KINDS.get(plain) or _KINDS[plain.split(" | ")[0]]
     odd = isinstance(value, np.timedelta64) or (
         isinstance(value, bool) and make is not bool
     )  # to Python, whole numbers

@@ -1,14 +1,16 @@
 """The maths: one file a family, elementwise. No product, no time loop, no files; imports nothing of ours but errors."""
 
-from ..errors import UnrolledError, suggest
+from ..errors import UnrolledError, brief, suggest
 from .cell import Back, Cell, Stage, Value
 from .contract import check_contract
 from .coupled import LSTM_COUPLED, MGU
+from .fingerprint import fingerprint
 from .greff import ABLATIONS
 from .gru import GRU_RESET_AFTER, GRU_RESET_BEFORE
 from .indrnn import INDRNN
 from .layer_norm import GRU_LAYER_NORM, LSTM_LAYER_NORM
 from .lstm import LSTM, LSTM_PEEPHOLE
+from .name import CellName, same
 from .rnn import RNN_RELU, RNN_TANH
 from .use_gate import LSTM_USE_GATE
 
@@ -34,22 +36,100 @@ CELLS: dict[str, Cell] = {
 FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}
 """Names of cells in other programs -> names here: PyTorch's GRU, and the recurrence with a tanh."""
 
+OWN: dict[str, Cell] = {}
+"""Cells that were registered, by name."""
+
+
+def register(cell: Cell) -> Cell:
+    """Let a cell of your own be found by its name, as the built-in ones are, and return it.
+
+    That is for this process alone: a program that loads a model with this cell registers it, or hands it in.
+
+    Raises
+    ------
+    UnrolledError
+        If a built-in, or another cell that is registered, has the name.
+
+    Examples
+    --------
+    >>> import unrolled as ur
+    >>> from dataclasses import replace
+    >>> mine = ur.cells.register(replace(CELLS["lstm"], name="my_lstm"))
+    >>> ur.Recurrent("my_lstm", 4, 5).cell is mine
+    True
+    """
+    if not isinstance(cell, Cell):
+        raise UnrolledError(f"register was given {brief(cell)}; expected a Cell")
+    _check_own(cell)
+    other = OWN.setdefault(cell.name, cell)
+    if not same(cell, other):
+        raise UnrolledError(f"another cell is registered as {brief(cell.name)}; give this one a name of its own")
+    OWN[cell.name] = cell
+    return cell
+
+
+def name_of(cell: str | Cell) -> str:
+    """Return what a cell is called in options and files: a built-in's name, or a `CellName`, with its cell.
+
+    Raises
+    ------
+    UnrolledError
+        If no cell has that name, or a user's own has a built-in's.
+
+    Examples
+    --------
+    >>> name_of("GRU"), name_of(CELLS["lstm"])
+    ('gru_reset_after', 'lstm')
+    """
+    if isinstance(cell, CellName):
+        return cell
+    found = find_cell(cell)
+    if CELLS.get(found.name) == found:
+        return found.name
+    _check_own(found)
+    return CellName(found)
+
+
+def _check_own(cell: Cell) -> None:
+    """Refuse a user's own cell that is called like a built-in."""
+    if cell.name.lower() in (*CELLS, *FAMILIAR):
+        raise UnrolledError(f"cell {brief(cell.name)}: a built-in cell is called so; give yours a name of its own")
+
 
 def find_cell(cell: str | Cell) -> Cell:
-    """Return the cell of that name, in any case, or of a familiar one; or the object itself.
+    """Return the cell of that name, in any case, of a familiar one, or one that was registered; or the object itself.
 
     Examples
     --------
     >>> find_cell("LSTM").name, find_cell("gru").name, find_cell("vanilla").name
     ('lstm', 'gru_reset_after', 'rnn_tanh')
     """
+    if isinstance(cell, CellName):
+        if cell.cell is None:
+            raise UnrolledError(cell.why)
+        return cell.cell
     if isinstance(cell, Cell):
         return cell
     lower = cell.lower() if isinstance(cell, str) else ""
     known = [name for name in (cell, lower, FAMILIAR.get(lower)) if isinstance(name, str) and name in CELLS]
-    if not known:
-        raise UnrolledError(suggest("cell", cell, [*CELLS, *FAMILIAR]))
-    return CELLS[known[0]]
+    if known:
+        return CELLS[known[0]]
+    if not isinstance(cell, str) or cell not in OWN:
+        raise UnrolledError(suggest("cell", cell, [*CELLS, *FAMILIAR, *OWN]))
+    return OWN[cell]
 
 
-__all__ = ["CELLS", "Back", "Cell", "Stage", "Value", "check_contract", "find_cell"]
+__all__ = [
+    "CELLS",
+    "OWN",
+    "Back",
+    "Cell",
+    "CellName",
+    "Stage",
+    "Value",
+    "check_contract",
+    "find_cell",
+    "fingerprint",
+    "name_of",
+    "register",
+]

@@ -11,9 +11,11 @@ from rich.live import Live
 from rich.table import Table
 
 from .. import backends
+from ..errors import UnrolledError
 from .display import Output, redrawn
 from .help import GroupedCommand
 from .options import option
+from .own_cell import OwnCell
 
 if TYPE_CHECKING:
     from ..gradcheck.suite import Outcome
@@ -81,21 +83,24 @@ class Tally:
 
 
 @click.command(cls=GroupedCommand)
-@option("Options", "--cell", default=None, type=str, help="Only this cell. [default: all]")
+@click.argument("own", type=OwnCell(), required=False, metavar="[CELL]")
+@option("Options", "--cell", type=OwnCell(), help="Only this cell, or your own, my_cell.py:NAME. [default: all]")
 @option("Options", "--quick", is_flag=True, help="A choice of the proofs, in some seconds.")
 @option("Options", "--seed", type=click.IntRange(min=0), default=0, help="Of the numbers, and of the pairs of options.")
-def check(cell: str | None, quick: bool, seed: int) -> int:
-    """Prove every gradient: every cell, option and backend, every head with its loss.
+def check(own: str | None, cell: str | None, quick: bool, seed: int) -> int:
+    """Prove every gradient: every cell, option and backend, every head with its loss; or all of that of one CELL.
 
     The backward pass is compared with derivatives that are taken in another way (complex steps, central differences,
     random projections), and held to laws. The exit status is 1 if a proof fails.
     """
     from ..gradcheck.suite import check_all
 
+    if own is not None and cell is not None:
+        raise UnrolledError(f"the cell is named twice, as {own} and with --cell {cell}; leave one out")
     backends.choose("auto")  # says what the environment has wrong before anything is printed
     tally = Tally(Output(highlight=False, emoji=False, markup=False))
     try:
-        for outcome in check_all(cell, quick=quick, seed=seed):
+        for outcome in check_all(own or cell, quick=quick, seed=seed):
             tally.add(outcome)
     except BaseException:
         tally.close()

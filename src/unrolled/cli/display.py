@@ -96,7 +96,7 @@ class Display(Callback):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.unit = self.noun = "character"
-        self.use = ""
+        self.use = self.cell = ""
         self.to_beat: tuple[str, float] | None = None
         self.last: Evaluation | None = None
         self.said = time.monotonic()
@@ -123,6 +123,8 @@ class Display(Callback):
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
         self.unit, self.to_beat, self.use = facts.unit, facts.to_beat, facts.use
+        given = getattr(facts.model.spec.cell, "given", "")
+        self.cell = f" --cell {shlex.quote(given)}" if ":" in given else ""
         self.noun = facts.unit or "target"
         for note in facts.notes:
             self._print("read", note)
@@ -202,6 +204,6 @@ class Display(Callback):
             model = out / MODEL
             self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))
             if self.use:
-                self._print("next", self.use.format(model=quoted(model)), whole=True)
+                self._print("next", self.use.format(model=quoted(model)) + self.cell, whole=True)
             if result.interrupted:
-                self._print("go on", f"unrolled train --resume {quoted(out)}", whole=True)
+                self._print("go on", f"unrolled train --resume {quoted(out)}{self.cell}", whole=True)

@@ -10,28 +10,30 @@ from pathlib import Path
 import click
 
 from .. import __version__, backends
-from ..cells import CELLS
+from ..cells import CELLS, find_cell
 from ..errors import printable
 from .help import GroupedCommand
 from .options import option
+from .own_cell import OwnCell
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @option("Options", "--cells", is_flag=True, help="Describe every cell.")
+@option("Options", "--cell", type=OwnCell(), help="Describe this one, or my_cell.py:NAME; a model's, where it is that.")
 @option("Options", "--build", is_flag=True, help="Say how the native engine was built.")
-def info(model: Path | None, cells: bool, build: bool) -> None:
+def info(model: Path | None, cells: bool, cell: str | None, build: bool) -> None:
     """Describe a model file; without one, this installation."""
     if build:
         for name, value in backends.build_info().items():
             click.echo(f"{name:<11} {_in_words(value)}")
         return
-    if cells:
+    if cells or (cell is not None and model is None):
         from ..gradcheck.catalogue import describe
 
-        for cell in CELLS.values():
-            click.echo(cell.name)
-            for label, text in describe(cell):
+        for one in CELLS.values() if cell is None else [find_cell(cell)]:
+            click.echo(one.name)
+            for label, text in describe(one):
                 click.echo(f"  {label:<11} {text}")
         return
     if model is None:
@@ -42,15 +44,14 @@ def info(model: Path | None, cells: bool, build: bool) -> None:
         click.echo(backends.describe())
         click.echo(f"cells: {', '.join(CELLS)}")
         return
-    from ..models.files import model_file, read
+    from ..models.files import described, model_file
 
     model = model_file(model)
-    kind, network, codec = read(model)
-    click.echo(f"{printable(str(model))}: {kind.noun}, {os.path.getsize(model):,} bytes")
-    lines = [*network.spec.to_json().items(), *kind.model(network, **codec).details()]
-    for name, value in [*lines, ("parameters", f"{network.parameter_count:,}")]:
+    found = described(model, cell)
+    click.echo(f"{printable(str(model))}: {found.kind.noun}, {os.path.getsize(model):,} bytes")
+    for name, value in found.lines():
         click.echo(f"  {name:<17} {value}")
-    for name, p in network.params.items():
+    for name, p in found.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")
 
 

@@ -13,15 +13,21 @@ import click
 from .. import declared
 from ..errors import UnrolledError, brief, printable
 from .help import GroupedOption
+from .own_cell import OwnCell
 
 F = TypeVar("F", bound=Callable[..., Any])
-TYPES = {"int": int, "float": float, "str": str}
+TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "str | Cell": OwnCell()}
 
 
 def option(group: str, *names: str, help: str, **kwargs: Any) -> Callable[[F], F]:
     """An option in a group; its default is shown."""
     shown = kwargs.get("default") not in (None, "")
     return click.option(*names, cls=GroupedOption, group=group, help=help, show_default=shown, **kwargs)
+
+
+def cell_option(help: str = "The model's cell, where it is your own.") -> Callable[[F], F]:
+    """The option of a command that loads a model: the cell that the model's file names and does not hold."""
+    return option("Options", "--cell", type=OwnCell(), metavar="FILE.py:NAME", help=help)
 
 
 def flags(cls: type, *, ahead: Sequence[str] = (), group: str | None = None) -> Callable[[F], F]:

@@ -14,7 +14,7 @@ from ..pictures import new_figure
 from ..storage import replaced
 from ..training import metrics_log
 from .help import GroupedCommand
-from .options import option
+from .options import cell_option, option
 
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 60
@@ -112,7 +112,7 @@ def _save(figure: Any, out: Path) -> None:
         figure.savefig(file, dpi=150, format=out.suffix[1:].lower())
 
 
-def _of_data(runs: tuple[Path, ...], data: tuple[str, ...], out: Path | None) -> None:
+def _of_data(runs: tuple[Path, ...], data: tuple[str, ...], out: Path | None, cell: str | None) -> None:
     """Draw what a model makes of data."""
     if len(runs) > 1:
         raise UnrolledError(f"--on draws one model; {len(runs)} are given")
@@ -121,7 +121,7 @@ def _of_data(runs: tuple[Path, ...], data: tuple[str, ...], out: Path | None) ->
     _check_picture(out)
     from ..models.base import load
 
-    model = load(runs[0])
+    model = load(runs[0], cell=cell)
     if not hasattr(model, "draw"):
         raise UnrolledError(f"{runs[0]} has no picture of data; without --on its losses are drawn: {model!r}")
     _save(model.draw(list(data)), out)
@@ -134,13 +134,14 @@ def _of_data(runs: tuple[Path, ...], data: tuple[str, ...], out: Path | None) ->
 @option(
     "Options", "--out", "-o", type=click.Path(path_type=Path), help="Picture to draw: .png or .svg. [default: none]"
 )
-def plot(runs: tuple[Path, ...], on: tuple[str, ...], out: Path | None) -> None:
+@cell_option("With --on, the model's cell, where it is your own.")
+def plot(runs: tuple[Path, ...], on: tuple[str, ...], out: Path | None, cell: str | None) -> None:
     """Draw the losses of runs, as lines of the terminal or as a picture; or what a model makes of data.
 
     With --on, RUN is one run or model file, and a picture is drawn of it and of the data.
     """
     if on:
-        _of_data(runs, on, out)
+        _of_data(runs, on, out, cell)
         return
     curves = {str(folder): curve(folder) for folder in runs}
     if out is None:

@@ -13,7 +13,7 @@ import click
 from ..errors import UnrolledError, printable
 from ..storage import replaced
 from .help import GroupedCommand
-from .options import check_out, flag_of, given, option
+from .options import cell_option, check_out, flag_of, given, option
 
 
 @click.command(cls=GroupedCommand)
@@ -24,8 +24,11 @@ from .options import check_out, flag_of, given, option
 @option("Options", "--by", metavar="WHAT", help="language: word or symbol. [default: word]")
 @option("Options", "--json", "as_json", is_flag=True, help="language: print JSON.")
 @option("Options", "--out", "-o", type=click.Path(path_type=Path), help="File to write. [default: standard output]")
+@cell_option()
 @click.pass_context
-def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Path | None, **how: Any) -> None:
+def predict(
+    ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Path | None, cell: str | None, **how: Any
+) -> None:
     """Write files back with what a model says of them: tags, labels, forecasts. Of a language model: what comes next.
 
     Without --out it is written to standard output; nothing is written before all is read.
@@ -33,7 +36,7 @@ def predict(ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Pat
     from ..models.base import load
     from ..models.files import model_file
 
-    made = load(model)
+    made = load(model, cell=cell)
     takes = inspect.signature(made.predictions).parameters
     asked = {name: value for name, value in how.items() if name in given(ctx)}
     if odd := [name for name in asked if name not in takes]:

@@ -10,7 +10,7 @@ import click
 
 from ..errors import UnrolledError, count, printable
 from .help import GroupedCommand
-from .options import option
+from .options import cell_option, option
 
 if TYPE_CHECKING:
     from ..data.text import Vocabulary
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @option("Options", "--documents", type=click.IntRange(min=1), help="Draw so many whole documents, new ones marked.")
 @option("Options", "--temperature", default=1.0, help="0 is greedy, 1 the model's own distribution.")
+@cell_option()
 @option("Options", "--seed", default=None, type=click.IntRange(min=0), help="Same seed, same text.")
 def sample(
     model: Path,
@@ -33,6 +34,7 @@ def sample(
     texts: int | None,
     documents: int | None,
     temperature: float,
+    cell: str | None,
     seed: int | None,
 ) -> None:
     """Write text with a trained model, symbol by symbol.
@@ -46,7 +48,7 @@ def sample(
 
     if texts is not None and documents is not None:
         raise UnrolledError("--count draws texts and --documents documents; leave out one of the two")
-    language_model = load(model)
+    language_model = load(model, cell=cell)
     how: dict[str, Any] = {"temperature": temperature, "seed": seed} | ({} if length is None else {"length": length})
     if documents is not None:
         _write_documents(language_model.sample_documents(documents, prompt, **how), model, language_model.vocabulary)

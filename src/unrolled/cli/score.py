@@ -12,7 +12,7 @@ import click
 from ..data.text import Reading, encode, read
 from ..errors import UnrolledError, count
 from .help import GroupedCommand
-from .options import flag_of, flags, given, option
+from .options import cell_option, flag_of, flags, given, option
 
 if TYPE_CHECKING:
     from ..models.language_model import LanguageModel
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
 @flags(Reading, group="Options")
 @option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
+@cell_option()
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -35,6 +36,7 @@ def score(
     as_json: bool,
     per_token: bool,
     window: int,
+    cell: str | None,
     **how: Any,
 ) -> None:
     """Say how well a model does on files: how it predicts a text, tags, labels, forecasts.
@@ -45,7 +47,7 @@ def score(
     from ..models.base import load
     from ..models.language_model import LanguageModel
 
-    loaded = load(model)
+    loaded = load(model, cell=cell)
     if isinstance(loaded, LanguageModel):
         _of_text(loaded, files, as_json, per_token, window, **how)
         return

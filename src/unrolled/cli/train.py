@@ -117,12 +117,13 @@ def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping
     """Go on with a run, as what is `named` on the command line says."""
     kind = model_files.kind_named(kind_of(Path(folder)))
     free = anew(kind.options)
-    if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", *free}):
+    if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", "cell", *free}):
         raise UnrolledError(f"--resume goes on with the options of the run; leave out {flag_of(odd[0])}")
     options = {name: named[name] for name in free if name in named}
     source = [Path(file) for file in files] or None
     with closing(display), _output_closed(Path(folder)):
-        kind.model.resume(folder, source, callbacks=[display], backend=named.get("backend"), **options)
+        how = {name: named.get(name) for name in ("backend", "cell")}
+        kind.model.resume(folder, source, callbacks=[display], **how, **options)
 
 
 def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mapping[str, Any], asked: set[str]) -> None:
@@ -131,7 +132,8 @@ def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mappi
 
     options = {name: chosen[name] for name in declared_options(Options)}
     how = {name: chosen[name] for name in declared_options(Reading)}
-    start = None if chosen["init_from"] is None else load(chosen["init_from"], backend=backend)
+    cell = chosen["cell"] if "cell" in asked else None
+    start = None if chosen["init_from"] is None else load(chosen["init_from"], backend=backend, cell=cell)
     if start is not None:  # what isn't asked for is the model's
         options = {name: value for name, value in options.items() if name in asked}
         options.setdefault("level", start.vocabulary.level)

@@ -82,13 +82,13 @@ def build(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Recurre
 
 def build_language(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Network:
     """Return a small language network with these options."""
-    return Network(Spec(11, cell.name, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend, rng=0)
+    return Network(Spec(11, cell, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend, rng=0)
 
 
 def build_head(cell: Cell, head: Head, *, words: bool = True) -> Network:
     """Return a small network with this head, which reads words with their spelling, both ways, or tokens one way."""
     more: dict[str, Any] = WORDS | {"bidirectional": True, "input_dropout": 0.2} if words else {}
-    return Network(Spec(11, cell.name, I, H, 1, **more), head=head, rng=0)
+    return Network(Spec(11, cell, I, H, 1, **more), head=head, rng=0)
 
 
 def refused(cell: Cell) -> dict[str, str]:

@@ -46,13 +46,13 @@ class Outcome:
         return self.head or self.cell
 
 
-def check_all(cell: str | None = None, *, quick: bool = False, seed: int = 0) -> Iterator[Outcome]:
+def check_all(cell: str | Cell | None = None, *, quick: bool = False, seed: int = 0) -> Iterator[Outcome]:
     """Prove every cell, option and backend, and every head with its loss; or one cell with all of them.
 
     Parameters
     ----------
-    cell : str, optional
-        Only this cell.
+    cell : str or Cell, optional
+        Only this cell, which may be your own.
     quick : bool
         Each cell's contract, one step of derivatives and the laws; each option and head with one cell, by turns.
     seed : int

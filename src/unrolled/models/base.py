@@ -21,9 +21,11 @@ import numpy as np
 
 from .. import declared
 from ..backends import choose
+from ..cells import Cell
 from ..checks import Array, as_kind, check_a
 from ..data.batches import Batch, Batches
 from ..errors import Interrupted, UnrolledError, brief, check_path
+from ..nn import own_cells
 from ..nn.masks import Masks
 from ..nn.network import Network
 from ..training import checkpoints, metrics_log
@@ -133,6 +135,7 @@ class Prepared:
         """Return what the checkpoint says beside the state."""
         return {
             "options": asdict(self.facts.options),
+            **own_cells.entry(self.facts.model.spec),
             **self.codec,
             "text": dict(self.source),
             "backend": self.backend if choose(self.backend).name == "cpu" else "reference",
@@ -181,6 +184,7 @@ def go_on(
     anew: Mapping[str, Any],
     *,
     backend: str | None,
+    cell: str | Cell | None,
     callbacks: Sequence[Callback],
     verbose: bool,
 ) -> tuple[Any, Result]:
@@ -195,7 +199,7 @@ def go_on(
         if name not in free:
             raise UnrolledError(f"{name} can't change when a run goes on; what can: {', '.join(free)}")
     with run.held(folder) if folder.is_dir() else nullcontext():
-        before = checkpoints.reopen(folder, kind)
+        before = checkpoints.reopen(folder, kind, cell)
         chosen = replace(before.options, **anew)
         if chosen.minutes is not None and before.seconds >= 60 * chosen.minutes:
             raise UnrolledError(
@@ -260,8 +264,16 @@ def _begin(prepared: Prepared, log: metrics_log.Log) -> None:
         log.write(step=facts.step, anew=anew)
 
 
-def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Any:
+def load(path: str | os.PathLike[str], *, backend: str = "auto", cell: str | Cell | None = None) -> Any:
     """Read a model file, of whatever kind; in a run's folder, that of the best model.
+
+    Parameters
+    ----------
+    path : path
+    backend : str
+    cell : Cell or str, optional
+        The cell, where it is a user's own: a file names it and holds none of its code. One that was registered
+        (`unrolled.cells.register`) is found by its name.
 
     Returns
     -------
@@ -270,9 +282,9 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto") -> Any:
     Raises
     ------
     UnrolledError
-        With one line that says what is wrong with the file.
+        With one line that says what is wrong with the file, or which cell is missing.
     """
-    kind, network, codec = files.read(files.model_file(path), backend)
+    kind, network, codec = files.read(files.model_file(path), backend, cell)
     return kind.model(network, **codec)
 
 

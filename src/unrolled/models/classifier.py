@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import choose
+from ..cells import Cell
 from ..checks import Array, check_a, check_choice
 from ..data.codecs import Codec, SeriesCodec, TextCodec, from_json
 from ..data.examples import Labelled, labelled
@@ -161,15 +162,17 @@ class Classifier(OfData):
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str | None = None,
+        cell: str | Cell | None = None,
         **anew: Any,
     ) -> Classifier:
         """Go on with a run, to the same bits as if it had never stopped; as `LanguageModel.resume`.
 
         `source` is needed only where the files have moved, or the examples were in memory.
         """
-        model = cls._resume(folder, source, anew, backend=backend, callbacks=callbacks, verbose=verbose)
+        how: Any = {"backend": backend, "cell": cell, "callbacks": callbacks, "verbose": verbose}
+        model = cls._resume(folder, source, anew, **how)
         folder = Path(folder)
-        before = checkpoints.reopen(folder, KIND)
+        before = checkpoints.reopen(folder, KIND, cell)
         if before.options.folds:
             examples = read_examples(source or before.source["files"], before.options, None, ())
             model.folds = validated(cls, examples, before.options, folder, told(callbacks, verbose), before.backend)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cells import Cell
 from ..checks import Array, check_size
 from ..data.codecs import LEVELS, Codec, SeriesCodec, TextCodec
 from ..data.examples import Labelled, labelled
@@ -90,7 +91,7 @@ class Options(ModelOptions, ClassifiedOptions):
     hidden_size: int | tuple[int, ...] = again(ModelOptions, "hidden_size", 64)
     num_layers: int = again(ModelOptions, "num_layers", 1)
     bidirectional: bool = again(ModelOptions, "bidirectional", True)
-    cell: str = again(ModelOptions, "cell", "gru_reset_after")
+    cell: str | Cell = again(ModelOptions, "cell", "gru_reset_after")
     dropout: float = again(ModelOptions, "dropout", 0.5)
     word_dropout: float = again(
         SpellingOptions,

@@ -10,15 +10,21 @@ file too, with the arrays of a `TrainingState` and the entry `unrolled_run`.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 from .. import backends, storage
+from ..cells import Cell, find_cell
+from ..checks import Array
 from ..data.text import Vocabulary
 from ..errors import UnrolledError, brief, check_path, one_line
+from ..nn import own_cells
 from ..nn.network import Network
 from ..nn.spec import Spec
-from ..schema import entries
+from ..schema import entries, objects
 from ..storage import Arrays, Content, Layout, Stored
 from ..training.checkpoints import LANGUAGE_MODEL, Kind
 from ..training.trainer import MODEL
@@ -56,27 +62,62 @@ def write(path: str | Path, network: Network, codec: Content, params: Arrays | N
     UnrolledError
         If it can't be written, or doesn't read back as it was; an older file is left as it is.
     """
-    content = {"spec": network.spec.to_json()} | codec
+    content = {"spec": network.spec.to_json()} | own_cells.entry(network.spec) | codec
     return storage.write_arrays(path, "unrolled", network.params if params is None else params, content)
 
 
-def read(path: str | Path, backend: str = "auto") -> tuple[Kind, Network, Content]:
+def read(path: str | Path, backend: str = "auto", cell: str | Cell | None = None) -> tuple[Kind, Network, Content]:
     """Read a model file: its kind, its network, and how data becomes numbers.
+
+    A file whose cell is a user's own holds none of its code: `cell` is that cell, unless it is registered.
 
     Raises
     ------
     UnrolledError
         With one line that says what is wrong: missing, cut off, a header that lies, not ours, from a newer format,
-        changed since it was written, or parameters that are missing, unknown or misshapen.
+        changed since it was written, parameters that are missing, unknown or misshapen, or a cell that is missing or
+        another one.
     """
     backends.choose(backend)  # what is wrong with it, or with the environment, is no fault of the file's
-    (kind, spec, codec), arrays = storage.read_arrays(path, "unrolled", "model", _check)
+    kind, spec, codec, params, _ = described(path, cell)
     try:
+        find_cell(spec.cell)
         network = Network(spec, backend=backend, rng=0, head=kind.head(**codec))
-        network.load_params(arrays)
+        network.load_params(params)
     except UnrolledError as error:
         raise UnrolledError(f"{path}: {one_line(str(error))}") from None
     return kind, network, codec
+
+
+class Described(NamedTuple):
+    """What a model file says: the kind of model, its network, how data becomes numbers, and its parameters."""
+
+    kind: Kind
+    spec: Spec
+    codec: Content
+    params: Mapping[str, Array]
+    own: own_cells.Written | None
+    """What is said of the cell, where it is a user's own."""
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return that in lines, as `unrolled info` prints it."""
+        own = [] if self.own is None else [("cell's hash", self.own.sha256)]
+        details = self.kind.model.details(SimpleNamespace(**self.codec))  # which say nothing of the network
+        size = sum(p.size for p in self.params.values())
+        return [*self.spec.to_json().items(), *own, *details, ("parameters", f"{size:,}")]
+
+
+def described(path: str | Path, cell: str | Cell | None = None) -> Described:
+    """Read a model file as `read` does, but make no network: so the cell may be missing, where it is a user's own."""
+
+    def check(content: Content, layout: Layout) -> Described:
+        return _check(content, layout, cell)
+
+    found, arrays = storage.read_arrays(path, "unrolled", "model", check)
+    if own_cells.is_absent(found.spec):
+        return found._replace(params=dict(sorted(arrays.items())))
+    shapes = found.spec.shapes(found.kind.head(**found.codec))
+    return found._replace(params={name: arrays[name] for name in shapes})
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:
@@ -90,9 +131,9 @@ def save(path: str | Path, network: Network, vocabulary: Vocabulary, params: Arr
     return write(path, network, {"vocabulary": vocabulary.to_json()}, params)
 
 
-def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
+def load(path: str | Path, backend: str = "auto", cell: str | Cell | None = None) -> tuple[Network, Vocabulary]:
     """Read a language model; see `read`."""
-    kind, network, codec = read(path, backend)
+    kind, network, codec = read(path, backend, cell)
     if kind.name != LANGUAGE_MODEL:
         raise UnrolledError(
             f"{path} is {kind.noun}, no language model; unrolled.load reads it, unrolled predict uses it"
@@ -100,9 +141,12 @@ def load(path: str | Path, backend: str = "auto") -> tuple[Network, Vocabulary]:
     return network, codec["vocabulary"]
 
 
-def _check(content: Content, layout: Layout) -> tuple[Kind, Spec, Content]:
+def _check(content: Content, layout: Layout, cell: str | Cell | None) -> Described:
     """Take a model's description, if its arrays are those that it describes."""
     kind = kind_named(content.pop("kind", LANGUAGE_MODEL))
+    own = own_cells.read_entry(content[own_cells.ENTRY]) if own_cells.ENTRY in content else None
+    if "spec" in content:
+        content["spec"] = own_cells.meant(content, objects("spec", content["spec"]), cell)
     codec: Content = entries({"spec": lambda _, value: Spec.from_json(value)} | dict(kind.codec))("", content)
     spec: Spec = codec.pop("spec")
     if "vocabulary" in codec and len(codec["vocabulary"]) != spec.vocabulary_size:
@@ -110,6 +154,9 @@ def _check(content: Content, layout: Layout) -> tuple[Kind, Spec, Content]:
         raise UnrolledError(f"its vocabulary has {size} symbols, its description says {spec.vocabulary_size}")
     if "characters" in codec and (size := len(set(codec["characters"]))) + bool(size) != spec.characters:
         raise UnrolledError(f"it knows {size} characters and the unknown one, its description has {spec.characters}")
-    spec.check()
-    storage.check_layout(layout, spec.shapes(kind.head(**codec)), spec.dtype)
-    return kind, spec, codec
+    if own is not None and own_cells.is_absent(spec):
+        storage.check_layout(own_cells.of_stacks(layout), own.parameters, spec.dtype)
+    else:
+        spec.check()
+        storage.check_layout(layout, spec.shapes(kind.head(**codec)), spec.dtype)
+    return Described(kind, spec, codec, {}, own)

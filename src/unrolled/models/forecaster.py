@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from ..cells import Cell
 from ..checks import Array, check_size
 from ..data.series import Series, SeriesSet
 from ..data.tables import line_of
@@ -146,18 +147,19 @@ class Forecaster(Forecasting):
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str | None = None,
+        cell: str | Cell | None = None,
         **options: Any,
     ) -> Self:
         """Go on with a run, to the same bits as if it had never stopped; as `LanguageModel.resume`.
 
         Parameters
         ----------
-        folder, source, callbacks, verbose, backend
+        folder, source, callbacks, verbose, backend, cell
             As there.
         **options
             Those that may be given anew:
         """
-        how: Any = {"callbacks": callbacks, "verbose": verbose, "backend": backend}
+        how: Any = {"callbacks": callbacks, "verbose": verbose, "backend": backend, "cell": cell}
         return cls._resume(folder, source, options, **how)
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from ..cells import Cell
 from ..checks import check_size
 from ..data.series import FILLS
 from ..data.windows import INSTANCES, OUTPUTS
@@ -128,7 +129,7 @@ class Options(ModelOptions, SeriesOptions):
     24
     """
 
-    cell: str = again(ModelOptions, "cell", "gru_reset_after")
+    cell: str | Cell = again(ModelOptions, "cell", "gru_reset_after")
     embedding_size: int = again(ModelOptions, "embedding_size", 0)
     hidden_size: int | tuple[int, ...] = again(ModelOptions, "hidden_size", 256)
     num_layers: int = again(ModelOptions, "num_layers", 1)

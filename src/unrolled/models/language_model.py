@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import declared
+from ..cells import Cell, name_of
 from ..checks import LARGEST, check_a, check_choice, check_seed, check_size
 from ..data.batches import Tokens, held_out, lanes
 from ..data.documents import documents_in, draw_parts
@@ -216,6 +217,7 @@ class LanguageModel:
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str | None = None,
+        cell: str | Cell | None = None,
         **options: Any,
     ) -> LanguageModel:
         """Go on with a run, to the same bits as if it had never stopped.
@@ -230,6 +232,8 @@ class LanguageModel:
             As in `train`.
         backend : str, optional
             None is the run's own; another one rounds differently, so that the bytes are then not the same.
+        cell : Cell or str, optional
+            The run's cell, where it is a user's own: a checkpoint names it and holds none of its code.
         **options
             What is asked for anew, else as the run had it. Minutes count from the run's first start; a new learning
             rate also takes back what divergences have made of the old one.
@@ -249,7 +253,8 @@ class LanguageModel:
             held = read_held(corpus, before.source["val"], before.source["test"], chosen.level)
             return _prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
 
-        return cls._of(*go_on(KIND, folder, prepare, options, backend=backend, callbacks=callbacks, verbose=verbose))
+        how: Any = {"backend": backend, "cell": cell, "callbacks": callbacks, "verbose": verbose}
+        return cls._of(*go_on(KIND, folder, prepare, options, **how))
 
     @classmethod
     def _of(cls, trained: NextSymbol, result: Result) -> LanguageModel:
@@ -517,15 +522,15 @@ def written(prompt: str, vocabulary: Vocabulary) -> str:
     return prompt + (vocabulary.separator if prompt and not prompt[-1].isspace() else "")
 
 
-def load(path: str | os.PathLike[str], *, backend: str = "auto") -> LanguageModel:
-    """Read the file of a language model, or, in a run's folder, that of the best one.
+def load(path: str | os.PathLike[str], *, backend: str = "auto", cell: str | Cell | None = None) -> LanguageModel:
+    """Read the file of a language model, or, in a run's folder, that of the best one; `cell` as `unrolled.load`'s.
 
     Raises
     ------
     UnrolledError
         With one line that says what is wrong with the file.
     """
-    return LanguageModel(*checkpoint.load(checkpoint.model_file(path), backend))
+    return LanguageModel(*checkpoint.load(checkpoint.model_file(path), backend, cell))
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:
@@ -535,6 +540,7 @@ def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, An
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
     fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "init"}}
     fixed |= vocabulary.options
+    options |= {"cell": name_of(options["cell"])} if "cell" in options else {}
     for name, value in fixed.items():
         if options.get(name, value) != value:
             raise UnrolledError(f"{name} is {brief(options[name])}, but the model to start from has {value!r}")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import choose
+from ..cells import Cell
 from ..checks import Array, as_floats, check_a, check_choice
 from ..data.codecs import Codec, SeriesCodec, TextCodec, from_json
 from ..data.examples import Labelled, channels_of, labelled
@@ -52,7 +53,7 @@ class Options(ModelOptions):
     hidden_size: int | tuple[int, ...] = same(Classified, "hidden_size")
     num_layers: int = same(Classified, "num_layers")
     bidirectional: bool = same(Classified, "bidirectional")
-    cell: str = same(Classified, "cell")
+    cell: str | Cell = same(Classified, "cell")
     dropout: float = again(ModelOptions, "dropout", 0.0)
     epochs: float = same(Classified, "epochs")
     batch_size: int = same(Classified, "batch_size")

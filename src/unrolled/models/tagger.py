@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..backends import choose
+from ..cells import Cell
 from ..checks import Array, as_kind, check_a, check_size
 from ..data.batches import Batch
 from ..data.padded import Padded
@@ -157,6 +158,7 @@ class Tagger(OfData):
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str | None = None,
+        cell: str | Cell | None = None,
         **anew: Any,
     ) -> Tagger:
         """Go on with a run, to the same bits as if it had never stopped.
@@ -167,10 +169,11 @@ class Tagger(OfData):
             Of the run, as `train` wrote it (`out`).
         source : path, paths, or Tagged, optional
             The same sentences to train on, where they have moved or were no files.
-        callbacks, verbose, backend, **anew
+        callbacks, verbose, backend, cell, **anew
             As in `LanguageModel.resume`.
         """
-        return cls._resume(folder, source, anew, backend=backend, callbacks=callbacks, verbose=verbose)
+        how: Any = {"backend": backend, "cell": cell, "callbacks": callbacks, "verbose": verbose}
+        return cls._resume(folder, source, anew, **how)
 
     @classmethod
     def material(cls, sources: Mapping[str, Any], options: Options, codec: Mapping[str, Any] | None) -> Material:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from ..cells import CELLS, find_cell
+from ..cells import CELLS, Cell, find_cell
 from ..checks import check_fraction, check_size, check_weight
 from ..declared import Declared, about, one_of, option, options
 from .initializers import INITS, check_forget_bias, check_init_name
@@ -17,12 +17,13 @@ DTYPES = ("float32", "float64")
 class NetworkOptions(Declared):
     """Options of a network that predicts symbols; `Spec` has them, and the number of symbols."""
 
-    cell: str = option(
+    cell: str | Cell = option(
         "lstm",
-        f"{', '.join(CELLS)}.",
+        f"{', '.join(CELLS)}; or your own, my_cell.py:NAME.",
         "Network",
-        lambda _, value: find_cell(value).name,
-        about="Name of the cell; `unrolled info --cells` describes each.",
+        lambda _, value: find_cell(value) and value,
+        about="Name of the cell; `unrolled info --cells` describes each. Or a cell of your own: the object, or "
+        "`my_cell.py:NAME` on the command line.",
     )
     embedding_size: int = option(
         64,

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from ..cells import find_cell
+from ..cells.name import LONGEST
 from ..checks import MOST_LAYERS, as_dtype, as_kind, check_size, check_widths
 from ..declared import check_option, documented, options
 from ..errors import UnrolledError
@@ -150,7 +150,6 @@ class Spec(SpellingOptions, NetworkOptions, _Sized):
         object.__setattr__(self, "dtype", as_dtype(self.dtype, DTYPES))
         for f in fields(self):
             object.__setattr__(self, f.name, as_kind(f.name, getattr(self, f.name), str(f.type)))
-        object.__setattr__(self, "cell", find_cell(self.cell).name)  # as the file has it, whatever it was called
         if isinstance(self.hidden_size, tuple):  # one width is a number
             object.__setattr__(self, "num_layers", len(self.hidden_size))
             object.__setattr__(self, "hidden_size", _plain(self.hidden_size))
@@ -167,6 +166,7 @@ _KINDS = {
     "float": number(),
     "float | None": maybe(number()),
     "str": text(100),
+    "str | Cell": text(LONGEST),
     "bool": flag(),
 }
 """Kinds of entries of a file's description of a network, by types of `Spec`; ranges are checked with the network."""

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_consistent_length
 
+from ..cells import Cell, CellName
 from ..checks import Array, check_a, check_choice, check_fraction
 from ..data.examples import Labelled, labelled
 from ..declared import option, same
@@ -27,7 +28,7 @@ from .inputs import take
 class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     """An estimator whose `model_` is one of the library's, made by `fit`; its parameters are options of that."""
 
-    cell: str = same(Options, "cell")
+    cell: str | Cell = same(Options, "cell")
     hidden_size: int | tuple[int, ...] = same(Options, "hidden_size")
     num_layers: int = same(Options, "num_layers")
     bidirectional: bool = same(Options, "bidirectional")
@@ -50,7 +51,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
         about="Share of the sequences, drawn by chance, that is validated on and not learnt from; the parameters of "
         "the best validation are kept. 0 for none: those of the last pass are.",
     )
-    random_state: int | np.random.RandomState | None = option(  # noqa: RUF009
+    random_state: int | np.random.RandomState | None = option(
         None,
         "Seed of everything random.",
         "Training",
@@ -58,7 +59,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     )
     verbose: bool = option(False, "Whether training says how it goes.", "Output")
     backend: str = option("auto", "auto, cpu (the engine) or reference (NumPy).", "Training")
-    options: dict[str, Any] | None = option(  # noqa: RUF009
+    options: dict[str, Any] | None = option(
         None,
         "Further options by their names.",
         "Training",
@@ -114,13 +115,16 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if "model_" in state:
-            state["model_"] = _as_bytes(state["model_"])
+            cell, data = state["model_"].spec.cell, _as_bytes(state["model_"])
+            state["model_"] = (data, cell) if isinstance(cell, CellName) else data  # a file has no code of a cell
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "model_" in state:
-            self.model_ = _from_bytes(state["model_"], self.backend)
+            held = state["model_"]
+            data, cell = held if isinstance(held, tuple) else (held, None)
+            self.model_ = _from_bytes(data, self.backend, cell)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -162,9 +166,9 @@ def _as_bytes(model: Any) -> bytes:
         return path.read_bytes()
 
 
-def _from_bytes(data: bytes, backend: str) -> Any:
+def _from_bytes(data: bytes, backend: str, cell: str | None) -> Any:
     """Return the model of a file's bytes."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "model.safetensors")
         path.write_bytes(data)
-        return load(path, backend=backend)
+        return load(path, backend=backend, cell=cell)

@@ -51,7 +51,7 @@ class SequenceClassifier(ClassifierMixin, PooledEstimator):  # type: ignore[misc
     ['glad', 'sad']
     """
 
-    class_weight: dict[Any, float] | str | None = option(  # noqa: RUF009
+    class_weight: dict[Any, float] | str | None = option(
         None,
         "What sequences of a class count.",
         "Learning",

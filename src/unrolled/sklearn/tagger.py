@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from ..cells import Cell
 from ..data.tagged import Tagged
 from ..declared import documented, same
 from ..errors import UnrolledError, brief
@@ -44,7 +45,7 @@ class SequenceTagger(SequenceEstimator):
     [['DET', 'NOUN'], ['DET']]
     """
 
-    cell: str = same(Options, "cell")
+    cell: str | Cell = same(Options, "cell")
     hidden_size: int | tuple[int, ...] = same(Options, "hidden_size")
     num_layers: int = same(Options, "num_layers")
     bidirectional: bool = same(Options, "bidirectional")

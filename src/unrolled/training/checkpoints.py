@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import schema, storage
+from ..cells import Cell
 from ..data.text import Reading
 from ..data.text.options import DOCUMENTS
 from ..declared import options
 from ..errors import UnrolledError, brief
+from ..nn import own_cells
 from ..schema import each, either, entries, flag, objects, one_of, whole
 from ..storage import Arrays, Content, Layout
 from . import state
@@ -118,8 +120,8 @@ def _path(folder: Path) -> Path:
     return path
 
 
-def reopen(folder: Path, kind: Kind) -> Reopened:
-    """Read a run's checkpoint.
+def reopen(folder: Path, kind: Kind, cell: str | Cell | None = None) -> Reopened:
+    """Read a run's checkpoint; the cell is handed in where it is a user's own.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def reopen(folder: Path, kind: Kind) -> Reopened:
     path = _path(folder)
 
     def check(content: Content, layout: Layout) -> Reopened:
-        return _checked(content, layout, kind)
+        return _checked(content, layout, kind, cell)
 
     found, arrays = storage.open_arrays(path, "unrolled_run", "checkpoint of a run", check)
     for name, array in arrays.items():
@@ -138,11 +140,13 @@ def reopen(folder: Path, kind: Kind) -> Reopened:
     return replace(found, arrays=arrays)
 
 
-def _checked(content: Content, layout: Layout, kind: Kind) -> Reopened:
+def _checked(content: Content, layout: Layout, kind: Kind, cell: str | Cell | None) -> Reopened:
     """Take what a checkpoint says, if its arrays are those of the run that it describes."""
     theirs = content.pop("kind", LANGUAGE_MODEL)
     if theirs != kind.name:
         raise UnrolledError(f"this is a run of a {brief(theirs)}, not of a {kind.name}")
+    if "options" in content:
+        content["options"] = own_cells.meant(content, objects("options", content["options"]), cell)
     said = entries(_CHECKPOINT | dict(kind.codec), optional=("good", "made_with"))("", content)
     chosen, codec = kind.options(**said["options"]), {name: said[name] for name in kind.codec}
     spec = kind.spec(chosen, **codec)

@@ -13,17 +13,20 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from .. import storage
+from ..cells import CellName
 from ..data.text import recorded
 from ..declared import check_option, options
 from ..errors import UnrolledError, brief, suggest
 
 PATHS = ("files", "val_file", "test_file")
-TASK = "task"
+CELL, TASK = "cell", "task"
 """Key of a configuration that says which kind of model it is for."""
 
 
 def to_toml(options: Any, files: Sequence[str] = (), text: Mapping[str, Any] | None = None) -> str:
     """Return the configuration of a run, every option with its value; one that is not set is a comment.
+
+    A cell of the user's own is as they named it on the command line, by its name where it was an object.
 
     A path whose bytes are no UTF-8, which TOML can't hold, is written as a URI: "file:///home/a%FF.txt".
 
@@ -34,6 +37,7 @@ def to_toml(options: Any, files: Sequence[str] = (), text: Mapping[str, Any] | N
     ['files = ["book.txt"]', 'val_fraction = 0.1', 'test_fraction = 0.0']
     """
     values = {"files": list(files)} | dict(text or {}) | asdict(options)
+    values |= {name: value.given for name, value in values.items() if isinstance(value, CellName)}
     values |= {name: [_as_uri(path) for path in values[name]] for name in PATHS if name in values}
     return "".join(f"# {name} = (not set)\n" if v is None else f"{name} = {_toml(v)}\n" for name, v in values.items())
 
@@ -84,9 +88,20 @@ def read_toml(path: Path, *kinds: type[Any]) -> dict[str, Any]:
         try:
             check_option(known[name], value)
         except UnrolledError as error:
-            raise UnrolledError(f"{where}: {error}") from None
+            if name != CELL or not isinstance(value, str):
+                raise UnrolledError(f"{where}: {error}") from None
+            values[name] = _own(value, f"{where}: {error}")
     values.pop(TASK, None)
     return values
+
+
+def _own(name: str, why: str) -> CellName:
+    """Return the name of a cell that may be a user's own: whoever needs it is told `why` it is not there.
+
+    A configuration runs no code, so that it is safe to be handed one.
+    """
+    asked = name if ":" in name else "my_cell.py:NAME"
+    return CellName.absent(name, f"{why}; a cell of your own is given on the command line too: --cell {asked}")
 
 
 def read_task(path: Path) -> str | None:
