@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
+import numpy as np
+
 from ..cells import Cell
+from ..errors import Unsupported, brief
 from .graph import Graph
 
 
@@ -20,6 +26,11 @@ def filled(graph: Graph, kind: type[Any], name: Callable[[int], Hashable]) -> An
     (1, [('input', 's[0]'), ('input', 's[1]')])
     """
     return kind(*(graph.input(name(i)) for i in range(len(kind._fields))))
+
+
+def symbols(graph: Graph, kind: type[Any] | None, group: str) -> Any:
+    """Return a named tuple of symbols, whose inputs are named (group, field); None of no type."""
+    return None if kind is None else kind(*(graph.input((group, name)) for name in kind._fields))
 
 
 def handed_on(cell: Cell, n: int, graph: Graph, s: Any, params: dict[str, Any]) -> type[Any]:
@@ -42,3 +53,47 @@ def handed_on(cell: Cell, n: int, graph: Graph, s: Any, params: dict[str, Any]) 
     given = {name: value for name, value in params.items() if name != "p" or stage.width == 1}
     result = stage.forward(ax, ah, s if stage.width == 1 else None, **values, **given, **extra)
     return type(result[0] if stage.keeps else result)
+
+
+_PACKAGE = Path(__file__).parents[1]
+_TRACING = _PACKAGE / "backends", _PACKAGE / "codegen", Path(np.__file__).parent
+"""Whose lines between the caller's and the cell's say nothing."""
+
+
+def line_of(error: BaseException) -> str:
+    """Return the last line of a cell's own functions that led to an error, or nothing if none did."""
+    frames = [(f.f_code.co_filename, number) for f, number in walk_tb(error.__traceback__)]
+    theirs = [at for at in frames if not any(Path(at[0]).is_relative_to(folder) for folder in _TRACING)]
+    own = [at for at in theirs if not Path(at[0]).is_relative_to(_PACKAGE)] or theirs
+    return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
+
+
+def defined_at(function: Callable[..., Any] | None) -> str:
+    """Return the line that a function of a cell begins at; nothing of what is written in C.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> defined_at(CELLS["lstm"].stages[0].forward).startswith(" (") and defined_at(max)
+    ''
+    """
+    code = getattr(function, "__code__", None)
+    return "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
+
+
+@contextmanager
+def tracing(cell: Cell, what: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Turn whatever a function of a cell raises on symbols into one line that says where.
+
+    Raises
+    ------
+    Unsupported
+        For any exception.
+    """
+    try:
+        yield
+    except Exception as error:  # a user's functions may raise anything on a symbol
+        said, line = " ".join(str(error).split()), line_of(error) or defined_at(function)
+        if not isinstance(error, Unsupported):
+            said = f"it raised {type(error).__name__}: {said}"
+        raise Unsupported(f"cell {brief(cell.name)}: {what} can't be traced: {said}{line}") from error
