@@ -211,7 +211,10 @@ def forward(
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     weight, bias = _joined(w, start)
     dtype = np.result_type(weight, bias, *start, *([] if x.dtype.kind in "iu" else [x]))
-    product = weight.T[x] if x.dtype.kind in "iu" else x @ weight.T
+    if x.dtype.kind in "iu":
+        product = weight.T[x]
+    else:
+        product = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], len(bias))
     start = State(*(field.astype(dtype, copy=False) for field in start))
     with np.errstate(over="ignore"):  # exp(-x) = inf is a closed gate, not a mistake
         a = parts((product + bias).astype(dtype, copy=False), start)
@@ -255,7 +258,7 @@ def backward(tape: Tape, dy: Array, end: State) -> tuple[Array | None, State, di
     if x.dtype.kind in "iu":
         dx, d_weight = None, scatter_add(x.ravel(), flat, weight.shape[1]).T
     else:
-        dx, d_weight = da @ weight, flat.T @ x.reshape(-1, x.shape[-1])
+        dx, d_weight = (flat @ weight).reshape(x.shape), flat.T @ x.reshape(-1, x.shape[-1])
     grads: dict[str, Array] = {}
     for row, dw, db in zip(Steps._fields, _split(d_weight.T, end), _split(flat.sum(axis=0), end), strict=True):
         grads |= {f"weight_{row}": dw.T, f"bias_{row}": db}
