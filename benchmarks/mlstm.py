@@ -1,6 +1,6 @@
 """A layer with a matrix memory, by chunks, beside its own recurrent form and its authors' PyTorch: one thread's time.
 
-    python benchmarks/mlstm.py [--seconds 5] [--chunks 16,32,128]
+    python benchmarks/mlstm.py [--seconds 5] [--chunks 16,64,128]
 
 PyTorch's side is the same layer around `mlstm_kernels`' native chunkwise function (its default chunk of 64 steps) with
 autograd: one `linear` of x, the kernel, the output gate. Outputs and gradients are compared in float64 first; no time
@@ -104,7 +104,7 @@ def row(size: tuple[int, ...], seconds: float, chunks: list[int]) -> dict[str, A
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--chunks", default="16,32,128")
+    parser.add_argument("--chunks", default="16,64,128")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/mlstm.json"))
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -97,6 +97,10 @@ def test_it_begins_as_the_authors_do():
     [
         (lambda: net(heads=4), "hidden_size is 6, heads is 4; expected heads of one width"),
         (lambda: net(backend="cpu"), "no backend of mlstm is called 'cpu'. Known: auto, chunkwise, reference"),
+        (
+            lambda: ur.Recurrent("mLSTM", 4, 5),
+            "mlstm has a matrix memory and is no cell; it is a layer, ur.MLSTM(input_size, hidden_size)",
+        ),
         (lambda: net(chunk_size=0), "chunk_size is 0; it must be a whole number, 1 or more"),
         (lambda: net()(np.ones((T, B, 2))), "layer 0: x has 2 features, weight_q_l0 takes 4"),
         (lambda: net()(np.ones((T, B, I)), np.ones(3)), "state must be (C, n, m), as mlstm has it"),

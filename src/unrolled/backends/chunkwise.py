@@ -21,7 +21,7 @@ import numpy as np
 from ..checks import Array
 from ..reference.matrix_memory import Memory, State, Steps
 
-CHUNK = 64
+CHUNK = 32
 """Steps a chunk. The products within grow with it, those from chunk to chunk shrink (benchmarks/mlstm.py)."""
 
 

@@ -114,9 +114,13 @@ def find_cell(cell: str | Cell) -> Cell:
     known = [name for name in (cell, lower, FAMILIAR.get(lower)) if isinstance(name, str) and name in CELLS]
     if known:
         return CELLS[known[0]]
-    if not isinstance(cell, str) or cell not in OWN:
-        raise UnrolledError(suggest("cell", cell, [*CELLS, *FAMILIAR, *OWN]))
-    return OWN[cell]
+    if isinstance(cell, str) and cell in OWN:
+        return OWN[cell]
+    if lower == "mlstm":
+        raise UnrolledError(
+            "mlstm has a matrix memory and is no cell; it is a layer, ur.MLSTM(input_size, hidden_size)"
+        )
+    raise UnrolledError(suggest("cell", cell, [*CELLS, *FAMILIAR, *OWN]))
 
 
 __all__ = [
