@@ -104,11 +104,12 @@ def test_a_cell_of_ones_own_runs_on_the_engine():
     np.testing.assert_allclose(ours(x)[0], theirs(x)[0], rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("proj", [0, 33])
-def test_threads_give_the_same_bits_with_every_mask(proj):
+@pytest.mark.parametrize(("batch", "proj"), [(7, 0), (7, 33), (2, 33)])
+def test_threads_give_the_same_bits_with_every_mask(batch, proj):
+    """Two rows share their units, seven do not."""
     cell = CELLS["lstm_layer_norm"]
-    w, x, s, dy, ds = problem(cell, "float32", 9, 7, 40, 150, proj=proj)
-    chosen = masks(cell, "live_keep_drop", 9, 7, 150, proj)
+    w, x, s, dy, ds = problem(cell, "float32", 9, batch, 40, 150, proj=proj)
+    chosen = masks(cell, "live_keep_drop", 9, batch, 150, proj)
     chosen["drop"] = chosen["drop"].astype("float32")
     results = []
     for threads in (1, 2, 3, 8) * 8:  # threads that write over each other's numbers do so in some runs only

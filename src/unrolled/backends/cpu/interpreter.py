@@ -20,6 +20,7 @@ from ...reference import scan
 from .arrays import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, vector_width, zeros
 from .bytecode import PROJECTED, Accumulator, Field, Plan, Row, StagePlan
 from .lowering import Options, plans
+from .threads import shares_units
 
 
 class Ring(NamedTuple):
@@ -275,7 +276,7 @@ def forward(
     if steps * batch:
         inputs, *stages = _stages(plan, cell, w, {}, inverses, dtype)
         of_dtype("interpreter_forward", dtype)(
-            [steps, batch, w["weight_ih"].shape[1], len(plan.rows), 0, 0],
+            [steps, batch, w["weight_ih"].shape[1], len(plan.rows), 0, 0, shares_units(batch)],
             _inputs(x, dtype),
             _table(cell, w["weight_ih"], hidden, dtype) if x.dtype.kind in "iu" else None,
             _units(memory, w),
@@ -336,9 +337,10 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     grads = {name: zeros(p.shape, dtype) for name, p in w.items()}
     table = empty((size, len(cell.input_rows), padded_width(hidden, dtype)), dtype) if tokens else None
     if steps * batch:
+        first = len(plan.rows) + len(plan.fields)
         inputs, *stages = _stages(plan, cell, w, grads, tape.inverses, dtype)
         of_dtype("interpreter_backward", dtype)(
-            [steps, batch, size, len(plan.rows), len(plan.rows) + len(plan.fields), len(plan.accumulators)],
+            [steps, batch, size, len(plan.rows), first, len(plan.accumulators), shares_units(batch)],
             _inputs(x, dtype),
             table,
             _units(memory, w),

@@ -22,11 +22,10 @@ from ...reference import scan
 from . import _engine, interpreter, layers, lowering, updates
 from .arrays import DTYPES, bytes_of, contiguous, matrix, of_dtype, padded_width, runs, vector_width, weights
 from .sampler import Sampler
+from .threads import shares_units
 
 KERNELS = frozenset(_engine.cells())
 """Cells that the engine was built with kernels for, by name."""
-BY_PANELS_BATCH = 2
-"""Batches up to this share the hidden units of a step among threads; larger ones share the rows."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def _pad(out: Array, field: Array, hidden: int) -> Array:
 def _dims(weight_ih: Array | None, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
     """Return the sizes of a call, as csrc/bind_scan.h lists them; what the cell decides, the engine knows."""
     assert weight_ih is not None
-    return [steps, batch, weight_ih.shape[1], hidden, record, batch <= BY_PANELS_BATCH]
+    return [steps, batch, weight_ih.shape[1], hidden, record, shares_units(batch)]
 
 
 def _refuse(cell: Cell, dtype: Any) -> None:

@@ -40,6 +40,17 @@ def get_threads() -> int:
     return _engine.get_threads()
 
 
+def shares_units(batch: int) -> bool:
+    """Whether threads share the units of every step, not the rows of a batch: where these are few.
+
+    Examples
+    --------
+    >>> shares_units(1), shares_units(32)
+    (True, False)
+    """
+    return batch <= 2
+
+
 def usable_cores() -> int:
     """Cores that this process may use: hyper-threads counted once, no more than its group's share of the processors.
 

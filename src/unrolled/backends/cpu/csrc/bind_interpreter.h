@@ -96,7 +96,8 @@ InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLaye
   return s;
 }
 
-// What both directions read. `dims`: steps, batch, inputs, first accumulator, number of them.
+// What both directions read. `dims`: steps, batch, inputs, fields of numbers a unit, first accumulator, number of them,
+// whether threads share the units.
 template <class T>
 struct InterpreterCall {
   Arrays arrays;
@@ -107,9 +108,9 @@ struct InterpreterCall {
 
   InterpreterCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of,
                   nb::handle layout, nb::list given_now, nb::tuple input, nb::list stage_list) {
-    require(dims.size() == 6 && dims[2] >= 1, "dims");
+    require(dims.size() == 7 && dims[2] >= 1, "dims");
     q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.unit_count = dims[3];
-    q.first_accumulator = dims[4], q.accumulator_count = dims[5];
+    q.first_accumulator = dims[4], q.accumulator_count = dims[5], q.by_units = dims[6] != 0;
     long all = count({q.steps, q.batch});
     count({q.steps, q.batch, q.inputs, MAX_SLOTS});
     read_fields(fields_of, layout);
@@ -189,18 +190,30 @@ struct InterpreterCall {
 
   bool kept(int field) const { return fields[field].phase + q.steps <= fields[field].period; }
 
+  // Products of one step: those that wait for the step before, and all of them.
+  double recurrent() const {
+    double sum = 0;
+    for (const InterpretedStage<T>& s : stages) sum += s.weight ? double(s.rows) * s.depth : 0;
+    return sum * q.batch;
+  }
   double products() const {
     double sum = q.tokens ? 0 : double(q.input.rows) * q.inputs;
-    for (const InterpretedStage<T>& s : stages) sum += (s.weight ? double(s.rows) * s.depth : 0) + 8.0 * s.units;
-    return sum * double(q.steps) * q.batch;
+    for (const InterpretedStage<T>& s : stages) sum += 8.0 * s.units;
+    return sum * q.batch + recurrent();
+  }
+
+  // Small calls do not pay for threads; nor do steps whose units threads share, if a step is short: they meet in each.
+  int threads() const {
+    if (q.by_units && recurrent() < 1.2e4) return 1;
+    return threads_for(q.steps * products(), 2e5);
   }
 
   template <class Run>
   void run_with(size_t (*work)(const InterpretedLayer<T>&), const Run& kernel) {
     if (q.steps == 0 || q.batch == 0) return;
-    q.threads = threads_for(products(), 2e5);
+    q.threads = threads();
     const Scratch scratch(work(q));
-    run(q.threads, [&](const Worker& w) { kernel(q, scratch.get(), w); });
+    run(q.threads, [&](const Worker& w) { kernel(q, scratch.get(), w); }, q.by_units && meets_often(recurrent()));
   }
 };
 
@@ -226,6 +239,7 @@ void interpreter_backward(const std::vector<long>& dims, nb::handle x, nb::handl
     require(!s.weight || s.d_weight || (&s == &q.input && q.tokens), "a weight without a gradient");
   };
   whole(q.input);
+  for (long r = 0; q.input.normalized && r < q.input.blocks; ++r) require(call.kept(q.input.normalized[r]), "normalised inputs");
   for (const InterpretedStage<T>& s : call.stages) {
     whole(s);
     require(s.operands == 0 || s.d_operand, "an operand without a gradient");

@@ -1,7 +1,7 @@
 // The recurrence of any cell without a kernel of its own: products of tiles, and the cell's functions as programs
 // (bytecode.h). What the programs and the fields are, backends/cpu/lowering.py says; nothing here knows a cell. A field is
 // one number a unit, its rows (T B) or (B) of its units padded to whole vectors, and what stands in the padding is never summed.
-// Threads share the rows of the batch; a sum is one thread's, in one order.
+// Threads share the rows of the batch, or the units of a few rows; a sum is one thread's, in one order.
 #pragma once
 
 #include <math.h>
@@ -17,6 +17,26 @@
 
 namespace unrolled::UNROLLED_ISA {
 
+// A thread's part of every step: rows of the batch, and the units of each of them that fall to it among those `across`.
+struct Part {
+  Share rows;
+  Worker across;
+
+  Part(long batch, bool by_units, const Worker& w)
+      : rows(batch, by_units ? Worker{0, 1, w.shared} : w), across(by_units ? w : Worker{0, 1, w.shared}) {}
+  // Waits for those who have the other units of these rows. False: leave at once.
+  bool meet() const { return across.size == 1 || across.barrier(); }
+  template <class T>
+  Share groups(const Groups<T>& columns) const {
+    return Share(columns.count, across);
+  }
+  template <class T>
+  Share units(const Groups<T>& columns) const {
+    const Share mine = groups(columns);
+    return Share(columns.first(mine.first) * W<T>, columns.first(mine.last) * W<T>);
+  }
+};
+
 // What both directions share.
 template <class T>
 struct Interpreter {
@@ -28,19 +48,24 @@ struct Interpreter {
   const Groups<T> inputs;        // columns of products: of x,
   Groups<T> columns[MAX_SLOTS];  // and of every field
   T* unit_field[MAX_SLOTS];      // (band, units padded)
-  T* registers;                  // (threads, slots, block)
-  long most_registers = 0;
+  T* slots;                      // (threads, slots, block): every stage's constants, then registers
+  long slot_count = 0, register_slot = 0;  // a thread's; where its registers begin
 
   explicit Interpreter(const InterpretedLayer<T>& layer, Pieces& p)
       : q(layer), batch(layer.batch), rows(layer.steps * layer.batch), inputs(layer.inputs, 1) {
-    for (int f = 0; f < q.field_count; ++f) columns[f] = f && units(f) == units(f - 1) ? columns[f - 1] : Groups<T>(units(f), 1);
-    for (long s = 0; s < q.stages; ++s) {
-      const Program& program = q.stage[s].program;
-      const long needed = program.constant_count + program.registers;
-      if (needed > most_registers) most_registers = needed;
+    // Where threads share the units, there is at least a group of columns for each if there are panels enough.
+    const long least = q.by_units ? q.threads : 1;
+    for (int f = 0; f < q.field_count; ++f)
+      columns[f] = f && units(f) == units(f - 1) ? columns[f - 1] : Groups<T>(units(f), 1, least);
+    long most_registers = 0;
+    for (long n = 0; n < q.stages; ++n) {
+      const Program& program = q.stage[n].program;
+      register_slot += program.constant_count;
+      if (program.registers > most_registers) most_registers = program.registers;
     }
+    slot_count = register_slot + most_registers;
     for (int f = 0; f < q.unit_count; ++f) unit_field[f] = p.template take<T>(band_of(units(f)) * row(f));
-    registers = p.template take<T>(q.threads * most_registers * block);
+    slots = p.template take<T>(q.threads * slot_count * block);
   }
 
   static long row_of(long n) { return (n + width - 1) / width * width; }
@@ -57,11 +82,17 @@ struct Interpreter {
     for (int f = 0; f < q.unit_count; ++f) at[f] = unit_field[f];
     for (int f = int(q.unit_count); f < q.field_count; ++f) {
       const Field<T>& field = q.fields[f];
-      at[f] = field.base + (t + field.phase) % field.period * batch * row(f);
+      const long slot = t + field.phase;
+      at[f] = field.base + (slot < field.period ? slot : slot % field.period) * batch * row(f);
     }
   }
 
-  NOINLINE void spread_units(const Worker& w) const {
+  // Numbers a unit, side by side for all rows of a band; and this thread's constants.
+  NOINLINE void spread(const Worker& w) const {
+    T* to = slots + w.rank * slot_count * block;
+    for (long n = 0; n < q.stages; ++n)
+      for (long i = 0; i < q.stage[n].program.constant_count; ++i, to += block)
+        for (long k = 0; k < block; ++k) to[k] = T(q.stage[n].program.constants[i]);
     if (w.rank != w.size - 1) return;
     const T* from = q.units;
     for (int f = 0; f < q.unit_count; from += units(f), ++f)
@@ -69,95 +100,117 @@ struct Interpreter {
         for (long i = 0; i < units(f); i += width) store(unit_field[f] + b * row(f) + i, load(from + i, units(f) - i));
   }
 
-  NOINLINE void give(long t, T* const* at, long first, long last) const {
+  NOINLINE void give(long t, T* const* at, const Part& part) const {
     for (long n = 0; n < q.given_count; ++n) {
       const Given<T>& given = q.given[n];
       const long units = this->units(given.field);
-      for (long b = first; b < last; ++b) {
+      const Share mine = part.units(columns[given.field]);
+      for (long b = part.rows.first; b < part.rows.last; ++b) {
         T* to = at[given.field] + b * row_of(units);
         const long row = (t * batch + b) * given.row;
         if (given.alike) {
           const Vec<T> all = splat<Vec<T>>(0) + (given.numbers ? given.numbers[row] : T(given.bytes[row]));
-          for (long i = 0; i < units; i += width) store(to + i, all);
+          for (long i = mine.first; i < mine.last; i += width) store(to + i, all);
         } else if (given.numbers) {
-          for (long i = 0; i < units; i += width) store(to + i, load(given.numbers + row + i, units - i));
+          for (long i = mine.first; i < mine.last; i += width) store(to + i, load(given.numbers + row + i, units - i));
         } else {
-          for (long i = 0; i < units; ++i) to[i] = given.bytes[row + i];
+          for (long i = mine.first; i < mine.last && i < units; ++i) to[i] = given.bytes[row + i];
         }
       }
     }
   }
 
-  NOINLINE void interpret(const InterpretedStage<T>& s, T* const* at, long first, long last, const Worker& w) const {
+  // Runs the program of stage n on this thread's part, on some rows at a time where they are short and whole.
+  NOINLINE void interpret(long n, T* const* at, const Part& part, const Worker& w) const {
+    const InterpretedStage<T>& s = q.stage[n];
     const Program& p = s.program;
-    const long length = row_of(s.units), band = band_of(s.units);
-    T* slot[MAX_SLOTS];
-    T* own = registers + w.rank * most_registers * block;
-    for (long i = 0; i < p.constant_count + p.registers; ++i) slot[p.field_count + i] = own + i * block;
-    for (long i = 0; i < p.constant_count; ++i)
-      for (long k = 0; k < block; ++k) own[i * block + k] = T(p.constants[i]);
-    for (long row = first; row < last; row += band) {
-      const long count = (last - row < band ? last - row : band) * length;
-      for (long i = 0; i < count; i += block) {
-        for (long f = 0; f < p.field_count; ++f)
-          slot[f] = at[p.fields[f]] + i + (p.fields[f] < q.unit_count ? 0 : row * length);
-        run_program(p, slot, count - i < block ? count - i : block);
+    if (!p.field_count) return;
+    const Share mine = part.units(columns[p.fields[0]]);
+    const long length = row_of(s.units), band = part.across.size == 1 ? band_of(s.units) : 1;
+    T *slot[MAX_SLOTS], *base[MAX_SLOTS];
+    long step[MAX_SLOTS];  // from one row to the next
+    T* own = slots + w.rank * slot_count * block;
+    for (long i = 0; i < p.registers; ++i) slot[p.field_count + p.constant_count + i] = own + (register_slot + i) * block;
+    for (long before = 0; before < n; ++before) own += q.stage[before].program.constant_count * block;
+    for (long i = 0; i < p.constant_count; ++i) slot[p.field_count + i] = own + i * block;
+    for (long f = 0; f < p.field_count; ++f) base[f] = at[p.fields[f]], step[f] = p.fields[f] < q.unit_count ? 0 : length;
+    for (long row = part.rows.first; row < part.rows.last; row += band) {
+      const long rows_now = part.rows.last - row < band ? part.rows.last - row : band, end = (rows_now - 1) * length + mine.last;
+      for (long i = mine.first; i < end; i += block) {
+        for (long f = 0; f < p.field_count; ++f) slot[f] = base[f] + (row * step[f] + i);
+        run_program(p, slot, end - i < block ? end - i : block);
       }
     }
   }
 
-  // Each row of a group of blocks gets mean 0 and variance 1, where it stands.
-  NOINLINE void normalise(const InterpretedStage<T>& s, T* const* rows_of, T* inverse, long first, long last) const {
+  // Each row of a group of blocks gets mean 0 and variance 1, where it stands. Where threads share the units of a row, each
+  // adds up all of it, before any of it changes. False: leave at once.
+  NOINLINE bool normalise(const InterpretedStage<T>& s, T* const* rows_of, T* inverse, const Part& part) const {
     typedef Vec<T> V;
-    for (long b = first; b < last; ++b)
+    T mean[MAX_SLOTS], root[MAX_SLOTS];
+    if (!part.meet()) return false;
+    for (long b = part.rows.first; b < part.rows.last; ++b) {
       for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
         const long n = numbers(s, start, g);
         V sum = {}, squares = {};
-        each(s, start, g, b, [&](long k, long i, long left) { sum += load(rows_of[k] + i, left); });
-        const T mean = sum_of_lanes<T>(sum) / T(n);
-        each(s, start, g, b, [&](long k, long i, long left) {
-          T* x = rows_of[k] + i;
-          const V centred = load(x, left) - mean;
-          store(x, centred);
+        each(s, start, g, b, nullptr, [&](long k, long i, long left) { sum += load(rows_of[k] + i, left); });
+        mean[g] = sum_of_lanes<T>(sum) / T(n);
+        each(s, start, g, b, nullptr, [&](long k, long i, long left) {
+          const V centred = load(rows_of[k] + i, left) - mean[g];
           const V counted = left < width ? select(first_lanes<T>(left), centred, V{}) : centred;
           squares = fma(counted, counted, squares);
         });
-        const T root = T(1 / ::sqrt(double(sum_of_lanes<T>(squares) / T(n)) + EPSILON));
-        each(s, start, g, b, [&](long k, long i, long) {
-          T* x = rows_of[k] + i;
-          store(x, load(x) * root);
-        });
-        inverse[b * s.groups + g] = root;
+        root[g] = T(1 / ::sqrt(double(sum_of_lanes<T>(squares) / T(n)) + EPSILON));
       }
+      if (!part.meet()) return false;
+      for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
+        each(s, start, g, b, &part, [&](long k, long i, long) {
+          T* x = rows_of[k] + i;
+          store(x, (load(x) - mean[g]) * root[g]);
+        });
+        if (part.across.rank == 0) inverse[b * s.groups + g] = root[g];
+      }
+    }
+    return true;
   }
 
   // d, the gradient of normalised rows, becomes that of the rows.
-  NOINLINE void normalise_backward(const InterpretedStage<T>& s, T* const* d, T* const* normalized, const T* inverse, long first,
-                                   long last) const {
+  NOINLINE bool normalise_backward(const InterpretedStage<T>& s, T* const* d, T* const* normalized, const T* inverse,
+                                   const Part& part) const {
     typedef Vec<T> V;
-    for (long b = first; b < last; ++b)
+    T mean[MAX_SLOTS], slope[MAX_SLOTS];
+    if (!part.meet()) return false;
+    for (long b = part.rows.first; b < part.rows.last; ++b) {
       for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
         const long n = numbers(s, start, g);
         V sum = {}, along = {};
-        each(s, start, g, b, [&](long k, long i, long left) {
+        each(s, start, g, b, nullptr, [&](long k, long i, long left) {
           const V dk = load(d[k] + i, left);
           sum += dk;
           along = fma(dk, load(normalized[k] + i, left), along);
         });
-        const V mean = splat<V>(0) + sum_of_lanes<T>(sum) / T(n), slope = splat<V>(0) + sum_of_lanes<T>(along) / T(n);
+        mean[g] = sum_of_lanes<T>(sum) / T(n), slope[g] = sum_of_lanes<T>(along) / T(n);
+      }
+      if (!part.meet()) return false;
+      for (long g = 0, start = 0; g < s.groups; start += s.group[g], ++g) {
         const V root = broadcast(inverse + b * s.groups + g);
-        each(s, start, g, b, [&](long k, long i, long) {
+        each(s, start, g, b, &part, [&](long k, long i, long) {
           T* x = d[k] + i;
-          store(x, root * (load(x) - mean - load(normalized[k] + i) * slope));
+          store(x, root * (load(x) - mean[g] - load(normalized[k] + i) * slope[g]));
         });
       }
+    }
+    return true;
   }
 
-  // f(block, number in it, units left) for every vector of row b of a group.
+  // f(block, number in it, units left) for every vector of row b of a group, or of a part of it.
   template <class F>
-  void each(const InterpretedStage<T>& s, long start, long g, long b, const F& f) const {
-    for (long k = start; k < start + s.group[g]; ++k)
-      for (long i = 0, n = units(s.block[k]), from = b * row_of(n); i < n; i += width) f(k, from + i, n - i);
+  void each(const InterpretedStage<T>& s, long start, long g, long b, const Part* part, const F& f) const {
+    for (long k = start; k < start + s.group[g]; ++k) {
+      const long n = units(s.block[k]), from = b * row_of(n);
+      const Share all(0L, row_of(n)), mine = part ? part->units(columns[s.block[k]]) : all;
+      for (long i = mine.first; i < mine.last; i += width) f(k, from + i, n - i);
+    }
   }
 
   // Numbers of a row of a group.
@@ -214,60 +267,72 @@ struct InterpreterForward : Interpreter<T> {
     }
   }
 
-  NOINLINE bool input_product(const Worker& w) const {
-    const Share mine(rows, w);
-    const T* packed = packed_ih;
-    for (long r = 0, start = 0; r < q.input.blocks; ++r) {
-      const int block = q.input.block[r];
-      const long row = this->row(block);
-      T* out = this->all(block);
-      if (q.tokens)
-        for (long i = mine.first; i < mine.last; ++i) copy(out + i * row, q.table + q.tokens[i] * q.table_row + start, row);
-      else if (!Multiply<T>::run({rows, q.inputs, q.x, q.x_row, packed, columns[block], out, row, nullptr}, w))
-        return false;
-      packed += columns[block].size(q.inputs), start += row;
-    }
-    if (!q.input.groups) return w.barrier();
-    if (!w.barrier()) return false;
-    T* planes[MAX_SLOTS];
-    for (long r = 0; r < q.input.blocks; ++r) planes[r] = this->all(q.input.block[r]);
-    this->normalise(q.input, planes, q.input.inverse, mine.first, mine.last);
+  // What does not depend on the inputs and the states.
+  NOINLINE bool prepare(const Worker& w) const {
+    if (!q.tokens) pack(packed_ih, q.input, w);
+    for (long n = 0; n < q.stages; ++n)
+      if (q.stage[n].weight) pack(packed_hh[n], q.stage[n], w);
+    this->spread(w);
     return w.barrier();
   }
 
-  NOINLINE void product(const InterpretedStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
+  // Of all steps. Threads share their rows; where they share the units of a step, they do here too.
+  NOINLINE bool input_product(const Part& part, const Worker& w) const {
+    const Share mine = q.by_units ? Share(0L, rows) : Share(rows, w);
+    const T* packed = packed_ih;
+    for (long r = 0, start = 0; r < q.input.blocks; ++r) {
+      const int block = q.input.block[r];
+      const Groups<T>& to = columns[block];
+      const Share groups = part.groups(to), units = part.units(to);
+      const long row = this->row(block);
+      T* out = this->all(block);
+      const Product<T> product = {rows, q.inputs, q.x, q.x_row, packed, to, out, row, nullptr};
+      if (q.tokens)
+        for (long i = mine.first; i < mine.last; ++i)
+          copy(out + i * row + units.first, q.table + q.tokens[i] * q.table_row + start + units.first, units.last - units.first);
+      else if (q.by_units)
+        Multiply<T>::template tiles<false>(product, mine, groups.first, groups.last, 0, q.inputs, false);
+      else if (!Multiply<T>::run(product, w))
+        return false;
+      packed += to.size(q.inputs), start += row;
+    }
+    if (!q.input.groups) return q.by_units || w.barrier();
+    if (!w.barrier()) return false;
+    T* planes[MAX_SLOTS];
+    for (long r = 0; r < q.input.blocks; ++r) planes[r] = this->all(q.input.block[r]);
+    return this->normalise(q.input, planes, q.input.inverse, Part(rows, false, w)) && w.barrier();
+  }
+
+  NOINLINE void product(const InterpretedStage<T>& s, const T* packed, T* const* at, const Part& part) const {
     for (long r = 0; r < s.blocks; ++r) {
       const int block = s.block[r];
       const Groups<T>& to = columns[block];
+      const Share groups = part.groups(to), units = part.units(to);
       const long row = this->row(block);
       for (long j = 0, k = 0; s.weight && j < s.operands; k += this->units(s.operand[j]), ++j)
         Multiply<T>::template tiles<false>({batch, s.depth, at[s.operand[j]], this->row(s.operand[j]), packed, to, at[block], row, nullptr},
-                                           mine, 0, to.count, k, this->units(s.operand[j]), j > 0);
-      if (s.weight)
-        packed += to.size(s.depth);
-      else
-        copy(at[block] + mine.first * row, at[s.operand[r]] + mine.first * row, (mine.last - mine.first) * row);
+                                           part.rows, groups.first, groups.last, k, this->units(s.operand[j]), j > 0);
+      packed += s.weight ? to.size(s.depth) : 0;
+      for (long b = part.rows.first; !s.weight && b < part.rows.last; ++b)
+        copy(at[block] + b * row + units.first, at[s.operand[r]] + b * row + units.first, units.last - units.first);
     }
   }
 
   void run(const Worker& w) const {
-    if (!q.tokens) pack(packed_ih, q.input, w);
-    for (long n = 0; n < q.stages; ++n)
-      if (q.stage[n].weight) pack(packed_hh[n], q.stage[n], w);
-    this->spread_units(w);
-    if (!w.barrier() || !input_product(w)) return;
-    const Share mine(batch, w);
+    const Part part(batch, q.by_units, w);
+    if (!input_product(part, w)) return;
     T *at[MAX_SLOTS], *planes[MAX_SLOTS];
     for (long t = 0; t < q.steps; ++t) {
       if (t % 4 == 0 && !w.go_on()) return;
       this->at_step(t, at);
-      this->give(t, at, mine.first, mine.last);
+      this->give(t, at, part);
       for (long n = 0; n < q.stages; ++n) {
         const InterpretedStage<T>& s = q.stage[n];
-        if (s.operands) product(s, packed_hh[n], at, mine);
+        if (s.operands) product(s, packed_hh[n], at, part);
         S::pick(s.block, s.blocks, at, planes);
-        if (s.groups) this->normalise(s, planes, s.inverse + t * batch * s.groups, mine.first, mine.last);
-        this->interpret(s, at, mine.first, mine.last, w);
+        if (s.groups && !this->normalise(s, planes, s.inverse + t * batch * s.groups, part)) return;
+        this->interpret(n, at, part, w);
+        if (!part.meet()) return;  // the next product reads what others have written
       }
     }
   }
@@ -308,7 +373,7 @@ struct InterpreterBackward : Interpreter<T> {
     bytes = p.used;
   }
 
-  NOINLINE void pack(const Worker& w) const {
+  NOINLINE bool prepare(const Worker& w) const {
     for (long n = 0; n < q.stages; ++n) {
       const InterpretedStage<T>& s = q.stage[n];
       T* to = packed_hh[n];
@@ -320,50 +385,59 @@ struct InterpreterBackward : Interpreter<T> {
       }
     }
     if (q.dx) pack_right(packed_ih, q.input.weight, q.inputs, q.inputs, q.input.rows, inputs, w);
-    this->spread_units(w);
+    this->spread(w);
     for (long n = q.first_accumulator; n < q.first_accumulator + q.accumulator_count; ++n) {
       const Share mine(batch * this->row(int(n)), w);
       T* total = q.fields[n].base;
       for (long i = mine.first; i < mine.last; ++i) total[i] = 0;
     }
+    return w.barrier();
   }
 
   // The gradients of a stage's products, back to its operands.
-  NOINLINE void product(const InterpretedStage<T>& s, const T* packed, T* const* at, const Share& mine) const {
+  NOINLINE void product(const InterpretedStage<T>& s, const T* packed, T* const* at, const Part& part) const {
     for (long j = 0; j < s.operands; ++j) {
-      const Groups<T>& mine_to = columns[s.operand[j]];
+      const Groups<T>& columns_to = columns[s.operand[j]];
+      const Share groups = part.groups(columns_to), units = part.units(columns_to);
       const long row = this->row(s.operand[j]);
       T* to = at[s.d_operand[j]];
       for (long r = 0, k = 0; s.weight && r < s.blocks; k += this->units(s.block[r]), ++r)
-        Multiply<T>::template tiles<false>({batch, s.rows, at[s.block[r]], this->row(s.block[r]), packed, mine_to, to, row, nullptr},
-                                           mine, 0, mine_to.count, k, this->units(s.block[r]), r > 0 || !s.overwrite);
+        Multiply<T>::template tiles<false>({batch, s.rows, at[s.block[r]], this->row(s.block[r]), packed, columns_to, to, row, nullptr},
+                                           part.rows, groups.first, groups.last, k, this->units(s.block[r]), r > 0 || !s.overwrite);
       if (s.weight) {
-        packed += mine_to.size(s.rows);
+        packed += columns_to.size(s.rows);
         continue;
       }
       const T* from = at[s.block[j]];  // without a weight, an operand is a block
-      for (long i = mine.first * row; i < mine.last * row; i += width) store(to + i, load(to + i) + load(from + i));
+      for (long b = part.rows.first; b < part.rows.last; ++b)
+        for (long i = b * row + units.first; i < b * row + units.last; i += width) store(to + i, load(to + i) + load(from + i));
     }
   }
 
-  void step(long t, T** at, const Share& mine, const Worker& w) const {
-    const long first = mine.first, last = mine.last;
+  NOINLINE bool step(long t, T** at, const Part& part, const Worker& w) const {
     T *d[MAX_SLOTS], *normalized[MAX_SLOTS];
-    const auto normalise = [&](const InterpretedStage<T>& s) {
-      if (!s.groups) return;
-      S::pick(s.block, s.blocks, at, d);
-      S::pick(s.normalized, s.blocks, at, normalized);
-      this->normalise_backward(s, d, normalized, s.inverse + t * batch * s.groups, first, last);
-    };
     this->at_step(t, at);
-    this->give(t, at, first, last);
+    this->give(t, at, part);
     for (long n = q.stages - 1; n >= 0; --n) {
       const InterpretedStage<T>& s = q.stage[n];
-      this->interpret(s, at, first, last, w);
-      normalise(s);
-      product(s, packed_hh[n], at, mine);
+      this->interpret(n, at, part, w);
+      if (s.groups) {
+        S::pick(s.block, s.blocks, at, d);
+        S::pick(s.normalized, s.blocks, at, normalized);
+        if (!this->normalise_backward(s, d, normalized, s.inverse + t * batch * s.groups, part)) return false;
+      }
+      if (!s.operands) continue;
+      if (!part.meet()) return false;  // the product reads what others have written
+      product(s, packed_hh[n], at, part);
     }
-    normalise(q.input);
+    return true;
+  }
+
+  // The gradients of the inputs' normalised products become those of the products, for all steps.
+  NOINLINE bool normalise_inputs(const Worker& w) const {
+    T *d[MAX_SLOTS], *normalized[MAX_SLOTS];
+    for (long r = 0; r < q.input.blocks; ++r) d[r] = this->all(q.input.block[r]), normalized[r] = this->all(q.input.normalized[r]);
+    return this->normalise_backward(q.input, d, normalized, q.input.inverse, Part(rows, false, w)) && w.barrier();
   }
 
   // d_weight (units of the blocks, columns), from column `start`: the blocks' gradients times an operand (T B, count) of
@@ -424,6 +498,7 @@ struct InterpreterBackward : Interpreter<T> {
   }
 
   bool gradients(const Worker& w) const {
+    if (q.input.groups && !normalise_inputs(w)) return false;
     T* sum = q.sums;
     for (int f = int(q.first_accumulator); f < q.first_accumulator + q.accumulator_count; sum += this->units(f), ++f) {
       const Share mine(this->row(f) / width, w);
@@ -448,14 +523,11 @@ struct InterpreterBackward : Interpreter<T> {
   }
 
   void run(const Worker& w) const {
-    pack(w);
-    if (!w.barrier()) return;
-    const Share mine(batch, w);
+    if (!prepare(w)) return;
+    const Part part(batch, q.by_units, w);
     T* at[MAX_SLOTS];
-    for (long t = q.steps - 1; t >= 0; --t) {
-      if (t % 4 == 0 && !w.go_on()) return;
-      step(t, at, mine, w);
-    }
+    for (long t = q.steps - 1; t >= 0; --t)
+      if ((t % 4 == 0 && !w.go_on()) || !step(t, at, part, w)) return;
     if (w.barrier() && rows > 0) gradients(w);
   }
 };

@@ -27,19 +27,21 @@ static void run(const Q& q, char* work, const Worker& w) {
   Run(q, work).run(w);
 }
 
-template <class T, class C>
-static void prepare(const Layer<T>& q, char* work, const Worker& w) {
-  Forward<T, C>(q, work).prepare(w);
+// A layer forward, in two parts: `prepare` and `run`.
+template <class Run, class Q>
+static void prepare(const Q& q, char* work, const Worker& w) {
+  Run(q, work).prepare(w);
 }
-template <class T, class C>
-static void forward(const Layer<T>& q, char* work, const Worker& w) {
-  const Forward<T, C> f(q, work);
+template <class Run, class Q>
+static void forward(const Q& q, char* work, const Worker& w) {
+  const Run f(q, work);
   if (f.prepare(w)) f.run(w);
 }
 
 template <class T, class C>
 static constexpr ScanKernels<T> scan() {
-  return {work_of<Forward<T, C>>, forward<T, C>, prepare<T, C>, run<Forward<T, C>>, work_of<Backward<T, C>>, run<Backward<T, C>>};
+  typedef Forward<T, C> F;
+  return {work_of<F>, forward<F>, prepare<F>, run<F>, work_of<Backward<T, C>>, run<Backward<T, C>>};
 }
 
 static const CellKernels cells[] = {
@@ -58,10 +60,12 @@ static void map(const T* x, T* y, long n) {
 template <class T>
 static constexpr ArrayKernels<T> arrays() {
   typedef LinearLayer<T> L;
+  typedef InterpreterForward<T> F;
+  typedef InterpreterBackward<T> B;
   return {map<T, exp>, map<T, sigmoid>, map<T, tanh>, map<T, log>,
           L::forward_work, L::run_forward, L::run_prepare, sample<T>, L::backward_work, L::run_backward,
           cross_entropy<T>, sum_of_squares<T>, scale<T>, update_rules<T>, sizeof(update_rules<T>) / sizeof(update_rules<T>[0]),
-          {work_of<InterpreterForward<T>>, run<InterpreterForward<T>>, work_of<InterpreterBackward<T>>, run<InterpreterBackward<T>>}};
+          {work_of<F>, forward<F>, prepare<F>, run<F>, work_of<B>, run<B>}};
 }
 
 #define UNROLLED_TEXT(x) #x

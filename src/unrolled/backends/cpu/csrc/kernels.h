@@ -132,6 +132,7 @@ struct InterpretedStage {
 template <class T>
 struct InterpretedLayer {
   long steps, batch, inputs;
+  bool by_units;  // threads share the units of every step, not the rows of the batch
   int threads;
   const T* x;  // (T B, I), x_row apart; or null
   long x_row;
@@ -154,6 +155,8 @@ template <class T>
 struct InterpreterKernels {
   size_t (*forward_work)(const InterpretedLayer<T>&);  // bytes of scratch memory that a call needs
   void (*forward)(const InterpretedLayer<T>&, char* work, const Worker&);
+  void (*prepare)(const InterpretedLayer<T>&, char* work, const Worker&);  // what of `forward` depends on the weights alone
+  void (*step)(const InterpretedLayer<T>&, char* work, const Worker&);     // the rest
   size_t (*backward_work)(const InterpretedLayer<T>&);
   void (*backward)(const InterpretedLayer<T>&, char* work, const Worker&);
 };
