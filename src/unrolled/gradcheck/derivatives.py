@@ -89,14 +89,15 @@ def recurrent_case(net: Recurrent, x: Array, state: Any, lengths: Array | None, 
     steps, batch = x.shape[:2][:: -1 if net.batch_first else 1]
     masks = net.draw_masks(steps, batch, rng) or {}  # none where one layer has nothing to drop
     given = {} if net.learn_state else named_state(state)
-    y, new, tape = net.forward(x, state if given else None, lengths, masks=masks)
+    now = {"masks": masks} | ({"timespans": rng.uniform(0.5, 1.5, x.shape[:2])} if net.cell.sees_time else {})
+    y, new, tape = net.forward(x, state if given else None, lengths, **now)
     cy, *cs = (draw(rng, a.shape, y.dtype) for a in (y, *named_state(new).values()))
     dx, dstate, grads = net.backward(tape, cy, like_state(new, cs))
 
     def value(inputs: Mapping[str, Array]) -> Any:
         moved = net.with_params({name: inputs[name] for name in net.params}, "reference")
         start = like_state(state, [inputs[name] for name in given]) if given else None
-        y, new, _ = moved.forward(inputs["x"], start, lengths, masks=masks)
+        y, new, _ = moved.forward(inputs["x"], start, lengths, **now)
         return _weigh((cy, *cs), (y, *named_state(new).values()))
 
     gradient = grads | ({} if dx is None else {"x": dx}) | (named_state(dstate) if given else {})

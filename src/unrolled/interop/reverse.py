@@ -65,11 +65,18 @@ class Reverse(Recurrent):
             raise UnrolledError("bidirectional layers read both ways already; a reverse one has one direction")
 
     def __call__(
-        self, x: Any, state: Any = None, lengths: Any = None, *, starts: Any = None, live: Any = None
+        self,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        starts: Any = None,
+        live: Any = None,
+        timespans: Any = None,
     ) -> tuple[Array, Any]:
         """Inference: as `forward`, without dropout and without a tape."""
         x, live = self._turn(x, lengths, starts, live)
-        y, new = super().__call__(x, state, live=live)
+        y, new = super().__call__(x, state, live=live, timespans=timespans)
         return self._turned(y), new
 
     def forward(  # type: ignore[override]
@@ -98,7 +105,7 @@ class Reverse(Recurrent):
         dx, before, grads = super().backward(tape.stack, dy, dstate)
         return None if dx is None else self._turned(dx), before, grads
 
-    def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
+    def step(self, x: Any, state: Any = None, *, timespans: Any = None) -> tuple[Array, Any]:
         """Refuse: the first step that is read is the last one."""
         raise UnrolledError("a reverse layer has no step: it needs the whole sequence")
 

@@ -8,6 +8,7 @@ import re
 import numpy as np
 
 from ..cells import Cell
+from ..cells.cell import WEIGHT_X
 from ..checks import Array, is_number
 from ..errors import UnrolledError, brief, suggest
 from ..reference.layers import uniform
@@ -71,7 +72,7 @@ def check_init(init: str, cell: Cell, *, forget_bias: float | None, bias: bool, 
     """Refuse what makes no sense with this cell."""
     check_init_name(init)
     forget_bias = check_forget_bias(forget_bias)
-    simple = len(cell.rows) == 1 and cell.operand_width == 1
+    simple = len(cell.rows) == 1 and cell.operand_width == 1 and cell.heads == 1
     if init == "identity" and not (simple and not proj):
         raise UnrolledError(f"init 'identity' is for cells of one product, rnn_relu and rnn_tanh, not for {cell.name}")
     if forget_bias is not None and not (bias and has_forget_gate(cell)):
@@ -123,14 +124,29 @@ def initialise(
     array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    params = {name: _draw(init, name, shape, hidden, rng, dtype) for name, shape in shapes.items()}
+    params = {name: _draw(init, cell, name, shape, hidden, rng, dtype) for name, shape in shapes.items()}
+    for name, rule in cell.initial:
+        parameter, _, part = name.partition(".")
+        if parameter in params and (init == "pytorch" or parameter == cell.params_name):
+            rows = cell.parts(parameter, hidden)[part] if part else slice(None)
+            whole = params[parameter][rows]
+            whole[...] = np.reshape(rule(rng, whole.shape[parameter == cell.params_name and bool(part) :]), whole.shape)
     if forget_bias is None and init == "char-rnn" and has_forget_gate(cell):
         forget_bias = 1.0
-    if forget_bias is not None and "bias_hh" in params:
-        at = cell.rows.index("f") * hidden
-        for name in ("bias_ih", "bias_hh"):
-            params[name][at : at + hidden] = forget_bias / 2
+    if forget_bias is not None:
+        biases = [name for name in ("bias_ih", "bias_hh") if name in params and "f" in cell.parts(name, hidden)]
+        for name in biases:
+            params[name][cell.parts(name, hidden)["f"]] = forget_bias / len(biases)
     return params
+
+
+def _orthogonal_block(cell: Cell, rng: np.random.Generator, rows: slice, columns: int) -> Array:
+    """Draw a row block of recurrent weights: as a whole, or each head's by itself."""
+    units = rows.stop - rows.start
+    if cell.heads == 1:
+        return orthogonal(rng, units, columns)
+    size = cell.head(units)
+    return np.concatenate([orthogonal(rng, min(size, units - at), columns) for at in range(0, units, size)])
 
 
 BOUNDED = ("char-rnn", "uniform:")
@@ -166,7 +182,9 @@ def initialise_ends(
     return params | {"decoder.bias": 0 * bias if init in ("glorot", "identity") else bias}
 
 
-def _draw(init: str, name: str, shape: tuple[int, ...], hidden: int, rng: np.random.Generator, dtype: str) -> Array:
+def _draw(
+    init: str, cell: Cell, name: str, shape: tuple[int, ...], hidden: int, rng: np.random.Generator, dtype: str
+) -> Array:
     if name.startswith("gain"):
         return np.ones(shape, dtype)
     if name.startswith("initial"):
@@ -174,9 +192,9 @@ def _draw(init: str, name: str, shape: tuple[int, ...], hidden: int, rng: np.ran
     if init in ("glorot", "identity") and name.startswith("bias"):
         return np.zeros(shape, dtype)
     if init == "glorot" and name == "weight_hh":
-        blocks = [orthogonal(rng, hidden, shape[1]) for _ in range(shape[0] // hidden)]
+        blocks = [_orthogonal_block(cell, rng, rows, shape[1]) for rows in cell.parts(name, hidden).values()]
         return np.concatenate(blocks).astype(dtype)
-    if init == "glorot" and name in ("weight_ih", "weight_hr"):
+    if init == "glorot" and name in ("weight_ih", "weight_hr", WEIGHT_X):
         return glorot(rng, shape, dtype)
     if init == "identity" and name == "weight_hh":
         return np.eye(shape[0], dtype=dtype)

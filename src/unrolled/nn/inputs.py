@@ -10,6 +10,7 @@ import numpy as np
 from ..checks import Array, are_indices, as_array, as_numbers, read_only
 from ..errors import UnrolledError, brief
 from .spec import Spec
+from .stack import Stack
 
 
 class Reader(Protocol):
@@ -140,6 +141,22 @@ def take_live(lengths: Any, live: Any, shape: tuple[int, int], order: Order) -> 
             f"live is {array.dtype} of shape {array.shape}; expected bool (T, B) = {shape}: whether a step is there"
         )
     return there.copy()
+
+
+def take_timespans(value: Any, stack: Stack, live: Array | None, shape: tuple[int, int], order: Order) -> Array | None:
+    """Return the time between each step and the one before it, (T, B); None for 1 everywhere."""
+    if value is None:
+        return None
+    if not stack.cell.sees_time:
+        raise UnrolledError(f"timespans are given, but {stack.cell.name} does not see time; leave them out")
+    array = as_numbers("timespans", value)
+    spans = order.steps("timespans", array)
+    if spans.shape != shape or spans.dtype.kind == "c":
+        raise UnrolledError(f"timespans are {array.dtype} of shape {array.shape}; expected numbers (T, B) = {shape}")
+    spans = spans.astype(stack.dtype) if live is None else np.where(live, spans, 1).astype(stack.dtype)
+    if not (np.isfinite(spans) & (spans >= 0)).all():
+        raise UnrolledError("timespans must be finite and 0 or more: the time since the step before")
+    return spans
 
 
 def take_lengths(lengths: Any, steps: int, batch: int) -> Array:

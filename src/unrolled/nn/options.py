@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..cells import CELLS, Cell, find_cell
-from ..checks import check_fraction, check_size, check_weight
+from ..cells.settings import parse_settings
+from ..checks import as_kind, check_fraction, check_size, check_weight
 from ..declared import Declared, about, one_of, option, options
 from .initializers import INITS, check_forget_bias, check_init_name
 
@@ -198,6 +199,20 @@ class NetworkOptions(Declared):
         source="Srivastava et al. 2014; of words Lample et al. 2016",
         around=True,
     )
+    cell_settings: str = option(
+        "",
+        "Constants of the cell, such as dt=0.05,activation=relu; `unrolled info --cells` lists each cell's.",
+        "Network",
+        lambda name, value: check_settings(name, value),
+        about="Constants of the cell that are not trained: numbers, and activations by name.",
+    )
+
+
+def check_settings(name: str, value: object) -> str:
+    """Return a cell's settings as a text, in which each is NAME=VALUE."""
+    text = as_kind(name, value, "str")
+    parse_settings(text)
+    return str(text)
 
 
 @dataclass(frozen=True)

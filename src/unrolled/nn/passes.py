@@ -28,6 +28,7 @@ def run(
     begin: Sequence[Any],
     live: Array | None,
     masks: Masks | None,
+    dt: Array | None = None,
     *,
     record: bool,
 ) -> tuple[Array, list[Any], tuple[Any, ...]]:
@@ -41,7 +42,7 @@ def run(
             n, flip = len(scans), slice(None, None, -1 if d else 1)
             keep, drop = keep_and_drop(masks, stack, layer, d) if kept else (None, None)
             there = None if live is None else live[flip]
-            scanned = ScanMasks(there, keep, drop)
+            scanned = ScanMasks(there, keep, drop, dt if dt is None or not d else _reversed(dt))
             y, final, scan = backend.forward(stack.cell, weights[n], x[flip], begin[n], scanned, record=record)
             outputs.append(y[flip])
             finals.append(final)
@@ -51,6 +52,11 @@ def run(
             x = x + given
         x = drop_outputs(x, masks, stack, layer) if masks else x
     return x, finals, tuple(scans)
+
+
+def _reversed(dt: Array) -> Array:
+    """Return the time between a step and the one behind it, in the order of a pass that reads time from its end."""
+    return np.concatenate([dt[1:], np.ones_like(dt[:1])])[::-1]
 
 
 def run_backward(

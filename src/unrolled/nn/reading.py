@@ -41,6 +41,7 @@ class ReadingNetwork(WeightedNetwork):
             x = np.eye(stack.input_size, dtype=stack.dtype)[tokens] if hot else tokens
             return stack, Read(read_only(drop_input(self._backend, x, masks, spec.input_dropout)), tokens)
         ids = read_only(drop_words(tokens[..., 0] if spec.characters else tokens, masks))
+        fold = fold and not stack.cell.sees_x  # which is the embedded symbol, not its number
         if fold and not (dropped or spec.characters) and embedding.folds(weight, ids, masks):
             return embedding.folded(self._backend, weight, stack), Read(ids, ids, folded=True)
         x, spelled = embedding.embed(self._backend, weight, ids, masks, spec.embedding_dropout), None

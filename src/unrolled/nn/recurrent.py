@@ -13,7 +13,7 @@ from ..checks import Array, Kept, as_numbers, check_rng, check_size, read_only
 from ..declared import described
 from ..errors import UnrolledError, UnrolledWarning
 from .documents import pack
-from .inputs import Order, take_indices, take_input, take_lengths, take_live
+from .inputs import Order, take_indices, take_input, take_lengths, take_live, take_timespans
 from .masks import Masks, check_masks, sample_masks, stack_rates, why_idle
 from .options import STACK, NetworkOptions
 from .passes import run, run_backward
@@ -81,10 +81,17 @@ class Recurrent(Weighted):
         return sample_masks(stack_rates(self, steps, batch), rng)
 
     def __call__(
-        self, x: Any, state: Any = None, lengths: Any = None, *, starts: Any = None, live: Any = None
+        self,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        *,
+        starts: Any = None,
+        live: Any = None,
+        timespans: Any = None,
     ) -> tuple[Array, Any]:
         """Inference: as `forward`, without dropout and without a tape."""
-        y, new, _ = self._run(x, state, lengths, starts=starts, live=live, record=False)
+        y, new, _ = self._run(x, state, lengths, starts=starts, live=live, timespans=timespans, record=False)
         return y, new
 
     def forward(
@@ -97,6 +104,7 @@ class Recurrent(Weighted):
         masks: Masks | None = None,
         starts: Any = None,
         live: Any = None,
+        timespans: Any = None,
     ) -> tuple[Array, Any, StackTape]:
         """Run the stack and record what the gradient needs.
 
@@ -121,6 +129,9 @@ class Recurrent(Weighted):
             of the row's last document is the final one, and no gradient flows from one document into another.
         live : (T, B) bool, optional
             Steps that are there, instead of `lengths`: any others, within a row too, change neither state nor gradient.
+        timespans : (T, B) numbers, optional
+            Time since the step before, 0 or more, for cells that see it (`cfc`); (B, T) with `batch_first`. Default: 1.
+            A reverse direction takes the time to the step behind, and 1 at the end.
 
         Returns
         -------
@@ -153,7 +164,8 @@ class Recurrent(Weighted):
             warnings.warn(why, UnrolledWarning, stacklevel=2)
         self._signature()  # for this pass's own weights and for the next pass
         own = self._with(self._params.kept())
-        return own._run(x, state, lengths, masks, rng, starts=starts, live=live, record=True, own=True)
+        now = {"starts": starts, "live": live, "timespans": timespans}
+        return own._run(x, state, lengths, masks, rng, **now, record=True, own=True)
 
     def _run(
         self,
@@ -165,6 +177,7 @@ class Recurrent(Weighted):
         *,
         starts: Any = None,
         live: Any = None,
+        timespans: Any = None,
         record: bool,
         own: bool = False,
     ) -> tuple[Array, Any, StackTape]:
@@ -174,6 +187,7 @@ class Recurrent(Weighted):
         taken = None if state is None else self.states.take(state, batch if order.batched else None, self._cast)
         begin = self._begin(batch) if taken is None else self.states.part(taken)
         there = take_live(lengths, live, (steps, batch), order)
+        dt = take_timespans(timespans, self, there, (steps, batch), order)
         if x.dtype.kind in "iu":
             x = take_indices(x, there, self.input_size)
         if masks is not None:
@@ -186,11 +200,12 @@ class Recurrent(Weighted):
             packing = pack(order.steps("starts", starts), steps, batch, ends)
         if packing is not None:
             x, masks, there = packing.there(x), packing.masks(masks), packing.live(None if live is None else there)
+            dt = None if dt is None else packing.there(dt)
             begin = packing.begin(begin, self._begin(len(packing.lane)), self.directions)
         if own:
             there = None if there is None else read_only(there)
             masks = None if masks is None else Kept({name: read_only(m) for name, m in masks.items()})
-        y, finals, scans = run(self, self._backend, self._weights(masks), x, begin, there, masks, record=record)
+        y, finals, scans = run(self, self._backend, self._weights(masks), x, begin, there, masks, dt, record=record)
         if packing is not None:
             y, finals = packing.back(y), packing.end(finals, self.directions)
         elif own and y.base is not None:
@@ -273,8 +288,10 @@ class Recurrent(Weighted):
             grads,
         )
 
-    def step(self, x: Any, state: Any = None) -> tuple[Array, Any]:
+    def step(self, x: Any, state: Any = None, *, timespans: Any = None) -> tuple[Array, Any]:
         """One step of inference: x (B, I), or (B,) integers -> y (B, H) and the new state; B may be left out.
+
+        `timespans` (B,) are the times since the step before, of cells that see them.
 
         Examples
         --------
@@ -287,7 +304,8 @@ class Recurrent(Weighted):
         x = as_numbers("x", x)
         alone = x.ndim < (1 if x.dtype.kind in "iu" else 2)
         axis = 1 if self.batch_first and not alone else 0
-        y, new = self(np.expand_dims(x, axis), state)
+        spans = None if timespans is None else np.expand_dims(as_numbers("timespans", timespans), axis)
+        y, new = self(np.expand_dims(x, axis), state, timespans=spans)
         return y.squeeze(axis), new
 
     def check_step(self) -> None:

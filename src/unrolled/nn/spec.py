@@ -103,7 +103,7 @@ class Spec(SpellingOptions, NetworkOptions, _Sized):
 
     def speller_options(self) -> dict[str, Any]:
         """Return the options that the encoder of spellings shares with the stack."""
-        shared = {name: getattr(self, name) for name in ("bias", "dtype", "init", "forget_bias")}
+        shared = {name: getattr(self, name) for name in ("bias", "dtype", "init", "forget_bias", "cell_settings")}
         return shared | {"bidirectional": True}
 
     def stack_options(self) -> dict[str, Any]:

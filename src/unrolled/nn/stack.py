@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..cells import Cell, find_cell
+from ..cells.settings import parse_settings
 from ..checks import as_dtype, as_kind, check_memory, check_size, check_widths
 from ..declared import check_plain
 from ..errors import UnrolledError, brief
@@ -59,6 +60,7 @@ class Stack:
     init: str
     forget_bias: float | None
     dtype: str
+    cell_settings: str
 
     @named(keyword(name, declared.default, declared.type) for name, declared in STACK.items())
     def __init__(
@@ -82,6 +84,7 @@ class Stack:
         chosen["dtype"] = as_dtype(chosen["dtype"], DTYPES)
         for name, value in chosen.items():
             setattr(self, name, check_plain(STACK[name], value))
+        self.cell = self.cell.with_settings(**parse_settings(self.cell_settings))
         check_init(self.init, self.cell, forget_bias=self.forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
         self.states = States(
