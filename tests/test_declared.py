@@ -91,4 +91,6 @@ def test_a_command_has_it_as_a_flag():
 
 def test_every_option_of_a_network_is_proven():
     shown = {name for part in (catalogue.STACK, catalogue.LANGUAGE) for example in part.values() for name in example}
-    assert options(NetworkOptions).keys() - {"cell"} <= shown  # of cells, all are
+    assert (
+        options(NetworkOptions).keys() - {"cell", "cell_settings"} <= shown
+    )  # all cells are; one with other settings is another
