@@ -78,6 +78,8 @@ RECORDED = {
     "language": lambda: language("lstm", 7, 3),
     "one-hot": lambda: language("gru_reset_after", 70),
     "many symbols": lambda: language("lstm_peephole", 70, 3),
+    "language, interpreted": lambda: language("lstm_layer_norm", 70, 3),
+    "one-hot, interpreted": lambda: language("gru_layer_norm"),
 }
 
 

@@ -6,6 +6,8 @@ import pytest
 pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
 from unrolled import backends
 from unrolled.backends.cpu import _engine, layers
+from unrolled.cells import CELLS
+from unrolled.codegen.cpp import EMITTED
 from unrolled.models import sampling as sample
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
@@ -182,6 +184,21 @@ def test_drawing_is_the_reference_s(cell, dtype, vocabulary, embedding, layers_)
             backends.set_threads(n)
             got = sample.tokens(net, prompt, 40, temperature, np.random.default_rng(1))
             assert list(got) == want
+
+
+@pytest.mark.parametrize("cell", [name for name in CELLS if name not in EMITTED])
+def test_cells_without_kernels_are_drawn_in_the_engine_too(cell):
+    """One-hot and embedded, layers that read each other, one or two threads: the reference's tokens."""
+    for embedding in (0, 3):
+        spec = Spec(70, cell, embedding, 33, 2, dtype="float64")
+        plain, found = Network(spec, backend="reference", rng=0), []
+        u = np.random.default_rng(2).random(25)
+        for n in (1, 2):
+            backends.set_threads(n)
+            engine = Network(spec, backend="cpu", rng=0).sampler(plain.zero_state(1), 9)
+            found.append(engine.sample(1, u[:9], 1.0) + engine.sample(2, u[9:], 0.5))
+        slow = sample.TokenSampler(plain, plain.zero_state(1), 9)
+        assert found == [slow.sample(1, u[:9], 1.0) + slow.sample(2, u[9:], 0.5)] * 2
 
 
 def test_drawing_ends_at_the_ends():

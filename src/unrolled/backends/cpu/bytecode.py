@@ -165,6 +165,10 @@ class Plan:
     inputs: StagePlan
     stages: tuple[StagePlan, ...]
 
+    def number(self, field: Field) -> int:
+        """Return the number of a field."""
+        return len(self.rows) + self.fields.index(field)
+
     @cached_property
     def given(self) -> tuple[tuple[int, Field], ...]:
         """Fields that are handed in anew at every step, with their numbers."""

@@ -230,6 +230,40 @@ def _given(plan: Plan, now: dict[str, Any], keep: Any, dtype: Any, rows: int) ->
     return found
 
 
+def _arguments(
+    memory: _Memory, cell: Cell, w: scan.Params, x: Array, hidden: int, given: list[Any], inverses: tuple[Array, ...]
+) -> tuple[Any, ...]:
+    """Return what the engine takes for all steps of x, forward."""
+    plan, dtype = memory.plan, memory.dtype
+    steps, batch = x.shape[:2]
+    inputs, *stages = _stages(plan, cell, w, {}, inverses, dtype)
+    return (
+        [steps, batch, w["weight_ih"].shape[1], len(plan.rows), 0, 0, shares_units(batch)],
+        _inputs(x, dtype),
+        _table(cell, w["weight_ih"], hidden, dtype) if x.dtype.kind in "iu" else None,
+        _units(memory, w),
+        *memory.layout(),
+        given,
+        inputs,
+        stages,
+    )
+
+
+def step(cell: Cell, w: scan.Params, dtype: Any, tokens: bool) -> tuple[Any, ...]:
+    """Return one step of one row, of a token or of numbers, as csrc/bind_sampler.h takes it."""
+    plan = plans(cell, Options("bias_ih" in w, record=False))[0]
+    size, numbers = w["weight_ih"].shape[1], range(len(cell.state_fields))
+    hidden = len(w["weight_ih"]) // len(cell.input_rows)
+    memory = _Memory(plan, 1, _units_of(cell, hidden, hidden), dtype)
+    for n in numbers:
+        memory.hold(n, zeros((1, hidden), dtype), 2)
+    memory.allot({f: 1 for f in plan.fields if f not in memory.rings})
+    inverses = tuple(empty((1, len(p.group)), dtype) for p in (plan.inputs, *plan.stages))
+    x = np.zeros((1, 1), np.int64) if tokens else zeros((1, 1, size), dtype)
+    states = (np.array([plan.number(Field(kind, n)) for n in numbers], np.int32) for kind in ("s", "new"))
+    return (*_arguments(memory, cell, w, x, hidden, [], inverses), *states)
+
+
 def forward(
     cell: Cell,
     w: scan.Params,
@@ -274,17 +308,8 @@ def forward(
     memory.allot({f: steps if f.kind == "ax" else 1 for f in plan.fields if f not in memory.rings})
     inverses = tuple(empty((steps * batch, len(p.group)), dtype) for p in (plan.inputs, *plan.stages))
     if steps * batch:
-        inputs, *stages = _stages(plan, cell, w, {}, inverses, dtype)
-        of_dtype("interpreter_forward", dtype)(
-            [steps, batch, w["weight_ih"].shape[1], len(plan.rows), 0, 0, shares_units(batch)],
-            _inputs(x, dtype),
-            _table(cell, w["weight_ih"], hidden, dtype) if x.dtype.kind in "iu" else None,
-            _units(memory, w),
-            *memory.layout(),
-            _given(plan, {"live": live, "drop": drop}, keep, dtype, steps * batch),
-            inputs,
-            stages,
-        )
+        given = _given(plan, {"live": live, "drop": drop}, keep, dtype, steps * batch)
+        of_dtype("interpreter_forward", dtype)(*_arguments(memory, cell, w, x, hidden, given, inverses))
     y = states[0][1:, :, : s[0].shape[-1]]
     y = y if live is None else np.where(live[..., None], y, dtype.type(0))
     known = type(s)(*(f[..., : start.shape[-1]] for f, start in zip(states, s, strict=True)))

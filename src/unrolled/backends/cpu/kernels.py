@@ -302,7 +302,9 @@ class Cpu:
         state: Any,
         length: int,
     ) -> Sampler | None:
-        """Return what samples many tokens a call; None where there are no kernels for the cell or these arrays."""
-        if not (has_kernel(cell) and runs(weight, bias, embedding, *(p for layer in layers for p in layer.values()))):
+        """Return what samples many tokens a call; None where the engine does not run the cell or these arrays."""
+        if not runs(weight, bias, embedding, *(p for layer in layers for p in layer.values())) or reason(
+            cell, weight.dtype
+        ):
             return None
-        return Sampler(cell, layers, embedding, weight, bias, state, length)
+        return Sampler(cell, has_kernel(cell), layers, embedding, weight, bias, state, length)

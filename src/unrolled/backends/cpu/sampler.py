@@ -10,6 +10,7 @@ import numpy as np
 from ...cells import Cell
 from ...checks import NOT_FINITE, Array, as_floats, check_size, check_weight
 from ...errors import UnrolledError
+from . import interpreter
 from .arrays import contiguous, of_dtype, weights
 
 PAYS = 8
@@ -22,6 +23,8 @@ class Sampler:
     Parameters
     ----------
     cell : Cell
+    kernels : bool
+        Whether the engine has kernels of the cell's own; else the layers are interpreted.
     layers : list of dict
         Each layer's parameters by their local names.
     embedding : (V, E) or None
@@ -37,6 +40,7 @@ class Sampler:
     def __init__(
         self,
         cell: Cell,
+        kernels: bool,
         layers: Sequence[Mapping[str, Array]],
         embedding: Array | None,
         weight: Array,
@@ -50,10 +54,15 @@ class Sampler:
             with np.errstate(all="ignore"):
                 first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
         dims = [first["weight_ih"].shape[1], weight.shape[1], len(weight)]
+        all_layers = (first, *layers[1:])
+        if kernels:
+            given: list[Any] = [weights(cell, w, dtype) for w in all_layers]
+        else:
+            given = [interpreter.step(cell, w, dtype, embedding is None and w is first) for w in all_layers]
         self._engine = of_dtype("Sampler", dtype)(
-            cell.name,
+            cell.name if kernels else "",
             dims,
-            [weights(cell, w, dtype) for w in (first, *layers[1:])],
+            given,
             None if embedding is None else contiguous(embedding, dtype),
             contiguous(weight, dtype),
             contiguous(bias, dtype),

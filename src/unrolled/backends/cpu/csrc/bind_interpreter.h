@@ -107,7 +107,8 @@ struct InterpreterCall {
   std::vector<InterpretedStage<T>> stages;
 
   InterpreterCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of,
-                  nb::handle layout, nb::list given_now, nb::tuple input, nb::list stage_list) {
+                  nb::handle layout, nb::list given_now, nb::tuple input, nb::list stage_list, bool copies = false)
+      : arrays(copies) {
     require(dims.size() == 7 && dims[2] >= 1, "dims");
     q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.unit_count = dims[3];
     q.first_accumulator = dims[4], q.accumulator_count = dims[5], q.by_units = dims[6] != 0;

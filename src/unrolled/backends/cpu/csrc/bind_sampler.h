@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "bind_interpreter.h"
 #include "bind_scan.h"
 #include "binding.h"
 #include "kernels.h"
@@ -19,16 +20,18 @@ namespace unrolled {
 template <class T>
 class Sampler {
   std::vector<std::unique_ptr<Scratch>> blocks_;
-  std::vector<Layer<T>> layers_;
+  std::vector<Layer<T>> layers_;                            // of a cell that has kernels;
+  std::vector<std::unique_ptr<InterpreterCall<T>>> calls_;  // of any other one
+  std::vector<InterpretedLayer<T>> interpreted_;
+  std::vector<T*> before_, after_;  // (layers, fields): of a step, the old and the new state
   std::vector<char*> work_;
   const Kernels* kernels_ = state->kernels;
-  const CellKernels& cell_;
-  const ScanKernels<T>& scan_;
+  const ScanKernels<T>* scan_ = nullptr;
   std::mutex sampling_;  // held by the call that goes on from the state
   Sampling<T> q_ = {};
   long long token_ = 0;
   long done_ = 0;
-  long hidden_ = 0;
+  long count_of_layers_ = 0, fields_ = 0, hidden_ = 0;
   double products_ = 0;  // of one symbol
   int threads_ = 1;
 
@@ -40,65 +43,118 @@ class Sampler {
     return reinterpret_cast<U*>(blocks_.back()->get());
   }
 
- public:
-  Sampler(const Sampler&) = delete;
+  // What a layer reads: the new h of the one below; the first, a row of the embedding, or null for tokens.
+  const T* x_of(size_t layer) const { return layer ? after_[(layer - 1) * fields_] : q_.embedding; }
 
-  // dims: inputs of the first layer, hidden, V.
-  Sampler(const std::string& cell, const std::vector<long>& dims, nb::list weights, nb::handle embedding, nb::handle decoder,
-         nb::handle bias)
-      : cell_(cell_of(cell)), scan_(cell_.scan.of<T>()) {
-    require(dims.size() == 3 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && weights.size() >= 1, "dims");
-    Arrays arrays;
-    const long inputs = dims[0], vocabulary = dims[2], padded = padded_row<T>(dims[1]);
-    count({inputs, cell_.rows, dims[1]}), count({vocabulary, dims[1]});
-    hidden_ = dims[1];
-    q_.states = int(cell_.states), q_.padded = padded, q_.token = &token_, q_.done = &done_, q_.step = scan_.step;
-    if (embedding.is_none()) {
-      require(inputs == vocabulary, "one-hot inputs");
-    } else {  // its rows are read later: whatever becomes of the caller's
-      const long numbers = count({vocabulary, inputs});
-      const T* from = arrays.array<const T>(embedding, numbers, "embedding");
-      T* own = piece<T>(numbers, false);
-      memcpy(own, from, numbers * sizeof(T));
-      q_.embedding = own;
+  void add(Arrays& arrays, const CellKernels& cell, nb::dict weights, long inputs) {
+    Layer<T> q = {};
+    q.steps = q.batch = 1, q.inputs = inputs, q.hidden = hidden_, q.by_panels = q.plain = true;
+    Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}.read(arrays, weights, cell, inputs, hidden_);
+    q.x = x_of(layers_.size()), q.x_row = inputs;
+    if (!q.x) q.tokens = &token_, q.table = true;
+    for (long f = 0; f < fields_; ++f) {
+      q.states[f] = piece<T>(2 * q_.padded);
+      before_.push_back(q.states[f]), after_.push_back(q.states[f] + q_.padded);
     }
-    products_ = double(vocabulary) * hidden_;
-    for (size_t l = 0; l < weights.size(); ++l)
-      products_ += double(cell_.rows) * hidden_ * (double(cell_.columns) * hidden_ + (l ? hidden_ : inputs));
+    layers_.push_back(q);
+    products_ += double(cell.rows) * hidden_ * (double(cell.columns) * hidden_ + inputs);
+  }
+
+  // The arguments of interpreter_forward for one step of one row, then the numbers of the fields of the old and of the new state.
+  void add(nb::tuple parts, long inputs) {
+    std::vector<long> dims;
+    require(parts.size() == 11 && nb::try_cast(parts[0], dims), "a layer");
+    for (int i : {4, 6, 8}) require(nb::isinstance<nb::list>(parts[i]), "a layer");
+    require(nb::isinstance<nb::tuple>(parts[7]) && dims.size() > 2 && dims[0] == 1 && dims[1] == 1 && dims[2] == inputs, "a layer");
+    calls_.push_back(std::make_unique<InterpreterCall<T>>(
+        dims, parts[1], parts[2], parts[3], nb::list(parts[4]), parts[5], nb::list(parts[6]), nb::tuple(parts[7]), nb::list(parts[8]), true));
+    InterpreterCall<T>& call = *calls_.back();
+    InterpretedLayer<T>& q = call.q;
+    const T* x = x_of(interpreted_.size());
+    require(!x == !!q.tokens && call.given.empty(), "the inputs of a layer");
+    if (x) q.x = x, q.x_row = inputs;
+    else q.tokens = &token_;
+    q.by_units = true;
+    long olds = 0, news = 0;
+    const int* old_fields = call.arrays.template indices<int>(parts[9], olds, q.field_count, "the old state");
+    const int* new_fields = call.arrays.template indices<int>(parts[10], news, q.field_count, "the new state");
+    require(olds >= 1 && olds == news && (!fields_ || olds == fields_), "the fields of a state");
+    fields_ = olds;
+    for (long f = 0; f < fields_; ++f) {
+      const auto slot = [&](int field) {
+        require(field >= q.unit_count && call.fields[field].units == hidden_, "a field of the state");
+        return call.fields[field].base + call.fields[field].phase % call.fields[field].period * q_.padded;
+      };
+      before_.push_back(slot(old_fields[f])), after_.push_back(slot(new_fields[f]));
+    }
+    interpreted_.push_back(q);
+    products_ += call.products();
+  }
+
+  void set_embedding(nb::handle embedding, long inputs, long vocabulary) {
+    if (embedding.is_none()) return require(inputs == vocabulary, "one-hot inputs");
+    Arrays arrays;  // its rows are read later: whatever becomes of the caller's
+    const long numbers = count({vocabulary, inputs});
+    const T* from = arrays.array<const T>(embedding, numbers, "embedding");
+    T* own = piece<T>(numbers, false);
+    memcpy(own, from, numbers * sizeof(T));
+    q_.embedding = own, q_.embedded = inputs;
+  }
+
+  // What all threads need; then the weights are packed.
+  void prepare() {
+    const InterpreterKernels<T>& interpreter = kernels().interpreter;
     threads_ = products_ < 1e5 ? 1 : state->threads;
-    for (size_t l = 0; l < weights.size(); ++l) {
-      require(nb::isinstance<nb::dict>(weights[l]), "a layer's weights");
-      Layer<T> q = {};
-      q.steps = q.batch = 1, q.inputs = l ? hidden_ : inputs, q.hidden = hidden_;
-      q.by_panels = q.plain = true, q.threads = threads_;
-      Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}
-          .read(arrays, nb::cast<nb::dict>(weights[l]), cell_, q.inputs, hidden_);
-      for (int f = 0; f < q_.states; ++f) q.states[f] = piece<T>(2 * padded);
-      q.x_row = q.inputs;
-      if (l)
-        q.x = layers_[l - 1].states[0] + padded;
-      else if (q_.embedding)
-        q.x = q_.embedding;
-      else
-        q.tokens = &token_, q.table = true;
-      layers_.push_back(q);
-      work_.push_back(piece<char>(scan_.forward_work(q), false));
-    }
-    q_.layers = long(layers_.size()), q_.layer = layers_.data(), q_.work = work_.data();
-    Linear<T>& d = q_.decoder;
-    d.rows = 1, d.inputs = hidden_, d.outputs = vocabulary, d.x = layers_.back().states[0] + padded, d.x_row = padded;
-    d.weight = arrays.array<const T>(decoder, count({vocabulary, hidden_}), "decoder");
-    d.bias = arrays.optional<const T>(bias, vocabulary, "bias");
-    d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
-    q_.decoder_work = piece<char>(kernels().linear_work(d), false);
-    q_.blocks = (vocabulary + PICK_BLOCK - 1) / PICK_BLOCK;
-    q_.weights = piece<double>(q_.blocks * PICK_BLOCK), q_.sums = piece<double>(q_.blocks);
+    for (Layer<T>& q : layers_) q.threads = threads_, work_.push_back(piece<char>(scan_->forward_work(q), false));
+    for (InterpretedLayer<T>& q : interpreted_) q.threads = threads_, work_.push_back(piece<char>(interpreter.forward_work(q), false));
+    q_.decoder_work = piece<char>(kernels().linear_work(q_.decoder), false);
     run(threads_, [&](const Worker& w) {
-      for (size_t l = 0; l < layers_.size(); ++l) scan_.prepare(layers_[l], work_[l], w);
+      for (size_t l = 0; l < layers_.size(); ++l) scan_->prepare(layers_[l], work_[l], w);
+      for (size_t l = 0; l < interpreted_.size(); ++l) interpreter.prepare(interpreted_[l], work_[l], w);
       kernels().linear_prepare(q_.decoder, q_.decoder_work, w);
     });
     for (Layer<T>& q : layers_) q.weight_ih = q.weight_hh = q.bias_ih = q.bias_hh = q.params = nullptr;  // packed by now
-    d.weight = d.bias = nullptr;
+    for (auto& call : calls_) call->arrays.release();
+    q_.decoder.weight = q_.decoder.bias = nullptr;
+    q_.layers = count_of_layers_, q_.work = work_.data(), q_.states = long(before_.size());
+    q_.before = before_.data(), q_.after = after_.data();
+    if (scan_)
+      q_.layer = layers_.data(), q_.step = scan_->step, q_.x = &layers_[0].x;
+    else
+      q_.interpreted = interpreted_.data(), q_.interpret = interpreter.step, q_.x = &interpreted_[0].x;
+  }
+
+ public:
+  Sampler(const Sampler&) = delete;
+
+  // The cell's name, or "" where it has no kernels. dims: inputs of the first layer, hidden, V.
+  Sampler(const std::string& name, const std::vector<long>& dims, nb::list layers, nb::handle embedding, nb::handle decoder,
+          nb::handle bias) {
+    require(dims.size() == 3 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && layers.size() >= 1, "dims");
+    Arrays arrays;
+    const CellKernels* cell = name.empty() ? nullptr : &cell_of(name);
+    const long inputs = dims[0], vocabulary = dims[2];
+    hidden_ = dims[1], count_of_layers_ = long(layers.size());
+    count({inputs, cell ? cell->rows : 1, hidden_}), count({vocabulary, hidden_});
+    q_.padded = padded_row<T>(hidden_), q_.token = &token_, q_.done = &done_;
+    if (cell) scan_ = &cell->scan.of<T>(), fields_ = cell->states;
+    set_embedding(embedding, inputs, vocabulary);
+    products_ = double(vocabulary) * hidden_;
+    for (size_t l = 0; l < layers.size(); ++l) {
+      require(cell ? nb::isinstance<nb::dict>(layers[l]) : nb::isinstance<nb::tuple>(layers[l]), "a layer");
+      if (cell)
+        add(arrays, *cell, nb::dict(layers[l]), l ? hidden_ : inputs);
+      else
+        add(nb::tuple(layers[l]), l ? hidden_ : inputs);
+    }
+    Linear<T>& d = q_.decoder;
+    d.rows = 1, d.inputs = hidden_, d.outputs = vocabulary, d.x = x_of(layers.size()), d.x_row = q_.padded;
+    d.weight = arrays.array<const T>(decoder, count({vocabulary, hidden_}), "decoder");
+    d.bias = arrays.optional<const T>(bias, vocabulary, "bias");
+    d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
+    q_.blocks = (vocabulary + PICK_BLOCK - 1) / PICK_BLOCK;
+    q_.weights = piece<double>(q_.blocks * PICK_BLOCK), q_.sums = piece<double>(q_.blocks);
+    prepare();
   }
 
   const ArrayKernels<T>& kernels() const { return kernels_->arrays.of<T>(); }
@@ -116,12 +172,12 @@ class Sampler {
   // Fields of the state, each (L, H).
   void set_state(nb::list fields) {
     Arrays arrays;
-    const T* from[MAX_FIELDS];
-    a_field_each(fields, cell_, "states");
-    for (int f = 0; f < q_.states; ++f) from[f] = arrays.array<const T>(fields[f], count({long(layers_.size()), hidden_}), "state");
+    std::vector<const T*> from;
+    require(long(fields.size()) == fields_, "the number of states");
+    for (nb::handle field : fields) from.push_back(arrays.array<const T>(field, count({count_of_layers_, hidden_}), "state"));
     const auto mine = alone();
-    for (int f = 0; f < q_.states; ++f)
-      for (size_t l = 0; l < layers_.size(); ++l) memcpy(layers_[l].states[f], from[f] + l * hidden_, hidden_ * sizeof(T));
+    for (long l = 0; l < count_of_layers_; ++l)
+      for (long f = 0; f < fields_; ++f) memcpy(before_[l * fields_ + f], from[f] + l * hidden_, hidden_ * sizeof(T));
   }
 
   // Feeds `token`, samples the next with u[0], feeds that, and so on; `sampled` is as long as `u`. Returns how many were sampled:
@@ -136,7 +192,7 @@ class Sampler {
     const auto mine = alone();
     q_.u = numbers, q_.sampled = out, q_.count = length, q_.temperature = temperature;
     token_ = token, done_ = 0;
-    if (q_.embedding) layers_[0].x = q_.embedding + token * layers_[0].inputs;
+    if (q_.embedding) *q_.x = q_.embedding + token * q_.embedded;
     run(threads_, [&](const Worker& w) { kernels().sample(q_, w); }, meets_often(products_));
     return done_;
   }

@@ -81,7 +81,9 @@ long padded_row(long width) {
 }
 
 // The arrays of one call. They are kept alive until it ends, whatever becomes of the lists and dictionaries that held them.
+// For an object that reads them later too, all but matrices are copied, whatever is written into the caller's by then.
 class Arrays {
+  const bool copies_all_;
   std::vector<nb::ndarray<>> held_;
   std::vector<std::unique_ptr<Scratch>> copies_;
 
@@ -94,6 +96,11 @@ class Arrays {
   }
 
   template <class Array>
+  auto hold_or_copy(Array& array, const std::string& what) {
+    return copies_all_ ? copy(hold(array, what), long(array.size())) : hold(array, what);
+  }
+
+  template <class Array>
   static Array cast(nb::handle h, const std::string& what) {
     Array array;
     if (h.is_none() || !nb::try_cast(h, array, false))
@@ -102,7 +109,10 @@ class Arrays {
   }
 
  public:
-  Arrays() { held_.reserve(32); }
+  explicit Arrays(bool copies_all = false) : copies_all_(copies_all) { held_.reserve(32); }
+
+  // Lets the caller's arrays go.
+  void release() { held_.clear(); }
 
   // The numbers of an array in C order, of exactly `size`.
   template <class T>
@@ -110,7 +120,7 @@ class Arrays {
     auto found = cast<nb::ndarray<T, nb::c_contig, nb::device::cpu>>(h, what);
     if (found.size() != size)
       throw nb::value_error((what + " has " + std::to_string(found.size()) + " numbers; expected " + std::to_string(size)).c_str());
-    return hold(found, what);
+    return hold_or_copy(found, what);
   }
 
   // The same of one of any size, which becomes `size`.
@@ -118,7 +128,7 @@ class Arrays {
   T* any(nb::handle h, long& size, const std::string& what) {
     auto found = cast<nb::ndarray<T, nb::c_contig, nb::device::cpu>>(h, what);
     size = long(found.size());
-    return hold(found, what);
+    return hold_or_copy(found, what);
   }
 
   // The same, or null for None.
@@ -151,9 +161,9 @@ class Arrays {
   template <class T>
   T* copy(const T* from, long count) {
     copies_.push_back(std::make_unique<Scratch>(size_t(count) * sizeof(T)));
-    T* own = reinterpret_cast<T*>(copies_.back()->get());
+    char* own = copies_.back()->get();
     if (count) memcpy(own, from, size_t(count) * sizeof(T));
-    return own;
+    return reinterpret_cast<T*>(own);
   }
 
   // Whole numbers from 0 to below `end`, in a copy of our own.

@@ -200,13 +200,18 @@ constexpr long PICK_BLOCK = 64;  // logits whose weights are added up first amon
 template <class T>
 struct Sampling {
   long layers;
-  Layer<T>* layer;  // one row, one step each; the first takes `token`, or its row of the embedding
-  char** work;      // of each layer, with the weights packed
+  const Layer<T>* layer;                 // one row, one step each, the first of which reads `token` or *x; or null,
+  const InterpretedLayer<T>* interpreted;  // where the cell has no kernels
+  char** work;                           // of each layer, with the weights packed
   void (*step)(const Layer<T>&, char* work, const Worker&);
+  void (*interpret)(const InterpretedLayer<T>&, char* work, const Worker&);
   const T* embedding;      // (V, E); or null
+  long embedded;           // E
+  const T** x;             // where the first layer reads its row of the embedding
   Linear<T> decoder;       // one row
   char* decoder_work;
-  int states;              // fields
+  long states;             // fields of all layers
+  T *const *before, *const *after;  // each of them before a step and after it
   long padded;             // Hp
   long blocks;             // of logits
   double *weights, *sums;  // scratch: (blocks, PICK_BLOCK) and (blocks)

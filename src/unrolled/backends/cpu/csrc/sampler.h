@@ -76,7 +76,11 @@ static void sample(const Sampling<T>& q, const Worker& w) {
   const bool greedy = q.temperature == 0, share = !greedy && w.size > 1 && q.blocks >= 16;  // fewer do not pay a barrier
   const Share mine(q.blocks, share ? w : Worker{0, 1, w.shared});
   for (long i = 0; i < q.count; ++i) {
-    for (long l = 0; l < q.layers; ++l) q.step(q.layer[l], q.work[l], w);
+    for (long l = 0; l < q.layers; ++l)
+      if (q.layer)
+        q.step(q.layer[l], q.work[l], w);
+      else
+        q.interpret(q.interpreted[l], q.work[l], w);
     decoder.row(w);
     if (!w.barrier()) return;
     if (!greedy && (share || w.rank == 0)) weigh(q, mine);
@@ -84,9 +88,8 @@ static void sample(const Sampling<T>& q, const Worker& w) {
     if (w.rank == 0) {
       const long long token = greedy ? likeliest(q) : pick(q, q.u[i]);
       if (token >= 0) *q.token = q.sampled[i] = token, *q.done = i + 1;
-      if (q.embedding) q.layer[0].x = q.embedding + *q.token * q.layer[0].inputs;
-      for (long l = 0; l < q.layers; ++l)  // the new state is the next step's old one
-        for (int f = 0; f < q.states; ++f) copy(q.layer[l].states[f], q.layer[l].states[f] + q.padded, q.padded);
+      if (q.embedding) *q.x = q.embedding + *q.token * q.embedded;
+      for (long f = 0; f < q.states; ++f) copy(q.before[f], q.after[f], q.padded);
     }
     if (!w.go_on() || !w.barrier() || *q.done == i) return;
   }
