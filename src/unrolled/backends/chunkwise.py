@@ -47,27 +47,31 @@ class Chunk(NamedTuple):
 def forward(s: Steps, start: State, record: bool = True, size: int = CHUNK) -> tuple[Array, State, Any]:
     """Run the memory, as `reference.matrix_memory.recurrent`."""
     memory, m = np.concatenate([start.C, start.n[..., None]], axis=-1), start.m
-    read, kept = np.empty(s.v.shape, s.v.dtype), []
+    dtype, kept = s.v.dtype, []
+    read = np.empty(s.v.shape, dtype)
     for at in _chunks(len(read), size):
         q, k, v, i, f = _part(s, at)
-        b = np.cumsum(f, axis=-1)
+        b = np.cumsum(f, axis=-1, dtype=np.float64)  # may be far below 0, and all that counts are differences
         r = i - b
         u = np.maximum(np.maximum.accumulate(r, axis=-1), m[..., None])
-        weights = r[..., None, :] - u[..., None] + _future(r.shape[-1], r.dtype)
+        largest = np.where(r.max(axis=-1) > m, r.argmax(axis=-1), -1)
+        new = (b[..., -1] + u[..., -1]).astype(dtype)
+        u[..., -1] = new - b[..., -1]  # what is handed on is scaled by this very m
+        weights = (r[..., None, :] - u[..., None]).astype(dtype)
+        weights += _future(weights.shape[-1], dtype)
         np.exp(weights, out=weights)
-        through = np.exp(m[..., None] - u)
+        through = np.exp(m[..., None] - u).astype(dtype)
         mixed = q @ k.mT
         mixed *= weights
         numerators = mixed @ v + through[..., None] * (q @ memory)
-        shown, least = numerators[..., -1], np.exp(-b - u)
+        shown, least = numerators[..., -1], np.exp(-b - u).astype(dtype)
         denominators = np.maximum(abs(shown), least)
         read[at] = _in_time(numerators[..., :-1] / denominators[..., None])
         if record:
-            largest = np.where(r.max(axis=-1) > m, r.argmax(axis=-1), -1)
             sign = np.where(abs(shown) > least, np.sign(shown), 0)
             kept.append(Chunk(memory, weights, mixed, through, denominators, sign, largest))
         memory = through[..., -1, None, None] * memory + k.mT @ (weights[..., -1, :, None] * v)
-        m = b[..., -1] + u[..., -1]
+        m = new
     end = State(memory[..., :-1].copy(), memory[..., -1].copy(), m)
     return read, end, (memory, kept)
 
@@ -88,7 +92,7 @@ def backward(s: Steps, read: Array, kept: Any, d_read: Array, end: State, d: Ste
         d.q[at] = _in_time(d_mixed @ k + through * (down @ c.memory.mT))
         d.k[at] = _in_time(d_mixed.mT @ q + (last * v) @ d_memory.mT)
         d.v[at] = _in_time(d_values[..., :-1])
-        di = (d_values * v).sum(axis=-1)  # i_j is a factor of all that value j goes into,
+        di = (d_values * v).sum(axis=-1, dtype=np.float64)  # i_j is a factor of all that value j goes into,
         db = np.where(c.sign == 0, g_read, 0) - di  # b_t of all that is read at t; but 1 / b_t of value t
         df = np.cumsum(db[..., ::-1], axis=-1)[..., ::-1] + total[..., None]
         step, top = np.arange(df.shape[-1]), c.largest[..., None]
