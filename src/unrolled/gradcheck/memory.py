@@ -10,7 +10,7 @@ from typing import Any
 from ..checks import Array
 from ..nn.mlstm import MLSTM
 
-MATRIX: Any = SimpleNamespace(name="mlstm", params=None, normalised=True)
+MATRIX: Any = SimpleNamespace(name="mlstm", params=None, normalised=True, sees_time=False)
 """What the proofs ask of a cell. What is read is divided by what the normaliser shows, which may happen to be small and
 makes few directions steep, as normalised rows do. Parameters are one a gate, so that a name says which one is wrong."""
 OPTIONS: dict[str, dict[str, Any]] = {
