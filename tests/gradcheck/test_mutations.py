@@ -230,9 +230,9 @@ def test_a_forgotten_mask_of_the_candidate_is_caught(name):
     assert_caught(failed, "weight_ih, rows of ")
 
 
-def test_a_forgotten_mask_is_caught_by_check_cell_alone_where_candidates_are_dropped():
+def test_a_forgotten_mask_is_caught_by_check_cell_where_candidates_are_dropped_and_by_the_derived_backward():
     failed = ur.check_cell(taking_m(CELLS["lstm"], without_m)).failed
-    assert {p.subject.split(", ", 1)[1] for p in failed} == {"lstm, dropped candidates"}
+    assert {p.subject.split(", ", 1)[-1] for p in failed} == {"lstm, dropped candidates", "backward of stage 0 of lstm"}
 
 
 def test_what_is_right_is_not_caught():

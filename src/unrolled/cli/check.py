@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from .. import backends
+from ..cells import find_cell
 from ..errors import UnrolledError
 from .display import Output, redrawn
 from .help import GroupedCommand
@@ -87,7 +88,10 @@ class Tally:
 @option("Options", "--cell", type=OwnCell(), help="Only this cell, or your own, my_cell.py:NAME. [default: all]")
 @option("Options", "--quick", is_flag=True, help="A choice of the proofs, in some seconds.")
 @option("Options", "--seed", type=click.IntRange(min=0), default=0, help="Of the numbers, and of the pairs of options.")
-def check(own: str | None, cell: str | None, quick: bool, seed: int) -> int:
+@option(
+    "Options", "--show-backward", is_flag=True, help="Print the derived backward of the cell as Python, prove nothing."
+)
+def check(own: str | None, cell: str | None, quick: bool, seed: int, show_backward: bool) -> int:
     """Prove every gradient: every cell, option and backend, every head with its loss; or all of that of one CELL.
 
     The backward pass is compared with derivatives that are taken in another way (complex steps, central differences,
@@ -97,6 +101,8 @@ def check(own: str | None, cell: str | None, quick: bool, seed: int) -> int:
 
     if own is not None and cell is not None:
         raise UnrolledError(f"the cell is named twice, as {own} and with --cell {cell}; leave one out")
+    if show_backward:
+        return _show(own or cell)
     backends.choose("auto")  # says what the environment has wrong before anything is printed
     tally = Tally(Output(highlight=False, emoji=False, markup=False))
     try:
@@ -106,3 +112,13 @@ def check(own: str | None, cell: str | None, quick: bool, seed: int) -> int:
         tally.close()
         raise
     return tally.finish()
+
+
+def _show(cell: str | None) -> int:
+    """Print the derived backward functions of a cell."""
+    from ..codegen.readable import readable
+
+    if cell is None:
+        raise UnrolledError("--show-backward shows that of one cell; name it: unrolled check lstm --show-backward")
+    click.echo(readable(find_cell(cell)), nl=False)
+    return 0

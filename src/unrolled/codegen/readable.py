@@ -136,7 +136,8 @@ class _Function:
             arg, piece, _ = parts[longest]
             parts[longest] = (arg, self._statement(arg, piece), _ATOM)
             text, binds = _joined(op, parts)
-        if named and self.uses[node] > 1 and op not in MASKS:
+        small = op in _INFIX and "number" in (self.keys[arg][0] for arg in args) and len(text) < 12  # 1 - k.f
+        if named and self.uses[node] > 1 and op not in MASKS and not small:
             return self._statement(node, text), _ATOM
         return text, binds
 

@@ -6,7 +6,8 @@ the scan expects, change no argument, and be elementwise, so that what runs on a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from ..cells import Back, Cell, Stage
 from ..cells.contract import field_names, stage_name
 from ..checks import Array
 from ..codegen.derive import complete
+from ..codegen.trace import defined_at, line_of
+from ..errors import Unsupported
 from .report import Proof, proof
 from .sizes import B, H
 
@@ -28,7 +31,7 @@ def contract(cell: Cell, rng: np.random.Generator) -> Proof:
     subject = f"stages of {cell.name}"
     try:
         _call_stages(cell, rng)
-    except _BrokenError as broken:
+    except (_BrokenError, Unsupported) as broken:  # what can't be derived of it is told as well
         return Proof("contract", subject, 1.0, 0.0, "failed", str(broken))
     return proof("contract", subject, 0.0, 0.0)
 
@@ -117,70 +120,107 @@ def _expect(what: str, got: Any, fields: Sequence[str], *, zero: bool = False, u
             raise _BrokenError(f"{what}.{name} has shape {np.shape(value)}; expected an array (B, H) = {(B, units)}")
 
 
-def _call_stages(cell: Cell, rng: np.random.Generator) -> None:
+def _call_stages(own: Cell, rng: np.random.Generator) -> None:
+    """Call all functions of a cell; those that it lacks are derived, and called as well."""
+
     def draw(count: int, units: int = H) -> list[Array]:
         return [rng.standard_normal((B, units)) for _ in range(count)]
 
-    cell = complete(cell)
-    state, gates, params = (field_names(kind) or () for kind in (cell.state, cell.gates, cell.params))
-    own = {} if cell.params is None else {"p": cell.params(*rng.standard_normal((len(params), H)))}
-    extras = [_keywords(cell, stage, own, draw) for stage in cell.stages]
-    drops = [extra | ({"m": draw(1)[0]} if cell.candidate and cell.candidate in s.rows else {})
-             for s, extra in zip(cell.stages, extras, strict=True)]  # fmt: skip
-    s, values, kinds, kept = cell.state(*draw(len(state))), None, [], []
-    for n, (stage, extra, drop) in enumerate(zip(cell.stages, extras, drops, strict=True)):
-        what, units = stage_name(stage, n), stage.units(H)
-        for name in stage.operand or ():
-            known = (*state, *(field_names(type(values)) or () if n else ()))
-            if name not in known:
-                raise _BrokenError(f"{what}: operand {name} is unknown; it can be one of {', '.join(known)}")
-        ax, ah = tuple(draw(len(stage.rows) * stage.inputs, units)), tuple(draw(stage.blocks, units))
-        args = ax, ah, s if stage.width == 1 else None
-        before = {"k": values} if n else {}
-        plain = _call(stage.forward, f"{what}: forward", *args, **before, **extra)
-        result = _call(stage.forward, f"{what}: forward", *args, **before, **drop)
-        if "m" in drop:
-            ones = _call(stage.forward, f"{what}: forward", *args, **before, **(drop | {"m": np.ones((B, H))}))
-            if _arrays(result) and _same(plain, result):
-                raise _BrokenError(
-                    f"{what}: forward makes nothing of m, which multiplies the candidate {cell.candidate}"
-                )
-            if not _same(plain, ones):
-                raise _BrokenError(f"{what}: forward without m is not that with m = 1; write m=1 as its default")
-        values, held = result if stage.keeps else (result, None)
+    cell = complete(own)
+    p = {} if cell.params is None else {"p": cell.params(*rng.standard_normal((len(cell.param_fields), H)))}
+    extras = [_keywords(cell, stage, p, draw) for stage in cell.stages]
+    drops = [
+        extra | ({"m": draw(1)[0]} if cell.candidate and cell.candidate in stage.rows else {})
+        for stage, extra in zip(cell.stages, extras, strict=True)
+    ]
+    s, kept = cell.state(*draw(len(cell.state_fields))), []
+    values: Any = None
+    kinds: list[Any] = []
+    for n, stage in enumerate(cell.stages):
+        with _placed(own.stages[n].forward):
+            values, held = _forward(cell, n, draw, s, {"k": values} if n else {}, (extras[n], drops[n]))
+        kinds.append(type(values))
         kept.append({"kept": held} if stage.keeps else {})
-        if stage is not cell.stages[-1]:
-            _expect(f"{what}: forward's result", values, field_names(type(values)) or ("a named tuple",), units=units)
-            kinds.append(type(values))
-    if not isinstance(values, tuple) or len(values) != 2:
-        raise _BrokenError(f"{what}: forward gave {type(values).__name__}; the last stage gives (State, Gates)")
     new, k = values
-    _expect(f"{what}: forward's state", new, state)
-    _expect(f"{what}: forward's gates", k, gates)
-    d: Any = cell.state(*draw(len(state)))
+    d: Any = cell.state(*draw(len(cell.state_fields)))
     for n in reversed(range(len(cell.stages))):
-        stage = cell.stages[n]
-        what, units = f"{stage_name(stage, n)}: backward", stage.units(H)
-        assert stage.backward is not None
-        states = (s, new) if stage.width == 1 else (None, None)
-        _call(stage.backward, what, d, k, *states, **extras[n], **kept[n])
-        b = _call(stage.backward, what, d, k, *states, **drops[n], **kept[n])
-        if not isinstance(b, Back):
-            raise _BrokenError(f"{what} gave {type(b).__name__}; expected Back(ax, ah, state, values, params)")
-        _expect(f"{what}'s ax", b.ax, stage.rows if stage.inputs else (), units=units)
-        if stage.blocks or b.ah is not b.ax:
-            rows = stage.rows if stage.product else stage.operand or ()
-            _expect(f"{what}'s ah", b.ah, rows if stage.blocks else (), units=units)
-        if stage.width == 1:
-            _expect(f"{what}'s state", b.state, state, zero=True)
-        if "x" in stage.sees:
-            _expect(f"{what}'s x", (b.x,), ("x",), zero=True)
+        states = (s, new) if cell.stages[n].width == 1 else (None, None)
+        earlier: Any = kinds[n - 1] if n else None
+        given = own.stages[n].backward
+        with _placed(given or own.stages[n].forward):
+            _backward(cell, n, earlier, (d, k, *states), (extras[n] | kept[n], drops[n] | kept[n]), zero=given is None)
         if n:
-            wide = cell.stages[n - 1].units(H)
-            _expect(f"{what}'s values", b.values, field_names(kinds[n - 1]) or (), zero=True, units=wide)
-            d = kinds[n - 1](*draw(len(b.values), wide))
-        if "p" in extras[n] and b.params is not None:
-            _expect(f"{what}'s params", b.params, params)
+            d = earlier(*draw(len(earlier._fields), cell.stages[n - 1].units(H)))
+
+
+@contextmanager
+def _placed(function: Callable[..., Any]) -> Iterator[None]:
+    """Let what is broken end with the line that broke it, or with that at which a user's function begins."""
+    try:
+        yield
+    except _BrokenError as broken:
+        line = line_of(broken.__cause__) if broken.__cause__ else ""
+        raise _BrokenError(f"{broken}{line or defined_at(function)}") from broken
+
+
+Draw = Callable[..., list[Array]]
+
+
+def _forward(cell: Cell, n: int, draw: Draw, s: Any, before: Any, given: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Call a stage's forward function, without and with m; return what it gives, and what is kept."""
+    stage, (extra, drop) = cell.stages[n], given
+    place, units = stage_name(stage, n), stage.units(H)
+    what = f"{place}: forward"
+    for name in stage.operand or ():
+        known = (*cell.state_fields, *(field_names(type(before["k"])) or () if n else ()))
+        if name not in known:
+            raise _BrokenError(
+                f"{stage_name(stage, n)}: operand {name} is unknown; it can be one of {', '.join(known)}"
+            )
+    ax, ah = tuple(draw(len(stage.rows) * stage.inputs, units)), tuple(draw(stage.blocks, units))
+    args = ax, ah, s if stage.width == 1 else None
+    plain = _call(stage.forward, what, *args, **before, **extra)
+    result = _call(stage.forward, what, *args, **before, **drop)
+    if "m" in drop:
+        ones = _call(stage.forward, what, *args, **before, **(drop | {"m": np.ones((B, H))}))
+        if _arrays(result) and _same(plain, result):
+            raise _BrokenError(f"{what} makes nothing of m, which multiplies the candidate {cell.candidate}")
+        if not _same(plain, ones):
+            raise _BrokenError(f"{what} without m is not that with m = 1; write m=1 as its default")
+    values, held = result if stage.keeps else (result, None)
+    if n + 1 < len(cell.stages):
+        _expect(f"{what}'s result", values, field_names(type(values)) or ("a named tuple",), units=units)
+        return values, held
+    if not isinstance(values, tuple) or len(values) != 2:
+        got = f"{len(values)} values" if type(values) is tuple else type(values).__name__
+        raise _BrokenError(f"{what} gave {got}; the last stage gives (State, Gates)")
+    _expect(f"{what}'s state", values[0], cell.state_fields)
+    _expect(f"{what}'s gates", values[1], cell.gate_fields)
+    return values, held
+
+
+def _backward(cell: Cell, n: int, earlier: Any, args: tuple[Any, ...], given: tuple[Any, Any], *, zero: bool) -> None:
+    """Call a stage's backward function, without and with m; where `zero`, a row's gradient may be a plain 0."""
+    stage, (extra, drop) = cell.stages[n], given
+    what, units = f"{stage_name(stage, n)}: backward", stage.units(H)
+    assert stage.backward is not None
+    _call(stage.backward, what, *args, **extra)
+    b = _call(stage.backward, what, *args, **drop)
+    if not isinstance(b, Back):
+        raise _BrokenError(f"{what} gave {type(b).__name__}; expected Back(ax, ah, state, values, params)")
+    _expect(f"{what}'s ax", b.ax, stage.rows if stage.inputs else (), units=units, zero=zero)
+    if stage.blocks or b.ah is not b.ax:
+        rows = stage.rows if stage.product else stage.operand or ()
+        _expect(f"{what}'s ah", b.ah, rows if stage.blocks else (), units=units, zero=zero)
+    if stage.width == 1:
+        _expect(f"{what}'s state", b.state, cell.state_fields, zero=True)
+    if "x" in stage.sees:
+        _expect(f"{what}'s x", (b.x,), ("x",), zero=True)
+    if n:
+        wide = cell.stages[n - 1].units(H)
+        _expect(f"{what}'s values", b.values, field_names(earlier) or (), zero=True, units=wide)
+    if "p" in extra and b.params is not None:
+        _expect(f"{what}'s params", b.params, cell.param_fields, zero=True)
 
 
 def _keywords(cell: Cell, stage: Stage, own: dict[str, Any], draw: Callable[[int], list[Array]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..nn.heads import Head
 from . import check_cell, check_derivatives, check_loss, check_network
 from .catalogue import HEADS, LANGUAGE, STACK, build, build_head, build_language
 from .contract import contract
+from .derived import derived, used
 from .laws import laws
 from .memory import BACKENDS, MATRIX, OPTIONS
 from .memory import build as build_memory
@@ -139,7 +140,8 @@ def _quick_cell(cell: Cell, seed: int) -> Iterator[Outcome]:
         if not kept.passed:
             return Report((kept,))
         derivatives = check_derivatives(build(cell, {}, "reference"), steps=1, seed=seed)
-        return Report((kept, *derivatives, *laws(build(cell, {}), rng, cell.name)))
+        rest = laws(build(cell, {}), rng, cell.name)
+        return Report((kept, *derived(cell, np.random.default_rng(seed)), *used(cell), *derivatives, *rest))
 
     yield _timed(cell, "the cell itself", "auto", prove)
 

@@ -10,6 +10,7 @@ import numpy as np
 from .. import backends
 from ..cells import Cell
 from ..checks import Array, Kept, as_numbers, check_size, read_only
+from ..codegen.derive import complete
 from ..errors import UnrolledError, suggest
 from ..keywords import keyword, keywords_of, named
 from ..seeding import generator
@@ -43,6 +44,7 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
             raise UnrolledError(suggest("option", name, list(self._options)))
         backend, rng = options.pop("backend", "auto"), options.pop("rng", None)
         super().__init__(cell, input_size, hidden_size, num_layers, **options)
+        complete(self.cell)  # what it lacks and can't be derived is refused here
         self._backend = backends.choose_for(self.cell, self.dtype, backend)
         rng = generator(rng)
         self.check_memory()
