@@ -82,8 +82,8 @@ def encode(
     backend: Backend, table: Array, stack: Recurrent, words: Array, *, record: bool
 ) -> tuple[Array, Spelled | None]:
     """Words (T, B, C), table (characters, E) -> x (T, B, 2 H), the final h of both directions; 0 of an empty word."""
-    spellings = distinct(words)
-    reader, tapes = embedding.folded(backend, table, stack), []
+    spellings, folds = distinct(words), not stack.cell.sees_x
+    reader, tapes = embedding.folded(backend, table, stack) if folds else stack, []
     finals = [np.zeros((0, stack.output_size), stack.dtype)]  # so that no words are no mistake
     for part, longest in groups(spellings.lengths):
         lengths = spellings.lengths[part]
@@ -92,6 +92,7 @@ def encode(
             continue
         even = lengths[0] == longest
         x = spellings.characters[:longest, part]
+        x = x if folds else backend.embed(table, np.maximum(x, 0))  # what stands behind a word's end is not read
         _, state, tape = reader._run(x, None, None if even else lengths, record=record)
         finals.append(np.swapaxes(state.h, 0, 1).reshape(len(lengths), -1))
         tapes.append((part, tape))
@@ -105,15 +106,19 @@ def encode_backward(
     """dx (T, B, 2 H) -> gradients of the table and of the encoder's parameters."""
     words, sums = spelled.words, dict[str, Array]()
     dfinals = backend.embed_backward(words.which, np.ascontiguousarray(dx), len(words.lengths))
+    dtable = np.zeros_like(table)
     for part, tape in spelled.groups:
         dh = dfinals[part].reshape(-1, stack.directions, dx.shape[-1] // stack.directions).swapaxes(0, 1)
         none: Any = stack.zero_state(dh.shape[1])
-        for name, g in stack._backward(tape, None, none._replace(h=dh))[2].items():
+        dcharacters, _, grads = stack._backward(tape, None, none._replace(h=dh))
+        for name, g in grads.items():
             sums[name] = sums[name] + g if name in sums else g
+        if dcharacters is not None:
+            characters = np.maximum(words.characters[: len(dcharacters), part], 0)
+            dtable = dtable + backend.embed_backward(characters, dcharacters, len(table))
     if not sums:
         return np.zeros_like(table), {name: np.zeros_like(p) for name, p in stack.params.items()}
-    dtable = np.zeros_like(table)
-    for name in stack.first:
+    for name in () if stack.cell.sees_x else stack.first:
         more, sums[name] = embedding.fold_backward(backend, table, stack.params[name], sums[name])
         dtable = dtable + more
     return dtable, sums
