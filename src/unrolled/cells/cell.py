@@ -153,11 +153,11 @@ class Cell:
     """Blocks on the diagonal of recurrent weights: a unit sees the ceil(H / heads) units of its own head alone."""
     prepare: Callable[..., Any] | None = None
     """Function of the per-unit parameters (and `c=`), run once a pass: the functions get the named tuple that it
-    returns as `p=`. It may use `numpy.sin`, `cos` and `abs` too."""
+    returns as `p=`. It may use `numpy.log1p`, `sin`, `cos` and `abs` too."""
     settings: Any = None
     """A named tuple of constants: numbers, such as the length of a step, and names of activations. Functions get it as
     `c=`, with the functions in the place of names."""
-    initial: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    initial: Any = ()
     """Initialisers of its paper, `(rng, shape) -> array`, of "<parameter>" or "<parameter>.<row or field>"; a
     dictionary will do. Those of per-unit parameters hold always, others where `init` is not said."""
 

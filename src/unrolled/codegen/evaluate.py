@@ -23,6 +23,19 @@ def absolute(x: Any) -> Any:
     return np.where(x < 0, -x, x) if np.iscomplexobj(x) else np.abs(x)
 
 
+def log1p(x: Any) -> Any:
+    """Return log(1 + x); of a complex x, whose real part NumPy's rounds as that of 1 + x, with all its digits.
+
+    Examples
+    --------
+    >>> log1p(np.array([1e-9 + 1e-30j])).real
+    array([1.e-09])
+    """
+    if not np.iscomplexobj(x):
+        return np.log1p(x)
+    return np.log1p(x.real * (2 + x.real) + x.imag * x.imag) / 2 + 1j * np.arctan2(x.imag, 1 + x.real)
+
+
 Key = tuple[Any, ...]
 """What a function is given: the argument, and which part of it: ("ax", 0), ("s", "c"), ("m",)."""
 
@@ -40,6 +53,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "maximum": np.maximum,
     "select": np.where,
     "abs": absolute,
+    "log1p": log1p,
     "sin": np.sin,
     "cos": np.cos,
     "<": operator.lt,

@@ -18,7 +18,7 @@ from .graph import OPERATIONS, Graph, Symbol
 from .reverse import gradients
 from .trace import symbols, tracing
 
-PREPARING = OPERATIONS | {"sqrt": "sqrt", "sin": "sin", "cos": "cos", "absolute": "abs"}
+PREPARING = OPERATIONS | {"sqrt": "sqrt", "log1p": "log1p", "sin": "sin", "cos": "cos", "absolute": "abs"}
 """What `prepare` may use: it runs once a pass, and never on the engine."""
 
 

@@ -152,6 +152,7 @@ RULES: dict[str, Callable[..., tuple[tuple[Symbol, bool], ...]]] = {
     "tanh": lambda d, y, a: ((d * (1 - y * y), False),),
     "sigmoid": lambda d, y, a: ((d * y * (1 - y), False),),
     "sqrt": lambda d, y, a: ((0.5 * d / y, False),),
+    "log1p": lambda d, y, a: ((d / (1 + a), False),),
     "sin": lambda d, y, a: ((d * np.cos(a), False),),
     "cos": lambda d, y, a: ((d * np.sin(a), True),),
 }
