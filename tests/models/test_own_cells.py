@@ -168,7 +168,49 @@ def test_the_hash_is_of_what_is_computed(tmp_path):
         fingerprint(odd)
     with pytest.raises(ur.UnrolledError, match="can't be told by what it computes"):
         ur.LanguageModel.train(TEXT, cell=odd, out=tmp_path / "run", backend="reference", **SMALL)
+    with pytest.raises(ur.UnrolledError, match=rf"forward can't be traced: .* \(.*test_own_cells.py, line {line}\)"):
+        ur.LanguageModel.train(
+            TEXT, cell=replace(odd, stages=(Stage(("z", "n"), branching),)), out=tmp_path / "run", **SMALL
+        )
     assert not (tmp_path / "run").exists()
+
+
+class Leak(NamedTuple):
+    a: Any
+    b: Any
+
+
+class Choice(NamedTuple):
+    rate: float
+    activation: str
+
+
+def prepared(p, c):
+    return Leak(sigmoid(p.a), c.rate * p.b)
+
+
+def grown(ax, ah, s, p, c, x, dt):
+    g = c.activation(ax[0] + ah[0] + p.b * x)
+    return State(h=s.h + dt * p.a * (g - s.h)), Gates(g, g)
+
+
+def at_once(ax, ah, s, p, c, x, dt):
+    p = prepared(p, c)
+    return grown(ax, ah, s, p, c, x, dt)
+
+
+def test_the_hash_is_of_what_grown_cells_are_given_too():
+    stage = Stage(("n",), grown)
+    cell = Cell("own", State, Gates, (stage,), "", Leak, "weight_own", prepare=prepared, settings=Choice(0.5, "tanh"))
+    assert fingerprint(replace(cell, prepare=None, stages=(Stage(("n",), at_once),))) == fingerprint(cell)
+    assert fingerprint(replace(cell, initial={"weight_own.a": lambda rng, shape: np.ones(shape)})) == fingerprint(cell)
+    others = [
+        replace(cell, heads=2),
+        replace(cell, stages=(replace(stage, biases=("ih",)),)),
+        cell.with_settings(rate=0.25),
+        cell.with_settings(activation="relu"),
+    ]
+    assert len({fingerprint(other) for other in (cell, *others)}) == 5
 
 
 # --- model files
@@ -209,6 +251,22 @@ def test_a_built_in_takes_no_other_cell(tmp_path):
     assert ur.load(tmp_path / "m", cell="gru").network.spec.cell == "gru_reset_after"
     with pytest.raises(ur.UnrolledError, match="its cell is 'gru_reset_after', a built-in, not 'light'; leave the"):
         ur.load(tmp_path / "m", cell=LIGHT)
+
+
+def rated(ax, ah, s, c):
+    g = c.activation(ax[0] + ah[0])
+    return State(h=s.h + c.rate * (g - s.h)), Gates(g, g)
+
+
+def test_a_file_keeps_the_settings_that_were_asked_for(tmp_path):
+    cell = Cell("rated", State, Gates, (Stage(("n",), rated),), settings=Choice(0.5, "tanh"))
+    made = ur.LanguageModel.train(TEXT, cell=cell, cell_settings="rate=0.25", **SMALL)
+    made.save(tmp_path / "m")
+    again = ur.load(tmp_path / "m", cell=cell)
+    assert again.network.recurrent.cell.settings == Choice(0.25, "tanh")
+    assert again.score(TEXT).nats == made.score(TEXT).nats
+    with pytest.raises(ur.UnrolledError, match=r"'rated' \(hash \w+\) computes something else"):
+        ur.load(tmp_path / "m", cell=cell.with_settings(rate=0.25))  # which is another cell
 
 
 @pytest.mark.parametrize(

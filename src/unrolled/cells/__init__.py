@@ -1,5 +1,7 @@
 """The maths: one file a family, elementwise. No product, no time loop, no files; imports nothing of ours but errors."""
 
+from dataclasses import replace
+
 from ..errors import UnrolledError, brief, suggest
 from .cell import Back, Cell, Stage, Value
 from .contract import check_contract
@@ -92,6 +94,10 @@ def name_of(cell: str | Cell) -> str:
 
 def _check_own(cell: Cell) -> None:
     """Refuse a user's own cell that is called like a built-in."""
+    other = CELLS.get(cell.name)
+    if other is not None and other == replace(cell, settings=other.settings):
+        said = ",".join(f"{name}={value}" for name, value in zip(cell.settings._fields, cell.settings, strict=True))
+        raise UnrolledError(f"a file has no {brief(cell.name)} with settings of its own; write cell_settings={said!r}")
     if cell.name.lower() in (*CELLS, *FAMILIAR):
         raise UnrolledError(f"cell {brief(cell.name)}: a built-in cell is called so; give yours a name of its own")
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UnrolledError, brief, one_line
-from .cell import Cell, Stage
+from .cell import Cell, Stage, signature_of
 
 COMMUTE = ("add", "multiply", "maximum", "minimum", "equal", "not_equal")
 """Operations to which the order of their arguments is nothing, to the bit."""
@@ -106,16 +106,22 @@ def _plain(part: Cell | Stage) -> dict[str, Any]:
 
 def _computed(cell: Cell) -> list[str]:
     """Return the hashes of the new state."""
-    values: Any
-    given = {"p": _terms(cell.params, "p")} if cell.params is not None else {}
-    s, values = _terms(cell.state, "s"), ()
+    values: Any = ()
+    constants = {} if cell.settings is None else {"c": cell.constants}
+    own = {} if cell.params is None else {"p": _terms(cell.params, "p")}
+    if cell.prepare is not None:
+        own = {"p": cell.prepare(*own.values(), **(constants if "c" in signature_of(cell.prepare) else {}))}
+    s = _terms(cell.state, "s")
     for n, stage in enumerate(cell.stages):
         ax = tuple(Term(f"ax {row}") for row in stage.rows * stage.inputs)
         operand = [_digest(getattr(s if name in cell.state_fields else values, name)) for name in stage.operand or ()]
         ah = tuple(Term(f"ah {n} {i} {operand}") for i in range(stage.blocks))
-        more = given | ({"k": values} if n else {})
+        more = constants | (own if stage.width == 1 else {}) | ({"k": values} if n else {})
+        more |= {name: Term(name) for name in stage.sees}
         more |= {"m": Term("m")} if cell.candidate and cell.candidate in stage.rows else {}
-        values = stage.forward(ax, ah, s, **more)
+        values = stage.forward(ax, ah, s if stage.width == 1 else None, **more)
+    if not isinstance(values, tuple) or len(values) != 2 or not isinstance(values[0], cell.state):
+        raise UnrolledError("the last stage gives no pair (State, Gates)")
     return [_digest(value) for value in values[0]]
 
 
