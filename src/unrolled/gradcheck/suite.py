@@ -84,7 +84,12 @@ def check_all(cell: str | Cell | None = None, *, quick: bool = False, seed: int 
     turns = {name: _turn(n, options, cells) for n, (name, options) in enumerate(STACK.items())}
     turns |= {name: cells[n % len(cells)] for n, name in enumerate((*LANGUAGE, *HEADS))}
     for one in cells:
-        yield from _quick_cell(one, seed) if quick else _full_cell(one, seed)
+        proofs = _quick_cell(one, seed) if quick else _full_cell(one, seed)
+        itself = next(proofs)
+        yield itself
+        if cell is not None and itself.report[0].verdict == "failed":  # its contract: there is nothing that could run
+            return
+        yield from proofs
         for name, options in (STACK | LANGUAGE).items():
             if quick and turns[name] is one:
                 yield _one(one, name, options, "auto", seed)

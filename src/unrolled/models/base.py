@@ -217,6 +217,7 @@ def go_on(
 def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
     """Train, from the start or from where it was; the model is then the best one, and its test figures are known."""
     facts, resume = prepared.facts, prepared.resume
+    about = prepared.content()  # what no file can say is refused before anything is told
     with ExitStack() as stack:
         all_of_them = list(callbacks)
         if facts.out is not None:
@@ -233,7 +234,7 @@ def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
             out=facts.out,
             callbacks=all_of_them,
             rng=prepared.rng,
-            about=prepared.content(),
+            about=about,
             resume=None if resume is None else resume.snapshot,
             changed=resume is not None and resume.options != facts.options,
         ).run()

@@ -9,6 +9,7 @@ from typing import Any
 from ..cells import Cell, find_cell
 from ..cells.settings import parse_settings
 from ..checks import as_dtype, as_kind, check_memory, check_size, check_widths
+from ..codegen.derive import complete
 from ..declared import check_plain
 from ..errors import UnrolledError, brief
 from ..keywords import keyword, named
@@ -85,6 +86,7 @@ class Stack:
         for name, value in chosen.items():
             setattr(self, name, check_plain(STACK[name], value))
         self.cell = self.cell.with_settings(**parse_settings(self.cell_settings))
+        complete(self.cell)  # refuses a cell whose gradient can't be derived
         check_init(self.init, self.cell, forget_bias=self.forget_bias, bias=self.bias, proj=self.proj_size)
         self._check_options()
         self.states = States(
