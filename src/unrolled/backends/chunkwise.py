@@ -118,12 +118,12 @@ def _part(s: Steps, at: slice) -> tuple[Array, Array, Array, Array, Array]:
 
 def _by_head(a: Array) -> Array:
     """(L, B, N, ...) -> (B, N, L, ...)."""
-    return np.moveaxis(a, 0, 2)
+    return a.transpose(1, 2, 0, *range(3, a.ndim))
 
 
 def _in_time(a: Array) -> Array:
     """(B, N, L, ...) -> (L, B, N, ...)."""
-    return np.moveaxis(a, 2, 0)
+    return a.transpose(2, 0, 1, *range(3, a.ndim))
 
 
 def _future(size: int, dtype: Any) -> Array:

@@ -160,7 +160,8 @@ class MLSTM(Parametric):
         if x.dtype.kind in "iu":
             x = take_indices(x, live, self.input_size)
         begin = self._take(state, batch, order, "state")
-        memory = RECURRENT if self.backend == "reference" else chunkwise(self.chunk_size)
+        single = steps == 1  # of which products of a chunk make nothing faster
+        memory = RECURRENT if single or self.backend == "reference" else chunkwise(self.chunk_size)
         ends, tapes = [], []
         for layer, w in enumerate(self._layers()):
             start = State(*(f[layer] for f in begin))

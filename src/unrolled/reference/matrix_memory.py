@@ -216,6 +216,7 @@ def forward(
     else:
         product = (x.reshape(-1, x.shape[-1]) @ weight.T).reshape(*x.shape[:-1], len(bias))
     start = State(*(field.astype(dtype, copy=False) for field in start))
+    memory = RECURRENT if dtype.kind == "c" else memory  # which alone takes complex numbers
     with np.errstate(over="ignore"):  # exp(-x) = inf is a closed gate, not a mistake
         a = parts((product + bias).astype(dtype, copy=False), start)
         s = a._replace(o=sigmoid(a.o), f=log_sigmoid(a.f))
