@@ -75,6 +75,10 @@ def compare(cell, w, x, s, dy, ds, *, engine=kernels, factor=1.0, **masks):
         for name, a, b, c in zip(s1._fields, s1, s2, s3, strict=True):
             close(b, a, f"final {name}", tolerance)
             assert np.array_equal(b, c, equal_nan=True)
+        for n, (a, b) in enumerate(zip(tape1.kept, getattr(tape2, "kept", ()), strict=False)):
+            assert (a is None) == (b is None)
+            for name in a._fields if a else ():
+                close(getattr(b, name), getattr(a, name), f"stage {n}: kept.{name}", tolerance)
         for kind in ("states", "gates", "proposed"):
             for name in getattr(tape1, kind)._fields:
                 close(

@@ -14,10 +14,14 @@ import pytest
 kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
+from against_reference import masks, problem  # noqa: E402
+from grown_cells import GROWN, HEADS  # noqa: E402
+
 import unrolled as ur  # noqa: E402
 from unrolled.backends.cpu import _engine, arrays, interpreter, layers, sampler, updates  # noqa: E402
 from unrolled.nn.network import Network  # noqa: E402
 from unrolled.nn.spec import Spec  # noqa: E402
+from unrolled.reference import scan  # noqa: E402
 from unrolled.training.clipping import clip_by_norm  # noqa: E402
 from unrolled.training.optimizers import make_optimizer  # noqa: E402
 
@@ -66,6 +70,13 @@ def language(cell, vocabulary=7, embedding=0):
     net.sampler(net.zero_state(1), 0).sample(1, np.array([0.3, 0.9]), 1.0)
 
 
+def grown(cell, inputs=4, hidden=5):
+    """Record a cell that uses all of the contract, with times."""
+    w, x, s, dy, ds = problem(cell, "float32", 3, 2, inputs, hidden)
+    chosen = scan.ScanMasks(dt=np.full((3, 2), 0.5, "f4"), **masks(cell, "live_keep", 3, 2, hidden))
+    kernels.backward(kernels.forward(cell, w, x, s, chosen)[2], dy, ds)
+
+
 RECORDED = {
     "lstm": lambda: stack("lstm", lengths=[3, 1]),
     "lstm_peephole": lambda: stack("lstm_peephole", hidden_size=17, zoneout=0.3, zoneout_cell=0.2),
@@ -75,6 +86,8 @@ RECORDED = {
     "lstm_use_gate": lambda: stack("lstm_use_gate", tokens=True, hidden_size=17),
     "projection": lambda: stack("lstm", proj_size=3, zoneout=0.3, recurrent_dropout=0.4, dtype="float64"),
     "two programs": lambda: stack("gru_layer_norm", bias=False),
+    "another width": lambda: grown(GROWN),
+    "heads": lambda: grown(HEADS, 17, 17),
     "language": lambda: language("lstm", 7, 3),
     "one-hot": lambda: language("gru_reset_after", 70),
     "many symbols": lambda: language("lstm_peephole", 70, 3),

@@ -164,7 +164,12 @@ def emit_cell(cell: Cell) -> str:
         engine's buffers.
     """
     if cell.normalised or cell.input_rows != cell.rows:
-        raise Unsupported(f"{cell.name} normalises rows, or has rows that do not see x: the engine has no room for it")
+        raise Unsupported(f"{cell.name} normalises rows, or has rows that do not see x: kernels have no room for it")
+    if cell.sees_x or cell.sees_time or cell.heads > 1 or cell.settings is not None or cell.prepare is not None:
+        raise Unsupported(f"{cell.name} sees x or time, has heads, settings or prepare: kernels have no room for it")
+    if any(stage.width != 1 or stage.biases != ("ih", "hh") or stage.backward is None for stage in cell.stages):
+        why = "has a stage of another width, or without a bias or a backward function"
+        raise Unsupported(f"{cell.name} {why}: kernels have no room for it")
     if len(cell.rows) > MAX_ROWS or len(cell.state_fields) > MAX_STATES or len(cell.gate_fields) > MAX_GATES:
         raise Unsupported(f"{cell.name} has more than {MAX_ROWS} rows, {MAX_STATES} states or {MAX_GATES} gates")
     stages = range(len(cell.stages))

@@ -160,11 +160,11 @@ def beside(parts: Sequence[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
-def _heads(cell: Cell, out: int, into: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the units of each head, of a product's result and of its operand."""
+def heads_of(cell: Cell, out: int, into: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the units of each head, of a product's result and of its operand; the last ones may have fewer, or none."""
+    ends = [[min(n * cell.head(units), units) for n in range(cell.heads + 1)] for units in (out, into)]
     for n in range(cell.heads):
-        to, of = cell.head(out), cell.head(into)
-        yield slice(n * to, min((n + 1) * to, out)), slice(n * of, min((n + 1) * of, into))
+        yield slice(*ends[0][n : n + 2]), slice(*ends[1][n : n + 2])
 
 
 def product(cell: Cell, operand: Array, weight: Array, units: int) -> Array:
@@ -174,7 +174,7 @@ def product(cell: Cell, operand: Array, weight: Array, units: int) -> Array:
         return whole
     blocks = weight.reshape(-1, units, weight.shape[-1])
     result = np.zeros((*operand.shape[:-1], *blocks.shape[:2]), np.result_type(operand, weight))
-    for out, into in _heads(cell, units, operand.shape[-1]):
+    for out, into in heads_of(cell, units, operand.shape[-1]):
         mine = operand[..., into]
         result[..., out] = np.einsum("...k,rok->...ro", mine, blocks[:, out, : mine.shape[-1]])
     return result.reshape(*operand.shape[:-1], len(weight))
@@ -187,7 +187,7 @@ def product_backward(cell: Cell, d: Array, weight: Array, units: int, width: int
         return whole
     blocks, d = weight.reshape(-1, units, weight.shape[-1]), d.reshape(*d.shape[:-1], -1, units)
     result = np.zeros((*d.shape[:-2], width), np.result_type(d, weight))
-    for out, into in _heads(cell, units, width):
+    for out, into in heads_of(cell, units, width):
         part = np.einsum("...ro,rok->...k", d[..., out], blocks[:, out, : into.stop - into.start])
         result[..., into] = part
     return result
@@ -200,7 +200,7 @@ def weight_gradient(cell: Cell, d: Array, operand: Array, units: int, columns: i
         result[:, : operand.shape[-1]] = d.T @ operand
         return result
     blocks, d = result.reshape(-1, units, columns), d.reshape(len(d), -1, units)
-    for out, into in _heads(cell, units, operand.shape[-1]):
+    for out, into in heads_of(cell, units, operand.shape[-1]):
         blocks[:, out, : into.stop - into.start] = np.einsum("nro,nk->rok", d[..., out], operand[:, into])
     return result
 

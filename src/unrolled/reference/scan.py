@@ -392,7 +392,7 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
                 else:
                     down = down._replace(**{name: getattr(down, name) + part})
         ds = state_type(*d_old)
-    ds = state_type(*(np.broadcast_to(f, g[0].shape) for f, g in zip(ds, tape.states, strict=True)))  # a plain 0
+    ds = state_type(*(_whole((f,), g[0])[0] for f, g in zip(ds, tape.states, strict=True)))  # a plain 0
 
     dx, grads = _parameter_gradients(tape, cell, w, dax, dah, raw, places)
     if dsees is not None:

@@ -33,10 +33,13 @@ MOST_SLOTS = 256
 Kind = Literal[
     "ax",
     "ah",
+    "x",
+    "dt",
     "s",
     "new",
     "values",
     "gates",
+    "kept",
     "proposed",
     "projected",
     "live",
@@ -51,8 +54,10 @@ Kind = Literal[
     "d_projected",
     "d_ax",
     "d_ah",
+    "d_x",
 ]
-"""The content of a field: products, old and new state, what stages hand on, what the tape keeps, masks; gradients.
+"""The content of a field: products, x and time, old and new state, what stages hand on, what the tape keeps, masks;
+gradients.
 
 `live_of_h` is `live` where h is projected, and so has another width than the rest of the state. `d_s` is the gradient
 of the old state, `d_new` that of the new one.
@@ -65,7 +70,7 @@ class Field(NamedTuple):
     kind: Kind
     number: int = 0
     stage: int = 0
-    """Which stage hands a value on."""
+    """Which stage a value is of, or what is kept."""
 
 
 class Row(NamedTuple):
@@ -144,8 +149,8 @@ class StagePlan:
     """Backward, the normalized products."""
     group: Array = field(default_factory=_none)
     """How many products, in order, are normalized together."""
-    overwrite: bool = False
-    """Backward, whether the operands' gradients are written, not added to what is there."""
+    overwrite: Array = field(default_factory=_none)
+    """Backward, of each operand's gradient 1 if it is written, 0 if it is added to what is there; of inputs, dx's."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ class Plan:
     @cached_property
     def given(self) -> tuple[tuple[int, Field], ...]:
         """Fields that are handed in anew at every step, with their numbers."""
-        kinds = ("live", "live_of_h", "keep", "drop", "dy")
+        kinds = ("live", "live_of_h", "keep", "drop", "dy", "x", "dt")
         return tuple((n, f) for n, f in enumerate(self.fields, len(self.rows)) if f.kind in kinds)
 
 

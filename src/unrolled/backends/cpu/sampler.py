@@ -12,6 +12,7 @@ from ...checks import NOT_FINITE, Array, as_floats, check_size, check_weight
 from ...errors import UnrolledError
 from . import interpreter
 from .arrays import contiguous, of_dtype, weights
+from .weights import INPUTS
 
 PAYS = 8
 """A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
@@ -49,16 +50,19 @@ class Sampler:
         length: int,
     ) -> None:
         dtype = weight.dtype
+        hidden = weight.shape[1]
+        layers = layers if kernels else [interpreter.through(cell, w, hidden, dtype) for w in layers]
         first = dict(layers[0])
         if embedding is not None and len(weight) <= PAYS * length:
             with np.errstate(all="ignore"):
-                first["weight_ih"], embedding = first["weight_ih"] @ embedding.T, None
-        dims = [first["weight_ih"].shape[1], weight.shape[1], len(weight)]
+                first |= {name: first[name] @ embedding.T for name in INPUTS if name in first}
+            embedding = None
+        dims = [first["weight_ih"].shape[1], hidden, len(weight)]
         all_layers = (first, *layers[1:])
         if kernels:
             given: list[Any] = [weights(cell, w, dtype) for w in all_layers]
         else:
-            given = [interpreter.step(cell, w, dtype, embedding is None and w is first) for w in all_layers]
+            given = [interpreter.step(cell, w, hidden, dtype, embedding is None and w is first) for w in all_layers]
         self._engine = of_dtype("Sampler", dtype)(
             cell.name if kernels else "",
             dims,

@@ -41,26 +41,30 @@ inline Program program_of(Arrays& arrays, nb::tuple parts, long fields) {
   return p;
 }
 
-// Program; fields (operand, its gradient, block, normalized), each a list; weight, its gradient; groups, inverse; overwrite.
+// Program; fields (operand, its gradient, block, normalized), each a list; weight, its gradient; groups, inverse; which
+// gradients of operands to overwrite; heads.
 // The inputs' product has no operand, but x of so many inputs.
 template <class T>
 InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLayer<T>& q, long inputs) {
   require(nb::isinstance<nb::tuple>(h), "a stage");
   const nb::tuple parts = nb::cast<nb::tuple>(h);
-  require(parts.size() == 10 && nb::isinstance<nb::tuple>(parts[0]) && nb::isinstance<nb::bool_>(parts[9]), "a stage");
+  require(parts.size() == 11 && nb::isinstance<nb::tuple>(parts[0]), "a stage");
   InterpretedStage<T> s = {};
-  long d_operands = 0, normalized_blocks = 0;
+  long d_operands = 0, normalized_blocks = 0, overwrites = 0;
   s.program = program_of(arrays, nb::cast<nb::tuple>(parts[0]), q.field_count);
   s.operand = arrays.indices<int>(parts[1], s.operands, q.field_count, "an operand");
   s.d_operand = arrays.indices<int>(parts[2], d_operands, q.field_count, "an operand's gradient");
   s.block = arrays.indices<int>(parts[3], s.blocks, q.field_count, "a block");
   s.normalized = arrays.indices<int>(parts[4], normalized_blocks, q.field_count, "a normalised block");
   s.group = arrays.indices<int>(parts[7], s.groups, MAX_SLOTS, "a group");
+  s.overwrite = arrays.indices<int>(parts[9], overwrites, 2, "what is overwritten");
+  s.heads = number(parts[10], "heads");
+  for (long g = 0; g < s.groups; ++g) s.grouped += s.group[g];
+  require(s.heads >= 1 && s.grouped <= s.blocks && overwrites >= (inputs ? 1 : d_operands), "the numbers of a stage");
   require(s.operands <= MAX_SLOTS && s.blocks <= MAX_SLOTS && s.groups <= MAX_SLOTS, "the lists of a stage");
-  require((d_operands == 0 || d_operands == s.operands) && (normalized_blocks == 0 || normalized_blocks == s.blocks), "a stage");
+  require((d_operands == 0 || d_operands == s.operands) && (normalized_blocks == 0 || normalized_blocks == s.grouped), "a stage");
   if (!d_operands) s.d_operand = nullptr;
   if (!normalized_blocks) s.normalized = nullptr;
-  s.overwrite = nb::cast<bool>(parts[9]);
   const auto units = [&](int field) { return q.fields[field].units; };
   // Numbers of a unit are the same for all rows; what a stage reads and writes has rows of its own.
   const auto sum_of = [&](const int* list, long count) {
@@ -76,12 +80,9 @@ InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLaye
       require(list[i] >= q.unit_count && units(list[i]) == units(others[i]), "the units of a field");
   };
   s.rows = sum_of(s.block, s.blocks), s.depth = inputs ? inputs : sum_of(s.operand, s.operands);
-  alike(s.normalized, s.block, s.blocks), alike(s.d_operand, s.operand, s.operands);
+  alike(s.normalized, s.block, normalized_blocks), alike(s.d_operand, s.operand, s.operands);
   s.units = s.program.field_count ? units(s.program.fields[0]) : 1;
   for (long i = 0; i < s.program.field_count; ++i) require(units(s.program.fields[i]) == s.units, "the units of a program");
-  long grouped = 0;
-  for (long g = 0; g < s.groups; ++g) grouped += s.group[g];
-  require(grouped <= s.blocks, "the number of normalised blocks");
   s.inverse = arrays.array<T>(parts[8], count({q.steps, q.batch, s.groups}), "inverse");
   if (!parts[5].is_none()) {
     long row = 0;
@@ -240,7 +241,7 @@ void interpreter_backward(const std::vector<long>& dims, nb::handle x, nb::handl
     require(!s.weight || s.d_weight || (&s == &q.input && q.tokens), "a weight without a gradient");
   };
   whole(q.input);
-  for (long r = 0; q.input.normalized && r < q.input.blocks; ++r) require(call.kept(q.input.normalized[r]), "normalised inputs");
+  for (long r = 0; q.input.normalized && r < q.input.grouped; ++r) require(call.kept(q.input.normalized[r]), "normalised inputs");
   for (const InterpretedStage<T>& s : call.stages) {
     whole(s);
     require(s.operands == 0 || s.d_operand, "an operand without a gradient");

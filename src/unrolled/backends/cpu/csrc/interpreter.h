@@ -203,6 +203,24 @@ struct Interpreter {
     return true;
   }
 
+  // Which of `other` units those from `first` to `last` of `units` have a weight with: all, or those of their heads.
+  static Share met(const InterpretedStage<T>& s, long first, long last, long units, long other) {
+    const long mine = (units + s.heads - 1) / s.heads, theirs = (other + s.heads - 1) / s.heads;
+    const long from = first / mine * theirs, to = (last + mine - 1) / mine * theirs;
+    return Share(from < other ? from : other, to < other ? to : other);
+  }
+
+  // f(first group, last group, the other units that these meet), for some groups of columns of a stage's product: at once,
+  // or one by one where there are heads.
+  template <class F>
+  static void each_met(const InterpretedStage<T>& s, const Groups<T>& columns, const Share& some, long units, long other, const F& f) {
+    if (s.heads == 1) return f(some.first, some.last, Share(0L, other));
+    for (long g = some.first; g < some.last; ++g) {
+      const long last = columns.first(g + 1) * width;
+      f(g, g + 1, met(s, columns.first(g) * width, last < units ? last : units, units, other));
+    }
+  }
+
   // f(block, number in it, units left) for every vector of row b of a group, or of a part of it.
   template <class F>
   void each(const InterpretedStage<T>& s, long start, long g, long b, const Part* part, const F& f) const {
@@ -310,8 +328,11 @@ struct InterpreterForward : Interpreter<T> {
       const Share groups = part.groups(to), units = part.units(to);
       const long row = this->row(block);
       for (long j = 0, k = 0; s.weight && j < s.operands; k += this->units(s.operand[j]), ++j)
-        Multiply<T>::template tiles<false>({batch, s.depth, at[s.operand[j]], this->row(s.operand[j]), packed, to, at[block], row, nullptr},
-                                           part.rows, groups.first, groups.last, k, this->units(s.operand[j]), j > 0);
+        S::each_met(s, to, groups, this->units(block), this->units(s.operand[j]), [&](long g0, long g1, const Share& met) {
+          const T* from = at[s.operand[j]] + met.first;
+          Multiply<T>::template tiles<false>({batch, s.depth, from, this->row(s.operand[j]), packed, to, at[block], row, nullptr},
+                                             part.rows, g0, g1, k + met.first, met.last - met.first, j > 0);
+        });
       packed += s.weight ? to.size(s.depth) : 0;
       for (long b = part.rows.first; !s.weight && b < part.rows.last; ++b)
         copy(at[block] + b * row + units.first, at[s.operand[r]] + b * row + units.first, units.last - units.first);
@@ -402,15 +423,19 @@ struct InterpreterBackward : Interpreter<T> {
       const long row = this->row(s.operand[j]);
       T* to = at[s.d_operand[j]];
       for (long r = 0, k = 0; s.weight && r < s.blocks; k += this->units(s.block[r]), ++r)
-        Multiply<T>::template tiles<false>({batch, s.rows, at[s.block[r]], this->row(s.block[r]), packed, columns_to, to, row, nullptr},
-                                           part.rows, groups.first, groups.last, k, this->units(s.block[r]), r > 0 || !s.overwrite);
+        S::each_met(s, columns_to, groups, this->units(s.operand[j]), this->units(s.block[r]), [&](long g0, long g1, const Share& met) {
+          const T* from = at[s.block[r]] + met.first;
+          Multiply<T>::template tiles<false>({batch, s.rows, from, this->row(s.block[r]), packed, columns_to, to, row, nullptr},
+                                             part.rows, g0, g1, k + met.first, met.last - met.first, r > 0 || !s.overwrite[j]);
+        });
       if (s.weight) {
         packed += columns_to.size(s.rows);
         continue;
       }
       const T* from = at[s.block[j]];  // without a weight, an operand is a block
       for (long b = part.rows.first; b < part.rows.last; ++b)
-        for (long i = b * row + units.first; i < b * row + units.last; i += width) store(to + i, load(to + i) + load(from + i));
+        for (long i = b * row + units.first; i < b * row + units.last; i += width)
+          store(to + i, s.overwrite[j] ? load(from + i) : load(to + i) + load(from + i));
     }
   }
 
@@ -423,7 +448,7 @@ struct InterpreterBackward : Interpreter<T> {
       this->interpret(n, at, part, w);
       if (s.groups) {
         S::pick(s.block, s.blocks, at, d);
-        S::pick(s.normalized, s.blocks, at, normalized);
+        S::pick(s.normalized, s.grouped, at, normalized);
         if (!this->normalise_backward(s, d, normalized, s.inverse + t * batch * s.groups, part)) return false;
       }
       if (!s.operands) continue;
@@ -436,12 +461,12 @@ struct InterpreterBackward : Interpreter<T> {
   // The gradients of the inputs' normalised products become those of the products, for all steps.
   NOINLINE bool normalise_inputs(const Worker& w) const {
     T *d[MAX_SLOTS], *normalized[MAX_SLOTS];
-    for (long r = 0; r < q.input.blocks; ++r) d[r] = this->all(q.input.block[r]), normalized[r] = this->all(q.input.normalized[r]);
+    for (long r = 0; r < q.input.grouped; ++r) d[r] = this->all(q.input.block[r]), normalized[r] = this->all(q.input.normalized[r]);
     return this->normalise_backward(q.input, d, normalized, q.input.inverse, Part(rows, false, w)) && w.barrier();
   }
 
   // d_weight (units of the blocks, columns), from column `start`: the blocks' gradients times an operand (T B, count) of
-  // all steps.
+  // all steps. With heads, what is 0 in the weight is not set.
   NOINLINE bool weight_gradient(const InterpretedStage<T>& s, const T* operand, long row, const Groups<T>& columns, long count, long start,
                                 const Worker& w) const {
     if (!w.barrier()) return false;  // the last one's products are done
@@ -451,13 +476,19 @@ struct InterpreterBackward : Interpreter<T> {
     T* to = s.d_weight + start;
     for (long r = 0; r < s.blocks; ++r) {
       const long units = this->units(s.block[r]), row_out = this->row(s.block[r]);
+      // Blocks of another width are shared out otherwise: the last one's must have been copied.
+      if (r > 0 && units != this->units(s.block[r - 1]) && !w.barrier()) return false;
       const Share mine = Multiply<T>::share(units, w);
       for (long piece = 0; piece < pieces; ++piece) {
         if (!w.go_on()) return false;
         const long k = piece * rows / pieces, length = (piece + 1) * rows / pieces - k;
-        Multiply<T>::template tiles<true>({units, rows, this->all(s.block[r]) + k * row_out, row_out, right, columns, padded_weight,
-                                           ld, nullptr},
-                                          mine, 0, columns.count, k, length, k > 0);
+        const T* from = this->all(s.block[r]) + k * row_out;
+        S::each_met(s, columns, Share(0L, columns.count), count, units, [&](long g0, long g1, const Share& met) {
+          const Share part(met.first > mine.first ? met.first : mine.first, met.last < mine.last ? met.last : mine.last);
+          if (part.first < part.last)
+            Multiply<T>::template tiles<true>({units, rows, from, row_out, right, columns, padded_weight, ld, nullptr}, part, g0, g1, k,
+                                              length, k > 0);
+        });
       }
       for (long i = mine.first; i < mine.last; ++i) copy(to + i * s.columns, padded_weight + i * ld, count);
       to += units * s.columns;
@@ -476,7 +507,7 @@ struct InterpreterBackward : Interpreter<T> {
         for (long r = 0, k = 0; r < q.input.blocks; k += this->units(q.input.block[r]), ++r)
           Multiply<T>::template tiles<false>({rows, q.input.rows, this->all(q.input.block[r]), this->row(q.input.block[r]), packed_ih,
                                               inputs, q.dx, q.dx_row, nullptr},
-                                             part, g, g + 1, k, this->units(q.input.block[r]), r > 0 || !q.input.overwrite);
+                                             part, g, g + 1, k, this->units(q.input.block[r]), r > 0 || !*q.input.overwrite);
     }
     return true;
   }

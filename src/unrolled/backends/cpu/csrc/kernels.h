@@ -118,12 +118,13 @@ struct InterpretedStage {
   long operands;
   const int* operand;    // left operands; backward: as they were at every step
   const int* d_operand;  // where their gradients are added,
-  bool overwrite;        // or written (of the inputs' product: dx)
+  const int* overwrite;  // or, if this is 1, written; of the inputs' product, the one number is dx's
   long blocks;
   const int* block;       // the products; backward: their gradients
   const int* normalized;  // backward: the products, normalised
-  long groups;
-  const int* group;  // blocks that are normalised together
+  long heads;        // of the weight, which is 0 but for blocks on its diagonals
+  long groups, grouped;
+  const int* group;  // blocks that are normalised together, `grouped` in all
   T* inverse;        // (T B, groups) 1 / deviation
 };
 
