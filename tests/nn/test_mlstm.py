@@ -1,9 +1,13 @@
 """`ur.MLSTM`: the proofs of every option, what a wrong one would do to them, its door, and what it begins with."""
 
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled.backends import chunkwise
 from unrolled.errors import UnrolledError
 from unrolled.gradcheck import memory
 from unrolled.gradcheck.derivatives import away_from_zero, derivatives, random_inputs, recurrent_case
@@ -52,6 +56,32 @@ def test_a_wrong_gradient_is_named_by_its_parameter(field, monkeypatch):
     said = f"state.{field}" if field in State._fields else f"weight_{field}_l0"
     failed = [p.detail for p in proofs if p.verdict == "failed" and p.name == "complex step"]
     assert any(detail.startswith(said) and ": backward " in detail for detail in failed)
+
+
+PLANTED = [
+    ("+ total[..., None]", ""),
+    ("-c.sign * g_read", "0 * g_read"),
+    ("step > top, share", "step >= top, share"),
+    ("step == top, share", "step == top, 0"),
+    ("dm + (total - scale)", "dm + total"),
+    ("through[..., -1:, :] * d_memory", "d_memory"),
+    ("+ last * (k @ d_memory)", ""),
+    ("np.where(c.sign == 0, g_read, 0)", "0"),
+    ("np.where(c.largest < 0, a, 0)", "a"),
+    ("u[..., -1] = new - b[..., -1]", "u[..., -1] = new"),
+    ("through[..., None] * (q @ memory)", "(q @ memory)"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("right", "wrong"), PLANTED)
+def test_an_error_planted_in_the_chunkwise_form_is_caught(right, wrong, monkeypatch):
+    text = Path(chunkwise.__file__).read_text()
+    assert text.count(right) == 1
+    planted = ModuleType(f"{chunkwise.__name__}_planted")
+    exec(text.replace(right, wrong).replace("from ..", "from unrolled."), planted.__dict__)
+    monkeypatch.setattr(mlstm, "chunkwise", planted.chunkwise)
+    assert ur.check_network(memory.build(memory.OPTIONS["chunks of three"], "chunkwise")).failed
 
 
 def test_steps_chunks_batch_first_one_row_and_one_hot_inputs_are_the_same_numbers():
