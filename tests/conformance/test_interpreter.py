@@ -20,7 +20,7 @@ from unrolled.reference import scan
 kernels = pytest.importorskip(
     "unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError
 )
-from unrolled.backends.cpu import interpreter, lowering  # noqa: E402
+from unrolled.backends.cpu import interpreter, layout, lowering  # noqa: E402
 from unrolled.backends.cpu.bytecode import OPERATIONS, Field, Numbering, assemble  # noqa: E402
 from unrolled.codegen.cpp import EMITTED  # noqa: E402
 from unrolled.codegen.graph import Graph  # noqa: E402
@@ -64,7 +64,7 @@ def test_a_projected_state(cell, dtype, H, P, mask):
 
 def test_a_cell_that_reads_its_h_element_by_element_cannot_be_projected():
     with pytest.raises(ur.Unsupported, match="reads a projected h element by element"):
-        lowering.plans(CELLS["gru_reset_after"], lowering.Options(bias=True, proj=True))
+        lowering.plans(CELLS["gru_reset_after"], layout.Options(bias=True, proj=True))
 
 
 @pytest.mark.parametrize("name", CELLS)

@@ -19,7 +19,8 @@ from ...codegen.derive import complete, prepared, prepared_backward
 from ...reference import scan
 from .arrays import bytes_of, contiguous, empty, matrix, of_dtype, padded_width, zeros
 from .bytecode import Field, Plan
-from .lowering import Options, plans
+from .layout import Options
+from .lowering import plans
 from .memory import Memory, Ring, Rings, units_of, view
 from .threads import shares_units
 from .weights import Table, Weight, gather, gradients, input_weight, projection, recurrent, stages_of
