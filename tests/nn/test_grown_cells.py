@@ -12,7 +12,6 @@ from unrolled.cells.ops import sigmoid, tanh
 from unrolled.cells.settings import parse_settings
 
 T, B, I, H = 7, 2, 3, 5
-pytestmark = pytest.mark.filterwarnings("ignore:the engine cannot run")
 
 
 class State(NamedTuple):
