@@ -62,7 +62,7 @@ def test_python_examples_of_the_readme_run(tmp_path, monkeypatch):
         exec(block, names)
 
 
-RUN_BY_COMMANDS = {"forecast.md"}
+RUN_BY_COMMANDS = {"forecast.md", "your-own-cell.md"}
 """Guides that make the files which their commands are about, so that these run too."""
 GUIDES = sorted(p.name for p in (ROOT / "docs" / "guides").glob("*.md"))
 
@@ -72,9 +72,12 @@ def test_python_examples_of_a_guide_run(page, tmp_path, monkeypatch):
     if page == "scikit-learn.md":
         pytest.importorskip("sklearn", minversion="1.6", reason="scikit-learn is not installed, or an older one")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     names: dict = {}
     for language, block in re.findall(r"```(python|sh)\n(.*?)```", (ROOT / "docs" / "guides" / page).read_text(), re.S):
-        if language == "python":
+        if file := re.match(r"# (\w+\.py)\n", block):  # is written down, and imported by what comes later
+            Path(file[1]).write_text(block)
+        elif language == "python":
             exec(block, names)
         elif page in RUN_BY_COMMANDS:
             for line in block.splitlines():
