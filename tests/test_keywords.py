@@ -39,7 +39,7 @@ def test_the_signature_of_training_has_every_option_with_its_default():
     assert keywords(ur.LanguageModel.train) == own | {"verbose": False, "backend": "auto"} | OPTIONS | READING
     assert list(keywords(ur.LanguageModel.train))[8:] == [*OPTIONS, *READING]
     again = keywords(ur.LanguageModel.resume)
-    assert set(again) == {"callbacks", "verbose", "backend", *ANEW}
+    assert set(again) == {"callbacks", "verbose", "backend", "cell", *ANEW}
     assert {repr(again[name]) for name in ANEW} == {"<as the run had it>"}
 
 

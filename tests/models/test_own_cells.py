@@ -260,9 +260,9 @@ def rated(ax, ah, s, c):
 
 def test_a_file_keeps_the_settings_that_were_asked_for(tmp_path):
     cell = Cell("rated", State, Gates, (Stage(("n",), rated),), settings=Choice(0.5, "tanh"))
-    made = ur.LanguageModel.train(TEXT, cell=cell, cell_settings="rate=0.25", backend="reference", **SMALL)
+    made = ur.LanguageModel.train(TEXT, cell=cell, cell_settings="rate=0.25", **SMALL)
     made.save(tmp_path / "m")
-    again = ur.load(tmp_path / "m", cell=cell, backend="reference")
+    again = ur.load(tmp_path / "m", cell=cell)
     assert again.network.recurrent.cell.settings == Choice(0.25, "tanh")
     assert again.score(TEXT).nats == made.score(TEXT).nats
     with pytest.raises(ur.UnrolledError, match=r"'rated' \(hash \w+\) computes something else"):
