@@ -7,7 +7,7 @@ derivative.)
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +39,19 @@ def field_names(kind: Any) -> tuple[str, ...] | None:
 def stage_name(stage: Stage, n: int) -> str:
     """Return what messages call a stage."""
     return f"stage {n} (rows {', '.join(stage.rows)})"
+
+
+def defined_at(function: Callable[..., Any] | None) -> str:
+    """Return the line that a function of a cell begins at; nothing of what is written in C.
+
+    Examples
+    --------
+    >>> from unrolled.cells import CELLS
+    >>> defined_at(CELLS["lstm"].stages[0].forward).startswith(" (") and defined_at(max)
+    ''
+    """
+    code = getattr(function, "__code__", None)
+    return "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
 
 
 def _problems(cell: Cell) -> Iterator[str]:
@@ -220,7 +233,8 @@ def _call_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
             signature = inspect.signature(function)
             if not _takes(signature, given) or (held and not _takes(signature, [*given, "m"])):
                 why = f": m is what recurrent dropout multiplies {cell.candidate} with" if held else ""
-                yield f"{what} takes {_shown(signature)}; expected ({', '.join(given)}{', m=1' * held}){why}"
+                expected = f"({', '.join(given)}{', m=1' * held})"
+                yield f"{what} takes {_shown(signature)}; expected {expected}{why}{defined_at(function)}"
 
 
 def _takes(signature: inspect.Signature, names: list[str]) -> bool:

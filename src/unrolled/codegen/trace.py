@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..cells import Cell
+from ..cells.contract import defined_at
 from ..errors import Unsupported, brief
 from .graph import Graph
 
@@ -66,19 +67,6 @@ def line_of(error: BaseException) -> str:
     theirs = [at for at in frames if not any(Path(at[0]).is_relative_to(folder) for folder in _TRACING)]
     own = [at for at in theirs if not Path(at[0]).is_relative_to(_PACKAGE)] or theirs
     return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
-
-
-def defined_at(function: Callable[..., Any] | None) -> str:
-    """Return the line that a function of a cell begins at; nothing of what is written in C.
-
-    Examples
-    --------
-    >>> from unrolled.cells import CELLS
-    >>> defined_at(CELLS["lstm"].stages[0].forward).startswith(" (") and defined_at(max)
-    ''
-    """
-    code = getattr(function, "__code__", None)
-    return "" if code is None else f" ({code.co_filename}, line {code.co_firstlineno})"
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import Any
 
 from ..cells import Back, Cell, Stage
-from ..cells.contract import field_names, stage_name
+from ..cells.contract import defined_at, field_names, stage_name
 from ..errors import Unsupported, brief
 from .evaluate import Key, Straight
 from .graph import LEAVES, Graph, Symbol
 from .prepare import params_type
 from .reverse import gradients, kept
-from .trace import defined_at, symbols, tracing
+from .trace import symbols, tracing
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..cells import Cell
+from ..cells.contract import defined_at
 from .evaluate import Key, Straight
 from .prepare import preparation
-from .trace import defined_at
 from .traced import derivation
 
 

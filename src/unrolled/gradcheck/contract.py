@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..cells import Back, Cell, Stage
-from ..cells.contract import field_names, stage_name
+from ..cells.contract import defined_at, field_names, stage_name
 from ..checks import Array
 from ..codegen.derive import complete
-from ..codegen.trace import defined_at, line_of
+from ..codegen.trace import line_of
 from ..errors import Unsupported
 from .report import Proof, proof
 from .sizes import B, H

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..cells import Back, Cell, Stage
-from ..cells.contract import field_names
+from ..cells.contract import defined_at, field_names
 from ..checks import Array
 from ..codegen.derive import complete
-from ..codegen.trace import defined_at
 from ..codegen.unused import unused
 from ..errors import Unsupported
 from .report import Proof, proof, unsupported
