@@ -72,7 +72,6 @@ def test_the_printed_backward_is_one_that_can_be_written_into_the_file(run, tmp_
     assert re.match(r"backward of stage 0, gradient of ax of row [fn]: yours 0, derived -?\d", proof.detail)
 
 
-@pytest.mark.filterwarnings("ignore:the engine cannot run the cell")
 @pytest.mark.parametrize(
     ("line", "text", "said"),
     [
