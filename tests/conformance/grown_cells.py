@@ -119,4 +119,24 @@ STREAM = replace(
         ),
     ),
 )
-CELLS = {one.name: one for one in (GROWN, NARROW, HEADS, SINGLE, STREAM)}
+
+
+def around_last(ax, ah, s, k, p, c):
+    """After stages of other widths, whose values are operands; one before them is as wide as the state."""
+    g = c.squash(ax[0] + ah[0])
+    return State(g, p.v * s.c + g, s.n + g), Gates(g, g * g)
+
+
+AROUND = replace(
+    SINGLE,
+    name="around",
+    candidate="",
+    prepare=None,
+    stages=(
+        Stage(("r",), lambda ax, ah, s, p, c: Wide(sigmoid(ax[0] + ah[0]) * s.h * p.u, ah[0] * s.c)),
+        Stage(("a",), lambda ax, ah, s, k, c: Wide(c.squash(ax[0] + ah[0]), ax[0]), operand=("z", "h"), width=2),
+        Stage(("b",), lambda ax, ah, s, k, c: Wide(tanh(ah[0]), ah[0]), operand=("z",), inputs=False, width=0.5),
+        Stage(("o",), around_last, operand=("unused", "c")),
+    ),
+)
+CELLS = {one.name: one for one in (GROWN, NARROW, HEADS, SINGLE, STREAM, AROUND)}

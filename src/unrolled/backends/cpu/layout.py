@@ -106,6 +106,10 @@ class Layout:
             rows = [Row(name, i) for name in ROWED for i in self.owned[name][n]]
             yield from ((name, stage.width) for name in (*names, *rows, *map(Accumulator, rows)))
 
+    def across(self, n: int) -> bool:
+        """Whether stage n has another width than the one before, whose values can only be its operands then."""
+        return self.cell.stages[n].width != self.cell.stages[n - 1].width
+
     def kept(self, n: int) -> list[Field]:
         """Return the fields of what the tape keeps of stage n, beside the gates."""
         keeps = self.cell.stages[n].keeps

@@ -247,7 +247,7 @@ class _Backward:
             operands = [layout.operand(n, name, "d_s", "d_values") for name in stage.operand or ()]
             for i, value in zip(range(len(layout.values[n - 1]._fields)), b.values, strict=True):
                 to = Field("d_values", i, n - 1)
-                if not _zero(value) or (to not in operands and to not in layout.widths):
+                if not _zero(value) or not (to in operands or layout.across(n)):
                     yield to, value
         if "x" in stage.sees:
             to = Field("d_x")
@@ -267,11 +267,10 @@ class _Backward:
         return max((n for n, stage in enumerate(self.layout.cell.stages) if "x" in stage.sees), default=-1)
 
     def values(self, graph: Graph, n: int) -> Any:
-        """Return the gradient of the values that stage n hands on; of those of another width only operands have one."""
-        cell, kind = self.layout.cell, self.layout.values[n]
-        fields = {name: Field("d_values", i, n) for i, name in enumerate(kind._fields)}
-        dead = [f not in (cell.stages[n + 1].operand or ()) and fields[f] in self.layout.widths for f in fields]
-        return kind(*(0 if none else graph.input(f) for none, f in zip(dead, fields.values(), strict=True)))
+        """Return the gradient of the values that stage n hands on; across widths, only operands have one."""
+        operands, kind = self.layout.cell.stages[n + 1].operand or (), self.layout.values[n]
+        dead = [self.layout.across(n + 1) and name not in operands for name in kind._fields]
+        return kind(*(0 if none else graph.input(Field("d_values", i, n)) for i, none in enumerate(dead)))
 
     def new_state(self, graph: Graph) -> tuple[Any, list[Any]]:
         """Return the gradient of the new state: what goes into the cell, and what masks send past it."""
