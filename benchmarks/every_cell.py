@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pride import idle
 from side_by_side import machine, merged, write
 from tasks import SYMBOLS, Drawn, adding, copying
 from threadpoolctl import threadpool_limits
@@ -79,12 +80,9 @@ class Task:
         return min(map(of, (low, high)), key=lambda spec: abs(self.used(spec) - budget))
 
     def used(self, spec: ur.Spec) -> int:
-        """Parameters, less those columns of `weight_hh` that a stage with a narrow operand leaves alone."""
-        cell, shapes = CELLS[spec.cell], spec.shapes(self.head)
-        products = [stage for stage in cell.stages if stage.product and stage.operand]
-        idle = sum(len(stage.rows) * (cell.operand_width - len(stage.operand or ())) for stage in products)
-        count = sum(math.prod(shape) for shape in shapes.values())
-        return count - LAYERS * idle * spec.widths[0] ** 2
+        """Parameters, less those that are never read."""
+        count = sum(math.prod(shape) for shape in spec.shapes(self.head).values())
+        return count - LAYERS * idle(CELLS[spec.cell], spec.widths[0])
 
     def figure(self, net: ur.Network, part: Iterable[Batch]) -> float:
         """The mean loss of a part; of classes of whole rows the per cent that are missed."""

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 import unrolled as ur
 from unrolled import backends
-from unrolled.cells import CELLS
+from unrolled.cells import CELLS, Cell
 from unrolled.data.text import Corpus, read
 from unrolled.errors import UnrolledError
 from unrolled.training.callbacks import Callback, Progress, Result
@@ -55,13 +55,19 @@ WARM = 5
 """Steps before a cell's speed is measured."""
 
 
-def used(spec: ur.Spec) -> int:
-    """Parameters, less those columns of `weight_hh` that a stage with a narrow operand leaves alone."""
-    cell, hidden = CELLS[spec.cell], spec.widths[0]
-    idle = sum(
-        len(stage.rows) * (cell.operand_width - len(stage.operand or ())) for stage in cell.stages if stage.product
+def idle(cell: Cell, hidden: int) -> int:
+    """Entries of `weight_hh` that are never read: columns beyond the operand of a stage that has a narrower one."""
+    rows, columns = cell.slices("weight_hh", hidden), cell.columns(hidden)
+    return sum(
+        (rows[n].stop - rows[n].start)
+        * (columns - sum(cell.head(cell.operand_units(n, name, hidden)) for name in names))
+        for n, names in enumerate(stage.operand or () for stage in cell.stages)
     )
-    return spec.parameter_count - idle * hidden * hidden
+
+
+def used(spec: ur.Spec) -> int:
+    """Parameters, less those that are never read."""
+    return spec.parameter_count - idle(CELLS[spec.cell], spec.widths[0])
 
 
 def fit_size(cell: str, symbols: int, budget: int) -> ur.Spec:
