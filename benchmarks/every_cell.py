@@ -53,6 +53,7 @@ LAYERS, EMBEDDING, CLIP = 2, 32, 1.0
 LANES, CHUNK, ROWS = 32, 50, 32
 ADDED, DELAY = 50, 20
 FORMS = {"adding": ".2g", "digits": ".1f"}
+TITLES = ("pride, nats", "shakespeare, nats", "adding, squared error", "copy, nats", "digits missed, %")
 KEYS = ("task", "cell", "rate", "seed")
 
 
@@ -206,8 +207,10 @@ def plan(path: Path, cells: Sequence[str], tasks: Sequence[str]) -> Iterable[tup
 
 
 def kept(path: Path) -> list[dict[str, Any]]:
-    """The runs that a file has."""
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    """The runs that a file has, which another process may be writing to."""
+    with Path(__file__).open() as script:
+        fcntl.flock(script, fcntl.LOCK_SH)
+        return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
 
 
 def entry(rows: Sequence[dict[str, Any]], task: str, cell: str) -> str:
@@ -228,11 +231,13 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
         found = [figure for figure in at_its_rate(rows, next(iter(TASKS)), cell) if figure is not None]
         return (statistics.mean(found) if found else math.inf), cell
 
-    lines = [f"| cell | units | {' | '.join(TASKS)} |", "|---" * (2 + len(TASKS)) + "|"]
+    lines = [f"| cell | units | updates | {' | '.join(TITLES)} |", "|---" * (3 + len(TASKS)) + "|"]
     for cell in sorted({row["cell"] for row in rows}, key=order):
         units = [row["units"] for row in rows if row["cell"] == cell]
+        updates = [row["updates"] for row in of(rows, next(iter(TASKS)), cell)]
+        made = f"{statistics.median(updates):.0f}" if updates else ""
         places = [entry(rows, task, cell) for task in TASKS]
-        lines.append(f"| `{cell}` | {min(units)}-{max(units)} | {' | '.join(places)} |")
+        lines.append(f"| `{cell}` | {min(units)}-{max(units)} | {made} | {' | '.join(places)} |")
     return lines
 
 
