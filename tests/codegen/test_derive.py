@@ -14,6 +14,7 @@ from unrolled.cells.lstm import State as LstmState
 from unrolled.cells.lstm import lstm_forward
 from unrolled.cells.ops import exp, log, maximum, sigmoid, sqrt, tanh, where
 from unrolled.cells.rnn import Gates, State
+from unrolled.codegen.cpp import emit_cell
 from unrolled.codegen.derive import complete, prepared, prepared_backward
 from unrolled.codegen.readable import readable
 from unrolled.errors import Unsupported
@@ -351,3 +352,12 @@ def test_what_cannot_be_traced_is_told_with_its_line() -> None:
         assert said in message
         assert message.endswith(f"({__file__}, line {function.__code__.co_firstlineno + at})")
         assert "\n" not in message
+
+
+def test_a_derived_backward_is_emitted_as_a_kernel_where_the_gates_are_all_it_needs() -> None:
+    for name in ("lstm_peephole", "gru_reset_before", "gru_reset_after"):
+        text = emit_cell(bare(CELLS[name]))
+        assert text.count("dax[") == emit_cell(CELLS[name]).count("dax[") > 0
+        assert ("SPLIT = true" in text) == ("SPLIT = true" in emit_cell(CELLS[name]))
+    with pytest.raises(Unsupported, match="whose backward needs more than the gates"):
+        emit_cell(OWN["an LSTM without gates"])

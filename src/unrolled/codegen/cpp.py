@@ -16,6 +16,7 @@ import numpy as np
 from ..cells import CELLS, Cell, Stage
 from ..errors import Unsupported
 from ..rules import RULES, Rule
+from .derive import complete
 from .graph import MASKS, Graph, Symbol, instructions
 from .trace import filled, handed_on
 
@@ -98,7 +99,7 @@ def _backward(cell: Cell, n: int) -> tuple[list[str], bool]:
     outputs = _targets(graph, "dax", b.ax) + (_targets(graph, "dah", b.ah) if split else [])
     outputs += _targets(graph, "ds", b.state)
     outputs += _targets(graph, "dearlier", b.values) if n else []
-    outputs += _targets(graph, "dp", b.params) if cell.params is not None else []
+    outputs += _targets(graph, "dp", b.params or (0,) * len(cell.param_fields)) if cell.params is not None else []
     return _expressions(graph, outputs), split
 
 
@@ -167,8 +168,9 @@ def emit_cell(cell: Cell) -> str:
         raise Unsupported(f"{cell.name} normalises rows, or has rows that do not see x: kernels have no room for it")
     if cell.sees_x or cell.sees_time or cell.heads > 1 or cell.settings is not None or cell.prepare is not None:
         raise Unsupported(f"{cell.name} sees x or time, has heads, settings or prepare: kernels have no room for it")
-    if any(stage.width != 1 or stage.biases != ("ih", "hh") or stage.backward is None for stage in cell.stages):
-        why = "has a stage of another width, or without a bias or a backward function"
+    cell = complete(cell)
+    if any(stage.width != 1 or stage.biases != ("ih", "hh") or stage.keeps is not None for stage in cell.stages):
+        why = "has a stage of another width, without a bias, or whose backward needs more than the gates"
         raise Unsupported(f"{cell.name} {why}: kernels have no room for it")
     if len(cell.rows) > MAX_ROWS or len(cell.state_fields) > MAX_STATES or len(cell.gate_fields) > MAX_GATES:
         raise Unsupported(f"{cell.name} has more than {MAX_ROWS} rows, {MAX_STATES} states or {MAX_GATES} gates")
