@@ -121,6 +121,32 @@ def test_threads_give_the_same_bits_with_every_mask(batch, proj):
         assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+def streams(cell):
+    return all(stage.operand is None for stage in cell.stages)
+
+
+@pytest.mark.parametrize("cell", [cell for cell in ALL.values() if streams(cell)], ids=lambda cell: cell.name)
+@pytest.mark.parametrize(("batch", "mask"), [(1, "none"), (3, "live_keep"), (7, "live")])
+def test_spans_of_steps_where_none_waits_for_another_product(cell, batch, mask, monkeypatch):
+    """Nine steps, some at a time, the last span a shorter one; tiles along the rows and along the steps."""
+    monkeypatch.setattr(interpreter, "SPAN_BYTES", 0)
+    monkeypatch.setattr(interpreter, "SPAN_ROWS", 4 * batch)
+    T, I, H = 9, 20, 37
+    given, chosen = problem(cell, "float32", T, batch, I, H), masks(cell, mask, T, batch, H)
+    results = []
+    for threads in (1, 2, 3):
+        backends.set_threads(threads)
+        compare(cell, *given, engine=interpreter, **chosen)
+        w, x, s, dy, ds = given
+        y, _, tape = interpreter.forward(cell, w, x, s, scan.ScanMasks(**chosen))
+        dx, initial, grads = interpreter.backward(tape, dy, ds)
+        results.append([y, dx, *initial, *grads.values()])
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other, strict=True))
+    tokens = np.random.default_rng(1).integers(0, I, (T, batch))
+    compare(cell, w, tokens, s, dy, ds, engine=interpreter, **chosen)
+
+
 def compare_some():
     for name in ("rnn_relu", "lstm_use_gate", "lstm_no_input_gate"):
         compare(CELLS[name], *problem(CELLS[name], "float64", 4, 3, 2, 5), engine=interpreter)

@@ -170,6 +170,11 @@ class Plan:
     inputs: StagePlan
     stages: tuple[StagePlan, ...]
 
+    @property
+    def streams(self) -> bool:
+        """Whether no product of a step waits for another: the inputs' is the only one."""
+        return not any(len(stage.operand) for stage in self.stages) and not len(self.inputs.group)
+
     def number(self, field: Field) -> int:
         """Return the number of a field."""
         return len(self.rows) + self.fields.index(field)

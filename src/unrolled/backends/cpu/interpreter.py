@@ -6,6 +6,7 @@ Every field is padded to whole vectors; arrays that leave are views without the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -125,13 +126,39 @@ def _given(plan: Plan, now: dict[str, Any], keep: Any, dtype: Any, rows: int) ->
     return found
 
 
+SPAN_BYTES, SPAN_ROWS = 256 * 1024, 48
+"""Between its product and its programs a span keeps about so much, which stays in the second-level cache, and no fewer
+rows."""
+
+
+def _span(memory: Memory, steps: int, kinds: Sequence[str]) -> int:
+    """Return how many steps are taken at a time where none waits for another's product; 0 where one does.
+
+    All spans are of about the same length.
+    """
+    if not memory.plan.streams:
+        return 0
+    numbers = sum(padded_width(memory.units(f), memory.dtype) for f in memory.plan.fields if f.kind in kinds)
+    rows = max(SPAN_ROWS, SPAN_BYTES // (numbers * int(np.dtype(memory.dtype).itemsize)))
+    wanted = max(1, rows // max(1, memory.batch))
+    spans = max(1, (steps + wanted // 2) // wanted)
+    return -(-steps // spans)
+
+
 def through(cell: Cell, w: scan.Params, hidden: int, dtype: Any) -> scan.Params:
     """Return parameters by which x, where functions see it, is a product always: of an identity if it is x itself."""
     return w if not cell.sees_x or WEIGHT_X in w else {**w, WEIGHT_X: np.eye(hidden, dtype=dtype)}
 
 
 def _arguments(
-    memory: Memory, cell: Cell, w: scan.Params, x: Array, hidden: int, given: list[Any], inverses: tuple[Array, ...]
+    memory: Memory,
+    cell: Cell,
+    w: scan.Params,
+    x: Array,
+    hidden: int,
+    given: list[Any],
+    inverses: tuple[Array, ...],
+    span: int = 0,
 ) -> tuple[Any, ...]:
     """Return what the engine takes for all steps of x, forward."""
     plan, dtype = memory.plan, memory.dtype
@@ -140,7 +167,7 @@ def _arguments(
     weights = [Weight(weight, None), *recurrent(cell, w, hidden, dtype, None), *projection(w, None, dtype)]
     inputs, *stages = stages_of(plan, weights, inverses)
     return (
-        [steps, batch, weight.shape[1], len(plan.rows), 0, 0, shares_units(batch)],
+        [steps, batch, weight.shape[1], len(plan.rows), 0, 0, shares_units(batch), span],
         _inputs(x, dtype),
         Table(memory, weight.shape[1]).fill(weight) if x.dtype.kind in "iu" else None,
         memory.numbers(w),
@@ -206,12 +233,13 @@ def forward(
         taped = ("gates", "proposed", "kept", *whole[1:])
         memory.allot({f: steps for f in plan.fields if f.kind in taped or f in plan.normalized})
     rings = dict(memory.rings)
-    memory.allot({f: steps if f.kind in whole else 1 for f in plan.fields if f not in memory.rings})
+    span = _span(memory, steps, whole)
+    memory.allot({f: (span or steps) if f.kind in whole else 1 for f in plan.fields if f not in memory.rings})
     inverses = tuple(empty((steps * batch, len(p.group)), dtype) for p in (plan.inputs, *plan.stages))
     if steps * batch:
         now = {"live": live, "drop": drop, "x": _seen(cell, w, x, hidden, dtype), "dt": _times(dt)}
         given = _given(plan, now, keep, dtype, steps * batch)
-        of_dtype("interpreter_forward", dtype)(*_arguments(memory, cell, w, x, hidden, given, inverses))
+        of_dtype("interpreter_forward", dtype)(*_arguments(memory, cell, w, x, hidden, given, inverses, span))
     y = states[0][1:, :, : s[0].shape[-1]]
     y = y if live is None else np.where(live[..., None], y, dtype.type(0))
     known = type(s)(*(f[..., : start.shape[-1]] for f, start in zip(states, s, strict=True)))
@@ -262,12 +290,12 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
     size = joint.shape[1]
     table = Table(memory, size) if x.dtype.kind in "iu" else None
     dx = None if table else empty((steps, batch, padded_width(size, dtype)), dtype)
-    whole = ["d_ax", "d_ah", "d_projected"]
-    if tape.options.weight_x:
-        whole.append("d_x")
-    elif cell.sees_x and dx is not None:  # what passes the weights is there before they add theirs
+    inputs_of = ("d_ax", "d_x") if tape.options.weight_x else ("d_ax",)
+    if cell.sees_x and dx is not None and not tape.options.weight_x:  # there before the weights add theirs
         memory.rings[Field("d_x")] = Ring(dx.reshape(-1), 0, 0, steps)
-    scratch = {f: steps if f.kind in whole else 1 for f in plan.fields if f not in memory.rings}
+    span = 0 if table else _span(memory, steps, inputs_of)
+    whole = dict.fromkeys(inputs_of, span or steps) | {"d_ah": steps, "d_projected": steps}
+    scratch = {f: whole.get(f.kind, 1) for f in plan.fields if f not in memory.rings}
     memory.allot({**scratch, **dict.fromkeys(plan.accumulators, 1)})
     accumulated = empty((sum(memory.units(name) for name in plan.accumulators),), dtype)
     if steps * batch:
@@ -278,7 +306,7 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
         now = {"live": tape.live, "drop": tape.drop, "dy": dy}
         now |= {"x": _seen(cell, w, x, hidden, dtype), "dt": _times(tape.dt)}
         of_dtype("interpreter_backward", dtype)(
-            [steps, batch, size, len(plan.rows), first, len(plan.accumulators), shares_units(batch)],
+            [steps, batch, size, len(plan.rows), first, len(plan.accumulators), shares_units(batch), span],
             _inputs(x, dtype),
             table and table.numbers,
             memory.numbers(w),

@@ -98,7 +98,7 @@ InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLaye
 }
 
 // What both directions read. `dims`: steps, batch, inputs, fields of numbers a unit, first accumulator, number of them,
-// whether threads share the units.
+// whether threads share the units, and steps taken at a time (0: all of the inputs' product, then one by one).
 template <class T>
 struct InterpreterCall {
   Arrays arrays;
@@ -110,9 +110,9 @@ struct InterpreterCall {
   InterpreterCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of,
                   nb::handle layout, nb::list given_now, nb::tuple input, nb::list stage_list, bool copies = false)
       : arrays(copies) {
-    require(dims.size() == 7 && dims[2] >= 1, "dims");
+    require(dims.size() == 8 && dims[2] >= 1 && dims[7] >= 0, "dims");
     q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.unit_count = dims[3];
-    q.first_accumulator = dims[4], q.accumulator_count = dims[5], q.by_units = dims[6] != 0;
+    q.first_accumulator = dims[4], q.accumulator_count = dims[5], q.by_units = dims[6] != 0, q.span = dims[7];
     long all = count({q.steps, q.batch});
     count({q.steps, q.batch, q.inputs, MAX_SLOTS});
     read_fields(fields_of, layout);
@@ -126,8 +126,10 @@ struct InterpreterCall {
     require(stage_list.size() <= MAX_SLOTS, "the number of stages");
     for (nb::handle h : stage_list) stages.push_back(stage_of<T>(arrays, h, q, 0));
     q.stage = stages.data(), q.stages = long(stages.size());
+    for (const InterpretedStage<T>& s : stages) require(!q.span || s.operands == 0, "a product that waits for a step");
+    require(!q.span || q.input.groups == 0, "normalised inputs");
     for (long r = 0; r < q.input.blocks; ++r) {
-      require(kept(q.input.block[r]), "a block of the inputs");
+      require(kept(q.input.block[r]) || in_spans(q.input.block[r]), "a block of the inputs");
       q.table_row += padded_row<T>(fields[q.input.block[r]].units);
     }
     if (table.is_none()) {
@@ -190,6 +192,8 @@ struct InterpreterCall {
     given.push_back(g);
   }
 
+  // Whether a field holds the steps of a span, one behind the other.
+  bool in_spans(int field) const { return q.span && fields[field].phase == 0 && fields[field].period % q.span == 0; }
   bool kept(int field) const { return fields[field].phase + q.steps <= fields[field].period; }
 
   // Products of one step: those that wait for the step before, and all of them.
@@ -206,7 +210,7 @@ struct InterpreterCall {
 
   // Small calls do not pay for threads; nor do steps whose units threads share, if a step is short: they meet in each.
   int threads() const {
-    if (q.by_units && recurrent() < 1.2e4) return 1;
+    if (q.by_units && !q.span && recurrent() < 1.2e4) return 1;
     return threads_for(q.steps * products(), 2e5);
   }
 
@@ -215,7 +219,7 @@ struct InterpreterCall {
     if (q.steps == 0 || q.batch == 0) return;
     q.threads = threads();
     const Scratch scratch(work(q));
-    run(q.threads, [&](const Worker& w) { kernel(q, scratch.get(), w); }, q.by_units && meets_often(recurrent()));
+    run(q.threads, [&](const Worker& w) { kernel(q, scratch.get(), w); }, q.by_units && !q.span && meets_often(recurrent()));
   }
 };
 
@@ -251,6 +255,7 @@ void interpreter_backward(const std::vector<long>& dims, nb::handle x, nb::handl
   q.dx_row = padded_row<T>(q.inputs);
   q.dx = call.arrays.template optional<T>(dx, count({q.steps, q.batch, q.dx_row}), "dx");
   require(!q.dx || q.input.weight, "a gradient of inputs without a weight");
+  require(!q.span || !q.tokens, "spans of tokens");
   q.sums = call.arrays.template array<T>(sums, call.sum_of_units(q.first_accumulator, q.accumulator_count), "sums");
   call.run_with(interpreter_kernels<T>().backward_work, interpreter_kernels<T>().backward);
 }

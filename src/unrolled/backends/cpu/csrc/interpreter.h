@@ -80,11 +80,14 @@ struct Interpreter {
   // Where every field stands at step t.
   void at_step(long t, T** at) const {
     for (int f = 0; f < q.unit_count; ++f) at[f] = unit_field[f];
-    for (int f = int(q.unit_count); f < q.field_count; ++f) {
-      const Field<T>& field = q.fields[f];
-      const long slot = t + field.phase;
-      at[f] = field.base + (slot < field.period ? slot : slot % field.period) * batch * row(f);
-    }
+    for (int f = int(q.unit_count); f < q.field_count; ++f) at[f] = slot(f, t);
+  }
+
+  // Rows of a field at step t.
+  T* slot(int f, long t) const {
+    const Field<T>& field = q.fields[f];
+    const long n = t + field.phase;
+    return field.base + (n < field.period ? n : n % field.period) * batch * row(f);
   }
 
   // Numbers a unit, side by side for all rows of a band; and this thread's constants.
@@ -321,6 +324,42 @@ struct InterpreterForward : Interpreter<T> {
     return this->normalise(q.input, planes, q.input.inverse, Part(rows, false, w)) && w.barrier();
   }
 
+  // Of a thread's part of steps [first, last), a span; tiles run along the longer of a step's rows and the steps.
+  NOINLINE void input_product_of(long first, long last, const Part& part) const {
+    struct Axis {
+      long count, step;  // rows, and how far apart they are
+    };
+    const long steps = last - first, count = part.rows.last - part.rows.first;
+    Axis inner = {count, 1}, outer = {steps, batch};
+    if (count == batch)
+      inner = {steps * count, 1}, outer = {1, 0};
+    else if (steps > count)
+      inner = {steps, batch}, outer = {count, 1};
+    const T* packed = packed_ih;
+    for (long r = 0, start = 0; r < q.input.blocks; ++r) {
+      const int block = q.input.block[r];
+      const Groups<T>& to = columns[block];
+      const Share groups = part.groups(to), units = part.units(to);
+      const long row = this->row(block);
+      for (long g = groups.first; g < groups.last; ++g)
+        for (long o = 0; o < outer.count; ++o) {
+          const long from = part.rows.first + o * outer.step;
+          T* out = this->slot(block, first) + from * row;
+          if (q.tokens) {
+            const long long* tokens = q.tokens + first * batch + from;
+            for (long i = 0; g == groups.first && i < inner.count; ++i)
+              copy(out + i * inner.step * row + units.first, q.table + tokens[i * inner.step] * q.table_row + start + units.first,
+                   units.last - units.first);
+          } else {
+            const T* x = q.x + (first * batch + from) * q.x_row;
+            Multiply<T>::template tiles<false>({rows, q.inputs, x, inner.step * q.x_row, packed, to, out, inner.step * row, nullptr},
+                                               Share(0L, inner.count), g, g + 1, 0, q.inputs, false);
+          }
+        }
+      packed += to.size(q.inputs), start += row;
+    }
+  }
+
   NOINLINE void product(const InterpretedStage<T>& s, const T* packed, T* const* at, const Part& part) const {
     for (long r = 0; r < s.blocks; ++r) {
       const int block = s.block[r];
@@ -341,10 +380,11 @@ struct InterpreterForward : Interpreter<T> {
 
   void run(const Worker& w) const {
     const Part part(batch, q.by_units, w);
-    if (!input_product(part, w)) return;
+    if (!q.span && !input_product(part, w)) return;
     T *at[MAX_SLOTS], *planes[MAX_SLOTS];
     for (long t = 0; t < q.steps; ++t) {
       if (t % 4 == 0 && !w.go_on()) return;
+      if (q.span && t % q.span == 0) input_product_of(t, t + q.span < q.steps ? t + q.span : q.steps, part);
       this->at_step(t, at);
       this->give(t, at, part);
       for (long n = 0; n < q.stages; ++n) {
@@ -353,7 +393,7 @@ struct InterpreterForward : Interpreter<T> {
         S::pick(s.block, s.blocks, at, planes);
         if (s.groups && !this->normalise(s, planes, s.inverse + t * batch * s.groups, part)) return;
         this->interpret(n, at, part, w);
-        if (!part.meet()) return;  // the next product reads what others have written
+        if (!q.span && !part.meet()) return;  // the next product reads what others have written
       }
     }
   }
@@ -389,8 +429,8 @@ struct InterpreterBackward : Interpreter<T> {
       if (size) count_units(s);
     }
     packed_ih = p.template take<T>(q.dx ? inputs.size(q.input.rows) : 0);
-    right = p.template take<T>(panels * width * rows);
-    padded_weight = p.template take<T>(panels * width * units);
+    right = p.template take<T>(panels * width * (q.span && q.span < q.steps ? q.span * batch : rows));
+    padded_weight = p.template take<T>(panels * width * (q.span ? q.input.rows : units));
     bytes = p.used;
   }
 
@@ -512,6 +552,31 @@ struct InterpreterBackward : Interpreter<T> {
     return true;
   }
 
+  // What the steps [first, last) of a span, whose programs have run, add to the gradients of weight_ih and of x.
+  NOINLINE bool span_gradients(long first, long last, const Worker& w) const {
+    const long count = (last - first) * batch, ld = inputs.panels * width;
+    if (!w.barrier()) return false;  // the products of the span before are done, and all programs
+    pack_right(right, q.x + first * batch * q.x_row, q.x_row, q.inputs, count, inputs, w);
+    const Share mine(count, w);
+    for (long g = 0; q.dx && g < inputs.count; ++g)
+      for (long r = 0, k = 0; r < q.input.blocks; k += this->units(q.input.block[r]), ++r)
+        Multiply<T>::template tiles<false>({count, q.input.rows, this->slot(q.input.block[r], first), this->row(q.input.block[r]), packed_ih,
+                                            inputs, q.dx + first * batch * q.dx_row, q.dx_row, nullptr},
+                                           mine, g, g + 1, k, this->units(q.input.block[r]), r > 0 || !*q.input.overwrite);
+    if (!w.barrier()) return false;
+    T *to = padded_weight, *out = q.input.d_weight;
+    for (long r = 0; r < q.input.blocks; ++r) {
+      const int block = q.input.block[r];
+      const long units = this->units(block);
+      const Share rows_of = Multiply<T>::share(units, w);
+      Multiply<T>::template tiles<true>({units, count, this->slot(block, first), this->row(block), right, inputs, to, ld, nullptr}, rows_of, 0,
+                                        inputs.count, 0, count, last < q.steps);
+      for (long i = rows_of.first; first == 0 && i < rows_of.last; ++i) copy(out + i * q.inputs, to + i * ld, q.inputs);
+      to += units * ld, out += units * q.inputs;
+    }
+    return true;
+  }
+
   // One-hot inputs: gradients are added up by token, in the order of time.
   NOINLINE void token_gradient(const Worker& w) const {
     for (long r = 0, start = 0; r < q.input.blocks; start += this->row(q.input.block[r]), ++r) {
@@ -539,6 +604,7 @@ struct InterpreterBackward : Interpreter<T> {
         store(sum + i, total, this->units(f) - i);
       }
     }
+    if (q.span) return true;
     if (q.tokens)
       token_gradient(w);
     else if (!weight_gradient(q.input, q.x, q.x_row, inputs, q.inputs, 0, w))
@@ -557,8 +623,12 @@ struct InterpreterBackward : Interpreter<T> {
     if (!prepare(w)) return;
     const Part part(batch, q.by_units, w);
     T* at[MAX_SLOTS];
-    for (long t = q.steps - 1; t >= 0; --t)
+    for (long t = q.steps - 1, last = q.steps; t >= 0; --t) {
       if ((t % 4 == 0 && !w.go_on()) || !step(t, at, part, w)) return;
+      if (!q.span || t % q.span) continue;
+      if (!span_gradients(t, last, w)) return;
+      last = t;
+    }
     if (w.barrier() && rows > 0) gradients(w);
   }
 };

@@ -134,6 +134,7 @@ template <class T>
 struct InterpretedLayer {
   long steps, batch, inputs;
   bool by_units;  // threads share the units of every step, not the rows of the batch
+  long span;      // steps whose inputs' products are taken at a time, where no step waits for another's product; else 0
   int threads;
   const T* x;  // (T B, I), x_row apart; or null
   long x_row;
