@@ -11,6 +11,7 @@ import unrolled as ur
 from unrolled import backends
 from unrolled.cells import CELLS as CATALOGUE
 from unrolled.codegen import cpp
+from unrolled.gradcheck.contract import contract
 from unrolled.models.sampling import TokenSampler
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
@@ -98,7 +99,8 @@ def test_a_value_of_another_width_is_no_number_of_a_unit():
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_kernels_have_no_room_for_them(name):
+def test_they_keep_the_contract_and_kernels_have_no_room_for_them(name):
+    assert contract(CELLS[name], np.random.default_rng(0)).passed
     with pytest.raises(ur.Unsupported, match="no room for it"):
         cpp.emit_cell(CELLS[name])
     assert not kernels.has_kernel(CELLS[name])

@@ -223,9 +223,9 @@ def _backward(cell: Cell, n: int, earlier: Any, args: tuple[Any, ...], given: tu
         _expect(f"{what}'s params", b.params, cell.param_fields, zero=True)
 
 
-def _keywords(cell: Cell, stage: Stage, own: dict[str, Any], draw: Callable[[int], list[Array]]) -> dict[str, Any]:
+def _keywords(cell: Cell, stage: Stage, own: dict[str, Any], draw: Callable[..., list[Array]]) -> dict[str, Any]:
     """Return what a stage's functions get by name, but for the values before it, m, and what the tape keeps."""
     extra = {} if stage.width != 1 else own
     extra = extra | ({} if cell.settings is None else {"c": cell.constants})
-    drawn = {"x": draw(1)[0], "dt": np.abs(draw(1)[0])}
+    drawn = {"x": draw(1)[0], "dt": np.abs(draw(1, stage.units(H))[0])}
     return extra | {name: drawn[name] for name in stage.sees}
