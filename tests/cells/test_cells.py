@@ -1,18 +1,21 @@
 """The maths of each cell against its paper's equations, written out again for single numbers, unit by unit."""
 
 import re
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
+from functools import wraps
 from math import exp, tanh
 from pathlib import Path
 
 import numpy as np
 import pytest
+from recent import RECENT
 
 import unrolled
 import unrolled as ur
 from unrolled.cells import CELLS
 from unrolled.cells.greff import ABLATIONS
 from unrolled.cells.ops import sigmoid as array_sigmoid
+from unrolled.codegen.derive import complete, prepared
 from unrolled.reference import scan
 
 T, B, I, H = 7, 3, 4, 5
@@ -33,6 +36,8 @@ def row(w, block, unit, x, h):
 
 def by_hand(name, w, x, s):
     """One step for one row of the batch, with loops and the math module alone: new state and gates, lists of H."""
+    if name in RECENT:
+        return RECENT[name](w, x, s)
     h, c = s["h"], s.get("c")
     out = {}
 
@@ -160,7 +165,8 @@ def layer_norm(name, w, x, s):
 
 def problem(name, seed=0):
     cell = CELLS[name]
-    net = ur.Recurrent(cell, I, H, dtype="float64", rng=np.random.default_rng(seed))
+    options = {"dtype": "float64", "init": "uniform:0.45", "backend": "reference"}
+    net = ur.Recurrent(cell, I, H, rng=np.random.default_rng(seed), **options)
     w = {key.removesuffix("_l0"): 2 * p for key, p in net.params.items()}
     rng = np.random.default_rng(seed)
     s = cell.state(*(rng.normal(size=(B, H)) for _ in cell.state_fields))
@@ -253,31 +259,45 @@ def test_sigmoid_is_exact_at_both_ends():
     np.testing.assert_allclose(got, expected, rtol=4e-16, atol=0)  # two roundings
 
 
+def arrays_of(tree):
+    """Every array in nested tuples."""
+    if isinstance(tree, tuple):
+        return [a for branch in tree for a in arrays_of(branch)]
+    return [tree] if isinstance(tree, np.ndarray) else []
+
+
+def frozen(tree):
+    """Nested tuples with views in the place of arrays, which cannot be written to."""
+    if isinstance(tree, tuple):
+        branches = map(frozen, tree)
+        return type(tree)(*branches) if hasattr(tree, "_fields") else tuple(branches)
+    if isinstance(tree, np.ndarray):
+        tree = tree.view()
+        tree.flags.writeable = False
+    return tree
+
+
+def watched(function):
+    """A stage's function that gets what it cannot change, and must give nothing but float32."""
+
+    @wraps(function)
+    def run(*args, **kw):
+        result = function(*frozen(args), **{name: frozen(value) for name, value in kw.items()})
+        assert {a.dtype for a in arrays_of(result)} <= {np.dtype("float32")}
+        return result
+
+    return run
+
+
 @EVERY_CELL
 def test_stages_keep_float32_and_change_no_argument(name):
-    cell, _, _, _ = problem(name)
-    rng = np.random.default_rng(0)
-
-    def draw(count):
-        arrays = tuple(rng.normal(size=(B, H)).astype("float32") for _ in range(count))
-        for a in arrays:
-            a.flags.writeable = False
-        return arrays
-
-    extra = {} if cell.params is None else {"p": cell.params(*draw(len(cell.param_fields)))}
-    s, values, kinds = cell.state(*draw(len(cell.state_fields))), None, []
-    for n, stage in enumerate(cell.stages):
-        blocks = draw(len(stage.rows) * stage.inputs), draw(stage.blocks)
-        values = stage.forward(*blocks, s, **({"k": values} if n else {}), **extra)
-        kinds.append(type(values))
-    new, k = values
-    assert {a.dtype for a in (*new, *k)} == {np.dtype("float32")}
-    d = cell.state(*draw(len(s)))
-    for n in reversed(range(len(cell.stages))):
-        b = cell.stages[n].backward(d, k, s, new, **extra)
-        arrays = (*b.ax, *b.ah, *b.state, *(b.values or ()), *(b.params or ()))
-        assert {a.dtype for a in arrays if isinstance(a, np.ndarray)} == {np.dtype("float32")}
-        d = kinds[n - 1](*draw(len(kinds[n - 1]._fields))) if n else None
+    cell, w, x, s = problem(name)
+    w, x, s = ({k: p.astype("float32") for k, p in w.items()}, x.astype("float32"), [f.astype("float32") for f in s])
+    whole, w = complete(cell), prepared(cell, w)
+    stages = (replace(st, forward=watched(st.forward), backward=watched(st.backward)) for st in whole.stages)
+    y, _, tape = scan.forward(replace(whole, stages=tuple(stages)), w, x, cell.state(*s))
+    dx, ds, grads = scan.backward(tape, np.ones_like(y), cell.state(*s))
+    assert {a.dtype for a in (y, dx, *ds, *grads.values())} == {np.dtype("float32")}
 
 
 GOLDEN_ROWS = {
@@ -299,6 +319,13 @@ GOLDEN_ROWS = {
     "gru_reset_before": "rzn",
     "gru_layer_norm": "rzn",
     "mgu": "fn",
+    "slstm": "ifzo",
+    "lru": "reimh",
+    "rg_lru": "ri",
+    "lem": "step_zstep_hzh",
+    "cornn": "z",
+    "cfc": "startendrateshift",
+    "cfc_backbone": "backbonestartendrateshift",
 }
 
 
@@ -306,7 +333,7 @@ def test_rows_of_the_weights_stand_in_pytorchs_order():
     assert {name: "".join(cell.rows) for name, cell in CELLS.items()} == GOLDEN_ROWS
     assert CELLS["lstm_peephole"].param_fields == ("i", "f", "o")
     assert all(cell.state_fields[0] == "h" for cell in CELLS.values())
-    other = {"indrnn": 0, "lstm_full_gate_recurrence": 4}
+    other = {"indrnn": 0, "rg_lru": 0, "lru": 2, "cornn": 2, "lstm_full_gate_recurrence": 4}
     assert {name: cell.operand_width for name, cell in CELLS.items()} == dict.fromkeys(CELLS, 1) | other
     assert "".join(CELLS["lstm_use_gate"].input_rows) == "ifgo"
 
@@ -353,8 +380,6 @@ def test_a_cell_without_a_product_has_no_recurrent_weight():
 
 def test_a_cell_with_a_wide_operand_is_proven():
     """The product may see h and c side by side (a gate recurrence): `weight_hh` is then (R H, 2 H)."""
-    from dataclasses import replace
-
     wide = replace(CELLS["lstm"], name="wide", stages=(replace(CELLS["lstm"].stages[0], operand=("h", "c")),))
     net = ur.Recurrent(wide, I, H, 2, bidirectional=True)
     assert net.params["weight_hh_l1"].shape == (4 * H, 2 * H)
@@ -383,6 +408,7 @@ def test_code_in_the_derivations_is_the_code():
 def test_every_cell_has_a_page(name):
     assert f"| `{name}`" in (PAGES / "cells.md").read_text() or f"`{name}` |" in (PAGES / "cells.md").read_text()
     family = {"rnn_tanh": "rnn", "rnn_relu": "rnn", "lstm_layer_norm": "layer_norm", "gru_layer_norm": "layer_norm"}
+    family |= {"cfc_backbone": "cfc"}
     page = PAGES / f"{'greff' if CELLS[name] in ABLATIONS else family.get(name, name)}.md"
     assert name in page.read_text().splitlines()[0]
     assert f"]({page.name})" in (PAGES / "cells.md").read_text()

@@ -4,16 +4,21 @@ from dataclasses import replace
 
 from ..errors import UnrolledError, brief, suggest
 from .cell import Back, Cell, Stage, Value
+from .cfc import CFC, CFC_BACKBONE
 from .contract import check_contract
+from .cornn import CORNN
 from .coupled import LSTM_COUPLED, MGU
 from .fingerprint import fingerprint
 from .greff import ABLATIONS
 from .gru import GRU_RESET_AFTER, GRU_RESET_BEFORE
 from .indrnn import INDRNN
 from .layer_norm import GRU_LAYER_NORM, LSTM_LAYER_NORM
+from .lem import LEM
+from .lru import LRU, RG_LRU
 from .lstm import LSTM, LSTM_PEEPHOLE
 from .name import CellName, same
 from .rnn import RNN_RELU, RNN_TANH
+from .slstm import SLSTM
 from .use_gate import LSTM_USE_GATE
 
 CELLS: dict[str, Cell] = {
@@ -32,6 +37,13 @@ CELLS: dict[str, Cell] = {
         GRU_RESET_BEFORE,
         GRU_LAYER_NORM,
         MGU,
+        SLSTM,
+        LRU,
+        RG_LRU,
+        LEM,
+        CORNN,
+        CFC,
+        CFC_BACKBONE,
     )
 }
 

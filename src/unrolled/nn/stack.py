@@ -98,10 +98,10 @@ class Stack:
         """Refuse what makes no sense with this cell or with these widths."""
         cell, fields = self.cell, self.cell.state_fields
         products = [stage.operand for stage in cell.stages if stage.product]
-        if self.proj_size and not ("c" in fields and products == [("h",)]):
+        if self.proj_size and not ("c" in fields and products == [("h",)] and cell.heads == 1):
             raise UnrolledError(
                 f"proj_size is {self.proj_size}, but {cell.name} can't project its h: it needs a memory c beside h, "
-                "and one product of h alone, as lstm has"
+                "and one product of h alone, without heads, as lstm has"
             )
         if self.proj_size and self.proj_size >= min(self.hidden_sizes):
             raise UnrolledError(

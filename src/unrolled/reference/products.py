@@ -185,7 +185,7 @@ def product_backward(cell: Cell, d: Array, weight: Array, units: int, width: int
     if cell.heads == 1:
         whole: Array = d @ weight[:, :width]
         return whole
-    blocks, d = weight.reshape(-1, units, weight.shape[-1]), d.reshape(*d.shape[:-1], -1, units)
+    blocks, d = weight.reshape(-1, units, weight.shape[-1]), d.reshape(*d.shape[:-1], d.shape[-1] // units, units)
     result = np.zeros((*d.shape[:-2], width), np.result_type(d, weight))
     for out, into in heads_of(cell, units, width):
         part = np.einsum("...ro,rok->...k", d[..., out], blocks[:, out, : into.stop - into.start])
@@ -199,7 +199,7 @@ def weight_gradient(cell: Cell, d: Array, operand: Array, units: int, columns: i
     if cell.heads == 1:
         result[:, : operand.shape[-1]] = d.T @ operand
         return result
-    blocks, d = result.reshape(-1, units, columns), d.reshape(len(d), -1, units)
+    blocks, d = result.reshape(-1, units, columns), d.reshape(len(d), d.shape[-1] // units, units)
     for out, into in heads_of(cell, units, operand.shape[-1]):
         blocks[:, out, : into.stop - into.start] = np.einsum("nro,nk->rok", d[..., out], operand[:, into])
     return result
