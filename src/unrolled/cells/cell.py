@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from importlib import import_module
 from itertools import accumulate
@@ -185,6 +185,18 @@ class Cell:
         """The settings, with functions in the place of activations' names."""
         values = (ACTIVATIONS[value] if isinstance(value, str) else value for value in self.settings or ())
         return None if self.settings is None else type(self.settings)(*values)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.state, self.gates, self.stages, self.heads, self.settings))
+
+    def __hash__(self) -> int:
+        """Return what caches find it by at every call, found once."""
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the fields alone: what was found of them, a hash for one, holds in this process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def __copy__(self) -> Self:
         """Return the cell itself: nothing of it ever changes."""

@@ -175,6 +175,17 @@ class Plan:
         """Whether no product of a step waits for another: the inputs' is the only one."""
         return not any(len(stage.operand) for stage in self.stages) and not len(self.inputs.group)
 
+    @cached_property
+    def width(self) -> tuple[float, ...]:
+        """The width of each row, field and accumulator."""
+        return tuple(self.widths.get(name, 1) for name in (*self.rows, *self.fields, *self.accumulators))
+
+    @cached_property
+    def parameters(self) -> dict[str, tuple[float, ...]]:
+        """The widths of the rows of each parameter."""
+        names = dict.fromkeys(row.parameter for row in self.rows)
+        return {name: tuple(self.widths.get(row, 1) for row in self.rows if row.parameter == name) for name in names}
+
     def number(self, field: Field) -> int:
         """Return the number of a field."""
         return len(self.rows) + self.fields.index(field)

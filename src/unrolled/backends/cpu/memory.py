@@ -48,13 +48,17 @@ class Memory:
     dtype: Any
     rings: Rings = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.sizes = {width: self.batch * padded_width(n, self.dtype) for width, n in self.units_of.items()}
+        """Numbers of a slot, by width."""
+
     def units(self, name: Any) -> int:
         """Return the units of a field."""
         return self.units_of[self.plan.widths.get(name, 1)]
 
     def size(self, name: Any) -> int:
         """Return how many numbers a slot of a field has."""
-        return self.batch * padded_width(self.units(name), self.dtype)
+        return self.sizes[self.plan.widths.get(name, 1)]
 
     def allot(self, slots: dict[Any, int]) -> None:
         """Give each field as many slots as it needs, all of them in one new array."""
@@ -84,14 +88,15 @@ class Memory:
         """Return the arrays, and each field's (array, start, phase, period, units) in the plan's order."""
         known: dict[int, int] = {}
         arrays: list[Array] = []
-        rows = [(0, 0, 0, 1, self.units(row)) for row in self.plan.rows]
+        units = [self.units_of[width] for width in self.plan.width]
+        rows = [(0, 0, 0, 1, n) for n in units[: len(self.plan.rows)]]
         names: tuple[Field | Accumulator, ...] = (*self.plan.fields, *self.plan.accumulators)
-        for name in names:
+        for name, n in zip(names, units[len(rows) :], strict=True):
             array, start, phase, period = self.rings[name]
-            if id(array) not in known:
-                known[id(array)] = len(arrays)
+            at = known.setdefault(id(array), len(arrays))
+            if at == len(arrays):
                 arrays.append(array)
-            rows.append((known[id(array)], start, phase, period, self.units(name)))
+            rows.append((at, start, phase, period, n))
         return arrays, np.array(rows, np.int64).reshape(-1, 5)
 
     @cached_property
@@ -107,11 +112,13 @@ class Memory:
 
     def numbers(self, w: scan.Params) -> Array:
         """Return the numbers a unit, those of one row after another."""
-        for name, size in {row.parameter: span.stop for row, span in self.spans.items()}.items():
+        parts = [np.empty(0)]
+        for name, widths in self.plan.parameters.items():
+            size = sum([self.units_of[width] for width in widths])
             if w[name].size != size:  # one row more or less would give every row behind it to another unit's place
                 raise UnrolledError(f"{name} has {w[name].size} numbers; expected {size}")
-        rows = (w[row.parameter].reshape(-1)[span] for row, span in self.spans.items())
-        return np.concatenate([np.empty(0), *rows], dtype=self.dtype)
+            parts.append(w[name].reshape(-1))
+        return np.concatenate(parts, dtype=self.dtype)
 
 
 def units_of(cell: Cell, hidden: int, narrow: int) -> dict[float, int]:
