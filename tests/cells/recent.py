@@ -8,7 +8,7 @@ def sigmoid(a):
 
 
 def slstm(w, x, s):
-    """Equations 8 to 17, of four heads; where nothing was summed yet the step begins anew."""
+    """Section 2.2, of four heads; where nothing was summed yet the step begins anew."""
     size, h = len(s["h"]), np.array(s["h"])
     units = -(-size // 4)
     seen = np.equal.outer(np.arange(size) // units, np.arange(size) // units)  # of the same head
@@ -61,7 +61,7 @@ def cornn(w, x, s):
 
 
 def cfc(w, x, s, dt=1.0):
-    """Equation 10 with f of two heads, rate times dt and a shift, as the authors' programs have it."""
+    """The closed form, with f of two heads, rate times dt and a shift, as the authors' programs have it."""
     g, h, a, b = np.split(w["weight_ih"] @ x + w["weight_hh"] @ np.array(s["h"]) + w["bias_ih"], 4)
     t = sigmoid(a * dt + b)
     return dict(start=np.tanh(g), end=np.tanh(h), time=t, h=np.tanh(g) * (1 - t) + t * np.tanh(h))

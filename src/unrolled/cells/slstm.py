@@ -63,7 +63,7 @@ SLSTM = Cell(
     State,
     Gates,
     (Stage(("i", "f", "z", "o"), slstm_forward, biases=("ih",)),),
-    "Beck et al. 2024, xLSTM: Extended long short-term memory, equations 8 to 18",
+    "Beck et al. 2024, xLSTM: Extended long short-term memory, section 2.2",
     candidate="z",
     heads=HEADS,
     settings=Settings(),
