@@ -221,6 +221,7 @@ def entry(rows: Sequence[dict[str, Any]], task: str, cell: str) -> str:
         return "diverged" if of(rows, task, cell) else ""
     spread = f" ± {statistics.stdev(found):{form}}" if len(found) > 1 else ""
     lost = f", {len(figures) - len(found)} diverged" if len(found) < len(figures) else ""
+    lost += f", {len(figures)} of {len(SEEDS)} seeds" if len(figures) < len(SEEDS) else ""
     return f"{statistics.mean(found):{form}}{spread} ({chosen(rows, task, cell):g}{lost})"
 
 
