@@ -92,7 +92,8 @@ def test_names_shapes_and_first_weights_are_the_golden_ones(name):
     golden = GOLDEN[name]
     net = ur.Recurrent(**golden["options"], rng=np.random.default_rng(7))
     assert [[k, list(p.shape)] for k, p in net.params.items()] == golden["parameters"]
-    assert [float(p.flat[-1]) for p in net.params.values()] == golden["last entries"]
+    last = [float(p.flat[-1]) for p in net.params.values()]
+    assert last == pytest.approx(golden["last entries"], rel=1e-6)  # an orthogonal block is another one in its last bit
 
 
 def test_every_cell_has_golden_names():

@@ -11,14 +11,20 @@ from .coupled import LSTM_COUPLED, MGU
 from .fingerprint import fingerprint
 from .greff import ABLATIONS
 from .gru import GRU_RESET_AFTER, GRU_RESET_BEFORE
+from .hgrn import HGRN
 from .indrnn import INDRNN
 from .layer_norm import GRU_LAYER_NORM, LSTM_LAYER_NORM
 from .lem import LEM
+from .ligru import LIGRU, LIGRU_LAYER_NORM
 from .lru import LRU, RG_LRU
 from .lstm import LSTM, LSTM_PEEPHOLE
+from .minimal import MIN_GRU, MIN_LSTM
 from .name import CellName, same
+from .qrnn import QUASI_RECURRENT
 from .rnn import RNN_RELU, RNN_TANH
 from .slstm import SLSTM
+from .sru import SRU
+from .star import STAR
 from .use_gate import LSTM_USE_GATE
 
 CELLS: dict[str, Cell] = {
@@ -44,11 +50,19 @@ CELLS: dict[str, Cell] = {
         CORNN,
         CFC,
         CFC_BACKBONE,
+        MIN_GRU,
+        MIN_LSTM,
+        SRU,
+        *QUASI_RECURRENT,
+        LIGRU,
+        LIGRU_LAYER_NORM,
+        STAR,
+        HGRN,
     )
 }
 
-FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh"}
-"""Names of cells in other programs -> names here: PyTorch's GRU, and the recurrence with a tanh."""
+FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh", "qrnn": "qrnn_fo_w2"}
+"""Names of cells in other programs -> names here: PyTorch's GRU, the recurrence with a tanh, a family's chief form."""
 
 OWN: dict[str, Cell] = {}
 """Cells that were registered, by name."""

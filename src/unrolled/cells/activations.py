@@ -48,6 +48,11 @@ def softsign(x: Value) -> Value:
     return x / (1 + maximum(x, -x))
 
 
+def positive(x: Value) -> Value:
+    """x + 1/2, or sigmoid(x) below 0: above 0 everywhere (Feng et al. 2024)."""
+    return where(x >= 0, x + 0.5, sigmoid(x))
+
+
 def hard_sigmoid(x: Value) -> Value:
     """min(max(x / 6 + 1 / 2, 0), 1), as in PyTorch and Keras 3."""
     a = x / 6 + 0.5
@@ -75,6 +80,7 @@ ACTIVATIONS: dict[str, Callable[[Value], Value]] = {
     "log_sigmoid": log_sigmoid,
     "silu": silu,
     "softsign": softsign,
+    "positive": positive,
     "hard_sigmoid": hard_sigmoid,
     "hard_tanh": hard_tanh,
     "lecun_tanh": lecun_tanh,
