@@ -574,7 +574,7 @@ struct InterpreterBackward : Interpreter<T> {
       for (long i = rows_of.first; first == 0 && i < rows_of.last; ++i) copy(out + i * q.inputs, to + i * ld, q.inputs);
       to += units * ld, out += units * q.inputs;
     }
-    return true;
+    return first == 0 || w.barrier();  // the next span's programs write where these products read
   }
 
   // One-hot inputs: gradients are added up by token, in the order of time.
