@@ -293,10 +293,8 @@ def projections(
             yield Proof("projection", f"{name}, {label}", np.inf, eps, "failed", f"{name}: {wrong}")
             continue
         g = exact.gradient[name]
-        terms = g
-        if exact.cell is not None and exact.cell.normalised:  # blind to a factor: a bias's terms may cancel
-            terms = max(g, exact.gradient.get(name.replace("bias", "weight"), g), key=np.linalg.norm)
-        scale = max(float(np.linalg.norm(terms)), floor, np.finfo(np.float64).tiny)
+        terms = exact.gradient.get(name.replace("bias", "weight"), g)  # a bias's own may cancel; their roundings stay
+        scale = max(*(float(np.linalg.norm(a)) for a in (g, terms)), floor, np.finfo(np.float64).tiny)
         sensitivity = max(1.0, *(float(np.linalg.norm(m[name] - g)) / (scale * eps) for m in moved))
         tolerance = ROUNDINGS * float(np.sqrt(20 * layers)) * eps * sensitivity
         v: Array = np.asarray(rng.standard_normal(array.shape))
