@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from .. import backends
@@ -117,13 +118,20 @@ def parameters(cell: Cell) -> dict[str, str]:
     >>> from unrolled.cells import CELLS
     >>> parameters(CELLS["lstm_peephole"])["weight_peephole"]
     '3 x H'
+    >>> parameters(CELLS["slstm"])["weight_hh"]
+    '4H x H/4'
     """
-    inputs, hidden = 7919, 101  # primes, so that every size is told from every other
+    inputs, hidden = 7919, 55440  # a prime, and a number that most others divide, both above any count
 
     def letter(size: int) -> str:
         if size == inputs:
             return "I"
-        return str(size) if size % hidden else f"{size // hidden}H".removeprefix("1")
+        share = Fraction(size, hidden)
+        if share < Fraction(1, 64):
+            return str(size)
+        if share.numerator == 1:
+            return "H" if share == 1 else f"H/{share.denominator}"
+        return f"{float(share):.4g}H"
 
     return {name: " x ".join(map(letter, shape)) for name, shape in cell.shapes(inputs, hidden).items()}
 
@@ -140,9 +148,14 @@ def describe(cell: Cell) -> list[tuple[str, str]]:
     gates, state = " ".join(cell.gate_fields), " ".join(cell.state_fields)
     why = backends.reason(cell)
     sizes = ", ".join(f"{name} ({shape})" for name, shape in parameters(cell).items())
+    seen = [what for what, sees in (("x itself", cell.sees_x), ("time (timespans)", cell.sees_time)) if sees]
+    constants = () if cell.settings is None else zip(cell.settings._fields, cell.settings, strict=True)
+    settings = ",".join(f"{name}={value}" for name, value in constants)
     return [
         ("paper", cell.paper),
         ("parameters", sizes),
+        *([("settings", settings)] if settings else []),
+        *([("sees", ", ".join(seen))] if seen else []),
         ("tape", f"{gates}, and the state {state}" if gates else f"the state {state}"),
         (
             "backend",
