@@ -139,10 +139,13 @@ def test_info_lists_every_cell_with_paper_parameters_backend_and_what_it_refuses
     assert [part.split("\n")[0] for part in parts] == list(CELLS)
     for part, cell in zip(parts, CELLS.values(), strict=True):
         lines = dict(line.split(None, 1) for line in part.splitlines()[1:])
-        assert list(lines) == ["paper", "parameters", "tape", "backend", "refuses"]
+        more = ["settings"] * (cell.settings is not None) + ["sees"] * (cell.sees_x or cell.sees_time)
+        assert list(lines) == ["paper", "parameters", *more, "tape", "backend", "refuses"]
         assert lines["paper"] == cell.paper
     coupled = parts[list(CELLS).index("lstm_coupled")]
     assert "weight_ih (3H x I), weight_hh (3H x H), bias_ih (3H), bias_hh (3H)\n" in coupled
+    assert "weight_hh (4H x H/4)" in parts[list(CELLS).index("slstm")]
+    assert "settings    dt=0.042,gamma=2.7,epsilon=4.7\n" in parts[list(CELLS).index("cornn")]
     kinds = {
         name: dict(line.split(None, 1) for line in part.splitlines()[1:])["backend"]
         for name, part in zip(CELLS, parts, strict=True)

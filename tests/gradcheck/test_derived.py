@@ -13,7 +13,10 @@ from unrolled.gradcheck.derived import derived
 RNG = np.random.default_rng
 
 
-@pytest.mark.parametrize("name", CELLS)
+HAND_WRITTEN = [name for name, cell in CELLS.items() if all(stage.backward for stage in cell.stages)]
+
+
+@pytest.mark.parametrize("name", HAND_WRITTEN)
 def test_every_hand_written_backward_is_the_derived_one(name: str) -> None:
     proofs = list(derived(CELLS[name], RNG(0)))
     assert len(proofs) == len(CELLS[name].stages)

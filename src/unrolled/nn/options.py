@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from ..cells import CELLS, Cell, find_cell
+from ..cells import Cell, find_cell
 from ..cells.settings import parse_settings
 from ..checks import as_kind, check_fraction, check_size, check_weight
 from ..declared import Declared, about, one_of, option, options
@@ -20,7 +20,7 @@ class NetworkOptions(Declared):
 
     cell: str | Cell = option(
         "lstm",
-        f"{', '.join(CELLS)}; or your own, my_cell.py:NAME.",
+        "Such as lstm, gru, min_gru (`unrolled info --cells` has all), or your own, my_cell.py:NAME.",
         "Network",
         lambda _, value: find_cell(value) and value,
         about="Name of the cell; `unrolled info --cells` describes each. Or a cell of your own: the object, or "
