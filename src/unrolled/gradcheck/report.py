@@ -33,8 +33,9 @@ class Proof:
         text = f"{said:<11}  {self.name:<19}  {self.subject:<48}"
         if self.verdict == "unsupported":
             return f"{text}  {self.detail}"
-        text += f"  error {self.value:.1e} of {self.tolerance:.0e}"
-        return text if self.passed else f"{text}\n             {self.detail}"
+        if self.tolerance:  # what has none holds or does not
+            text += f"  error {self.value:.1e} of {self.tolerance:.0e}"
+        return text.rstrip() if self.passed else f"{text.rstrip()}\n             {self.detail}"
 
 
 def proof(name: str, subject: str, value: float, tolerance: float, detail: str = "") -> Proof:
