@@ -67,6 +67,34 @@ def one_line(text: str, most: int = 400) -> str:
     return line if len(line) <= most else f"{line[:most]}..."
 
 
+def said_by(error: BaseException) -> str:
+    r"""Return what an exception says, as one line, whatever it is: a user's own may raise where it is printed.
+
+    Examples
+    --------
+    >>> said_by(StopIteration("a\nb")), said_by(SystemExit(0)), said_by(GeneratorExit())
+    ('a b', '0', '')
+    """
+    try:
+        return one_line(" ".join(str(error).split()), MOST)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return ""
+
+
+def raised(error: BaseException) -> str:
+    r"""Return an exception's type and what it says, as one line, whatever it is.
+
+    Examples
+    --------
+    >>> raised(StopIteration("a\nb")), raised(SystemExit(0)), raised(GeneratorExit())
+    ('StopIteration: a b', 'SystemExit: 0', 'GeneratorExit')
+    """
+    said = said_by(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
 def brief(value: object, most: int = 80) -> str:
     """Return a value's repr as a short line, whatever it is.
 
@@ -175,10 +203,12 @@ def failure(error: BaseException) -> tuple[int, str]:
         status, said = 2, f"not enough memory: {str(error) or 'choose smaller sizes'}"
     elif isinstance(error, UnrolledError):
         status, said = 2, str(error)
+    elif not isinstance(error, Exception):  # the program ends itself when it is done, and nothing else does
+        status, said = 2, f"a function that was run asked Python to end ({raised(error)}); leave that out"
     elif isinstance(error, OSError) and error.strerror:  # the output is full, a name is too long, ...
         status, said = 2, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
-        what = f"{type(error).__name__}: {error}"[: MOST // 2]
+        what = raised(error)[: MOST // 2]
         status, said = 70, f"internal error, please report it with what UNROLLED_TRACEBACK=1 prints: {what}"
     line = printable(" ".join(said.split()))
     return status, line if len(line) <= MOST else f"{line[:MOST]}..."

@@ -3,6 +3,8 @@
 import copy
 import json
 import pickle
+import re
+import sys
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -12,7 +14,8 @@ import pytest
 import unrolled as ur
 from unrolled.cells import CELLS, OWN, Back, Cell, CellName, Stage, find_cell, fingerprint, name_of
 from unrolled.cells.ops import sigmoid, tanh
-from unrolled.cli import cli
+from unrolled.cli import cli, exits
+from unrolled.cli.own_cell import load_cell
 from unrolled.data.examples import labelled
 from unrolled.data.tagged import Tagged
 from unrolled.models import files
@@ -143,6 +146,8 @@ def test_an_own_cell_may_not_be_called_like_a_built_in_where_files_name_it():
         ur.Spec(7, replace(LIGHT, name="x" * 101))
     assert ur.Spec(7, CELLS["lstm"]).cell == "lstm"
     assert not isinstance(name_of(CELLS["lstm"]), CellName)
+    with pytest.raises(ur.UnrolledError, match="cell 'lstm': a built-in cell is called so"):
+        name_of(CellName(replace(LIGHT, name="lstm")))
 
 
 def test_a_name_goes_where_texts_go_and_knows_its_cell():
@@ -173,6 +178,40 @@ def test_the_hash_is_of_what_is_computed(tmp_path):
             TEXT, cell=replace(odd, stages=(Stage(("z", "n"), branching),)), out=tmp_path / "run", **SMALL
         )
     assert not (tmp_path / "run").exists()
+
+
+def plain(ax, ah, s, m=1):
+    return tuple(map(tuple, forward(ax, ah, s, m)))
+
+
+def ending(ax, ah, s, m=1):
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize("given", [backward, None])
+def test_plain_tuples_are_as_good_as_state_and_gates_wherever_a_cell_goes(given, tmp_path):
+    cells = [replace(LIGHT, stages=(Stage(("z", "n"), each, given),)) for each in (forward, plain)]
+    assert fingerprint(cells[0]) == fingerprint(cells[1])
+    for backend in ("reference", "auto"):
+        texts = []
+        for cell in cells:
+            model = ur.LanguageModel.train(TEXT, cell=cell, backend=backend, **SMALL)
+            model.save(tmp_path / "m")
+            texts.append(ur.load(tmp_path / "m", cell=LIGHT).sample("the ", length=9, seed=1))
+        assert texts[0] == texts[1]
+    assert ur.check_cell(cells[1]).passed
+
+
+@pytest.mark.parametrize("given", [backward, None])
+def test_a_function_that_asks_python_to_end_is_refused_with_its_line(given):
+    cell = replace(LIGHT, stages=(Stage(("z", "n"), ending, given),))
+    line = rf"test_own_cells.py, line {ending.__code__.co_firstlineno + 1}"
+    train = ur.LanguageModel.train
+    for use in (fingerprint, lambda cell: train(TEXT, cell=cell, backend="reference", **SMALL)):
+        with pytest.raises(ur.UnrolledError, match=r"SystemExit: 0") as caught:
+            use(cell)
+        assert re.search(line, str(caught.value))
+    assert not ur.check_cell(cell).passed
 
 
 class Leak(NamedTuple):
@@ -401,6 +440,10 @@ def test_the_command_describes_and_proves_a_cell_of_a_file(folder, capsys, monke
         run("check", "lstm", "--cell", "lstm")
 
 
+MUTE = "class MuteError(Exception):\n    def __str__(self):\n        raise self\nraise MuteError"
+IF = r"forward can't be traced: .* instead of if \(.*my_cell.py, line 18\)$"
+
+
 @pytest.mark.parametrize(
     ("text", "source", "message"),
     [
@@ -413,10 +456,35 @@ def test_the_command_describes_and_proves_a_cell_of_a_file(folder, capsys, monke
         ("my_cell.py:A", "import sys\nsys.exit(3)", "my_cell.py, line 2: SystemExit: 3"),
         ("my_cell.py:A", SOURCE.replace('"light"', "3"), "my_cell.py, line 29: cell 3: name is 3; expected a text"),
         ("my_cell.py:A", "import helper_of_mine", "my_cell.py, line 1: ModuleNotFoundError: No module named"),
+        ("my_cell.py:A", "raise GeneratorExit", "my_cell.py, line 1: GeneratorExit$"),
+        ("my_cell.py:A", "raise StopIteration('a\\nb')", "my_cell.py, line 1: StopIteration: a b$"),
+        ("my_cell.py:A", "raise SyntaxError('a\\nb')", "my_cell.py, line 1: SyntaxError: a b$"),
+        ("my_cell.py:A", MUTE, "my_cell.py, line 4: MuteError$"),
+        ("my_cell.py:A", "import sys\nsys.path = []", "my_cell.py holds no cell; write A = Cell"),
+        ("my_cell.py", "x = 1", "my_cell.py holds no cell; write NAME = Cell"),
+        ("my_cell.py:A", "x = '\udce9'", r"my_cell.py.*: \(unicode error\) 'utf-8' codec can't decode byte 0xe9"),
+        ("my_cell.py:LIGHT", SOURCE.replace('"light"', '"gru"'), "cell 'gru': a built-in cell is called so"),
+        ("my_cell.py:LIGHT", SOURCE.replace("z = sig", "z = 1 if ax[0] > 0 else sig").replace(", backward)", ")"), IF),
     ],
 )
-def test_what_is_wrong_with_a_cells_file_is_one_line_that_says_where(folder, text, source, message):
-    (folder / "my_cell.py").write_text(source)
+def test_what_is_wrong_with_a_cells_file_is_one_line_that_says_where(folder, capsys, text, source, message):
+    (folder / "my_cell.py").write_text(source, errors="surrogateescape")
+    before = list(sys.path)
     with pytest.raises(ur.UnrolledError, match=message) as caught:
         run("info", "--cell", text)
     assert "\n" not in str(caught.value)
+    assert sys.path == before
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1"])
+def test_a_cells_file_is_read_in_the_encoding_that_it_says(folder, encoding):
+    cookie = "# -*- coding: latin-1 -*-" * (encoding == "latin-1")
+    (folder / "my_cell.py").write_text(f"{cookie}{SOURCE}".replace('"none"', '"Müller"'), encoding=encoding)
+    assert load_cell("my_cell.py:LIGHT").paper == "Müller"
+
+
+def test_what_a_function_raises_while_a_command_runs_is_one_line_and_no_success(capsys):
+    with pytest.raises(SystemExit) as caught:
+        exits.run(lambda: sys.exit(0))
+    assert (caught.value.code, capsys.readouterr().err.count("\n")) == (2, 1)

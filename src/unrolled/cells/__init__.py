@@ -96,8 +96,10 @@ def register(cell: Cell) -> Cell:
     return cell
 
 
-def name_of(cell: str | Cell) -> str:
+def name_of(cell: str | Cell, given: str = "") -> str:
     """Return what a cell is called in options and files: a built-in's name, or a `CellName`, with its cell.
+
+    `given` is how the user named it, where that is another way (`CellName.given`).
 
     Raises
     ------
@@ -109,13 +111,13 @@ def name_of(cell: str | Cell) -> str:
     >>> name_of("GRU"), name_of(CELLS["lstm"])
     ('gru_reset_after', 'lstm')
     """
-    if isinstance(cell, CellName):
+    if isinstance(cell, CellName) and cell.cell is None:
         return cell
     found = find_cell(cell)
     if CELLS.get(found.name) == found:
         return found.name
     _check_own(found)
-    return CellName(found)
+    return cell if isinstance(cell, CellName) else CellName(found, given)
 
 
 def _check_own(cell: Cell) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnrolledError, brief, one_line
+from ..errors import UnrolledError, brief, raised, said_by
 from .cell import Cell, Stage, signature_of
 
 COMMUTE = ("add", "multiply", "maximum", "minimum", "equal", "not_equal")
@@ -86,12 +86,13 @@ def fingerprint(cell: Cell) -> str:
     ]
     try:
         state = _computed(cell)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         where = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(PACKAGE)]
         at = f"{where[-1].filename}, line {where[-1].lineno}: " if where else ""
-        raise UnrolledError(
-            f"{at}cell {brief(cell.name)} can't be told by what it computes: {one_line(str(error))}"
-        ) from None
+        said = said_by(error) if isinstance(error, UnrolledError) else raised(error)
+        raise UnrolledError(f"{at}cell {brief(cell.name)} can't be told by what it computes: {said}") from None
     return hashlib.sha256(json.dumps([laid_out, state], sort_keys=True).encode()).hexdigest()
 
 
@@ -120,9 +121,14 @@ def _computed(cell: Cell) -> list[str]:
         more |= {name: Term(name) for name in stage.sees}
         more |= {"m": Term("m")} if cell.candidate and cell.candidate in stage.rows else {}
         values = stage.forward(ax, ah, s if stage.width == 1 else None, **more)
-    if not isinstance(values, tuple) or len(values) != 2 or not isinstance(values[0], cell.state):
+    if not isinstance(values, tuple) or len(values) != 2 or not _is(values[0], cell.state):
         raise UnrolledError("the last stage gives no pair (State, Gates)")
     return [_digest(value) for value in values[0]]
+
+
+def _is(values: Any, kind: type[Any]) -> bool:
+    """Whether values are those of a named tuple; a plain tuple of as many will do, as where a cell is run."""
+    return isinstance(values, tuple) and len(values) == len(kind._fields)
 
 
 def _terms(kind: type[Any], letter: str) -> Any:

@@ -53,7 +53,9 @@ def _outcome(command: Callable[[], Any]) -> tuple[int, str]:
     except (OutputClosed, BrokenPipeError):  # a reader such as `head` has gone: no fault
         let_go_of_output()
         return 0, ""
-    except Exception as error:
+    except BaseException as error:  # a user's own function may raise SystemExit, too
+        if isinstance(error, KeyboardInterrupt):
+            raise
         if os.environ.get("UNROLLED_TRACEBACK"):
             traceback.print_exc()
         if isinstance(error, OSError):

@@ -32,8 +32,9 @@ def info(model: Path | None, cells: bool, cell: str | None, build: bool) -> None
         from ..gradcheck.catalogue import describe
 
         for one in CELLS.values() if cell is None else [find_cell(cell)]:
+            lines = describe(one)  # before anything is printed: the cell may be none that runs
             click.echo(one.name)
-            for label, text in describe(one):
+            for label, text in lines:
                 click.echo(f"  {label:<11} {text}")
         return
     if model is None:

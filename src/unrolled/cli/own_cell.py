@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from ..cells import Cell, CellName
-from ..errors import UnrolledError, brief, check_path, suggest
+from ..cells import Cell, CellName, name_of
+from ..errors import UnrolledError, brief, check_path, one_line, raised, said_by, suggest
 from ..storage import read_file
 
 
@@ -30,7 +30,7 @@ class OwnCell(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the name."""
         own = isinstance(value, str) and not isinstance(value, CellName) and is_file(value)
-        return CellName(load_cell(value), value) if own else value
+        return name_of(load_cell(value), value) if own else value
 
 
 def is_file(text: str) -> bool:
@@ -61,12 +61,11 @@ def load_cell(text: str) -> Cell:
     path, _, name = ("", "", text) if text.endswith(".py") else text.rpartition(":")
     path, name = (path, name) if path else (text, "")
     path = check_path("the file of a cell", path)
-    try:
-        source = read_file(Path(path), "file of a cell").decode()
-    except UnicodeDecodeError:
-        raise UnrolledError(f"{path} is no Python: it is not UTF-8 text") from None
+    source = read_file(Path(path), "file of a cell")
     held = vars(_run(path, source))
     known = [key for key, value in held.items() if isinstance(value, Cell)]
+    if not known and name not in held:
+        raise UnrolledError(f"{path} holds no cell; write {name or 'NAME'} = Cell(...) in it")
     if not name:
         raise UnrolledError(f"{brief(text)} names no cell; write {path}:{known[0] if known else 'NAME'}")
     if name not in held:
@@ -77,7 +76,7 @@ def load_cell(text: str) -> Cell:
     return found
 
 
-def _run(path: str, source: str) -> ModuleType:
+def _run(path: str, source: bytes) -> ModuleType:
     """Run a file as an import would, with what stands beside it in reach, and return the module."""
     name = Path(path).stem
     old = sys.modules.get(name)
@@ -88,30 +87,31 @@ def _run(path: str, source: str) -> ModuleType:
     try:
         with _beside(module.__file__):
             sys.modules[name] = module  # where named tuples and dataclasses look for themselves
-            exec(compile(source, module.__file__, "exec"), vars(module))
-    except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno and error.filename == module.__file__ else ""
-        raise UnrolledError(f"{path}{line}: {error.msg}") from None
-    except (Exception, SystemExit) as error:
+            exec(compile(source, module.__file__, "exec", dont_inherit=True), vars(module))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a file raises, also what asks Python to end
         frames = traceback.extract_tb(error.__traceback__)
-        line = next((f", line {f.lineno}" for f in reversed(frames) if f.filename == module.__file__), "")
-        said = str(error) if isinstance(error, UnrolledError) else f"{type(error).__name__}: {error}"
-        raise UnrolledError(f"{path}{line}: {said}") from None
+        number = next((f.lineno for f in reversed(frames) if f.filename == module.__file__), None)
+        said = said_by(error) if isinstance(error, UnrolledError) else raised(error)
+        if isinstance(error, SyntaxError) and number is None:  # the file's own
+            number, said = error.lineno, one_line(error.msg)
+        raise UnrolledError(f"{path}{f', line {number}' if number else ''}: {said}") from None
     return module
 
 
 @contextmanager
 def _beside(path: str) -> Iterator[None]:
     """Let a file import what stands beside it, as Python does where it is run."""
-    folder = os.path.dirname(path)
-    sys.path.insert(0, folder)
+    held, before = sys.path, list(sys.path)
+    sys.path.insert(0, os.path.dirname(path))
     try:
         yield
     finally:
-        sys.path.remove(folder)
+        held[:], sys.path = before, held  # also where the file has made another of it
 
 
-def _line_of(name: str, source: str) -> int:
+def _line_of(name: str, source: bytes) -> int:
     """Return the last line that gives a name its value; 1 where none is seen to."""
     lines = [1]
     for node in ast.walk(ast.parse(source)):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..cells import Cell
 from ..cells.contract import defined_at
-from ..errors import Unsupported, brief
+from ..errors import Unsupported, brief, raised, said_by
 from .graph import Graph
 
 
@@ -76,12 +76,13 @@ def tracing(cell: Cell, what: str, function: Callable[..., Any]) -> Iterator[Non
     Raises
     ------
     Unsupported
-        For any exception.
+        For any exception but KeyboardInterrupt.
     """
     try:
         yield
-    except Exception as error:  # a user's functions may raise anything on a symbol
-        said, line = " ".join(str(error).split()), line_of(error) or defined_at(function)
-        if not isinstance(error, Unsupported):
-            said = f"it raised {type(error).__name__}: {said}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's functions may raise anything on a symbol, and ask Python to end
+        line = line_of(error) or defined_at(function)
+        said = said_by(error) if isinstance(error, Unsupported) else f"it raised {raised(error)}"
         raise Unsupported(f"cell {brief(cell.name)}: {what} can't be traced: {said}{line}") from error

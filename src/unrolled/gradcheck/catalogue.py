@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import backends
 from ..cells import Cell
+from ..codegen.derive import complete
 from ..errors import UnrolledError
 from ..nn import heads
 from ..nn.heads import Head
@@ -139,12 +140,18 @@ def parameters(cell: Cell) -> dict[str, str]:
 def describe(cell: Cell) -> list[tuple[str, str]]:
     """Return what a user wants to know of a cell, as (label, text).
 
+    Raises
+    ------
+    UnrolledError
+        If it is none that runs: what it lacks can't be derived.
+
     Examples
     --------
     >>> from unrolled.cells import CELLS
     >>> dict(describe(CELLS["lstm"]))["tape"]
     'i f g o, and the state h c'
     """
+    complete(cell)
     gates, state = " ".join(cell.gate_fields), " ".join(cell.state_fields)
     why = backends.reason(cell)
     sizes = ", ".join(f"{name} ({shape})" for name, shape in parameters(cell).items())

@@ -17,7 +17,7 @@ from ..cells.contract import defined_at, field_names, stage_name
 from ..checks import Array
 from ..codegen.derive import complete
 from ..codegen.trace import line_of
-from ..errors import Unsupported
+from ..errors import Unsupported, raised
 from .report import Proof, proof
 from .sizes import B, H
 
@@ -62,9 +62,10 @@ def _run(function: Callable[..., Any], what: str, *args: Any, **kw: Any) -> Any:
     try:
         with np.errstate(all="ignore"):
             return function(*args, **kw)
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise _BrokenError(f"{what} raised {type(error).__name__}: {said}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _BrokenError(f"{what} raised {raised(error)}") from error
 
 
 def _first_row(tree: Any, factor: float) -> Any:
@@ -141,7 +142,7 @@ def _call_stages(own: Cell, rng: np.random.Generator) -> None:
             values, held = _forward(cell, n, draw, s, {"k": values} if n else {}, (extras[n], drops[n]))
         kinds.append(type(values))
         kept.append({"kept": held} if stage.keeps else {})
-    new, k = values
+    new, k = cell.state(*values[0]), cell.gates(*values[1])  # plain tuples will do, as they do where a cell is run
     d: Any = cell.state(*draw(len(cell.state_fields)))
     for n in reversed(range(len(cell.stages))):
         states = (s, new) if cell.stages[n].width == 1 else (None, None)

@@ -100,7 +100,7 @@ def meant(content: dict[str, Any], described: Mapping[str, Any], cell: str | Cel
         its = f"{brief(found.name)} (hash {fingerprint(found)[:12]})"
         what = "computes something else" if found.name == written.name else "is another one"
         raise UnrolledError(f"its cell is {written}; {its} {what}: hand in the one that it was trained with")
-    return dict(described) | {"cell": cell if isinstance(cell, CellName) else CellName(found)}
+    return dict(described) | {"cell": name_of(found if cell is None else cell)}
 
 
 def _missing(written: Written) -> str:

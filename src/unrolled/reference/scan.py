@@ -174,7 +174,7 @@ def advance(
         values, own = result if stage.keeps else (result, None)
         kept.append(own)
     new, gates = values
-    return type(new)(*_whole(new, s[-1])), gates, norms, kept
+    return cell.state(*_whole(new, s[-1])), gates, norms, kept
 
 
 def _whole(parts: Any, like: Array) -> tuple[Array, ...]:

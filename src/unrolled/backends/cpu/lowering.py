@@ -19,7 +19,7 @@ from ...cells import Cell
 from ...codegen.derive import complete
 from ...codegen.graph import Graph, Symbol
 from ...codegen.trace import filled, line_of
-from ...errors import Unsupported, brief
+from ...errors import Unsupported, brief, raised, said_by
 from .bytecode import (
     NOTHING,
     Accumulator,
@@ -350,10 +350,12 @@ def plans(cell: Cell, options: Options) -> tuple[Plan, Plan]:
     try:
         layout = Layout(whole, options)
         return _Forward(layout).plan(), _Backward(layout).plan()
-    except Exception as error:  # a user's functions may raise anything on a symbol
-        said, line = " ".join(str(error).split()), line_of(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's functions may raise anything on a symbol, and ask Python to end
+        said, line = said_by(error), line_of(error)
         if not isinstance(error, Unsupported):
-            said = f"its functions raised {type(error).__name__}: {said}" if line else WRONG_RESULT
+            said = f"its functions raised {raised(error)}" if line else WRONG_RESULT
         raise Unsupported(f"the engine cannot run the cell {brief(cell.name)}: {said}{line}") from error
 
 
