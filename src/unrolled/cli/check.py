@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class Tally:
         row.update(proof.verdict for proof in outcome.report)
         self.seconds[outcome.line] += outcome.seconds
         for proof in outcome.report.unsupported:
-            cells = self.reasons.setdefault(proof.detail.replace(outcome.cell, "CELL"), Counter())
+            cells = self.reasons.setdefault(without_name(proof.detail, outcome.cell), Counter())
             cells[outcome.cell] += 1
         for proof in outcome.report.failed:
             self.console.print(f"{proof}\n             with: {outcome.what}, {outcome.backend}", soft_wrap=True)
@@ -81,6 +82,19 @@ class Tally:
         total = sum(self.rows.values(), Counter[str]())
         self.console.print(", ".join(f"{total[name]} {name}" for name in COLUMNS), soft_wrap=True)
         return 1 if total["failed"] or not total["passed"] else 0
+
+
+def without_name(reason: str, cell: str) -> str:
+    """Return a reason with CELL for the cell's name: where that is quoted, or stands as a word of its own.
+
+    Examples
+    --------
+    >>> without_name("cell 'if': write where instead of if", "if"), without_name("bad is no badge", "bad")
+    ("cell 'CELL': write where instead of if", 'CELL is no badge')
+    """
+    if repr(cell) in reason:
+        return reason.replace(repr(cell), "'CELL'")
+    return re.sub(rf"(?<!\w){re.escape(cell)}(?!\w)", "CELL", reason)
 
 
 @click.command(cls=GroupedCommand)
