@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from unrolled.training.callbacks import Callback
 from unrolled.training.clipping import clip_by_norm
 from unrolled.training.interrupts import stops
 from unrolled.training.optimizers import OPTIMIZERS
+from unrolled.training.trainer import Trainer
 
 TEXT = "the cat sat on the mat. the dog ate the rat. " * 20
 SMALL = {"hidden_size": 7, "num_layers": 2, "embedding_size": 5, "batch_size": 6, "seq_length": 13, "epochs": 1}
@@ -445,6 +447,14 @@ def test_a_run_takes_at_most_six_times_its_parameters(hidden_size, num_layers, t
     gone_on, steps = traced(lambda: ur.LanguageModel.resume(tmp_path, TEXT, epochs=0.025))
     assert steps == 5
     assert max(begun, gone_on) < 6
+
+
+def test_a_model_is_said_to_be_kept_only_where_one_is(tmp_path):
+    run = SimpleNamespace(out=tmp_path / "run", state=SimpleNamespace(best=None))
+    assert Trainer._what_is_kept(run) == f"No model had been validated, and nothing is saved in {run.out} yet"
+    run.out.mkdir()
+    (run.out / "model.safetensors").touch()
+    assert Trainer._what_is_kept(run) == f"No model had been validated; {run.out} holds the untrained one"
 
 
 def test_a_rate_and_a_clip_for_a_summed_loss_are_scaled_by_its_steps():

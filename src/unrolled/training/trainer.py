@@ -456,6 +456,8 @@ class Trainer:
     def _what_is_kept(self) -> str:
         if self.out is None:
             return "Nothing was saved, since no folder was given"
+        if self.state.best is None and not (self.out / MODEL).is_file():
+            return f"No model had been validated, and nothing is saved in {self.out} yet"
         if self.state.best is None:
             return f"No model had been validated; {self.out} holds the untrained one"
         return f"The best model so far, of step {self.state.best.step:,}, is kept in {self.out / MODEL}"
