@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Case:
     gradient: Mapping[str, Array]
     cell: Cell | None
     directions: int = 1
+    hidden: tuple[int, ...] = (H,)
+    """H of each layer."""
 
     def parts(self, name: str) -> list[tuple[str, slice]]:
         """Name the parts of an array along its first axis: a gate's rows, a peephole, a layer's state."""
@@ -39,7 +42,8 @@ class Case:
             labels = [f", the weight of {field}" for field in field_names(self.cell.params) or ()]
         elif self.cell is not None and local.startswith(ROWED):
             parameter = next(name for name in ROWED if local.startswith(name))
-            hidden = next(h for h in range(1, count + 1) if self.cell.slices(parameter, h)[-1].stop >= count)
+            layer = re.match(r"_l(\d+)", local.removeprefix(parameter))
+            hidden = self.hidden[int(layer[1]) if layer else 0]
             return [(f", rows of {row}", rows) for row, rows in self.cell.parts(parameter, hidden).items()]
         size = count // len(labels)
         return [(label, slice(n * size, (n + 1) * size)) for n, label in enumerate(labels)]
@@ -101,7 +105,8 @@ def recurrent_case(net: Recurrent, x: Array, state: Any, lengths: Array | None, 
         return _weigh((cy, *cs), (y, *named_state(new).values()))
 
     gradient = grads | ({} if dx is None else {"x": dx}) | (named_state(dstate) if given else {})
-    return Case(net.params | {"x": x} | given, value, gradient, net.cell, net.directions)
+    hidden = getattr(net, "hidden_sizes", ())
+    return Case(net.params | {"x": x} | given, value, gradient, net.cell, net.directions, hidden)
 
 
 def kept_case(net: Recurrent, rng: np.random.Generator) -> Case:

@@ -51,7 +51,7 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
     """The loss of a network of tokens with respect to every parameter, in float64 and in its own precision."""
     stack = getattr(net, "recurrent", None)
     cell = getattr(stack, "cell", None)
-    layers = getattr(stack, "num_layers", 1)
+    layers, hidden = getattr(stack, "num_layers", 1), getattr(stack, "hidden_sizes", ())
     for steps, batch in ((T, B), (20, 8)):
         x = _tokens(net, steps, batch, rng)
         y = _targets(net, steps, batch, rng)
@@ -68,7 +68,7 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
             return getattr(moved, "objective", moved.loss)(x, y, state, masks=masks)[0]
 
         grads = twin.loss_and_gradients(x, y, state, masks=masks)[1]
-        exact = Case(twin.params, value, grads, cell)
+        exact = Case(twin.params, value, grads, cell, hidden=hidden)
         if (steps, batch) == (T, B):
             yield from derivatives(exact, "loss", rng, full=False)
             yield from _loss_laws(twin, x, y, state, masks)
@@ -83,7 +83,7 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
         own = net.loss_and_gradients(x, y, start, masks=masks)[1]
         near = [twin.with_params(params) for params in rounded(twin, eps, rng)]
         moved = [other.loss_and_gradients(x, y, state, masks=masks)[1] for other in near]
-        ours = Case(net.params, value, own, cell)
+        ours = Case(net.params, value, own, cell, hidden=hidden)
         yield from projections(ours, exact, moved, eps, layers, f"loss, {dtype}", rng)
 
 
