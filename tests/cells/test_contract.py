@@ -1,6 +1,6 @@
 """What a cell has to be is said when it is made, in one line, before any backend sees it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,26 @@ class Wrong(NamedTuple):
     c: object
 
 
+class Settings(NamedTuple):
+    scale: object
+
+
+@dataclass
+class Unhashed:
+    def __call__(self, *args):
+        raise AssertionError("never called")
+
+
+@dataclass(frozen=True)
+class Unsigned:
+    @property
+    def __signature__(self):
+        raise RuntimeError("no")
+
+    def __call__(self, *args):
+        raise AssertionError("never called")
+
+
 BROKEN = {
     "cell '': name is ''; expected a text": lambda: replace(MINE, name=""),
     "cell 7: name is 7; expected a text": lambda: replace(MINE, name=7),
@@ -68,6 +88,27 @@ BROKEN = {
     "stage 0: rows is ['n']; expected a tuple of names": of(MINE, rows=["n"]),
     "stage 0 (rows n): operand is 'h'; expected a tuple of names, such as ('h',), or None for no product": of(
         MINE, operand="h"
+    ),
+    "stage 0: rows is ('my row',); expected a tuple of names": of(MINE, rows=("my row",)),
+    "stage 0: rows is ('for',); expected a tuple of names": of(MINE, rows=("for",)),
+    "stage 0: rows is ('a\\nb',); expected a tuple of names": of(MINE, rows=("a\nb",)),
+    "stage 0 (rows n): operand is ('h h',); expected a tuple of names": of(MINE, operand=("h h",)),
+    "stage 0 (rows n): biases is ('ih', 'ih'); expected a tuple of 'ih', 'hh', both or none": of(
+        MINE, biases=("ih", "ih")
+    ),
+    "stage 0 (rows n): keeps is 3; expected a named tuple, or None": of(MINE, keeps=3),
+    "stage 0 (rows n): forward is Unhashed(), which has no hash": of(MINE, forward=Unhashed()),
+    "stage 0 (rows n): backward is Unsigned(), whose signature can't be read (RuntimeError: no)": of(
+        MINE, backward=Unsigned()
+    ),
+    "prepare is Unhashed(), which has no hash": lambda: replace(CELLS["indrnn"], prepare=Unhashed()),
+    "the initialiser of weight_ih is Unhashed(), which has no hash": lambda: replace(
+        MINE, initial={"weight_ih": Unhashed()}
+    ),
+    "initial names ''; it has weight_ih, weight_hh, bias_ih, bias_hh": lambda: replace(MINE, initial={"": np.zeros}),
+    "initial names bias_ih.; bias_ih has n": lambda: replace(MINE, initial={"bias_ih.": np.zeros}),
+    "setting scale is a number of 16,610 bits; expected a finite number": lambda: replace(
+        MINE, settings=Settings(10**5000)
     ),
     "stage 0 (rows n): operand is (); expected a tuple of names": of(MINE, operand=()),
     "stage 0 (rows n): operand q is unknown; it can be one of h": of(MINE, operand=("q",)),
@@ -138,6 +179,30 @@ def test_functions_may_take_more_by_default():
         return forward(ax, ah, s, m)
 
     ur.check_cell(of(MINE, forward=roomy)()).raise_if_failed()
+
+
+def test_a_stage_holds_pythons_own_numbers():
+    plain, given = (Stage(("n",), forward, width=w, product=p) for w, p in ((2, True), (np.int64(2), np.bool_(True))))
+    assert given == plain
+    assert type(given.width) is int
+    assert given.product is True
+    assert type(Stage(("n",), forward, width=np.float32(0.5)).width) is float
+
+
+def test_a_setting_may_be_a_whole_number_beyond_64_bits():
+    scaled = Stage(("n",), lambda ax, ah, s, c: (State(ax[0] + ah[0] / c.scale), Gates(ax[0])))
+    x = np.ones((2, 3, 4))
+    big, near = (
+        ur.Recurrent(Cell("big", State, Gates, (scaled,), settings=Settings(scale)), 4, 5, rng=1)(x)[0]
+        for scale in (2**65, 2.0**65)
+    )
+    np.testing.assert_array_equal(big, near)
+
+
+@pytest.mark.parametrize("name", ["mlstm", " lstm", "x.py:Y", "a" * 101])
+def test_a_registered_name_is_one_that_options_can_say(name):
+    with pytest.raises(ur.UnrolledError, match=f"^[^\n]*{name[:9]}"):
+        ur.cells.register(replace(MINE, name=name))
 
 
 NO_PRODUCT = Stage(("n",), forward, backward, operand=None)

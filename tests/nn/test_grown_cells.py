@@ -10,6 +10,8 @@ import unrolled as ur
 from unrolled.cells import CELLS, Back, Cell, Stage
 from unrolled.cells.ops import sigmoid, tanh
 from unrolled.cells.settings import parse_settings
+from unrolled.gradcheck import sizes
+from unrolled.gradcheck.derivatives import kept_case
 
 T, B, I, H = 7, 2, 3, 5
 
@@ -138,6 +140,7 @@ def test_settings_change_what_a_cell_computes_and_travel_as_text():
     net = ur.Recurrent(GROWN, I, H, cell_settings="scale=2,activation=relu", backend="reference", rng=0)
     assert net.cell.settings == Settings(2.0, "relu")
     assert (net(np.ones((T, B, I)))[0] >= 0).all()
+    assert parse_settings("a=1_0,b=\u0663,c=-.5e1") == {"a": "1_0", "b": "\u0663", "c": -5.0}
     assert parse_settings(" scale = 2 , activation=relu ") == {"scale": 2.0, "activation": "relu"}
 
 
@@ -160,3 +163,63 @@ def test_what_makes_no_sense_is_refused_in_one_line(make, said):
     with pytest.raises(ur.UnrolledError, match=said) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def leave(rng, shape):
+    raise SystemExit(3)
+
+
+WRONG = {
+    "gave nan in float32": lambda rng, shape: np.full(shape, np.nan),
+    "gave inf in float32": lambda rng, shape: 1e300,
+    "gave a ndarray of complex128": lambda rng, shape: np.ones(shape) * 1j,
+    "gave a MaskedArray of float64": lambda rng, shape: np.ma.zeros(shape),
+    "gave shape (3,)": lambda rng, shape: np.ones(3),
+    "gave None": lambda rng, shape: None,
+    "gave 'abc'": lambda rng, shape: "abc",
+    "raised ZeroDivisionError: division by zero": lambda rng, shape: 1 / 0,
+    "raised TypeError": lambda: 0,
+    "raised SystemExit: 3": leave,
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_an_initialiser_that_makes_no_weights_is_named(said):
+    cell = replace(CELLS["rnn_tanh"], name="mine", initial={"weight_ih.h": WRONG[said]})
+    with pytest.raises(ur.UnrolledError) as error:
+        ur.Recurrent(cell, I, H)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith("cell 'mine': the initialiser of weight_ih.h (")
+    assert said in text
+    assert text.endswith("expected finite real numbers of shape (5, 3), or one number for all of them")
+
+
+def test_an_initialiser_may_give_one_number_for_all():
+    initial = {"weight_own": lambda rng, shape: 0.25, "bias_ih.h": lambda rng, shape: 2}
+    params = ur.Recurrent(replace(CELLS["indrnn"], name="mine", initial=initial), I, H).params
+    np.testing.assert_array_equal(params["weight_own_l0"], np.full((1, H), 0.25))
+    np.testing.assert_array_equal(params["bias_ih_l0"], np.full(H, 2.0))
+
+
+def test_a_parameter_that_a_narrow_stage_alone_owns_is_proved_by_its_rows():
+    def narrow(ax, ah, s):
+        return Wide(tanh(ax[0] + ah[0]))
+
+    def last(ax, ah, s, k):
+        new = tanh(ax[0] + ah[0])
+        return s._replace(h=new), Gates(new, new)
+
+    stages = (Stage(("b",), narrow, width=0.4), Stage(("g",), last, operand=("b",), biases=("ih",)))
+    net = ur.Recurrent(Cell("narrow", State, Gates, stages), sizes.I, sizes.H, dtype="float64")
+    case = kept_case(net, np.random.default_rng(0))
+    assert case.parts("bias_hh") == [(", rows of b", slice(0, 2))]
+    assert case.parts("bias_ih") == [(", rows of b", slice(0, 2)), (", rows of g", slice(2, 2 + sizes.H))]
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_one_number_is_no_batch_of_timespans(batch_first):
+    with pytest.raises(
+        ur.UnrolledError, match=r"timespans are float64 of shape \(1,\); expected numbers \(T, B\) = \(1, 2\)"
+    ):
+        ur.Recurrent("cfc", I, H, batch_first=batch_first).step(np.ones((B, I)), timespans=0.5)

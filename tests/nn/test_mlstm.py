@@ -139,6 +139,11 @@ def test_it_begins_as_the_authors_do():
             "state.C has shape (1, 2, 2, 5, 3); expected (1, 3, 2, 5, 3)",
         ),
         (
+            lambda: net(head=2),
+            "no option is called 'head'; did you mean 'heads'? Known: input_size, hidden_size, num_layers, heads, "
+            "key_size, batch_first, dtype, backend, chunk_size, rng",
+        ),
+        (
             lambda: net().backward(net(num_layers=2).forward(np.ones((T, B, I)))[2], np.ones((T, B, H))),
             "the tape is another network's: its num_layers is 2, this network's is 1",
         ),

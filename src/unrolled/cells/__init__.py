@@ -66,6 +66,10 @@ FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh", 
 
 OWN: dict[str, Cell] = {}
 """Cells that were registered, by name."""
+LONGEST = 100
+"""Characters of the name of a cell that is registered."""
+MATRIX = "mlstm"
+"""What is called so is a layer, and no cell."""
 
 
 def register(cell: Cell) -> Cell:
@@ -89,6 +93,11 @@ def register(cell: Cell) -> Cell:
     if not isinstance(cell, Cell):
         raise UnrolledError(f"register was given {brief(cell)}; expected a Cell")
     _check_own(cell)
+    if not cell.name.isidentifier() or len(cell.name) > LONGEST:
+        raise UnrolledError(
+            f"register was given a cell that is called {brief(cell.name)}; expected a name of letters, digits and _, "
+            f"of at most {LONGEST} characters"
+        )
     other = OWN.setdefault(cell.name, cell)
     if not same(cell, other):
         raise UnrolledError(f"another cell is registered as {brief(cell.name)}; give this one a name of its own")
@@ -126,8 +135,9 @@ def _check_own(cell: Cell) -> None:
     if other is not None and other == replace(cell, settings=other.settings):
         said = ",".join(f"{name}={value}" for name, value in zip(cell.settings._fields, cell.settings, strict=True))
         raise UnrolledError(f"a file has no {brief(cell.name)} with settings of its own; write cell_settings={said!r}")
-    if cell.name.lower() in (*CELLS, *FAMILIAR):
-        raise UnrolledError(f"cell {brief(cell.name)}: a built-in cell is called so; give yours a name of its own")
+    if cell.name.lower() in (*CELLS, *FAMILIAR, MATRIX):
+        kind = "layer" if cell.name.lower() == MATRIX else "cell"
+        raise UnrolledError(f"cell {brief(cell.name)}: a built-in {kind} is called so; give yours a name of its own")
 
 
 def find_cell(cell: str | Cell) -> Cell:
@@ -150,7 +160,7 @@ def find_cell(cell: str | Cell) -> Cell:
         return CELLS[known[0]]
     if isinstance(cell, str) and cell in OWN:
         return OWN[cell]
-    if lower == "mlstm":
+    if lower == MATRIX:
         raise UnrolledError(
             "mlstm has a matrix memory and is no cell; it is a layer, ur.MLSTM(input_size, hidden_size)"
         )

@@ -18,6 +18,8 @@ from importlib import import_module
 from itertools import accumulate
 from typing import Any, NamedTuple, Self
 
+import numpy as np
+
 from .activations import ACTIVATIONS
 
 Value = Any
@@ -60,7 +62,8 @@ class Stage:
     """
 
     rows: tuple[str, ...]
-    """Names of the row blocks that this stage owns in `weight_ih` and `weight_hh`, in the weights' order."""
+    """Names of the row blocks that this stage owns in `weight_ih` and `weight_hh`, in the weights' order; each
+    can name a field of a named tuple."""
     forward: Callable[..., Any]
     backward: Callable[..., Back] | None = None
     operand: tuple[str, ...] | None = ("h",)
@@ -80,6 +83,11 @@ class Stage:
     keeps: type[Any] | None = None
     """Named tuple of what the tape keeps beside the gates, where the backward function was derived: `forward` returns
     (result, kept) then, and `backward` takes `kept=`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", _pythons(self.inputs))
+        object.__setattr__(self, "product", _pythons(self.product))
+        object.__setattr__(self, "width", _pythons(self.width))
 
     @property
     def blocks(self) -> int:
@@ -159,7 +167,8 @@ class Cell:
     `c=`, with the functions in the place of names."""
     initial: Any = ()
     """Initialisers of its paper, `(rng, shape) -> array`, of "<parameter>" or "<parameter>.<row or field>"; a
-    dictionary will do. Those of per-unit parameters hold always, others where `init` is not said."""
+    dictionary will do. Each gives finite real numbers of that shape, or one number for all of them. Those of per-unit
+    parameters hold always, others where `init` is not said."""
 
     def __post_init__(self) -> None:
         from .contract import check_contract  # which needs this file
@@ -326,6 +335,12 @@ class Cell:
         own = [name for stage in self.stages if not stage.product for name in stage.operand or ()]
         kinds = ("gain", "bias") if bias else ("gain",)
         return shapes | {f"{kind}_{name}": (hidden,) for name in own for kind in kinds}
+
+
+def _pythons(value: Any) -> Any:
+    """Return a number of NumPy's as Python's own, which a file's text and a tuple's length can be made of."""
+    kind = {"b": bool, "i": int, "u": int, "f": float}.get(value.dtype.kind) if isinstance(value, np.generic) else None
+    return value if kind is None else kind(value)
 
 
 @lru_cache(maxsize=512)

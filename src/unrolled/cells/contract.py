@@ -7,8 +7,10 @@ derivative.)
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -88,7 +90,11 @@ def _problems(cell: Cell) -> Iterator[str]:
 
 
 def _are_names(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(name, str) and name for name in value)
+    """Whether a value is a tuple of names that a named tuple's fields can have."""
+    return isinstance(value, tuple) and all(
+        isinstance(name, str) and name.isidentifier() and not iskeyword(name) and not name.startswith("_")
+        for name in value
+    )
 
 
 def _safe_name(stage: Stage, n: int) -> str:
@@ -98,12 +104,18 @@ def _safe_name(stage: Stage, n: int) -> str:
 def _stage_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
     """Yield what is wrong with one stage's products."""
     state = field_names(cell.state) or ()
+    yield from _function_problems("forward", stage.forward)
+    if stage.backward is not None:
+        yield from _function_problems("backward", stage.backward)
     if not _are_names(stage.rows):
-        yield f"rows is {brief(stage.rows)}; expected a tuple of names, such as ('n',)"
+        yield f"rows is {brief(stage.rows)}; expected a tuple of names, such as ('n',), of letters, digits and _"
     if not (stage.operand is None or (_are_names(stage.operand) and stage.operand)):
         yield f"operand is {brief(stage.operand)}; expected a tuple of names, such as ('h',), or None for no product"
-    if not (isinstance(stage.biases, tuple) and all(half in ("ih", "hh") for half in stage.biases)):
+    halves = [("ih",), ("hh",), ("ih", "hh"), ("hh", "ih")]
+    if not isinstance(stage.biases, tuple) or (stage.biases and stage.biases not in halves):
         yield f"biases is {brief(stage.biases)}; expected a tuple of 'ih', 'hh', both or none"
+    if stage.keeps is not None and field_names(stage.keeps) is None:
+        yield f"keeps is {brief(stage.keeps)}; expected a named tuple, or None"
     if not _is_number(stage.width) or not 0 < stage.width <= MOST:
         yield f"width is {brief(stage.width)}; expected a multiple of H above 0, and at most {MOST}"
     if stage.width != 1 and (n + 1 == len(cell.stages) or stage.norm or not stage.product or "x" in stage.sees):
@@ -111,7 +123,7 @@ def _stage_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
     if stage.width != 1 and cell.candidate in stage.rows:
         yield f"it holds the candidate {cell.candidate}, so it is as wide as the state: width=1"
     for name in ("inputs", "product"):
-        if not isinstance(getattr(stage, name), (bool, np.bool_)):
+        if not isinstance(getattr(stage, name), bool):
             yield f"{name} is {brief(getattr(stage, name))}; it must be True or False"
     if not (isinstance(stage.norm, tuple) and all(type(size) is int and size > 0 for size in stage.norm)):
         yield f"norm is {brief(stage.norm)}; expected a tuple of whole numbers, () for none"
@@ -145,8 +157,10 @@ def _parameter_problems(cell: Cell) -> Iterator[str]:
         yield f"params is {brief(cell.params)}; expected a named tuple of one weight a unit or more"
     elif not (isinstance(cell.params_name, str) and cell.params_name.isidentifier()):
         yield f"params_name is {brief(cell.params_name)}; the parameter needs a name, such as 'weight_own'"
-    if cell.prepare is not None and (cell.params is None or not callable(cell.prepare)):
-        yield f"prepare is {brief(cell.prepare)}; expected a function of the per-unit parameters, which need `params`"
+    if cell.prepare is not None:
+        yield from _function_problems("prepare", cell.prepare)
+        if cell.params is None:
+            yield "prepare is a function of the per-unit parameters; there are no `params`"
     own = [name for stage in cell.stages if not stage.product for name in stage.operand or ()]
     names = [*ROWED, "weight_hr", WEIGHT_X]
     names += [f"{kind}_{name}" for name in own for kind in ("gain", "bias")]
@@ -165,6 +179,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return _is_number(value) and math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
 def _setting_problems(cell: Cell) -> Iterator[str]:
     """Yield what is wrong with the settings, and with the number of heads."""
     if type(cell.heads) is not int or not 1 <= cell.heads <= MOST:
@@ -181,7 +202,7 @@ def _setting_problems(cell: Cell) -> Iterator[str]:
         if isinstance(value, str):
             if value not in ACTIVATIONS:
                 yield suggest(f"activation of {name}", value, list(ACTIVATIONS))
-        elif not _is_number(value) or not np.isfinite(value):
+        elif not _is_finite(value):
             yield f"setting {name} is {brief(value)}; expected a finite number, or the name of an activation"
 
 
@@ -204,14 +225,31 @@ def _initial_problems(cell: Cell) -> Iterator[str]:
         yield f"initial is {brief(cell.initial)}; expected a dictionary of functions (rng, shape)"
         return
     for entry in cell.initial:
-        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str) and callable(entry[1])):
+        if not (isinstance(entry, tuple) and len(entry) == 2 and isinstance(entry[0], str)):
             yield f"initial has {brief(entry)}; expected the name of a parameter and a function (rng, shape)"
             return
-        parameter, _, part = entry[0].partition(".")
+        yield from _function_problems(f"the initialiser of {entry[0] or brief('')}", entry[1])
+        parameter, dot, part = entry[0].partition(".")
         if parameter not in cell.shapes(2, 3):
-            yield f"initial names {entry[0]}; it has {', '.join(cell.shapes(2, 3))}"
-        elif part and part not in cell.parts(parameter, 3):
+            yield f"initial names {entry[0] or brief('')}; it has {', '.join(cell.shapes(2, 3))}"
+        elif dot and part not in cell.parts(parameter, 3):
             yield f"initial names {entry[0]}; {parameter} has {', '.join(cell.parts(parameter, 3)) or 'no parts'}"
+
+
+def _function_problems(what: str, function: Any) -> Iterator[str]:
+    """Yield why something is no function that caches can find again and that says what it takes."""
+    if not callable(function):
+        yield f"{what} is {brief(function)}; expected a function"
+    try:
+        hash(function)
+    except Exception:
+        yield f"{what} is {brief(function)}, which has no hash; expected a function, or an object with __hash__"
+    try:
+        with suppress(ValueError):  # what is written in C tells nothing of itself
+            inspect.signature(function)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        yield f"{what} is {brief(function)}, whose signature can't be read ({one_line(why, 100)}); expected a function"
 
 
 def _call_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
@@ -226,8 +264,6 @@ def _call_problems(cell: Cell, stage: Stage, n: int) -> Iterator[str]:
     ):
         if function is None and what == "backward":
             continue
-        if not callable(function):
-            yield f"{what} is {brief(function)}; expected a function"
         assert function is not None
         with suppress(ValueError):  # what is written in C tells nothing of itself
             signature = inspect.signature(function)

@@ -1,6 +1,7 @@
 """A cell's settings as one text, as options, files and the command line have them."""
 
 import math
+import re
 
 from ..errors import UnrolledError, brief
 
@@ -34,8 +35,5 @@ def parse_settings(text: str) -> dict[str, float | str]:
 
 def _value(text: str) -> float | str:
     """Return a number, or the name of an activation."""
-    try:
-        value = float(text)
-    except ValueError:
-        return text
+    value = float(text) if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) else math.inf
     return value if math.isfinite(value) else text

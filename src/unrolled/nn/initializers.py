@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..cells import Cell
 from ..cells.cell import WEIGHT_X
+from ..cells.contract import defined_at
 from ..checks import Array, is_number
-from ..errors import UnrolledError, brief, suggest
+from ..errors import UnrolledError, brief, one_line, suggest
 from ..reference.layers import uniform
 
 INITS = {
@@ -130,7 +133,7 @@ def initialise(
         if parameter in params and (init == "pytorch" or parameter == cell.params_name):
             rows = cell.parts(parameter, hidden)[part] if part else slice(None)
             whole = params[parameter][rows]
-            whole[...] = np.reshape(rule(rng, whole.shape[parameter == cell.params_name and bool(part) :]), whole.shape)
+            whole[...] = _initial(cell, name, rule, rng, whole[0] if part and parameter == cell.params_name else whole)
     if forget_bias is None and init == "char-rnn" and has_forget_gate(cell):
         forget_bias = 1.0
     if forget_bias is not None:
@@ -138,6 +141,30 @@ def initialise(
         for name in biases:
             params[name][cell.parts(name, hidden)["f"]] = forget_bias / len(biases)
     return params
+
+
+def _initial(cell: Cell, name: str, rule: Callable[..., Any], rng: np.random.Generator, like: Array) -> Array:
+    """Run an initialiser of a cell's own, and refuse what makes no weights."""
+    said = f"cell {brief(cell.name)}: the initialiser of {name}{defined_at(rule)}"
+    expected = f"expected finite real numbers of shape {like.shape}, or one number for all of them"
+    try:
+        given = rule(rng, like.shape)
+        values = np.asarray(given)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's function, which may be wrong in any way
+        why = f"{type(error).__name__}: {error}"
+        raise UnrolledError(f"{said}, called with (rng, shape), raised {one_line(why, 200)}; {expected}") from None
+    if isinstance(given, np.ma.MaskedArray) or values.dtype.kind not in "fiu":
+        kind = f"a {type(given).__name__} of {values.dtype}" if values.ndim else brief(given)
+        raise UnrolledError(f"{said} gave {kind}; {expected}")
+    if values.shape not in ((), like.shape):
+        raise UnrolledError(f"{said} gave shape {values.shape}; {expected}")
+    with np.errstate(over="ignore"):
+        drawn = values.astype(like.dtype)
+    if not np.isfinite(drawn).all():
+        raise UnrolledError(f"{said} gave {drawn[~np.isfinite(drawn)][0]} in {like.dtype}; {expected}")
+    return drawn
 
 
 def _orthogonal_block(cell: Cell, rng: np.random.Generator, rows: slice, columns: int) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 from ..backends.chunkwise import CHUNK, chunkwise
 from ..checks import Array, Kept, as_dtype, as_kind, as_numbers, check_choice, check_memory, check_size, read_only
 from ..errors import UnrolledError
+from ..keywords import suggesting
 from ..reference import matrix_memory
 from ..reference.matrix_memory import RECURRENT, State
 from ..seeding import generator
@@ -36,6 +37,7 @@ class MLSTMTape:
     """Sizes and options of the network that made it."""
 
 
+@suggesting
 class MLSTM(Parametric):
     """Layers with a matrix memory, mLSTM (Beck et al. 2024, *xLSTM*, equations 19 to 27).
 

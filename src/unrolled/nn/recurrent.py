@@ -304,7 +304,8 @@ class Recurrent(Weighted):
         x = as_numbers("x", x)
         alone = x.ndim < (1 if x.dtype.kind in "iu" else 2)
         axis = 1 if self.batch_first and not alone else 0
-        spans = None if timespans is None else np.expand_dims(as_numbers("timespans", timespans), axis)
+        spans = None if timespans is None else as_numbers("timespans", timespans)
+        spans = None if spans is None else np.expand_dims(spans, min(axis, spans.ndim))  # one number is refused below
         y, new = self(np.expand_dims(x, axis), state, timespans=spans)
         return y.squeeze(axis), new
 
