@@ -352,7 +352,8 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
                 extra["kept"] = stage.keeps(*(f[t] for f in tape.kept[n]))
             seen_state = (s, new) if stage.width == 1 else (None, None)
             assert stage.backward is not None
-            b = stage.backward(down, k, *seen_state, **extra)
+            with np.errstate(over="ignore"):  # what is derived computes exp(-x) again
+                b = stage.backward(down, k, *seen_state, **extra)
             like = new[-1] if stage.width == 1 else np.empty((batch, place.units), dtype)
             split = b.ah is not b.ax and stage.blocks > 0
             if split and dah is dax:
