@@ -8,8 +8,9 @@ would give, infinities and NaN too, goes no further. (Griewank & Walther 2008, *
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 from itertools import takewhile
 from math import inf
 from typing import Any, NamedTuple
@@ -131,8 +132,8 @@ def _handed_back(graph: Graph, keys: Sequence[Key], node: int, d: Symbol) -> Ite
         mask = (args[0] < 0).node
         yield nodes[0], _Term(d, guards=((mask, False),))
         yield nodes[0], _Term(d, negative=True, guards=((mask, True),))
-    elif op == "div" and keys[nodes[0]][0] == "number":  # (1 / b)' = -y y, without another division
-        yield nodes[1], _Term(d * y * y * (1 / keys[nodes[0]][1]), negative=True)
+    elif op == "div" and keys[nodes[0]] == ("number", 1.0):  # (1 / b)' = -y y, without another division
+        yield nodes[1], _Term(d * y * y, negative=True)
     elif op == "div":
         quotient = d / args[1]
         yield nodes[0], _Term(quotient)
@@ -230,22 +231,74 @@ def kept(graph: Graph, outputs: Iterable[int], there: Collection[int], given: Co
         waiting += args
     fewest = _fewest(into, sources, sinks & seen, [node for node in seen if keys[node][0] not in MASKS])
     left = set(fewest)
+    held, readers, steps = {*there, *fewest}, _readers(keys), _following(keys, {*there, *fewest})
     for node in sorted(fewest, reverse=True):
-        if _following(keys, {*there, *left} - {node}) >= fewest:
+        if _spared(keys, readers, steps, held, node, fewest):
             left.remove(node)
+            held.remove(node)
     return sorted(left)
 
 
-def _following(keys: Sequence[Key], there: Collection[int]) -> set[int]:
-    """Return the nodes that follow from those that are there, by cheap operations and one that is not."""
+def _following(keys: Sequence[Key], there: Collection[int]) -> dict[int, int]:
+    """Return the nodes that follow from those that are there, each with how many costly operations that takes: 0, 1."""
     steps = dict.fromkeys(there, 0)
+    for node, key in enumerate(keys):
+        if node not in steps and (count := _steps(key, steps)) is not None:
+            steps[node] = count
+    return steps
+
+
+def _steps(key: Key, steps: Mapping[int, int]) -> int | None:
+    """Return how many costly operations a node takes; None if it does not follow, or by more than one."""
+    op, *args = key
+    if op in LEAVES:
+        return 0 if op == "number" else None
+    if any(arg not in steps for arg in args):
+        return None
+    count = max(steps[arg] for arg in args) + (op not in CHEAP)
+    return count if count < 2 else None
+
+
+def _readers(keys: Sequence[Key]) -> Mapping[int, list[int]]:
+    found: dict[int, list[int]] = defaultdict(list)
     for node, (op, *args) in enumerate(keys):
-        if op == "number":
-            steps[node] = 0
-        elif op != "input" and node not in steps and all(arg in steps for arg in args):
-            count = max(steps[arg] for arg in args) + (op not in CHEAP)
-            steps |= {node: count} if count < 2 else {}
-    return set(steps)
+        for arg in args if op not in LEAVES else ():
+            found[arg].append(node)
+    return found
+
+
+def _spared(
+    keys: Sequence[Key],
+    readers: Mapping[int, Sequence[int]],
+    steps: dict[int, int],
+    there: Collection[int],
+    node: int,
+    needed: Collection[int],
+) -> bool:
+    """Return whether all needed nodes follow without one of those there; `steps` is brought up to date then."""
+    before: dict[int, int | None] = {}
+    waiting = [node]
+    while waiting:
+        at = heappop(waiting)
+        count = _steps(keys[at], steps)
+        if count is None and at in needed:
+            for changed, old in before.items():
+                _put(steps, changed, old)
+            return False
+        if count != steps.get(at):
+            before.setdefault(at, steps.get(at))
+            _put(steps, at, count)
+            for reader in readers.get(at, ()):
+                if reader not in there:
+                    heappush(waiting, reader)
+    return True
+
+
+def _put(steps: dict[int, int], node: int, count: int | None) -> None:
+    if count is None:
+        steps.pop(node, None)
+    else:
+        steps[node] = count
 
 
 def _late(keys: Sequence[Key], given: Collection[int]) -> set[int]:
@@ -274,9 +327,9 @@ def _fewest(
         room[node, 1].update({"end": inf} if node in sinks else {})
     while True:
         came: dict[Any, Any] = {"start": None}
-        waiting = deque(came)
-        while waiting:
-            at = waiting.popleft()
+        waiting = list(came)
+        while waiting and "end" not in came:
+            at = waiting.pop()
             for to in [to for to, free in room[at].items() if free and to not in came]:
                 came[to] = at
                 waiting.append(to)
