@@ -85,7 +85,9 @@ def fingerprint(cell: Cell) -> str:
         list(cell.param_fields),
     ]
     try:
-        state = _computed(cell)
+        state, again = _computed(cell), _computed(cell)
+        if state != again:
+            raise UnrolledError("its functions give another result at the second call; they must give the same at each")
     except KeyboardInterrupt:
         raise
     except BaseException as error:

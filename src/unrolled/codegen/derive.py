@@ -117,8 +117,10 @@ def _backward(cell: Cell, stage: Stage, of: Derived) -> Callable[..., Back]:
         return back._replace(ah=back.ax) if of.back.ah is of.back.ax else back
 
     first = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("d", "k", "s", "new")]
-    more = [p for p in _parameters(stage.forward)[3:] if p.name != "k"]
-    return _signed(backward, [*first, *more, *([_keyword("kept")] if of.keeps else [])])
+    more = ["p"] * (params_type(cell) is not None and stage.width == 1) + ["c"] * (cell.settings is not None)
+    more += [*sorted(stage.sees), *["kept"] * bool(of.keeps)]
+    held = [_keyword("m").replace(default=1)] * (bool(cell.candidate) and cell.candidate in stage.rows)
+    return _signed(backward, [*first, *map(_keyword, more), *held])
 
 
 def _filled(tree: Any, found: Mapping[int, Any]) -> Any:

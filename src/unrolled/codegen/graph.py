@@ -44,14 +44,18 @@ MASKS = ("<", "<=", ">", ">=", "==", "!=")
 
 @dataclass
 class Graph:
-    """Nodes in the order they were made; `nodes[key]` is the number of the node that computes `key`."""
+    """Nodes in the order they were made; `nodes[key]` is the number of the node that is `keys[number]`."""
 
     nodes: dict[tuple[Any, ...], int] = field(default_factory=dict)
     operations: Mapping[str, str] = field(default_factory=lambda: OPERATIONS)
+    keys: list[tuple[Any, ...]] = field(default_factory=list)
 
     def symbol(self, *key: Any) -> Symbol:
         """Return the symbol of an operation, the same one for the same operation."""
-        return Symbol(self, self.nodes.setdefault(key, len(self.nodes)))
+        if key not in self.nodes:
+            self.nodes[key] = len(self.keys)
+            self.keys.append(key)
+        return Symbol(self, self.nodes[key])
 
     def input(self, name: Hashable) -> Symbol:
         """Return the symbol of what is handed in under a name: a text, or data that says more."""
@@ -59,7 +63,7 @@ class Graph:
 
     def operation(self, op: str, *args: int) -> Symbol:
         """Return the symbol of a ufunc's result: 1 / (1 + exp(-x)) is the kernel `sigmoid`, 1 x is x."""
-        keys = list(self.nodes)
+        keys = self.keys
         if any(keys[a][0] in MASKS for a in args):
             raise Unsupported("a cell's function calculates with a comparison; write where(a > 0, x, 0)")
         if op == "mul" and ("number", 1.0) in (keys[args[0]], keys[args[1]]):
@@ -70,19 +74,28 @@ class Graph:
                 return self.symbol("sigmoid", keys[power[1]][1])
         return self.symbol(op, *args)
 
+    def where(self, mask: Any, a: Any, b: Any) -> Any:
+        """Return what `numpy.where` gives; of a comparison of plain numbers, the branch that it chooses."""
+        if not isinstance(mask, Symbol) and np.ndim(mask) == 0 and np.asarray(mask).dtype == bool:
+            return a if mask else b
+        return self.select(*(self.number(x) for x in (mask, a, b)))
+
     def select(self, mask: int, a: int, b: int) -> Symbol:
         """Return the symbol of a where the mask holds, else b."""
-        keys = list(self.nodes)
+        keys = self.keys
         if keys[mask][0] not in MASKS or keys[a][0] in MASKS or keys[b][0] in MASKS:
             raise Unsupported("a cell's function gives numpy.where no comparison; write where(a > 0, x, y)")
         return self.symbol("select", mask, a, b)
 
     def number(self, value: Any) -> int:
-        """Return the node of a symbol or of a plain number."""
+        """Return the node of a symbol of this graph, or of a plain number: also of one in an array without axes."""
         if isinstance(value, Symbol):
+            if value.graph is not self:
+                raise Unsupported("a cell's function uses a value of another call; it must give the same at every call")
             return value.node
-        if isinstance(value, (int, float, np.integer, np.floating)):
-            return self.symbol("number", float(value)).node
+        plain = value.item() if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0 else value
+        if isinstance(plain, (int, float)):
+            return self.symbol("number", float(plain)).node
         raise Unsupported(f"a cell's function uses {brief(value)}, which is neither a symbol nor a number")
 
 
@@ -108,11 +121,11 @@ class Symbol(np.lib.mixins.NDArrayOperatorsMixin):
             raise Unsupported(f"the engine has no operation for numpy.{ufunc.__name__} ({how}); {HAS}")
         return self.graph.operation(self.graph.operations[ufunc.__name__], *(self.graph.number(x) for x in inputs))
 
-    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Symbol:
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, options: Any) -> Any:
         """Make the node of `numpy.where`."""
         if function is not np.where or options or len(args) != 3:
             raise Unsupported(f"the engine has no operation for numpy.{function.__name__}; {HAS}")
-        return self.graph.select(*(self.graph.number(x) for x in args))
+        return self.graph.where(*args)
 
     def __bool__(self) -> bool:
         """Refuse what Python would decide once for all units."""

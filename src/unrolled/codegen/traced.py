@@ -72,7 +72,31 @@ class _Trace:
 
 
 def _trace(cell: Cell, n: int, earlier: type[Any] | None, params: type[Any] | None) -> _Trace:
-    """Run a stage's forward function on symbols."""
+    """Run a stage's forward function on symbols, twice: what it computes must not depend on earlier calls."""
+    _check_operands(cell, n, earlier)
+    trace, again = (_traced_once(cell, n, earlier, params) for _ in range(2))
+    if _computed(trace) != _computed(again):
+        where = defined_at(cell.stages[n].forward)
+        what = f"cell {brief(cell.name)}: {stage_name(cell.stages[n], n)}: forward"
+        raise Unsupported(f"{what} gives another result at the second call; it must give the same at each{where}")
+    return trace
+
+
+def _computed(trace: _Trace) -> str:
+    """Return all that a stage computes, as a text: so that NaN is itself."""
+    return repr((trace.graph.keys, type(trace.result).__name__, [trace.graph.number(v) for v in flat(trace.result)]))
+
+
+def _check_operands(cell: Cell, n: int, earlier: type[Any] | None) -> None:
+    """Refuse an operand that neither the state has nor the stage before hands on."""
+    stage, known = cell.stages[n], (*cell.state_fields, *_fields(earlier))
+    for name in stage.operand or ():
+        if name not in known:
+            what = f"cell {brief(cell.name)}: {stage_name(stage, n)}: operand {brief(name)}"
+            raise Unsupported(f"{what} is unknown; it can be one of {', '.join(known)}{defined_at(stage.forward)}")
+
+
+def _traced_once(cell: Cell, n: int, earlier: type[Any] | None, params: type[Any] | None) -> _Trace:
     stage, graph = cell.stages[n], Graph()
     ax, ah = (
         tuple(graph.input((name, i)) for i in range(count))
@@ -103,8 +127,10 @@ def _wrong(cell: Cell, result: Any, *, last: bool) -> str:
     if type(result) is not tuple or len(result) != 2:
         return f"gives {_count(result)}; expected two, (State, Gates)"
     for name, got, kind in zip(("state", "gates"), result, (cell.state, cell.gates), strict=True):
-        if not isinstance(got, tuple) or len(got) != len(kind._fields):
-            return f"gives as {name} {_count(got)}; expected {kind.__name__}({', '.join(kind._fields)})"
+        fields = field_names(type(got))
+        if not isinstance(got, tuple) or len(got) != len(kind._fields) or fields not in (None, kind._fields):
+            said = f"{type(got).__name__}({', '.join(fields)})" if fields else _count(got)
+            return f"gives as {name} {said}; expected {kind.__name__}({', '.join(kind._fields)})"
     return ""
 
 

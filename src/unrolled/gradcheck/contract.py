@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..cells.contract import defined_at, field_names, stage_name
 from ..checks import Array
 from ..codegen.derive import complete
 from ..codegen.trace import line_of
+from ..codegen.traced import flat
 from ..errors import Unsupported, raised
 from .report import Proof, proof
 from .sizes import B, H
@@ -41,6 +43,8 @@ def _call(function: Callable[..., Any], what: str, *args: Any, **kw: Any) -> Any
     arrays = _arrays((args, tuple(kw.values())))
     before = [a.copy() for a in arrays]
     result = _run(function, what, *args, **kw)
+    if not _same(result, _run(function, what, *args, **kw)):
+        raise _BrokenError(f"{what} gives another result at the second call; it must give the same at each")
     if any(not np.array_equal(a, b) for a, b in zip(arrays, before, strict=True)):
         raise _BrokenError(f"{what} changed one of its arguments; write `dc = dc + ...`, not `dc += ...`")
     for apart in (_first_row, _first_unit):
@@ -108,6 +112,15 @@ def _same(a: Any, b: Any) -> bool:
     )
 
 
+def _agree(a: Any, b: Any) -> bool:
+    """Whether two results agree, leaf by leaf, each an array or a plain number."""
+    pairs = list(zip_longest(flat(a), flat(b)))
+    with np.errstate(all="ignore"):
+        return all(
+            np.shape(x) == np.shape(y) and np.allclose(x, y, rtol=1e-9, atol=1e-9, equal_nan=True) for x, y in pairs
+        )
+
+
 def _expect(what: str, got: Any, fields: Sequence[str], *, zero: bool = False, units: int = H) -> None:
     """`got` must be a tuple of one (B, units) array a field; where `zero`, a plain 0 will do."""
     if not isinstance(got, tuple):
@@ -139,7 +152,7 @@ def _call_stages(own: Cell, rng: np.random.Generator) -> None:
     kinds: list[Any] = []
     for n, stage in enumerate(cell.stages):
         with _placed(own.stages[n].forward):
-            values, held = _forward(cell, n, draw, s, {"k": values} if n else {}, (extras[n], drops[n]))
+            values, held = _forward(cell, n, draw, s, {"k": values} if n else {}, (extras[n], drops[n]), own.stages[n])
         kinds.append(type(values))
         kept.append({"kept": held} if stage.keeps else {})
     new, k = cell.state(*values[0]), cell.gates(*values[1])  # plain tuples will do, as they do where a cell is run
@@ -167,8 +180,13 @@ def _placed(function: Callable[..., Any]) -> Iterator[None]:
 Draw = Callable[..., list[Array]]
 
 
-def _forward(cell: Cell, n: int, draw: Draw, s: Any, before: Any, given: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Call a stage's forward function, without and with m; return what it gives, and what is kept."""
+def _forward(
+    cell: Cell, n: int, draw: Draw, s: Any, before: Any, given: tuple[Any, Any], own: Stage
+) -> tuple[Any, Any]:
+    """Call a stage's forward function, without and with m and dt; return what it gives, and what is kept.
+
+    What was traced must give on arrays what its user's own function gives.
+    """
     stage, (extra, drop) = cell.stages[n], given
     place, units = stage_name(stage, n), stage.units(H)
     what = f"{place}: forward"
@@ -188,7 +206,11 @@ def _forward(cell: Cell, n: int, draw: Draw, s: Any, before: Any, given: tuple[A
             raise _BrokenError(f"{what} makes nothing of m, which multiplies the candidate {cell.candidate}")
         if not _same(plain, ones):
             raise _BrokenError(f"{what} without m is not that with m = 1; write m=1 as its default")
+    if "dt" in stage.sees:  # without timespans it is a plain number
+        _call(stage.forward, what, *args, **before, **(extra | {"dt": 1}))
     values, held = result if stage.keeps else (result, None)
+    if own.forward is not stage.forward and not _agree(_call(own.forward, what, *args, **before, **drop), values):
+        raise _BrokenError(f"{what} gives one result on arrays, another on symbols; it must not ask what it is given")
     if n + 1 < len(cell.stages):
         _expect(f"{what}'s result", values, field_names(type(values)) or ("a named tuple",), units=units)
         return values, held

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -373,8 +374,8 @@ def refusal(cell: Cell) -> str | None:
     []
     """
     try:
-        for drop in {False, bool(cell.candidate)}:
-            plans(cell, Options(bias=True, drop=drop, weight_x=cell.sees_x, dt=cell.sees_time))
+        for drop, dt in product({False, bool(cell.candidate)}, {False, cell.sees_time}):
+            plans(cell, Options(bias=True, drop=drop, weight_x=cell.sees_x, dt=dt))
     except Unsupported as error:
         return str(error)
     return None
