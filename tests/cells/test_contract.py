@@ -205,6 +205,27 @@ def test_a_registered_name_is_one_that_options_can_say(name):
         ur.cells.register(replace(MINE, name=name))
 
 
+BACKWARDS = {
+    "TypeError": lambda d, k, s, new, m=1: Back((None,), (None,), None),
+    "AttributeError": lambda d, k, s, new, m=1: None,
+    "ValueError": lambda d, k, s, new, m=1: Back((np.ones(2),), (np.ones(2),), State(0)),
+    "ZeroDivisionError": lambda d, k, s, new, m=1: 1 / 0,
+}
+
+
+@pytest.mark.parametrize("kind", BACKWARDS)
+def test_a_backward_that_was_never_checked_is_named(kind):
+    net = ur.Recurrent(of(MINE, backward=BACKWARDS[kind])(), 4, 5, backend="reference")
+    y, _, tape = net.forward(np.ones((2, 3, 4)))
+    with pytest.raises(ur.UnrolledError) as error:
+        net.backward(tape, y)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith("cell 'mine': backward of stage 0 (rows n) (")
+    assert f" can't be used: {kind}: " in text
+    assert text.endswith("; unrolled.check_cell tells what is wrong")
+
+
 NO_PRODUCT = Stage(("n",), forward, backward, operand=None)
 
 

@@ -21,8 +21,10 @@ import numpy as np
 
 from ..cells import Cell, Stage
 from ..cells.cell import WEIGHT_X
+from ..cells.contract import defined_at, stage_name
 from ..checks import Array, Kept, read_only
 from ..codegen.derive import complete, prepared, prepared_backward
+from ..errors import UnrolledError, brief, one_line
 from .products import (
     Place,
     beside,
@@ -333,66 +335,77 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
     sees = seen(cell, w, tape.x, hidden, dtype)
     dsees = None if sees is None else np.zeros(sees.shape, dtype)
 
-    for t in range(steps - 1, -1, -1):
-        s, new = state_type(*(f[t] for f in tape.states)), state_type(*(f[t] for f in tape.proposed))
-        k = type(tape.gates)(*(g[t] for g in tape.gates))
-        live, now = None if tape.live is None else tape.live[t], _at_step(t, tape.drop, sees, tape.dt)
-        d = list(ds)
-        d[0] = d[0] + _output(dy[t], live)
-        d_old, d = _past_the_cell(d, live, None if tape.keep is None else _at(tape.keep, t), zero)
-        if "weight_hr" in w:
-            sums["weight_hr"] += d[0].T @ new.h
-            d[0] = d[0] @ w["weight_hr"]
+    n = -1
+    try:
+        for t in range(steps - 1, -1, -1):
+            s, new = state_type(*(f[t] for f in tape.states)), state_type(*(f[t] for f in tape.proposed))
+            k = type(tape.gates)(*(g[t] for g in tape.gates))
+            live, now = None if tape.live is None else tape.live[t], _at_step(t, tape.drop, sees, tape.dt)
+            d = list(ds)
+            d[0] = d[0] + _output(dy[t], live)
+            d_old, d = _past_the_cell(d, live, None if tape.keep is None else _at(tape.keep, t), zero)
+            if "weight_hr" in w:
+                sums["weight_hr"] += d[0].T @ new.h
+                d[0] = d[0] @ w["weight_hr"]
 
-        down: Any = state_type(*d)
-        for n in range(len(cell.stages) - 1, -1, -1):
-            stage, place = cell.stages[n], places[n]
-            extra = _keywords(cell, w, stage, now)
-            if stage.keeps:
-                extra["kept"] = stage.keeps(*(f[t] for f in tape.kept[n]))
-            seen_state = (s, new) if stage.width == 1 else (None, None)
-            assert stage.backward is not None
-            with np.errstate(over="ignore"):  # what is derived computes exp(-x) again
-                b = stage.backward(down, k, *seen_state, **extra)
-            like = new[-1] if stage.width == 1 else np.empty((batch, place.units), dtype)
-            split = b.ah is not b.ax and stage.blocks > 0
-            if split and dah is dax:
-                dah = dax.copy()
-            ax = _whole(b.ax, like)
-            ah = _whole(b.ah, like) if split else ax
-            if stage.inputs and stage.rows:
-                np.concatenate(ax, axis=-1, out=dax[t, :, place.inputs])
-            if stage.rows and stage.blocks and dah is not dax:
-                np.concatenate(ah, axis=-1, out=dah[t, :, place.rows])
-            if stage.width == 1:
-                d_old = [p + q for p, q in zip(d_old, b.state, strict=True)]
-            if dsees is not None and "x" in stage.sees:
-                dsees[t] += b.x
-            for row, q in enumerate(_whole(b.params or (), new[-1])):
-                sums[cell.params_name][row] += np.sum(q, axis=0)
-            down = b.values
-            if stage.operand is None:
-                continue
-            d_operand = np.concatenate(ah, axis=-1)
-            if stage.norm:
-                norm = tape.norms[f"{n}"][0][t], tape.norms[f"{n}"][1][t]
-                if place.bias in sums:
-                    sums[place.bias] += d_operand.sum(axis=0)
-                gain = (d_operand * norm[0]).sum(axis=0)
-                place.part(sums, place.gain)[...] += gain
-                d_operand = normalise_backward(d_operand * place.part(w, place.gain), norm, stage.norm)
-            widths = [cell.operand_units(n, name, s.h.shape[-1] if name == "h" else hidden) for name in stage.operand]
-            if stage.product:
-                if raw is not None:
-                    raw[t, :, place.rows] = d_operand
-                weight = w["weight_hh"][place.of["weight_hh"]]
-                d_operand = product_backward(cell, d_operand, weight, place.units, sum(widths))
-            for name, part in zip(stage.operand, np.split(d_operand, np.cumsum(widths)[:-1], axis=-1), strict=True):
-                if name in s._fields:
-                    d_old[s._fields.index(name)] = d_old[s._fields.index(name)] + part
-                else:
-                    down = down._replace(**{name: getattr(down, name) + part})
-        ds = state_type(*d_old)
+            down: Any = state_type(*d)
+            for n in range(len(cell.stages) - 1, -1, -1):
+                stage, place = cell.stages[n], places[n]
+                extra = _keywords(cell, w, stage, now)
+                if stage.keeps:
+                    extra["kept"] = stage.keeps(*(f[t] for f in tape.kept[n]))
+                seen_state = (s, new) if stage.width == 1 else (None, None)
+                assert stage.backward is not None
+                with np.errstate(over="ignore"):  # what is derived computes exp(-x) again
+                    b = stage.backward(down, k, *seen_state, **extra)
+                like = new[-1] if stage.width == 1 else np.empty((batch, place.units), dtype)
+                split = b.ah is not b.ax and stage.blocks > 0
+                if split and dah is dax:
+                    dah = dax.copy()
+                ax = _whole(b.ax, like)
+                ah = _whole(b.ah, like) if split else ax
+                if stage.inputs and stage.rows:
+                    np.concatenate(ax, axis=-1, out=dax[t, :, place.inputs])
+                if stage.rows and stage.blocks and dah is not dax:
+                    np.concatenate(ah, axis=-1, out=dah[t, :, place.rows])
+                if stage.width == 1:
+                    d_old = [p + q for p, q in zip(d_old, b.state, strict=True)]
+                if dsees is not None and "x" in stage.sees:
+                    dsees[t] += b.x
+                for row, q in enumerate(_whole(b.params or (), new[-1])):
+                    sums[cell.params_name][row] += np.sum(q, axis=0)
+                down = b.values
+                if stage.operand is None:
+                    continue
+                d_operand = np.concatenate(ah, axis=-1)
+                if stage.norm:
+                    norm = tape.norms[f"{n}"][0][t], tape.norms[f"{n}"][1][t]
+                    if place.bias in sums:
+                        sums[place.bias] += d_operand.sum(axis=0)
+                    gain = (d_operand * norm[0]).sum(axis=0)
+                    place.part(sums, place.gain)[...] += gain
+                    d_operand = normalise_backward(d_operand * place.part(w, place.gain), norm, stage.norm)
+                widths = [
+                    cell.operand_units(n, name, s.h.shape[-1] if name == "h" else hidden) for name in stage.operand
+                ]
+                if stage.product:
+                    if raw is not None:
+                        raw[t, :, place.rows] = d_operand
+                    weight = w["weight_hh"][place.of["weight_hh"]]
+                    d_operand = product_backward(cell, d_operand, weight, place.units, sum(widths))
+                for name, part in zip(stage.operand, np.split(d_operand, np.cumsum(widths)[:-1], axis=-1), strict=True):
+                    if name in s._fields:
+                        d_old[s._fields.index(name)] = d_old[s._fields.index(name)] + part
+                    else:
+                        down = down._replace(**{name: getattr(down, name) + part})
+            ds = state_type(*d_old)
+    except Exception as error:
+        stage = tape.cell.stages[n]
+        if stage.backward is None or isinstance(error, (UnrolledError, MemoryError)):
+            raise
+        said = f"cell {brief(cell.name)}: backward of {stage_name(stage, n)}{defined_at(stage.backward)}"
+        why = one_line(f"{type(error).__name__}: {error}", 200)
+        raise UnrolledError(f"{said} can't be used: {why}; unrolled.check_cell tells what is wrong") from error
     ds = state_type(*(_whole((f,), g[0])[0] for f, g in zip(ds, tape.states, strict=True)))  # a plain 0
 
     dx, grads = _parameter_gradients(tape, cell, w, dax, dah, raw, places)
