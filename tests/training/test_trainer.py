@@ -80,7 +80,7 @@ def test_asgd_is_the_mean_since_its_trigger():
     [
         ({"epochs": None}, "epochs is None; it must be a number"),
         ({"hidden_size": "x"}, "hidden_size is 'x'; it must be a whole number"),
-        ({"cell": 3}, "cell is 3; it must be a text"),
+        ({"cell": 3}, "cell is 3; it must be the name of a cell"),
         ({"lower": 1}, "lower is 1; it must be true or false"),
         ({"accumulate": 4, "batch_size": 6}, "accumulate is 4; it must divide the batch size, 6"),
         ({"average": "emma"}, "no average is called 'emma'; did you mean 'ema'"),

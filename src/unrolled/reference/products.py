@@ -193,16 +193,14 @@ def product_backward(cell: Cell, d: Array, weight: Array, units: int, width: int
     return result
 
 
-def weight_gradient(cell: Cell, d: Array, operand: Array, units: int, columns: int) -> Array:
-    """Gradient (rows units, columns) of a product's weight, from those of (N, rows units) and its operand (N, K)."""
-    result = np.zeros((d.shape[-1], columns), np.result_type(d, operand))
+def weight_gradient(cell: Cell, out: Array, d: Array, operand: Array, units: int) -> None:
+    """Write the gradient of a weight into `out`, of products (N, rows units) and operands (N, K)."""
     if cell.heads == 1:
-        result[:, : operand.shape[-1]] = d.T @ operand
-        return result
-    blocks, d = result.reshape(-1, units, columns), d.reshape(len(d), d.shape[-1] // units, units)
-    for out, into in heads_of(cell, units, operand.shape[-1]):
-        blocks[:, out, : into.stop - into.start] = np.einsum("nro,nk->rok", d[..., out], operand[:, into])
-    return result
+        out[:, : operand.shape[-1]] = d.T @ operand
+        return
+    blocks, d = out.reshape(-1, units, out.shape[-1]), d.reshape(len(d), d.shape[-1] // units, units)
+    for to, into in heads_of(cell, units, operand.shape[-1]):
+        blocks[:, to, : into.stop - into.start] = np.einsum("nro,nk->rok", d[..., to], operand[:, into])
 
 
 def bias_gradient(d: Array, rows: Sequence[tuple[slice, slice]]) -> Array:

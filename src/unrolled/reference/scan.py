@@ -480,6 +480,5 @@ def _parameter_gradients(
             if stage.owns("weight_hh"):
                 operand = beside(operands_of(stage, before, tape.gates, *tape.kept[max(n - 1, 0) : n]))
                 operand, d = operand.reshape(-1, operand.shape[-1]), flat_ah[:, place.rows]
-                columns = grads["weight_hh"].shape[-1]
-                grads["weight_hh"][place.of["weight_hh"]] = weight_gradient(cell, d, operand, place.units, columns)
+                weight_gradient(cell, grads["weight_hh"][place.of["weight_hh"]], d, operand, place.units)
     return dx, grads
