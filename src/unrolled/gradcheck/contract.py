@@ -43,10 +43,10 @@ def _call(function: Callable[..., Any], what: str, *args: Any, **kw: Any) -> Any
     arrays = _arrays((args, tuple(kw.values())))
     before = [a.copy() for a in arrays]
     result = _run(function, what, *args, **kw)
-    if not _same(result, _run(function, what, *args, **kw)):
-        raise _BrokenError(f"{what} gives another result at the second call; it must give the same at each")
     if any(not np.array_equal(a, b) for a, b in zip(arrays, before, strict=True)):
         raise _BrokenError(f"{what} changed one of its arguments; write `dc = dc + ...`, not `dc += ...`")
+    if not _same(result, _run(function, what, *args, **kw)):
+        raise _BrokenError(f"{what} gives another result at the second call; it must give the same at each")
     for apart in (_first_row, _first_unit):
         for sign in (FAR, -FAR):
             moved_args, moved_kw = apart((args, kw), sign)
