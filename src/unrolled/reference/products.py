@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,8 @@ class Place:
         return self.bias in w and (self.bias not in self.of or self.of[self.bias].stop > self.of[self.bias].start)
 
 
-def places_of(cell: Cell, hidden: int) -> list[Place]:
+@lru_cache(maxsize=256)  # asked for at every step
+def places_of(cell: Cell, hidden: int) -> tuple[Place, ...]:
     """One a stage."""
     places, row = [], 0
     for n, stage in enumerate(cell.stages):
@@ -146,7 +148,7 @@ def places_of(cell: Cell, hidden: int) -> list[Place]:
         of = {name: cell.slices(name, hidden)[n] for name in ROWED}
         places.append(Place(slice(row, row + size), of, stage.units(hidden), f"gain_{own}", f"bias_{own}"))
         row += size
-    return places
+    return tuple(places)
 
 
 def operands_of(stage: Stage, s: Any, *values: Any) -> list[Array]:

@@ -447,7 +447,7 @@ def _past_the_cell(d: list[Any], live: Array | None, keep: Any, zero: Any) -> tu
 
 
 def _parameter_gradients(
-    tape: Tape, cell: Cell, w: Params, dax: Array, dah: Array, raw: Array | None, places: list[Place]
+    tape: Tape, cell: Cell, w: Params, dax: Array, dah: Array, raw: Array | None, places: Sequence[Place]
 ) -> tuple[Array | None, dict[str, Array]]:
     """Sums over all steps and rows of the batch: one large product a weight.
 
