@@ -19,7 +19,7 @@ from .ligru import LIGRU, LIGRU_LAYER_NORM
 from .lru import LRU, RG_LRU
 from .lstm import LSTM, LSTM_PEEPHOLE
 from .minimal import MIN_GRU, MIN_LSTM
-from .name import CellName, same
+from .name import LONGEST, CellName, same
 from .qrnn import QUASI_RECURRENT
 from .rnn import RNN_RELU, RNN_TANH
 from .slstm import SLSTM
@@ -66,8 +66,6 @@ FAMILIAR = {"gru": "gru_reset_after", "rnn": "rnn_tanh", "vanilla": "rnn_tanh", 
 
 OWN: dict[str, Cell] = {}
 """Cells that were registered, by name."""
-LONGEST = 100
-"""Characters of the name of a cell that is registered."""
 MATRIX = "mlstm"
 """What is called so is a layer, and no cell."""
 

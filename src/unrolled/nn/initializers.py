@@ -12,6 +12,7 @@ import numpy as np
 from ..cells import Cell
 from ..cells.cell import WEIGHT_X
 from ..cells.contract import defined_at
+from ..cells.initial import orthogonal
 from ..checks import Array, is_number
 from ..errors import UnrolledError, brief, one_line, suggest
 from ..reference.layers import uniform
@@ -93,20 +94,6 @@ def glorot(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Arra
     return uniform(rng, shape, float(np.sqrt(6 / sum(shape))), dtype)
 
 
-def orthogonal(rng: np.random.Generator, rows: int, columns: int) -> Array:
-    """Rows or columns, the fewer of the two, orthonormal; of uniform (Haar) direction (Saxe et al. 2014).
-
-    Examples
-    --------
-    >>> q = orthogonal(np.random.default_rng(0), 3, 5)
-    >>> np.allclose(q @ q.T, np.eye(3))
-    True
-    """
-    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
-    q = q * np.sign(np.diag(r))  # the signs that QR chose are not uniform
-    return q if rows >= columns else q.T
-
-
 def initialise(
     init: str,
     cell: Cell,
@@ -171,9 +158,9 @@ def _orthogonal_block(cell: Cell, rng: np.random.Generator, rows: slice, columns
     """Draw a row block of recurrent weights: as a whole, or each head's by itself."""
     units = rows.stop - rows.start
     if cell.heads == 1:
-        return orthogonal(rng, units, columns)
+        return orthogonal(rng, (units, columns))
     size = cell.head(units)
-    return np.concatenate([orthogonal(rng, min(size, units - at), columns) for at in range(0, units, size)])
+    return np.concatenate([orthogonal(rng, (min(size, units - at), columns)) for at in range(0, units, size)])
 
 
 BOUNDED = ("char-rnn", "uniform:")

@@ -284,14 +284,6 @@ class MLSTM(Parametric):
             found.append(array if order.batched else array[:, None])
         return State(*found)
 
-    def _cast(self, x: Any, name: str) -> Array:
-        array = as_numbers(name, x)
-        if array.dtype.kind != "c":
-            return array.astype(self.dtype, copy=False)
-        if not self._complex:
-            raise UnrolledError(f"{name} holds complex numbers; this network takes {self.dtype}")
-        return array
-
     def __repr__(self) -> str:
         return (
             f"MLSTM(input_size={self.input_size}, hidden_size={self.hidden_size}, num_layers={self.num_layers}, "

@@ -92,6 +92,9 @@ class Parametric:
     """
 
     _params: Params
+    dtype: str
+    _complex: bool = False
+    """Whether it takes complex numbers, as proofs pass them."""
     _options: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, derived: tuple[str, ...] = (), **options: Any) -> None:
@@ -105,6 +108,15 @@ class Parametric:
                 "load_params(net.params)"
             )
         super().__setattr__(name, value)
+
+    def _cast(self, x: Any, name: str) -> Array:
+        """Return numbers of a caller's in the network's precision."""
+        array = as_numbers(name, x)
+        if array.dtype.kind != "c":
+            return array.astype(self.dtype, copy=False)
+        if not self._complex:
+            raise UnrolledError(f"{name} holds complex numbers; this network takes {self.dtype}")
+        return array
 
     @property
     def params(self) -> Params:

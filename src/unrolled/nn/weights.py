@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from ..cells import Cell
-from ..checks import Array, Kept, as_numbers, check_size, read_only
+from ..checks import Array, Kept, check_size, read_only
 from ..codegen.derive import complete
 from ..errors import UnrolledError, suggest
 from ..keywords import keyword, keywords_of, named
@@ -128,11 +128,3 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
     def _begin(self, batch: int) -> list[Any]:
         """Return the state that None stands for, one State a pass."""
         return self.states.part(self.initial_state(batch)) if self.learn_state else self.states.zeros(batch, self.dtype)
-
-    def _cast(self, x: Any, name: str) -> Array:
-        array = as_numbers(name, x)
-        if array.dtype.kind != "c":
-            return array.astype(self.dtype, copy=False)
-        if not self._complex:
-            raise UnrolledError(f"{name} holds complex numbers; this network takes {self.dtype}")
-        return array
