@@ -59,7 +59,7 @@ def test_the_library_reads_it_and_so_do_we(tmp_path):
 
 
 def test_numbers_of_another_kind_are_refused_by_name(tmp_path):
-    with pytest.raises(UnrolledError, match=r"^weight is complex128; a file holds float32 and float64$"):
+    with pytest.raises(UnrolledError, match=r"^weight is complex128; a file holds float32, float64 and int8$"):
         storage.write_arrays(tmp_path / "a", "ours", {"weight": np.ones(3, complex)}, {})
     assert os.listdir(tmp_path) == []
 

@@ -21,6 +21,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
@@ -31,8 +32,8 @@ from .errors import UnrolledError, brief, one_line
 S = TypeVar("S")
 T = TypeVar("T")
 
-FORMAT = 1
-"""Version of the file format; a file of a higher one is refused."""
+FORMAT = 2
+"""Version of the file format; a file of a higher one is refused. The first knows no numbers smaller than float32's."""
 
 PIECE = 1 << 20
 """Bytes that are read, written and hashed at a time."""
@@ -43,8 +44,16 @@ LARGEST_HEADER = 100_000_000
 ROOM = 1 << 24
 """Bytes that the library may need beside the arrays."""
 
-DTYPES: dict[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("<f4")}
-"""Numbers that arrays hold, in the order in which the library writes them."""
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "BF16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),
+}
+"""Numbers that arrays hold, in the order in which the library writes them; bfloat16 by its bits, NumPy has none."""
+
+FIRST = ("F64", "F32")
+"""Those of the first format; a file that has no others is still of that, and older versions read it."""
 
 Content = dict[str, Any]
 """A file's description, beside its arrays: what `json.dumps` takes."""
@@ -306,7 +315,7 @@ def write_arrays(
     path : path
     entry : str
         The kind of file: name of the metadata's entry.
-    arrays : dict of float32 and float64 arrays by name
+    arrays : dict of float32, float64 and int8 arrays by name; uint16 ones hold the bits of bfloat16
     content : dict that `json.dumps` takes
 
     Raises
@@ -315,7 +324,8 @@ def write_arrays(
         As `replaced`, or if the file doesn't read back as it was.
     """
     layout = _layout(arrays)
-    content = {"format": FORMAT} | dict(content)
+    small = any(place.dtype not in [DTYPES[name] for name in FIRST] for place in layout.values())
+    content = {"format": 2 if small else 1} | dict(content)
     digest = _digest(content, layout, lambda name: _pieces(arrays[name]))
     header = _header(layout, {entry: json.dumps(content | {"sha256": digest}, sort_keys=True)})
     if len(header) > LARGEST_HEADER:
@@ -363,8 +373,13 @@ def read_arrays(
     return _opened(path, entry, kind, check, lambda file, start, layout: _read(path, file, layout))
 
 
-def check_layout(layout: Layout, shapes: Mapping[str, tuple[int, ...]], dtype: str) -> None:
-    """Refuse arrays that are others than these, or of other numbers."""
+def check_layout(
+    layout: Layout,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str,
+    small: Mapping[str, np.dtype[Any]] = MappingProxyType({}),
+) -> None:
+    """Refuse arrays that are others than these, or of other numbers: those in `small` by name, else of `dtype`."""
     missing, extra = sorted(shapes.keys() - layout.keys()), sorted(layout.keys() - shapes.keys())
     if missing or extra:
         said = [f"{what}: {', '.join(some[:5])}" for what, some in (("missing", missing), ("unknown", extra)) if some]
@@ -372,8 +387,13 @@ def check_layout(layout: Layout, shapes: Mapping[str, tuple[int, ...]], dtype: s
     for name, shape in shapes.items():
         if layout[name].shape != shape:
             raise UnrolledError(f"{name} has shape {layout[name].shape}; this network takes {shape}")
-        if layout[name].dtype != np.dtype(dtype):
-            raise UnrolledError(f"{name} is {layout[name].dtype}; its description says {dtype}")
+        wanted = small.get(name, np.dtype(dtype))
+        if layout[name].dtype != wanted:
+            raise UnrolledError(f"{name} is {_called(layout[name].dtype)}; its description says {_called(wanted)}")
+
+
+def _called(dtype: np.dtype[Any]) -> str:
+    return "bfloat16" if dtype == DTYPES["BF16"] else dtype.name
 
 
 def open_file(path: str | os.PathLike[str], kind: str) -> BinaryIO:
@@ -454,7 +474,7 @@ def _layout(arrays: Arrays) -> Layout:
                 at += array.nbytes
     for name in arrays:
         if name not in layout:
-            raise UnrolledError(f"{name} is {arrays[name].dtype}; a file holds float32 and float64")
+            raise UnrolledError(f"{name} is {arrays[name].dtype}; a file holds float32, float64 and int8")
     return layout
 
 
@@ -574,15 +594,16 @@ def _content(path: str | os.PathLike[str], metadata: Mapping[str, Any], entry: s
 
 def _read(path: str | os.PathLike[str], file: BinaryIO, layout: Layout) -> dict[str, Array]:
     """Read the arrays of a file whose header was checked."""
-    import safetensors.numpy
+    import safetensors
 
     # The library copies what it is given, and ends the process where there is no room for that: look for it first.
     np.empty(2 * os.fstat(file.fileno()).st_size + ROOM, np.uint8)
     file.seek(0)
-    try:
-        arrays = safetensors.numpy.load(file.read())
+    try:  # its own way to NumPy arrays wants another package for bfloat16
+        found = safetensors.deserialize(file.read())  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise UnrolledError(f"{path} is damaged: {one_line(str(error))}") from None
-    if {name: (a.dtype, a.shape) for name, a in arrays.items()} != {name: p[:2] for name, p in layout.items()}:
+    said = {name: (DTYPES.get(part["dtype"]), tuple(part["shape"])) for name, part in found}
+    if said != {name: place[:2] for name, place in layout.items()}:
         raise UnrolledError(f"{path} is damaged: it changed while it was read")
-    return arrays
+    return {name: np.frombuffer(part["data"], said[name][0]).reshape(said[name][1]) for name, part in found}

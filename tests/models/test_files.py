@@ -126,7 +126,7 @@ def test_a_lying_header_is_refused(saved):
 
 CHANGES = {
     "no metadata": (lambda m, a: m.clear(), "is a safetensors file, but not an unrolled model"),
-    "newer": (lambda m, a: m.update(format=2), "has format 2, this version of unrolled reads up to 1"),
+    "newer": (lambda m, a: m.update(format=3), "has format 3, this version of unrolled reads up to 2"),
     "format": (lambda m, a: m.update(format="x"), "has format 'x', this version"),
     "spec": (lambda m, a: m.update(spec=[]), "spec is []; expected an object with entries"),
     "vocabulary": (lambda m, a: m.pop("vocabulary"), "the description has no entry vocabulary"),

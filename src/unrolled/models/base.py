@@ -265,7 +265,13 @@ def _begin(prepared: Prepared, log: metrics_log.Log) -> None:
         log.write(step=facts.step, anew=anew)
 
 
-def load(path: str | os.PathLike[str], *, backend: str = "auto", cell: str | Cell | None = None) -> Any:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    backend: str = "auto",
+    cell: str | Cell | None = None,
+    weights: str | None = None,
+) -> Any:
     """Read a model file, of whatever kind; in a run's folder, that of the best model.
 
     Parameters
@@ -275,17 +281,21 @@ def load(path: str | os.PathLike[str], *, backend: str = "auto", cell: str | Cel
     cell : Cell or str, optional
         The cell, where it is a user's own: a file names it and holds none of its code. One that was registered
         (`unrolled.cells.register`) is found by its name.
+    weights : str, optional
+        "bfloat16" or "int8" (a scale a row) rounds the matrices of a float32 model, which `save` then writes in half
+        or a quarter of the bytes. By default they are as the file has them; "float32" keeps the numbers of a small
+        file, and writes them as float32. A small model that is trained on is a float32 model.
 
     Returns
     -------
-    LanguageModel or Tagger
+    LanguageModel, Tagger, Classifier, Regressor or Forecaster
 
     Raises
     ------
     UnrolledError
-        With one line that says what is wrong with the file, or which cell is missing.
+        With one line that says what is wrong with the file, which cell is missing, or why it can't be rounded.
     """
-    kind, network, codec = files.read(files.model_file(path), backend, cell)
+    kind, network, codec = files.read(files.model_file(path), backend, cell, weights)
     return kind.model(network, **codec)
 
 

@@ -21,10 +21,10 @@ from ..cells import Cell, find_cell
 from ..checks import Array
 from ..data.text import Vocabulary
 from ..errors import UnrolledError, brief, check_path, one_line
-from ..nn import own_cells
+from ..nn import own_cells, rounding
 from ..nn.network import Network
 from ..nn.spec import Spec
-from ..schema import entries, objects
+from ..schema import entries, objects, one_of
 from ..storage import Arrays, Content, Layout, Stored
 from ..training.checkpoints import LANGUAGE_MODEL, Kind
 from ..training.trainer import MODEL
@@ -37,6 +37,10 @@ KINDS = {
     "forecaster": "forecaster",
 }
 """Kinds of models as files call them -> the module here that has the `KIND`."""
+
+
+WEIGHTS = "weights"
+"""Entry of a file whose weights are smaller than float32."""
 
 
 def kind_named(name: object) -> Kind:
@@ -55,7 +59,9 @@ def kinds() -> dict[str, Kind]:
 def write(path: str | Path, network: Network, codec: Content, params: Arrays | None = None) -> dict[str, Stored]:
     """Write a model file: beside the old one, read back, then renamed over it.
 
-    Its parameters are the network's, or `params`, which may be in a file; return them as they are in the new one.
+    Its parameters are the network's, or `params`, which may be in a file; return them as they are in the new one. A
+    network of smaller weights is written so for as long as its parameters are those (`rounding.form_of`): once they
+    were trained on, it is float32.
 
     Raises
     ------
@@ -63,13 +69,18 @@ def write(path: str | Path, network: Network, codec: Content, params: Arrays | N
         If it can't be written, or doesn't read back as it was; an older file is left as it is.
     """
     content = {"spec": network.spec.to_json()} | own_cells.entry(network.spec) | codec
+    if params is None and (weights := rounding.form_of(network.params, network.weights)) != "float32":
+        content, params = content | {WEIGHTS: weights}, rounding.packed(network.params, weights)
     return storage.write_arrays(path, "unrolled", network.params if params is None else params, content)
 
 
-def read(path: str | Path, backend: str = "auto", cell: str | Cell | None = None) -> tuple[Kind, Network, Content]:
+def read(
+    path: str | Path, backend: str = "auto", cell: str | Cell | None = None, weights: str | None = None
+) -> tuple[Kind, Network, Content]:
     """Read a model file: its kind, its network, and how data becomes numbers.
 
-    A file whose cell is a user's own holds none of its code: `cell` is that cell, unless it is registered.
+    A file whose cell is a user's own holds none of its code: `cell` is that cell, unless it is registered. `weights`
+    rounds a float32 model to a smaller form ("bfloat16", "int8"); None leaves them as the file has them.
 
     Raises
     ------
@@ -79,11 +90,17 @@ def read(path: str | Path, backend: str = "auto", cell: str | Cell | None = None
         another one.
     """
     backends.choose(backend)  # what is wrong with it, or with the environment, is no fault of the file's
-    kind, spec, codec, params, _ = described(path, cell)
+    kind, spec, codec, params, _, form = described(path, cell)
     try:
+        wanted = rounding.check_weights(form if weights is None else weights, spec.dtype)
+        if form not in ("float32", wanted) and wanted != "float32":
+            raise UnrolledError(f"its weights are {form} already; round the float32 model that they were made of")
+        if form != wanted:
+            params = rounding.rounded(params, wanted)
         find_cell(spec.cell)
         network = Network(spec, backend=backend, rng=0, head=kind.head(**codec))
         network.load_params(params)
+        network.weights = wanted
     except UnrolledError as error:
         raise UnrolledError(f"{path}: {one_line(str(error))}") from None
     return kind, network, codec
@@ -98,13 +115,17 @@ class Described(NamedTuple):
     params: Mapping[str, Array]
     own: own_cells.Written | None
     """What is said of the cell, where it is a user's own."""
+    weights: str = "float32"
+    """The form of its weights."""
 
     def lines(self) -> list[tuple[str, str]]:
         """Return that in lines, as `unrolled info` prints it."""
         own = [] if self.own is None else [("cell's hash", self.own.sha256)]
         details = self.kind.model.details(SimpleNamespace(**self.codec))  # which say nothing of the network
         size = sum(p.size for p in self.params.values())
-        return [*self.spec.to_json().items(), *own, *details, ("parameters", f"{size:,}")]
+        scale = ", with a float32 scale a row" if self.weights == "int8" else ""
+        small = [] if self.weights == "float32" else [(WEIGHTS, f"{self.weights}{scale}; biases and the like float32")]
+        return [*self.spec.to_json().items(), *own, *small, *details, ("parameters", f"{size:,}")]
 
 
 def described(path: str | Path, cell: str | Cell | None = None) -> Described:
@@ -114,6 +135,11 @@ def described(path: str | Path, cell: str | Cell | None = None) -> Described:
         return _check(content, layout, cell)
 
     found, arrays = storage.read_arrays(path, "unrolled", "model", check)
+    try:
+        rounding.check_packed(arrays, found.weights)
+    except UnrolledError as error:
+        raise UnrolledError(f"{path} is damaged: {one_line(str(error))}") from None
+    arrays = rounding.unpacked(arrays, found.weights)
     if own_cells.is_absent(found.spec):
         return found._replace(params=dict(sorted(arrays.items())))
     shapes = found.spec.shapes(found.kind.head(**found.codec))
@@ -131,9 +157,11 @@ def save(path: str | Path, network: Network, vocabulary: Vocabulary, params: Arr
     return write(path, network, {"vocabulary": vocabulary.to_json()}, params)
 
 
-def load(path: str | Path, backend: str = "auto", cell: str | Cell | None = None) -> tuple[Network, Vocabulary]:
+def load(
+    path: str | Path, backend: str = "auto", cell: str | Cell | None = None, weights: str | None = None
+) -> tuple[Network, Vocabulary]:
     """Read a language model; see `read`."""
-    kind, network, codec = read(path, backend, cell)
+    kind, network, codec = read(path, backend, cell, weights)
     if kind.name != LANGUAGE_MODEL:
         raise UnrolledError(
             f"{path} is {kind.noun}, no language model; unrolled.load reads it, unrolled predict uses it"
@@ -147,16 +175,20 @@ def _check(content: Content, layout: Layout, cell: str | Cell | None) -> Describ
     own = own_cells.read_entry(content[own_cells.ENTRY]) if own_cells.ENTRY in content else None
     if "spec" in content:
         content["spec"] = own_cells.meant(content, objects("spec", content["spec"]), cell)
-    codec: Content = entries({"spec": lambda _, value: Spec.from_json(value)} | dict(kind.codec))("", content)
+    known = {"spec": lambda _, value: Spec.from_json(value), WEIGHTS: one_of(rounding.WEIGHTS[1:])} | dict(kind.codec)
+    codec: Content = entries(known, optional=(WEIGHTS,))("", content)
     spec: Spec = codec.pop("spec")
+    weights = rounding.check_weights(codec.pop(WEIGHTS, "float32"), spec.dtype)
     if "vocabulary" in codec and len(codec["vocabulary"]) != spec.vocabulary_size:
         size = len(codec["vocabulary"])
         raise UnrolledError(f"its vocabulary has {size} symbols, its description says {spec.vocabulary_size}")
     if "characters" in codec and (size := len(set(codec["characters"]))) + bool(size) != spec.characters:
         raise UnrolledError(f"it knows {size} characters and the unknown one, its description has {spec.characters}")
     if own is not None and own_cells.is_absent(spec):
-        storage.check_layout(own_cells.of_stacks(layout), own.parameters, spec.dtype)
+        said = rounding.packed_layout(own.parameters, weights)
+        storage.check_layout(own_cells.of_stacks(layout), said[0], spec.dtype, said[1])
     else:
         spec.check()
-        storage.check_layout(layout, spec.shapes(kind.head(**codec)), spec.dtype)
-    return Described(kind, spec, codec, {}, own)
+        said = rounding.packed_layout(spec.shapes(kind.head(**codec)), weights)
+        storage.check_layout(layout, said[0], spec.dtype, said[1])
+    return Described(kind, spec, codec, {}, own, weights)

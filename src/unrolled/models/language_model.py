@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,16 +246,19 @@ class LanguageModel:
         Interrupted
             As in `train`.
         """
-
-        def prepare(chosen: Options, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
-            corpus = read_again(folder, before.source, source, chosen.level)
-            if "-" in before.source["val"] + before.source["test"]:
-                raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
-            held = read_held(corpus, before.source["val"], before.source["test"], chosen.level)
-            return _prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
-
         how: Any = {"backend": backend, "cell": cell, "callbacks": callbacks, "verbose": verbose}
-        return cls._of(*go_on(KIND, folder, prepare, options, **how))
+        return cls._of(*go_on(KIND, folder, partial(cls._again, source), options, **how))
+
+    @classmethod
+    def _again(
+        cls, source: Source, chosen: Options, folder: Path, backend: str, before: checkpoints.Reopened
+    ) -> Prepared:
+        """Prepare a run once more, with the text that it had, read again where none is given."""
+        corpus = read_again(folder, before.source, source, chosen.level)
+        if "-" in before.source["val"] + before.source["test"]:
+            raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
+        held = read_held(corpus, before.source["val"], before.source["test"], chosen.level)
+        return _prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
 
     @classmethod
     def _of(cls, trained: NextSymbol, result: Result) -> LanguageModel:
@@ -522,15 +526,21 @@ def written(prompt: str, vocabulary: Vocabulary) -> str:
     return prompt + (vocabulary.separator if prompt and not prompt[-1].isspace() else "")
 
 
-def load(path: str | os.PathLike[str], *, backend: str = "auto", cell: str | Cell | None = None) -> LanguageModel:
-    """Read the file of a language model, or, in a run's folder, that of the best one; `cell` as `unrolled.load`'s.
+def load(
+    path: str | os.PathLike[str],
+    *,
+    backend: str = "auto",
+    cell: str | Cell | None = None,
+    weights: str | None = None,
+) -> LanguageModel:
+    """Read the file of a language model, or, in a run's folder, that of the best one, as `unrolled.load`.
 
     Raises
     ------
     UnrolledError
         With one line that says what is wrong with the file.
     """
-    return LanguageModel(*checkpoint.load(checkpoint.model_file(path), backend, cell))
+    return LanguageModel(*checkpoint.load(checkpoint.model_file(path), backend, cell, weights))
 
 
 def _of_the_model(options: dict[str, Any], model: LanguageModel) -> dict[str, Any]:

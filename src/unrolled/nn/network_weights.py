@@ -26,6 +26,9 @@ TABLE = "embedding.weight"
 class WeightedNetwork(Parametric, derived=("recurrent",)):
     """A network and its weights; `Network` runs it, and says what it is made of."""
 
+    weights: str = "float32"
+    """Form of the weights in a file, and for sampling (`rounding.WEIGHTS`); the arrays are float32 of those values."""
+
     def __init__(
         self,
         spec: Spec,
