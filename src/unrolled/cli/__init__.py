@@ -23,7 +23,9 @@ class Verbs(UserDict[str, Any]):
         return command
 
 
-VERBS = Verbs(dict.fromkeys(("bench", "check", "compare", "info", "plot", "predict", "sample", "score", "train")))
+VERBS = Verbs(
+    dict.fromkeys(("bench", "check", "compare", "info", "plot", "predict", "quantize", "sample", "score", "train"))
+)
 
 
 def _spelled(name: str) -> str:

@@ -30,6 +30,12 @@ def cell_option(help: str = "The model's cell, where it is your own.") -> Callab
     return option("Options", "--cell", type=OwnCell(), metavar="FILE.py:NAME", help=help)
 
 
+def weights_option() -> Callable[[F], F]:
+    """The option of a command that runs a model: the form of its weights."""
+    said = "Round them to bfloat16, or to int8 with a scale a row. [default: as the file has them]"
+    return option("Options", "--weights", metavar="FORM", help=said)
+
+
 def flags(cls: type, *, ahead: Sequence[str] = (), group: str | None = None) -> Callable[[F], F]:
     """The options that a class declares, as flags in the order of their declaration.
 

@@ -10,7 +10,7 @@ import click
 
 from ..errors import UnrolledError, count, printable
 from .help import GroupedCommand
-from .options import cell_option, option
+from .options import cell_option, option, weights_option
 
 if TYPE_CHECKING:
     from ..data.text import Vocabulary
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @option("Options", "--documents", type=click.IntRange(min=1), help="Draw so many whole documents, new ones marked.")
 @option("Options", "--temperature", default=1.0, help="0 is greedy, 1 the model's own distribution.")
 @cell_option()
+@weights_option()
 @option("Options", "--seed", default=None, type=click.IntRange(min=0), help="Same seed, same text.")
 def sample(
     model: Path,
@@ -35,6 +36,7 @@ def sample(
     documents: int | None,
     temperature: float,
     cell: str | None,
+    weights: str | None,
     seed: int | None,
 ) -> None:
     """Write text with a trained model, symbol by symbol.
@@ -48,7 +50,7 @@ def sample(
 
     if texts is not None and documents is not None:
         raise UnrolledError("--count draws texts and --documents documents; leave out one of the two")
-    language_model = load(model, cell=cell)
+    language_model = load(model, cell=cell, weights=weights)
     how: dict[str, Any] = {"temperature": temperature, "seed": seed} | ({} if length is None else {"length": length})
     if documents is not None:
         _write_documents(language_model.sample_documents(documents, prompt, **how), model, language_model.vocabulary)

@@ -12,7 +12,7 @@ import click
 from ..data.text import Reading, encode, read
 from ..errors import UnrolledError, count
 from .help import GroupedCommand
-from .options import cell_option, flag_of, flags, given, option
+from .options import cell_option, flag_of, flags, given, option, weights_option
 
 if TYPE_CHECKING:
     from ..models.language_model import LanguageModel
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @flags(Reading, group="Options")
 @option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
 @cell_option()
+@weights_option()
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -37,6 +38,7 @@ def score(
     per_token: bool,
     window: int,
     cell: str | None,
+    weights: str | None,
     **how: Any,
 ) -> None:
     """Say how well a model does on files: how it predicts a text, tags, labels, forecasts.
@@ -47,7 +49,7 @@ def score(
     from ..models.base import load
     from ..models.language_model import LanguageModel
 
-    loaded = load(model, cell=cell)
+    loaded = load(model, cell=cell, weights=weights)
     if isinstance(loaded, LanguageModel):
         _of_text(loaded, files, as_json, per_token, window, **how)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -119,17 +120,18 @@ class OfData(OfNetwork):
     @classmethod
     def _resume(cls, folder: str | os.PathLike[str], source: Any, anew: Mapping[str, Any], **how: Any) -> Self:
         """Go on with a run, with some options anew; `how` is what else `go_on` takes."""
+        return cls._of(*go_on(files.kind_named(cls.kind), folder, partial(cls._again, source), anew, **how))
 
-        def prepare(chosen: Any, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
-            paths = {part: before.source[place] for place, part in PLACES.items()}
-            if any("-" in some for some in paths.values()):
-                raise UnrolledError(f"the data of {folder} came through a pipe, and can't be read again")
-            found = {part: some for part, some in paths.items() if some} | ({} if source is None else {"train": source})
-            if "train" not in found:
-                raise UnrolledError(f"the data of {folder} was no file; give it again")
-            return cls._prepared(found, chosen, folder, backend, before)
-
-        return cls._of(*go_on(files.kind_named(cls.kind), folder, prepare, anew, **how))
+    @classmethod
+    def _again(cls, source: Any, chosen: Any, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
+        """Prepare a run once more, with the data that it had, read again where none is given."""
+        paths = {part: before.source[place] for place, part in PLACES.items()}
+        if any("-" in some for some in paths.values()):
+            raise UnrolledError(f"the data of {folder} came through a pipe, and can't be read again")
+        found = {part: some for part, some in paths.items() if some} | ({} if source is None else {"train": source})
+        if "train" not in found:
+            raise UnrolledError(f"the data of {folder} was no file; give it again")
+        return cls._prepared(found, chosen, folder, backend, before)
 
     @classmethod
     def _of(cls, trained: Self, result: Result) -> Self:
