@@ -581,7 +581,7 @@ DAMAGES = {
     "a model": "is a safetensors file, but not an unrolled checkpoint of a run",
     "another network": r"now.network.decoder.bias has shape \(\d+,\); this network takes \(\d+,\)",
     "another optimiser": r"the arrays do not fit this network; missing: (now|good)\.optimizer\.v\.",
-    "newer": "has format 9, this version of unrolled reads up to 1: update unrolled",
+    "newer": "has format 9, this version of unrolled reads up to 2: update unrolled",
     "no schedule": "checkpoint.safetensors: now has no entry schedule",
     "odd option": "no option is called 'hiden_size'; did you mean 'hidden_size'",
 }
