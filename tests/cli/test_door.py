@@ -56,7 +56,9 @@ for verb in ("plot", "predict", "sample", "score"):
     assert (status, err) == (0, "[]\n" * 4)
 
 
-@pytest.mark.parametrize(("name", "value"), [("UNROLLED_THREADS", "x"), ("UNROLLED_ISA", "sse")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("UNROLLED_THREADS", "x"), ("UNROLLED_ISA", "sse"), ("UNROLLED_PREFETCH", "2")]
+)
 def test_a_wrong_environment_is_one_line_and_hides_no_help(name, value):
     """Nothing is printed before it is said, and what needs no engine runs."""
     if backends.reason(find_cell("lstm")):
@@ -337,6 +339,7 @@ def test_what_is_no_path_is_said_at_every_door(case, door):
 
 def test_a_table_says_that_it_is_measured_before_its_rows_are_there(said, monkeypatch):
     monkeypatch.setattr(bench, "rows", lambda what, threads, seconds: iter(()))
+    monkeypatch.setattr(backends, "limits", lambda: None)
     status, out, _ = said("bench", "--table", "rnn_tanh")
     assert status == 0
     assert "\nmeasuring: tanh RNN, forward + backward, ms ...\n" in out

@@ -6,6 +6,7 @@ import os
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -15,6 +16,8 @@ kernels = pytest.importorskip(
 from unrolled import UnrolledError, backends  # noqa: E402
 from unrolled.backends.cpu import _engine, threads  # noqa: E402
 from unrolled.cells import CELLS  # noqa: E402
+from unrolled.nn.network import Network  # noqa: E402
+from unrolled.nn.spec import Spec  # noqa: E402
 
 
 def tree(root, files):
@@ -69,6 +72,30 @@ def test_threads_by_default_are_no_more_than_that_share(monkeypatch, share, numb
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     monkeypatch.setattr(threads, "_siblings", str)
     assert threads.usable_cores() == number
+
+
+def test_weights_are_fetched_ahead_where_they_exceed_the_second_level_cache(tmp_path, monkeypatch):
+    cache = "sys/devices/system/cpu/cpu0/cache/index"
+    kinds = ((1, "Data", "48K"), (1, "Instruction", "32K"), (2, "Unified", "2048K"), (3, "Unified", "none"))
+    names = ("level", "type", "size")
+    files = {f"{cache}{i}/{name}": f"{kind[n]}\n" for i, kind in enumerate(kinds) for n, name in enumerate(names)}
+    assert threads.cache_sizes(tree(tmp_path, files)) == {1: 48 * 1024, 2: 2048 * 1024}
+    assert threads.cache_sizes(tmp_path / "sys") == {}
+    monkeypatch.setattr(threads, "cache_sizes", lambda: {1: 3, 2: 5})
+    assert [threads.fetched_above(wanted) for wanted in ("on", "", "off")] == [0, 5, 2**62]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", "lstm_use_gate"])
+def test_weights_that_are_fetched_ahead_change_no_bit(cell):
+    network = Network(Spec(150, cell, 21, 53, 2), rng=0)  # several groups of columns everywhere, the last one narrower
+    x, y = np.random.default_rng(0).integers(0, 150, (2, 7, 9))
+    before, results = _engine.fetched_above(), []
+    for wanted in ("on", "off"):
+        _engine.fetch_above(threads.fetched_above(wanted))
+        loss, grads, _ = network.loss_and_gradients(x, y, None)
+        results.append([np.float64(loss).tobytes()] + [grads[name].tobytes() for name in sorted(grads)])
+    _engine.fetch_above(before)
+    assert results[0] == results[1]
 
 
 def blas_threads():

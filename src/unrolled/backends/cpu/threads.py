@@ -111,8 +111,46 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
+def cache_sizes(root: Path = Path("/")) -> dict[int, int]:
+    """Return the bytes of each level of a core's caches that hold data; empty where the system does not tell them.
+
+    Examples
+    --------
+    >>> all(size > 0 for size in cache_sizes().values())
+    True
+    """
+    sizes = {}
+    for path in (root / "sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level, kind, size = (
+                (path / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size")
+            )
+            if kind != "Instruction" and int(size.removesuffix("K")) > 0:
+                sizes[int(level)] = int(size.removesuffix("K")) * 1024
+        except (OSError, ValueError):
+            continue
+    return sizes
+
+
+def fetched_above(wanted: str) -> int:
+    """Return the bytes of packed weights from which on a product fetches the next ones while it multiplies.
+
+    Those of the second-level cache, unless `wanted` is "on" or "off": what lies there needs no fetching.
+
+    Examples
+    --------
+    >>> fetched_above("on")
+    0
+    """
+    never = 2**62
+    if wanted not in ("on", "off", ""):
+        raise UnrolledError(f"UNROLLED_PREFETCH is {brief(wanted)}; it must be on or off")
+    return {"on": 0, "off": never}.get(wanted, cache_sizes().get(2, never))
+
+
 def use_environment() -> None:
-    """Take the number of threads and the instruction set from the environment."""
+    """Take the number of threads, the instruction set and whether weights are fetched ahead from the environment."""
+    _engine.fetch_above(fetched_above(os.environ.get("UNROLLED_PREFETCH", "").strip().lower()))
     ours, others = (os.environ.get(name, "").strip() for name in ("UNROLLED_THREADS", "OMP_NUM_THREADS"))
     if ours and not (ours.isdecimal() and len(ours) <= 4 and 1 <= int(ours) <= 1024):
         raise UnrolledError(f"UNROLLED_THREADS is {brief(ours)}; it must be a whole number from 1 to 1024")

@@ -85,6 +85,8 @@ NB_MODULE(_engine, m) {
   m.def("set_threads", &set_threads, nb::arg("n"));
   m.def("get_threads", [] { return state->threads; });
   m.def("calls_alone", [] { return state->solitude.left(); });
+  m.def("fetch_above", [](long bytes) { fetched_above = bytes; }, nb::arg("bytes"));
+  m.def("fetched_above", [] { return fetched_above; });
   m.def("trim", [] { memory.trim(); });
   define_for<float, double>(m);
 }

@@ -1,6 +1,7 @@
 // What an instruction set's kernels offer to the module: one table of functions, and the plain data they take.
 #pragma once
 
+#include <limits.h>
 #include <stddef.h>
 
 #include "team.h"
@@ -8,6 +9,9 @@
 namespace unrolled {
 
 constexpr int MAX_FIELDS = 4;  // state fields of a cell
+
+// Products whose packed weights take more bytes fetch them ahead: the second-level cache's, as the caller tells.
+inline long fetched_above = LONG_MAX;
 
 // One of a kind for each type of numbers that the engine computes in.
 template <template <class> class Kind>

@@ -50,7 +50,10 @@ struct Multiply {
       tile.start = q.start ? q.start + q.columns.first(g) * width : nullptr;
       tile.add = add;
       for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
+      tile.next = g + 1 < q.columns.count ? q.columns.next(q.b, g, q.depth) : nullptr;
+      if (tile.next) tile.next += k * q.columns.vectors(g + 1) * width;
       for (long i = 0; i < cut.tiles; ++i) {
+        tile.fetch(i, vectors);
         tile.a = q.a + cut.at(i) * (TURNED ? 1 : q.lda);
         tile.out = q.out + cut.at(i) * q.ldo + q.columns.first(g) * width;
         tile_function<T, TURNED>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);

@@ -1,6 +1,7 @@
 // Weights packed for the tiles of tile.h, and the panels that units lie in.
 #pragma once
 
+#include "kernels.h"
 #include "simd.h"
 #include "tile.h"
 
@@ -24,6 +25,12 @@ struct Groups {
   // Where a group begins in a buffer packed (group, k, vectors, W) with `depth` values of k.
   long packed(long group, long depth) const { return first(group) * per * W<T> * depth; }
   long size(long depth) const { return panels * per * W<T> * depth; }
+  // What is multiplied after a group of `base`, packed so: the one after it, or the first one again at the next step; null
+  // where all of them stay in the second-level cache.
+  const T* next(const T* base, long group, long depth) const {
+    if (size(depth) * long(sizeof(T)) <= fetched_above) return nullptr;
+    return base + (group + 1 < count ? packed(group + 1, depth) : 0);
+  }
 };
 
 // Weights (per H, depth), row (gate, unit) -> packed (group, k, panel, gate, W): the right operand of a product with

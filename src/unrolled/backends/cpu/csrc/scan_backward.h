@@ -63,10 +63,10 @@ struct Backward : Gradients<T, C> {
     tile.lda = C::ROWS * width;
     tile.ldo = this->padded, tile.add = true;
     for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
-    const T* right = packed_hh[s][j] + groups.packed(g, C::rows[s] * q.hidden);
-    this->over_gates(*this, tile, C::rows[s], vectors, right, [&](long panel) {
+    this->over_gates(*this, tile, C::rows[s], groups, g, packed_hh[s][j], [&](long panel) {
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i);
+        tile.fetch(i, vectors);
         tile.a = this->dah + panel * this->step_of_panel() + (row_of(t, row) * C::ROWS + C::row_start[s]) * width;
         tile.out = out + row * this->padded + groups.first(g) * width;
         tile_function<T, false>(int(cut.at(i + 1) - row), vectors)(tile);

@@ -86,6 +86,7 @@ struct Forward : Sizes<T, C> {
       tile.w = packed_ih + inputs.packed(g, q.inputs);
       tile.ldo = inner.step * C::ROWS * width;
       tile.start = bias_ih + inputs.first(g) * C::ROWS * width;
+      tile.next = inputs.next(packed_ih, g, q.inputs);
       for (int v = 0; v < vectors; ++v)
         tile.offset[v] = (v / C::ROWS) * span * this->batch * C::ROWS * width + v % C::ROWS * width;
       for (long o = 0; o < outer.count; ++o)
@@ -95,6 +96,7 @@ struct Forward : Sizes<T, C> {
             for (long r = row; r < row + n * inner.step; r += inner.step) gather(first, r, g);
             continue;
           }
+          tile.fetch(o * cut.tiles + i, vectors);
           tile.a = q.x + (first * this->batch + row) * q.x_row;
           tile.out = input(inputs.first(g), first, row);
           tile_function<T, false>(int(n), vectors)(tile);
@@ -217,9 +219,9 @@ struct Forward : Sizes<T, C> {
     return tile;
   }
 
-  // Rows [row, end) of that product, which are one tile's.
+  // Rows [row, end) of that product, which are tile number i's.
   template <int S>
-  INLINE void multiply(const Forward& f, Tile<T>& tile, long t, long g, int vectors, long row, long end) {
+  INLINE void multiply(const Forward& f, Tile<T>& tile, long t, long g, int vectors, long i, long row, long end) {
     if (C::operands[S] == 0)
       for (long r = 0; r < end - row; ++r) copy(tile.out + r * tile.ldo, tile.start, tile.ldo);
     for (int j = 0; j < C::operands[S]; ++j) {
@@ -228,6 +230,8 @@ struct Forward : Sizes<T, C> {
       tile.a = operand + row * f.padded;
       tile.w = f.packed_hh[S][j] + f.groups[S].packed(g, f.q.hidden);
       tile.add = j > 0;
+      tile.next = f.groups[S].next(f.packed_hh[S][j], g, f.q.hidden);
+      tile.fetch(i, vectors);
       tile_function<T, false>(int(end - row), vectors)(tile);
     }
   }
@@ -243,7 +247,7 @@ struct Forward : Sizes<T, C> {
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i), end = cut.at(i + 1);
         if (S + 1 == C::STAGES) expect(*this, t, row, end, first, panels);
-        multiply<S>(*this, tile, t, g, vectors, row, end);
+        multiply<S>(*this, tile, t, g, vectors, i, row, end);
         for (long p = 0; p < panels; ++p) {
           const T* ah = sums + p * C::rows[S] * width;
           long b = row;
@@ -264,7 +268,7 @@ struct Forward : Sizes<T, C> {
     for (long g = mine.first; g < mine.last; ++g) {
       const int vectors = groups[S].vectors(g);
       Tile<T> tile = tile_of<S>(g, sums + count * per);
-      multiply<S>(*this, tile, t, g, vectors, 0, 1);
+      multiply<S>(*this, tile, t, g, vectors, 0, 0, 1);
       count += vectors / C::rows[S];
       if (count == 1 && g + 1 < mine.last) continue;
       long p = 0;

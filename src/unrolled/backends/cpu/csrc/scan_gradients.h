@@ -105,20 +105,26 @@ struct Gradients : Sizes<T, C> {
   }
 
   // A sum over gates, (panel, row block, lane): some whole panels at a time, so that their weights stay in the second-level
-  // cache while all row tiles pass by, then the lanes of a last, narrower panel. Sets the tile's segments for run(panel).
+  // cache while all row tiles pass by, then the lanes of a last, narrower panel. Sets the tile's segments for run(panel);
+  // the weights are group g of `columns`, packed.
   template <class Run>
-  INLINE void over_gates(const Gradients& f, Tile<T>& tile, int row_blocks, int vectors, const T* right, const Run& run) {
+  INLINE void over_gates(const Gradients& f, Tile<T>& tile, int row_blocks, const Groups<T>& columns, long g, const T* packed,
+                         const Run& run) {
+    const int vectors = columns.vectors(g);
+    const T* right = packed + columns.packed(g, row_blocks * f.q.hidden);
+    const T* next = columns.next(packed, g, row_blocks * f.q.hidden);
     const long whole = f.q.hidden / width, rest = f.q.hidden % width, panel = row_blocks * width * vectors * width;
     const long fit = 192 * 1024 / long(panel * sizeof(T)), most = fit < 1 ? 1 : fit;
     tile.segment_step = f.step_of_panel(), tile.length = row_blocks * width;
     for (long c = 0; c < whole; c += most) {
       tile.segments = whole - c < most ? whole - c : most;
       tile.w = right + c * panel;
+      tile.next = !next || c + most >= whole ? next : tile.w + most * panel;
       run(c);
     }
     if (rest == 0) return;
     tile.segments = row_blocks, tile.segment_step = width, tile.length = rest;
-    tile.w = right + whole * panel;
+    tile.w = right + whole * panel, tile.next = nullptr;
     run(whole);
   }
 
@@ -164,10 +170,10 @@ struct Gradients : Sizes<T, C> {
         Tile<T> tile = {};
         tile.lda = C::ROWS * width, tile.ldo = q.dx_row;
         for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
-        const T* right = packed_ih + input_columns.packed(g, C::ROWS * q.hidden);
-        over_gates(*this, tile, C::ROWS, vectors, right, [&](long panel) {
+        over_gates(*this, tile, C::ROWS, input_columns, g, packed_ih, [&](long panel) {
           tile.add = panel > 0;
           for (long i = 0; i < cut.tiles; ++i) {
+            tile.fetch(i, vectors);
             tile.a = dax + panel * step_of_panel() + cut.at(i) * C::ROWS * width;
             tile.out = q.dx + (start + cut.at(i)) * q.dx_row + input_columns.first(g) * width;
             tile_function<T, false>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);

@@ -22,6 +22,12 @@ constexpr int tile_rows(int vectors) {
   return SUMS / vectors < 1 ? 1 : SUMS / vectors > MAX_ROWS ? MAX_ROWS : SUMS / vectors;
 }
 
+template <class T>
+constexpr long LINE = 64 / sizeof(T);  // numbers in a line of the cache
+
+// Tiles of fewer rows read so much for each product that fetching more would only get in their way.
+constexpr int FETCHING_ROWS = 4;
+
 // sums(r, v) = start + sum over k of a(r, k) w(k, v).
 template <class T>
 struct Tile {
@@ -36,6 +42,13 @@ struct Tile {
   long offset[MAX_VECTORS];
   const T* start;     // (vectors, W), the same for every row; or null for zeros
   bool add;           // start from what `out` holds
+  const T* next;      // what is multiplied after this `w`, where it lies beyond the second-level cache; or null
+  const T* ahead;     // this tile's part of it, fetched meanwhile: a line a step of the sum; or null
+
+  // Tile number i of those that share `w`: each fetches as many lines as its sum has steps, until all are on their way.
+  void fetch(long i, int vectors) {
+    ahead = next && i * LINE<T> < vectors * W<T> ? next + i * segments * length * LINE<T> : nullptr;
+  }
 };
 
 template <class T, int ROWS, int N, bool TRANSPOSED>
@@ -48,10 +61,14 @@ static __attribute__((noinline)) void run_tile(const Tile<T>& q) {
 #pragma GCC unroll 8
     for (int v = 0; v < N; ++v)
       sum[r][v] = q.add ? load(q.out + r * q.ldo + q.offset[v]) : q.start ? load(q.start + v * w) : V{};
-  const T* right = q.w;
+  const T *right = q.w, *ahead = ROWS >= FETCHING_ROWS ? q.ahead : nullptr;
   for (long s = 0; s < q.segments; ++s) {
     const T* left = q.a + s * q.segment_step;
     for (long k = 0; k < q.length; ++k) {
+      if (ahead) {
+        __builtin_prefetch(ahead, 0, 2);
+        ahead += LINE<T>;
+      }
       V column[N];
 #pragma GCC unroll 8
       for (int v = 0; v < N; ++v) {
