@@ -23,7 +23,6 @@ from onnx_model import session
 from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench
-from unrolled.backends.cpu import sampler
 from unrolled.models import sampling as sample
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
@@ -58,15 +57,6 @@ def seconds_of_packing(network: Network) -> float:
         sample.TokenSampler(network, state, bench.TOKENS)
         times.append(time.perf_counter() - start)
     return bench.summary(times)[0]
-
-
-def bytes_of_token(network: Network) -> int:
-    """Bytes of the weights that drawing a token must read, where inputs are picked from a table if that pays."""
-    spec = network.spec
-    hidden, outer = spec.hidden_size, spec.vocabulary_size * spec.hidden_size
-    if spec.vocabulary_size > sampler.PAYS * bench.TOKENS:
-        outer += 4 * hidden * spec.embedding_size
-    return 4 * ((2 * spec.num_layers - 1) * 4 * hidden * hidden + outer)
 
 
 def reading_rate(size: int, threads: int, seconds: float = 0.2) -> float:
@@ -141,7 +131,7 @@ def row(table: str, size: tuple[int, ...], threads: int, seconds: float) -> dict
         median, spread = bench.summary(values)
         found |= {name: median * unit, f"{name}_spread": spread}
     if table == "drawing":
-        size_read = bytes_of_token(network)
+        size_read = bench.bytes_of_token(size)
         share = size_read / (found["unrolled"] / unit / bench.TOKENS) / reading_rate(size_read, threads)
         found |= {"packing": seconds_of_packing(network) * 1e6, "of_reading": share}
     return found | {f"{name}_ratio": found[name] / found["unrolled"] for name in ("torch", "onnxruntime")}

@@ -11,11 +11,11 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from .nn.recurrent import Recurrent
 from .nn.spec import Spec
 from .training.clipping import clip_by_norm
 from .training.optimizers import make_optimizer
+
+if TYPE_CHECKING:
+    from .backends.cpu.limits import Limits
 
 MODELS = (
     (16, 50, 85, 21, 200, 1),
@@ -72,6 +75,8 @@ class Row:
     """Multiplications and additions of the products that a call needs, a second."""
     sgemm_flops: float | None = None
     """The same of a large matrix product, measured just before and just after: the better, which was disturbed less."""
+    weights: int | None = None
+    """Bytes of those that a token must read, where tokens are drawn."""
     error: float | None = None
     """Largest relative error against PyTorch in float64."""
 
@@ -84,6 +89,19 @@ class Row:
     def share(self) -> float | None:
         """Our operations a second as a share of sgemm's."""
         return None if self.flops is None or self.sgemm_flops is None else self.flops / self.sgemm_flops
+
+    def share_of(self, limits: Limits | None) -> float | None:
+        """Our operations a second as a share of the cores' out of registers; or the weights' reading rate (drawing).
+
+        That is a share of the cores' own from the level of the caches that each one's part of the weights lies in.
+        """
+        if limits is None:
+            return None
+        if self.flops is not None:
+            return self.flops / (limits.flops * self.threads)
+        if self.weights is None or (level := limits.level(self.weights / self.threads)) is None:
+            return None
+        return self.weights * TOKENS / self.seconds / (level.rate * self.threads)
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
@@ -280,7 +298,8 @@ def drawing_row(size: tuple[int, ...], threads: int, seconds: float) -> Row:
         theirs = [torch_drawing(network)]
         if theirs[0]() != run():
             raise UnrolledError(f"{size}: PyTorch draws other tokens; nothing is timed")
-    return _row(size, threads, seconds, run, theirs, None, None)
+    row = _row(size, threads, seconds, run, theirs, None, None)
+    return row if backends.instruction_set() == "none" else replace(row, weights=bytes_of_token(size))
 
 
 def rows(what: str, threads: int, seconds: float) -> Iterator[Row]:
@@ -338,8 +357,49 @@ def _row(
     median, spread = summary(times["ours"])
     other, other_spread = summary(times["theirs"]) if theirs else (None, None)
     return Row(
-        size, threads, median, spread, other, other_spread, None if work is None else work / median, flops, error
+        size,
+        threads,
+        median,
+        spread,
+        other,
+        other_spread,
+        None if work is None else work / median,
+        flops,
+        error=error,
     )
+
+
+def bytes_of_token(size: tuple[int, ...]) -> int:
+    """Bytes of the weights that drawing a token must read, where inputs are picked from a table if that pays."""
+    from .backends.cpu.sampler import PAYS
+
+    _, _, vocabulary, embedding, hidden, layers = size
+    outer = vocabulary * hidden
+    if vocabulary > PAYS * TOKENS:
+        outer += 4 * hidden * embedding
+    return 4 * ((2 * layers - 1) * 4 * hidden * hidden + outer)
+
+
+def said_of(limits: Limits | None) -> list[str]:
+    """Return the head's line of what this machine can do at most; none without the engine.
+
+    Examples
+    --------
+    >>> said_of(None)
+    []
+    """
+    if limits is None:
+        return []
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        product = sgemm_flops(seconds=0.1)
+    said = f"a core: {limits.flops / 1e9:.0f} GFLOP/s out of registers, sgemm {product / 1e9:.0f}"
+    reads = [
+        f"{level.rate / 1e9:.0f} from {level.name}" + (f" ({level.size / 1024:,.0f} KiB)" if level.size else "")
+        for level in limits.levels
+    ]
+    return [said + ("; reads, GB/s: " + ", ".join(reads) if reads else "")]
 
 
 def torch_model(network: Network) -> Any:

@@ -143,6 +143,7 @@ def test_compare_shows_what_a_default_stands_for(tmp_path, monkeypatch, capsys):
 
 def test_bench_doubts_what_can_not_be(monkeypatch, capsys):
     row = bench.Row((16, 50, 64, 128, 1), 1, 1.0, 0.1, flops=171e9, sgemm_flops=100e9)
+    monkeypatch.setattr(backends, "limits", lambda: None)
     assert (
         bench.doubts([], load=0.1) == bench.doubts([bench.Row((1,), 1, 1.0, 0.1, flops=104.0, sgemm_flops=100.0)]) == []
     )
@@ -155,6 +156,24 @@ def test_bench_doubts_what_can_not_be(monkeypatch, capsys):
     assert command("bench", "--table", "lstm") == 0
     out = capsys.readouterr().out
     assert out.index("note: this machine is busy") < out.index("171%") < out.index("note: 171% of sgemm can't be")
+
+
+def test_bench_shows_shares_of_what_the_cores_can_do(monkeypatch, capsys):
+    limits = pytest.importorskip("unrolled.backends.cpu.limits", exc_type=ImportError)
+    levels = (limits.Level("L1", 2**15, 9e10), limits.Level("L2", 2**20, 5e10), limits.Level("memory", None, 2e10))
+    most = limits.Limits(120e9, levels)
+    trained = bench.Row((16, 50, 64, 128, 1), 2, 1.0, 0.1, flops=180e9, sgemm_flops=200e9)
+    near, far = (bench.Row((1,) * 6, 2, bench.TOKENS * 1e-4, 0.1, weights=weights) for weights in (2**21, 2**21 + 8))
+    assert [row.share_of(most) for row in (trained, near)] == pytest.approx([0.75, 2**21 / 1e-4 / 1e11])
+    assert far.share_of(most) == pytest.approx((2**21 + 8) / 1e-4 / 4e10)
+    assert near.share_of(None) is near.share_of(limits.Limits(1.0, ())) is None
+    monkeypatch.setattr(backends, "limits", lambda: most)
+    monkeypatch.setattr(bench, "sgemm_flops", lambda seconds: 110e9)
+    monkeypatch.setattr(bench, "rows", lambda what, threads, seconds: iter([trained if what == "lstm" else near]))
+    assert command("bench", "--table", "lstm", "--table", "drawing") == 0
+    out = capsys.readouterr().out
+    assert "120 GFLOP/s out of registers, sgemm 110; reads, GB/s: 90 from L1 (32 KiB), 50 from L2 (1,024 KiB)" in out
+    assert out.index("of peak") < out.index("75%") < out.index("of reading") < out.index("21%")
 
 
 def test_info_says_how_the_engine_was_built(capsys):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cells import Cell
 from ..errors import UnrolledError, Unsupported, brief, suggest, warn
 from .base import Backend, Reference
 from .blas import undisturbed as undisturbed
+
+if TYPE_CHECKING:
+    from .cpu.limits import Limits
 
 REFERENCE = Reference()
 
@@ -127,6 +130,21 @@ def instruction_set() -> str:
     from .cpu import threads
 
     return threads.instruction_set()
+
+
+def limits() -> Limits | None:
+    """Return what a core can do at most: multiply, and read from each level of its caches. None without the engine.
+
+    Examples
+    --------
+    >>> limits() is None or limits().flops > 0
+    True
+    """
+    if _missing:
+        return None
+    from .cpu.limits import measure
+
+    return measure()
 
 
 def describe() -> str:

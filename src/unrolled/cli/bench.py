@@ -29,7 +29,9 @@ TABLES = {
 def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
     """Measure speed on this machine, beside PyTorch where it is installed.
 
-    A ratio above 1 says how many times faster this is. "Of sgemm" is the rate as a share of a large matrix product's.
+    A ratio above 1 says how many times faster this is. "Of sgemm" is the rate as a share of a large matrix product's,
+    "of peak" of what the cores multiply and add out of registers. "Of reading" is the rate of reading weights, as
+    a share of what the cores read from the level of the caches that those lie in. The head says what these are.
     """
     from .. import bench as measure
 
@@ -42,6 +44,9 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
     console = Output(highlight=False, emoji=False)
     console.print(", ".join(f"{name} {value}" for name, value in measure.machine().items()))
     console.print(backends.describe())
+    limits = backends.limits()
+    for line in measure.said_of(limits):
+        console.print(line, soft_wrap=True)
     for doubt in measure.doubts(load=measure.load()):
         console.print(f"note: {doubt}", soft_wrap=True)
     if not measure.has_torch():
@@ -57,7 +62,8 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
             padding=(0, 1, 0, 0),
         )
         table.add_column(f"B, T, {inputs}, H, L" if what != "drawing" else "V, E, H, L", no_wrap=True)
-        for name in ("unrolled", "PyTorch", "ratio", "of sgemm"):
+        shares = ("of reading",) if what == "drawing" else ("of sgemm", "of peak")
+        for name in ("unrolled", "PyTorch", "ratio", *shares):
             table.add_column(name, justify="right", no_wrap=True)
         rows = []
         live = redrawn(console)
@@ -71,7 +77,10 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
                     f"{row.seconds * unit:.2f} ± {row.spread:.0%}",
                     "" if row.torch_seconds is None else f"{row.torch_seconds * unit:.2f} ± {row.torch_spread:.0%}",
                     "" if row.ratio is None else f"{row.ratio:.2f}",
-                    "" if row.share is None else f"{row.share:.0%}",
+                    *(
+                        "" if share is None else f"{share:.0%}"
+                        for share in (row.share, row.share_of(limits))[-len(shares) :]
+                    ),
                 )
                 rows.append(row)
         if ratios := [row.ratio for row in rows if row.ratio is not None]:

@@ -14,6 +14,7 @@
 #include "bind_interpreter.h"
 #include "bind_layers.h"
 #include "bind_optim.h"
+#include "bind_peaks.h"
 #include "bind_sampler.h"
 #include "bind_scan.h"
 #include "binding.h"
@@ -88,5 +89,6 @@ NB_MODULE(_engine, m) {
   m.def("fetch_above", [](long bytes) { fetched_above = bytes; }, nb::arg("bytes"));
   m.def("fetched_above", [] { return fetched_above; });
   m.def("trim", [] { memory.trim(); });
+  define_peaks(m);
   define_for<float, double>(m);
 }

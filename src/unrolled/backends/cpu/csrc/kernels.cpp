@@ -8,6 +8,7 @@
 #include "loss.h"
 #include "math.h"
 #include "optim.h"
+#include "peaks.h"
 #include "sampler.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
@@ -73,6 +74,6 @@ static constexpr ArrayKernels<T> arrays() {
 
 extern const Kernels kernels;  // a const is private to its file unless it says so
 const Kernels kernels = {UNROLLED_NAME(UNROLLED_ISA), UNROLLED_BYTES, cells, sizeof(cells) / sizeof(cells[0]),
-                         {arrays<float>(), arrays<double>()}};
+                         {arrays<float>(), arrays<double>()}, multiply_adds, read};
 
 }  // namespace unrolled::UNROLLED_ISA

@@ -280,6 +280,8 @@ struct Kernels {
   const CellKernels* cells;
   int cell_count;
   PerType<ArrayKernels> arrays;
+  double (*multiply_adds)(long rounds);
+  float (*read)(const float* x, long n);
 };
 
 }  // namespace unrolled
