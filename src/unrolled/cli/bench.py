@@ -64,7 +64,7 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
         table.add_column(f"B, T, {inputs}, H, L" if what != "drawing" else "V, E, H, L", no_wrap=True)
         shares = ("of reading",) if what == "drawing" else ("of sgemm", "of peak")
         for name in ("unrolled", "PyTorch", "ratio", *shares):
-            table.add_column(name, justify="right", no_wrap=True)
+            table.add_column(name, justify="right", no_wrap=name not in shares)
         rows = []
         live = redrawn(console)
         if not live:
