@@ -84,6 +84,16 @@ def test_what_has_no_small_form_is_refused():
     with pytest.raises(UnrolledError, match=r"^recurrent.weight_hh_l0 has numbers too large for int8$"):
         packed({NAME: largest}, "int8")
     assert form_of({NAME: largest}, "int8") == "float32"
+    with pytest.raises(UnrolledError, match=r"^no form of weights is called 'int4'"):
+        form_of({NAME: largest}, "int4")
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_what_is_not_finite_is_refused(weights, value):
+    """A row whose largest number is NaN is not one of zeros."""
+    with pytest.raises(UnrolledError, match=r"^recurrent.weight_hh_l0 holds values that are not finite$"):
+        rounded({NAME: np.array([[1, 2, 3], [4, value, 6]], np.float32)}, weights)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +102,7 @@ def test_what_has_no_small_form_is_refused():
         ([[127, 3]], np.nan, "holds what is no scale"),
         ([[127, 3]], -0.5, "holds what is no scale"),
         ([[127, 3]], 1 + 2.0**-16, "holds what is no scale"),
+        ([[127, 3]], 2.0**122, "holds what is no scale"),  # 127 of it are infinite
         ([[-128, 3]], 0.5, "holds rows whose largest number is not 127"),
         ([[126, 3]], 0.5, "holds rows whose largest number is not 127"),
         ([[127, 3]], 0, "holds rows whose largest number is not 127"),

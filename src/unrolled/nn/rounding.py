@@ -63,7 +63,7 @@ def rounded(params: Mapping[str, Array], weights: str) -> dict[str, Array]:
     Raises
     ------
     UnrolledError
-        If there is no such form, or a number is too large for it.
+        If there is no such form, or a number is not finite, or too large for it.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def rounded(params: Mapping[str, Array], weights: str) -> dict[str, Array]:
 
 def form_of(params: Mapping[str, Array], weights: str) -> str:
     """Return the form whose numbers these are: `weights`, but "float32" once training or a caller has changed them."""
-    if weights == "float32":
+    if check_choice("form of weights", weights, WEIGHTS) == "float32":
         return weights
     try:
         same = all(np.array_equal(p, params[name]) for name, p in rounded(params, weights).items())
@@ -89,6 +89,8 @@ def packed(params: Mapping[str, Array], weights: str) -> dict[str, Array]:
     """Return the small form: bfloat16 as its 16 bits (uint16); int8, and `<name>.scale` (rows,) in float32."""
     arrays = dict(params)
     for name in _matrices(params, weights):
+        if not np.isfinite(params[name]).all():
+            raise UnrolledError(f"{name} holds values that are not finite")
         with np.errstate(over="ignore", invalid="ignore"):
             small = _bfloat16(name, params[name]) if weights == "bfloat16" else _int8(name, params[name])
             large = not all(np.isfinite(p).all() for p in unpacked(small, weights).values())
@@ -126,7 +128,9 @@ def check_packed(arrays: Mapping[str, Array], weights: str) -> None:
     for name in _matrices(arrays, weights) if weights == "int8" else ():
         q, scale = arrays[name], arrays[name + SCALE]
         if not _is_scales(scale):
-            raise UnrolledError(f"{name}{SCALE} holds what is no scale: each is 0, or positive, of 16 significant bits")
+            raise UnrolledError(
+                f"{name}{SCALE} holds what is no scale: each is 0, or positive, of 16 significant bits, 127 s finite"
+            )
         largest = np.abs(q.astype(np.int16)).max(axis=1)
         if not np.array_equal(largest, np.where(scale > 0, _LARGEST, 0)):
             raise UnrolledError(
@@ -143,8 +147,9 @@ def _is_scale(name: str) -> bool:
 
 
 def _is_scales(scale: Array) -> bool:
-    normal = (scale == 0) | (scale >= np.finfo(np.float32).tiny)
-    return bool((normal & np.isfinite(scale) & (scale.view(np.uint32) & np.uint32(0x800000FF) == 0)).all())
+    kinds = np.finfo(np.float32)
+    normal = (scale == 0) | ((scale >= kinds.tiny) & (scale <= kinds.max / np.float32(_LARGEST)))
+    return bool((normal & (scale.view(np.uint32) & np.uint32(0x800000FF) == 0)).all())
 
 
 def _bfloat16(name: str, w: Array) -> dict[str, Array]:
