@@ -120,6 +120,25 @@ def test_what_makes_no_sense_is_one_line(said, book, args, message):
     assert err.count("\n") == 1
 
 
+def test_what_was_read_is_not_written_over(said, book, tmp_path):
+    """Neither the text that a run is validated on, which nobody names, nor the file of a cell."""
+    cell = "import dataclasses, unrolled as ur\nMINE = dataclasses.replace(ur.cells.find_cell('gru'), name='mine')\n"
+    (tmp_path / "mine.py").write_text(cell)
+    own, sizes = ["own", "--cell", "mine.py:MINE"], ["--hidden-size", 5, "--num-layers", 1, "--epochs", 1]
+    assert said("train", "book.txt", "--out", *own, *sizes, "--batch-size", 2, "--seq-length", 10)[0] == 0
+    for args, out in (
+        (["quantize", "runs"], "book.txt"),
+        (["quantize", *own], "mine.py"),
+        (["predict", *own], "mine.py"),
+    ):
+        status, _, err = said(*args, "-o", out)
+        assert (status, err.splitlines()) == (
+            2,
+            [f"unrolled: --out would write over {out}, which is read here; choose another name"],
+        )
+    assert ((tmp_path / "mine.py").read_text(), (tmp_path / "book.txt").read_text()) == (cell, TEXT)
+
+
 def test_a_run_whose_text_changed_is_refused(said, book, tmp_path):
     (tmp_path / "book.txt").write_text(TEXT[:-40])
     status, _, err = said("quantize", "runs", "-o", "small")

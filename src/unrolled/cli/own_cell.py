@@ -58,8 +58,7 @@ def load_cell(text: str) -> Cell:
         With the file, and the line where there is one: it can't be read, is no Python, raises something, or has no such
         cell.
     """
-    path, _, name = ("", "", text) if text.endswith(".py") else text.rpartition(":")
-    path, name = (path, name) if path else (text, "")
+    path, name = _parted(text)
     path = check_path("the file of a cell", path)
     source = read_file(Path(path), "file of a cell")
     held = vars(_run(path, source))
@@ -74,6 +73,18 @@ def load_cell(text: str) -> Cell:
     if not isinstance(found, Cell):
         raise UnrolledError(f"{path}, line {_line_of(name, source)}: {name} is {brief(found)}; expected a Cell")
     return found
+
+
+def files_of(cell: str | None) -> list[str]:
+    """Return the file that a cell came from; none, where it was named by its name alone."""
+    given = cell.given if isinstance(cell, CellName) else ""
+    return [_parted(given)[0]] if is_file(given) else []
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Return a file and the cell's name in it, "" where none is named."""
+    path, _, name = ("", "", text) if text.endswith(".py") else text.rpartition(":")
+    return (path, name) if path else (text, "")
 
 
 def _run(path: str, source: bytes) -> ModuleType:

@@ -14,6 +14,7 @@ from ..errors import UnrolledError, printable
 from ..storage import replaced
 from .help import GroupedCommand
 from .options import cell_option, check_out, flag_of, given, option
+from .own_cell import files_of
 
 
 @click.command(cls=GroupedCommand)
@@ -44,7 +45,7 @@ def predict(
     if not files and "prompt" not in takes:
         raise UnrolledError(f"{made!r} says something of files; name some")
     if out is not None:
-        check_out(out, model_file(model), *files)
+        check_out(out, model_file(model), *files_of(cell), *files)
     pieces = made.predictions(list(files), **asked)
     first = next(pieces, "")  # errors come before anything is written
     if out is None:

@@ -13,6 +13,7 @@ from ..data.text import Reading
 from ..errors import UnrolledError, brief, printable
 from .help import GroupedCommand
 from .options import cell_option, check_out, flag_of, flags, given, option
+from .own_cell import files_of
 
 
 class Percent(click.ParamType):  # type: ignore[type-arg]
@@ -58,10 +59,11 @@ def quantize(
     from ..training.checkpoints import LANGUAGE_MODEL
 
     file, odd = model_file(model), sorted(given(ctx) & set(how))
-    check_out(out, file, *files)
+    check_out(out, file, *files_of(cell), *files)
     if odd and not (files and described(file, cell).kind.name == LANGUAGE_MODEL):
         raise UnrolledError(f"{flag_of(odd[0])} is about files that a language model is scored on")
     cost = quantized(model, weights, files, cell=cell, **how)
+    check_out(out, *cost.read)  # what the run reads is known from its checkpoint
     cost.check(limit)
     cost.model.save(out)
     click.echo(f"{printable(cost.data)}, before and after:")

@@ -30,6 +30,8 @@ class Cost(NamedTuple):
         Which of them decides: a loss.
     data : str
         What they are of.
+    read : list of str
+        The files that were read for them; of a run those that it trains and tests on too.
     """
 
     model: Any
@@ -37,6 +39,7 @@ class Cost(NamedTuple):
     after: Metrics
     judged: str
     data: str
+    read: Sequence[str]
 
     @property
     def rise(self) -> float:
@@ -99,18 +102,18 @@ def quantized(
     if "-" in paths:
         raise UnrolledError("the data is read twice, before and after rounding, which a pipe is not: name a file")
     if not paths:
-        folder, prepared = _run(files.model_file(path), cell)
+        folder, prepared, read_again = _run(files.model_file(path), cell)
         before, after = (
             prepared.facts.model.with_params(one.network.params).evaluate(prepared.val) for one in (model, small)
         )
-        return Cost(small, before, after, "loss", f"the validation part of {folder}")
+        return Cost(small, before, after, "loss", f"the validation part of {folder}", read_again)
     if isinstance(model, LanguageModel):
         corpus = read(paths, model.vocabulary.level, **how)
         before, after = ({"loss": one.score(corpus).nats} for one in (model, small))
     else:
         before, after = (_numbers(one.scored(list(paths)).figures) for one in (model, small))
     data = paths[0] if len(paths) == 1 else f"{len(paths)} files"
-    return Cost(small, before, after, "loss" if "loss" in before else "mse", data)
+    return Cost(small, before, after, "loss" if "loss" in before else "mse", data, paths)
 
 
 def _numbers(figures: Mapping[str, Any]) -> Metrics:
@@ -118,8 +121,8 @@ def _numbers(figures: Mapping[str, Any]) -> Metrics:
     return {name: value for name, value in figures.items() if isinstance(value, float) and name != "windows"}
 
 
-def _run(file: Path, cell: str | Cell | None) -> tuple[Path, Any]:
-    """Return the folder of a model's run, and that run with its data read once more."""
+def _run(file: Path, cell: str | Cell | None) -> tuple[Path, Any, list[str]]:
+    """Return the folder of a model's run, that run with its data read once more, and the files of that."""
     folder = file.parent
     if file.name not in (MODEL, LAST) or not os.path.exists(folder / CHECKPOINT):
         raise UnrolledError(
@@ -130,4 +133,4 @@ def _run(file: Path, cell: str | Cell | None) -> tuple[Path, Any]:
     prepared = kind.model._again(None, before.options, folder, "auto", before)
     if prepared.val is None:
         raise UnrolledError(f"{folder} held nothing out to validate; name the data: unrolled quantize MODEL FILE")
-    return folder, prepared
+    return folder, prepared, [path for part in ("files", "val", "test") for path in before.source[part]]
