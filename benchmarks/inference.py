@@ -1,12 +1,18 @@
-"""Language models at work, beside PyTorch and onnxruntime: drawing text at batch 1, and scoring batches of text.
+"""Language models at work, beside PyTorch and onnxruntime: drawing text, one or many at once, and scoring batches.
 
-    python benchmarks/inference.py [--threads 1,2] [--seconds 3] [--rows 0,3]
+    python benchmarks/inference.py [--threads 1,2] [--seconds 3] [--rows 0,3] [--tables drawing,scoring]
+    python benchmarks/inference.py --tables streams --out benchmarks/results/streams.json
 
 Drawing: tokens one at a time, each fed back, by the same rule from the same random numbers; microseconds a token, of
 runs of 400 tokens. Ours and onnxruntime's weights are packed once a model, before; what that takes ours is a column of
 its own. First the drawn tokens are compared. "Of reading": the bytes of the weights that a token must read, over our
 time, as a share of the rate at which NumPy's `max` reads as many, each thread its part. Scoring: forward pass and loss
 of 16 rows and 50 steps, state carried on; milliseconds. First the losses are compared.
+
+Streams: many texts at once, each by its own numbers; the others take a step of the network for all at a time, and the
+same rule picks a token of each. Tokens a second (of the processor's time, on one thread), of texts of 400 tokens, 100
+where there are 64, 25 where there are 512; fewer than 32 of ours are drawn one after another. A logit's last bit may draw another token, from which on a text is another: of a hundred
+texts one may be.
 """
 
 from __future__ import annotations
@@ -28,6 +34,8 @@ from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 
 BATCH, STEPS = 16, 50
+STREAMS = {1: 400, 8: 400, 64: 100, 512: 25}
+"""Texts at once, and tokens of each."""
 
 
 def drawing(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
@@ -46,6 +54,41 @@ def drawing(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
         "unrolled": bench.drawing(network),
         "torch": bench.torch_drawing(network),
         "onnxruntime": with_onnxruntime,
+    }
+
+
+def streaming(network: Network, threads: int, count: int) -> dict[str, Callable[[], Any]]:
+    """What draws many texts at once, by name."""
+    run_once, module, length = session(network, threads, loss=False), bench.torch_model(network), STREAMS[count]
+    zero = network.zero_state(count)
+
+    def rngs() -> list[np.random.Generator]:
+        return [np.random.default_rng(n) for n in range(count)]
+
+    def ours() -> list[list[int]]:
+        state, first = network.zero_state(1), np.ones(count, int)
+        return list(sample.streams(network, state, first, length, 1.0, rngs()))
+
+    def by(step: Callable[[Any, Any], tuple[Any, Any]], state: Any) -> list[list[int]]:
+        tokens, drawn = np.ones(count, int), []
+        for u in np.stack([rng.random(length) for rng in rngs()]).T:
+            logits, state = step(tokens[None], state)
+            drawn.append(tokens := sample._sample_rows(logits[0], 1.0, u))
+        return np.array(drawn).T.tolist()
+
+    def onnx_step(x: Any, state: Any) -> tuple[Any, Any]:
+        logits, *state = run_once.run(None, {"x": x, "h0": state[0], "c0": state[1]})
+        return logits, state
+
+    @torch.inference_mode()
+    def torch_step(x: Any, state: Any) -> tuple[Any, Any]:
+        logits, state = bench.torch_logits(module, torch.from_numpy(x), state)
+        return logits.numpy(), state
+
+    return {
+        "unrolled": ours,
+        "torch": lambda: by(torch_step, None),
+        "onnxruntime": lambda: by(onnx_step, (zero.h, zero.c)),
     }
 
 
@@ -102,7 +145,10 @@ def scoring(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
 
 
 def same(results: list[Any]) -> bool:
-    """Tokens must be equal; losses in float32 agree to 1e-5."""
+    """Tokens must be equal, of many texts 99 in 100 texts'; losses in float32 agree to 1e-5."""
+    if isinstance(results[0], list) and isinstance(results[0][0], list):
+        others = [sum(a != b for a, b in zip(results[0], result, strict=True)) for result in results[1:]]
+        return max(others) <= len(results[0]) / 100
     if isinstance(results[0], list):
         return results[0] == results[1] == results[2]
     return max(results) - min(results) < 1e-5 * results[0]
@@ -112,15 +158,54 @@ TABLES = {
     "drawing": (drawing, f"drawing at batch 1, float32, microseconds a token of {bench.TOKENS}", 1e6 / bench.TOKENS),
     "scoring": (scoring, f"scoring, forward and loss, B {BATCH}, T {STEPS}, float32, milliseconds", 1e3),
 }
+MANY = "drawing many texts at once, float32, tokens a second"
+
+
+def network_of(size: tuple[int, ...], threads: int) -> Network:
+    """The language model of a size; all sides keep to so many threads."""
+    torch.set_num_threads(threads)
+    backends.set_threads(threads)
+    _, _, vocabulary, embedding, hidden, layers = size
+    return Network(Spec(vocabulary, "lstm", embedding, hidden, layers))
+
+
+def stream_row(size: tuple[int, ...], count: int, threads: int, seconds: float) -> dict[str, Any]:
+    """One row of the table of streams."""
+    network = network_of(size, threads)
+    sides, tokens = streaming(network, threads, count), count * STREAMS[count]
+    if not same([run() for run in sides.values()]):
+        raise SystemExit(f"{count} streams of {size}: the texts differ; nothing is timed")
+    clock = time.process_time if threads == 1 else time.perf_counter
+    with backends.undisturbed("cpu"):
+        times = bench.alternate(sides, seconds, blocks=5, clock=clock)
+    found: dict[str, Any] = {"table": "streams", "threads": threads, "size": size[2:], "streams": count}
+    for name, values in times.items():
+        median, spread = bench.summary(values)
+        found |= {name: tokens / median, f"{name}_spread": spread}
+    return found | {f"{name}_ratio": found["unrolled"] / found[name] for name in ("torch", "onnxruntime")}
+
+
+def stream_lines(found: list[dict[str, Any]], threads: int) -> list[str]:
+    """The table of streams."""
+    lines = [f"\n{MANY}, {threads} thread(s)\n"]
+    lines += ["| V, E, H, L | streams | unrolled | PyTorch | ratio | onnxruntime | ratio |", "|---" * 7 + "|"]
+    for r in found:
+        cells = [f"{r[n]:,.0f} ± {r[f'{n}_spread']:.0%}" for n in ("unrolled", "torch", "onnxruntime")]
+        lines.append(
+            f"| {', '.join(map(str, r['size']))} | {r['streams']} | {cells[0]} | {cells[1]} | {r['torch_ratio']:.2f} "
+            f"| {cells[2]} | {r['onnxruntime_ratio']:.2f} |"
+        )
+    for count in STREAMS:
+        both = [[r[f"{n}_ratio"] for r in found if r["streams"] == count] for n in ("torch", "onnxruntime")]
+        means = [f"{bench.geometric_mean(v):.2f} / {min(v):.2f}" for v in both]
+        lines.append(f"| geometric mean / least | {count} | | | {means[0]} | | {means[1]} |")
+    return lines
 
 
 def row(table: str, size: tuple[int, ...], threads: int, seconds: float) -> dict[str, Any]:
     """One row of a table."""
     make, _, unit = TABLES[table]
-    torch.set_num_threads(threads)
-    backends.set_threads(threads)
-    _, _, vocabulary, embedding, hidden, layers = size
-    network = Network(Spec(vocabulary, "lstm", embedding, hidden, layers))
+    network = network_of(size, threads)
     sides = make(network, threads)
     if not same([run() for run in sides.values()]):
         raise SystemExit(f"{table} {size}: the results differ; nothing is timed")
@@ -144,7 +229,13 @@ def main() -> None:
     results, lines = [], []
     for table in args.tables.split(","):
         for threads in map(int, args.threads.split(",")):
-            found = [row(table, bench.MODELS[n], threads, args.seconds) for n in map(int, args.rows.split(","))]
+            sizes = [bench.MODELS[n] for n in map(int, args.rows.split(","))]
+            if table == "streams":
+                found = [stream_row(size, count, threads, args.seconds) for size in sizes for count in STREAMS]
+                results += found
+                lines += stream_lines(found, threads)
+                continue
+            found = [row(table, size, threads, args.seconds) for size in sizes]
             results += found
             lines += [f"\n{TABLES[table][1]}, {threads} thread(s)\n"]
             more = " packing once | of reading |" if table == "drawing" else ""
@@ -162,7 +253,8 @@ def main() -> None:
             lines.append(f"| geometric mean / least | | | {means[0]} | | {means[1]} |" + " | |" * bool(more))
             print("\n".join(lines[-len(found) - 1 :]), flush=True)
     head = machine(onnxruntime=onnxruntime.__version__)
-    report(args.out, f"python benchmarks/inference.py --seconds {args.seconds:g}", head, results, lines)
+    command = f"python benchmarks/inference.py --seconds {args.seconds:g} --tables {args.tables}"
+    report(args.out, command, head, results, lines)
 
 
 if __name__ == "__main__":

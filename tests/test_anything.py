@@ -46,8 +46,6 @@ CALLS = {
     sample.tokens: {"network": NET, "prompt": [1], "length": 3, "temperature": 1.0, "rng": 0, "end": None},
     sample.TokenSampler: {"network": NET, "state": NET.zero_state(1), "length": 3},
     sample.TokenSampler(NET, NET.zero_state(1), 3).sample: {"token": 1, "u": [0.5], "temperature": 1.0},
-    sample.Sampler(NET, [1], 3, 1.0, 0).text: {"length": 3},
-    sample.Sampler(NET, [1], 3, 1.0, 0).texts: {"length": 3},
     score.score: {"network": NET, "tokens": TOKENS, "documents": None, "window": 0},
     score.log_probabilities: {"logits": TWO, "targets": [0, 2]},
     score.evaluate: {"network": NET, "lanes": batches.lanes(TOKENS, 2, 3)},

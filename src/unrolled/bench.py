@@ -371,7 +371,7 @@ def _row(
 
 def bytes_of_token(size: tuple[int, ...]) -> int:
     """Bytes of the weights that drawing a token must read, where inputs are picked from a table if that pays."""
-    from .backends.cpu.sampler import PAYS
+    from .backends.base import PAYS
 
     _, _, vocabulary, embedding, hidden, layers = size
     outer = vocabulary * hidden

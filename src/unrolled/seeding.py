@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_rng, check_seed
+from .checks import check_rng, check_seed, check_size
+from .errors import UnrolledError
 
 _own = np.random.default_rng()
 
@@ -40,3 +41,25 @@ def generator(rng: Any = None) -> np.random.Generator:
     True
     """
     return _own if rng is None else check_rng(rng)
+
+
+def spawn_streams(rng: np.random.Generator, count: int) -> list[np.random.Generator]:
+    """Return the next `count` generators whose numbers have nothing to do with a generator's own, nor each other's.
+
+    The n-th that comes of a generator is always the same, however many are asked for at a time.
+
+    Raises
+    ------
+    UnrolledError
+        If the generator was made without a seed sequence, as NumPy's old ones are.
+
+    Examples
+    --------
+    >>> first, second = spawn_streams(np.random.default_rng(5), 2)
+    >>> first.random() == spawn_streams(np.random.default_rng(5), 1)[0].random()
+    True
+    """
+    try:
+        return check_rng(rng).spawn(check_size("count", count, least=0))
+    except TypeError as error:
+        raise UnrolledError(f"rng can't be split into streams: {error}; make it by numpy.random.default_rng") from None

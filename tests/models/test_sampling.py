@@ -3,18 +3,28 @@
 import io
 import json
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled import backends
 from unrolled.cli import main
 from unrolled.data.text import Vocabulary, encode, read
 from unrolled.models import sampling as sample
 
 NAMES = ["anna", "bob", "eve", "dan", "hannah", "otto"] * 20
 SMALL = {"hidden_size": 9, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 7, "epochs": 3}
+
+
+@contextmanager
+def threads(count):
+    before = backends.threads()
+    backends.set_threads(count)
+    yield
+    backends.set_threads(before)
 
 
 def documents(path, texts, level="char"):
@@ -56,22 +66,78 @@ def test_a_document_begins_in_the_initial_state(cell, backend, prompt):
     assert without != drawn
 
 
-def test_texts_of_one_sampler_start_from_the_same_prompt():
-    net = ur.Network(ur.Spec(5, "lstm", 4, 6, 1))
-    sampler = sample.Sampler(net, np.array([1, 2]), 9, 0, np.random.default_rng(0))
-    assert list(sampler.text(9)) == list(sampler.text(9))  # greedy
-    numbers = np.random.default_rng(4)
-    sampler = sample.Sampler(net, np.array([1, 2]), 9, 1.0, numbers, end=0)
-    texts = [list(sampler.text(20)) for _ in range(30)]
-    assert all(0 not in text[:-1] for text in texts)
-    assert all(text[-1] == 0 or len(text) == 20 for text in texts)
-    rng = np.random.default_rng(4)
-    for text in texts:  # one number a token: none is lost where a document ends
-        state, token = net(np.array([[1]]))[1], 2
-        for drawn in text:
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_after", "mgu"])
+@pytest.mark.parametrize("length", [0, 99])  # so that the embedding is looked up, and folded
+def test_a_row_that_is_read_beside_others_has_the_bits_that_it_has_alone(cell, dtype, length):
+    net = ur.Network(ur.Spec(13, cell, 5, 37, 2, dtype=dtype), rng=1)
+    if net.recurrent.backend == "reference":
+        pytest.skip("NumPy's products of one row and of many differ: the reference reads one at a time")
+    for p in net.params.values():
+        p *= 3
+    tokens, read = np.random.default_rng(2).integers(0, 13, (4, 70)), net.reader(length)
+
+    def logits(rows):
+        found, states = [], net.recurrent.states.part(net.zero_state(rows))
+        for step in tokens:
+            one, states = read(step[:rows], states)
+            found.append(one)
+        return np.array(found)
+
+    with threads(1):
+        whole = logits(70)
+        assert all((logits(rows) == whole[:, :rows]).all() for rows in (1, 3, 8))
+    with threads(2):
+        assert all((logits(rows) == whole[:, :rows]).all() for rows in (1, 3, 8, 70))
+
+
+@pytest.mark.parametrize(
+    ("cell", "backend", "end"),
+    [
+        *[("lstm", "auto", 0), ("gru_reset_before", "auto", 0), ("mgu", "auto", 0), ("lstm", "reference", 0)],
+        *[("lstm", "auto", None), ("sru", "auto", None)],
+    ],
+)
+def test_a_stream_draws_what_it_draws_alone(cell, backend, end):
+    """However many there are, and whatever the threads; each from its own numbers, one a token."""
+    net = ur.Network(ur.Spec(7, cell, 4, 6, 2, learn_state=True), backend=backend, rng=1)
+    for name, p in net.params.items():
+        p[...] = 0.7 if "initial" in name else 2 * p
+    net.params["decoder.weight"][0], net.params["decoder.bias"][0] = 0, -1  # documents of many lengths
+    first = np.arange(40) % 5 + 1
+
+    def drawn(count):
+        rngs = [np.random.default_rng(n) for n in range(count)]
+        return list(sample.streams(net, net.initial_state(1), first[:count], 50, 0.9, rngs, end=end))
+
+    expected = []
+    for n, token in enumerate(first.tolist()):
+        rng, state, text = np.random.default_rng(n), net.initial_state(1), []
+        while len(text) < 50 and (not text or text[-1] != end):
             logits, state = net.step([token], state)
-            token = sample.sample_token(logits[0], 1.0, rng.random())
-            assert token == drawn
+            text.append(token := sample.sample_token(logits[0], 0.9, rng.random()))
+        expected.append(text)
+    lengths = {len(text) for text in expected}
+    assert lengths == {50} if end is None else len(lengths) > 9 and max(lengths) > sample.CHUNK
+    for used in (1, 2) if backend == "auto" else (1,):
+        with threads(used):
+            assert all(drawn(count) == expected[:count] for count in (1, 3, 8, 40))
+
+
+def test_a_token_of_each_row_is_the_first_whose_cumulated_probability_exceeds_its_number():
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(sample.IN_CACHE // 900 + 2, 901)).astype(np.float32)
+    logits[1, ::2], logits[2, -1], logits[3, 1:] = -np.inf, -np.inf, -np.inf
+    u = rng.random(len(logits))
+    u[:5] = 0, 1 - 2**-53, 1 - 2**-53, 1 - 2**-53, 0.5
+    for temperature in (0.7, 1.0, 1e-300):
+        with np.errstate(over="ignore"):
+            shifted = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64) / temperature
+        sums = np.exp(shifted).cumsum(axis=1)
+        expected = [min(np.searchsorted(s, n * s[-1], side="right"), 900) for s, n in zip(sums, u, strict=True)]
+        assert [sample.sample_token(row, temperature, n) for row, n in zip(logits, u, strict=True)] == expected
+        assert sample._sample_rows(logits, temperature, u).tolist() == expected
+    assert (sample._sample_rows(logits, 0, u) == logits.argmax(axis=1)).all()
 
 
 def test_a_model_knows_whether_its_documents_are_lines(model, tmp_path):
@@ -124,13 +190,20 @@ def test_a_run_of_documents_goes_on_to_the_same_bytes(tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def plain_of(model):
+    """The same model, as if of running text."""
+    return ur.LanguageModel(model.network, replace(model.vocabulary, documents=False))
+
+
 def test_samples_are_whole_documents(model):
     names = list(model.samples(50, seed=1))
     assert len(names) == 50
     assert not any("\n" in name for name in names)
-    assert names == model.sample("", sum(len(name) + 1 for name in names), seed=1).split("\n")[:-1]
+    assert names[0] == model.sample("", len(names[0]) + 1, seed=1)[:-1]
+    assert names[:3] == list(model.samples(3, seed=1))
+    assert plain_of(model).sample("an", 40, seed=2) == next(plain_of(model).samples(33, "an", 40, seed=2))
     assert all(len(rest) <= 2 for rest in model.samples(9, "ha", length=2, seed=1))
-    model = ur.LanguageModel(model.network, replace(model.vocabulary, documents=False))
+    model = plain_of(model)
     assert [len(text) for text in model.samples(3, "ha", length=70, seed=1)] == [70] * 3
 
 
@@ -268,6 +341,11 @@ def test_a_sampler_of_tokens_has_drawn_before_it_returns(backend):
 def test_what_samples_can_not_draw_is_said_at_once(model):
     with pytest.raises(ur.UnrolledError, match=r"^temperature is -1; "):
         model.samples(2, temperature=-1)
+    old = np.random.Generator(np.random.RandomState(1)._bit_generator)
+    with pytest.raises(ur.UnrolledError, match=r"^rng can't be split into streams: "):
+        model.samples(2, rng=old)
+    with pytest.raises(ur.UnrolledError, match=r"^there are 2 rngs and 3 tokens; each stream has one of both$"):
+        sample.streams(model.network, None, [1, 2, 3], 5, 1.0, [np.random.default_rng(1)] * 2)
     with pytest.raises(ur.UnrolledError, match=r"^prompt are float64; expected integers"):
         sample.tokens(model.network, [1.5], 3, 1.0, 1)
     with pytest.raises(ur.UnrolledError, match=r"^prompt run from 0 to 99; they must be at least 0 and below "):

@@ -12,6 +12,9 @@ from ..rules import Rule
 
 Arrays = Sequence[Array]
 
+PAYS = 8
+"""A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
+
 
 class Backend(Protocol):
     """Where a network's work is done: the recurrence (see `unrolled.reference.scan`), and what stands around it."""

@@ -42,7 +42,7 @@ _CALLED = {
     "--prompt": "primetext start-text prefix start prime seed-text text",
     "--length": "words max-gen-length max-length max-new-tokens num-tokens",
     "--temperature": "temp t",
-    "--count": "num-samples samples n-samples num",
+    "--count": "num-samples samples n-samples num n",
     "--window": "context-length",
     "--column": "text-column col",
     "--json-field": "text-field key",

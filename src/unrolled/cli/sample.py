@@ -43,8 +43,9 @@ def sample(
 
     A model of documents of one line each (--documents lines; or records of one line, such as names in a table) begins
     each line anew. With --count, each text continues the prompt; those of other models have --length symbols, and an
-    empty line between. With --documents, whole ones are written, a line each; * is before those that the files which
-    the model was trained on don't have.
+    empty line between. They are drawn together, and the first ones of a seed are the same whatever the --count. With
+    --documents, whole ones are written, a line each; * is before those that the files which the model was trained on
+    don't have.
     """
     from ..models.language_model import load, written
 

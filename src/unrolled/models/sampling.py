@@ -1,9 +1,9 @@
-"""Drawing text from a network, one symbol at a time."""
+"""Drawing text from a network, one symbol at a time; of many texts one of each at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,12 @@ CHUNK = 32
 AT_ONCE = 8
 """Tokens drawn a call where a document may end at any of them, and what comes after it is drawn in vain."""
 
+MANY = 32
+"""Streams from which one batch is faster than one after another, whose weights are packed once for all steps."""
+
+IN_CACHE = 1 << 15
+"""Probabilities that are worked out at once, of whole rows."""
+
 
 def sample_token(logits: Array, temperature: float, u: float) -> int:
     """Sample a token from logits (V,): the first whose cumulated probability exceeds u in [0, 1).
@@ -46,15 +52,26 @@ def sample_token(logits: Array, temperature: float, u: float) -> int:
     logits, temperature, u = as_floats("logits", logits, 1), check_temperature(temperature), check_fraction("u", u)
     if logits.ndim != 1 or not logits.size or logits.dtype.kind == "c":
         raise UnrolledError(f"logits are {logits.dtype} of shape {logits.shape}; expected real ones (V,), V >= 1")
-    peak = logits.max()
-    if not np.isfinite(peak):  # infinite, or not a number
+    return int(_sample_rows(logits[None], temperature, np.array([u]))[0])
+
+
+def _sample_rows(logits: Array, temperature: float, u: Array) -> Array:
+    """Sample a token from each row of logits (B, V) with its own number of u (B,); a row's is its own alone."""
+    peak, drawn = logits.max(axis=1, keepdims=True), np.empty(len(logits), int)
+    if not np.isfinite(peak).all():  # infinite, or not a number
         raise UnrolledError(NOT_FINITE)
     if temperature == 0:
-        return int(logits.argmax())
-    with np.errstate(over="ignore"):  # at the smallest temperatures: exp(-inf) is 0, as it should be
-        shifted = (logits - peak).astype(np.float64) / temperature
-    cumulated = np.exp(shifted).cumsum()
-    return min(int(np.searchsorted(cumulated, u * cumulated[-1], side="right")), len(logits) - 1)
+        return logits.argmax(axis=1, out=drawn)
+    size = max(1, IN_CACHE // logits.shape[1])
+    for rows in (slice(first, first + size) for first in range(0, len(logits), size)):
+        weights = (logits[rows] - peak[rows]).astype(np.float64)
+        with np.errstate(over="ignore"):  # at the smallest temperatures: exp(-inf) is 0, as it should be
+            np.exp(np.divide(weights, temperature, out=weights), out=weights)
+        cumulated = weights.cumsum(axis=1, out=weights)
+        limit = u[rows, None] * cumulated[:, -1:]
+        cumulated[:, -1] = np.inf  # the last is drawn where none exceeds the limit, for rounding
+        (cumulated > limit).argmax(axis=1, out=drawn[rows])
+    return drawn
 
 
 def check_temperature(value: Any) -> float:
@@ -62,81 +79,6 @@ def check_temperature(value: Any) -> float:
     if not is_number(value) or float(value) < 0:
         raise UnrolledError(f"temperature is {brief(value)}; it must be 0 (greedy) or a positive number")
     return float(value)
-
-
-class Sampler:
-    """Draws texts that continue a prompt, one after another; the network's weights are packed once.
-
-    Parameters
-    ----------
-    network : Network
-    prompt : (N,) integers, N >= 1
-        Primes the state.
-    length : int
-        How many tokens are likely to be drawn.
-    temperature : float
-        0 is greedy; 1 the model's own distribution; higher is more varied.
-    rng : numpy.random.Generator
-        One uniform number is drawn a token.
-    end : int, optional
-        The token that ends a document, where the network learnt documents apart from each other: the next one begins
-        with it, in the initial state.
-
-    Examples
-    --------
-    >>> from unrolled.nn.network import Network
-    >>> from unrolled.nn.spec import Spec
-    >>> sampler = Sampler(Network(Spec(vocabulary_size=4)), np.array([0]), 9, 1.0, np.random.default_rng(1), end=0)
-    >>> first, second = list(sampler.text(9)), list(sampler.text(9))
-    """
-
-    def __init__(
-        self,
-        network: Network,
-        prompt: Array,
-        length: int,
-        temperature: float,
-        rng: np.random.Generator,
-        end: int | None = None,
-    ) -> None:
-        self.network = check_a("network", network, Network, "a Network")
-        self.temperature = check_temperature(temperature)
-        self.rng = check_rng(rng)
-        self.end = None if end is None else check_size("end", end, least=0, most=network.spec.vocabulary_size - 1)
-        self.state, self.token = primed(network, prompt, self.end)
-        self.tokens = TokenSampler(network, self.state, length)
-        self.numbers = np.empty(0)
-
-    def text(self, length: int) -> Iterator[int]:
-        """Yield at most `length` tokens that continue the prompt, to a document's end."""
-        return self._to_the_end(self.state, self.token, check_size("length", length, least=0))
-
-    def texts(self, length: int) -> Iterator[int]:
-        """Yield `length` tokens that continue the prompt, and another document where one ends."""
-        return self._on_and_on(check_size("length", length, least=0))
-
-    def _on_and_on(self, length: int) -> Iterator[int]:
-        state, token = self.state, self.token
-        while length:
-            for drawn in self._to_the_end(state, token, length):
-                length -= 1
-                yield drawn
-                token = drawn
-            state = self.network.initial_state(1)
-
-    def _to_the_end(self, state: Any, token: int, length: int) -> Iterator[int]:
-        """Yield at most `length` tokens, to a document's end, from a state and the token that it is fed."""
-        self.tokens.start(state)
-        while length:
-            if not len(self.numbers):
-                self.numbers = self.rng.random(min(CHUNK, length))
-            now = self.numbers[: length if self.end is None else min(AT_ONCE, length)]
-            for drawn in self.tokens._sample(token, now, self.temperature):
-                self.numbers, length = self.numbers[1:], length - 1
-                yield drawn
-                if drawn == self.end:
-                    return
-                token = drawn
 
 
 def primed(network: Network, prompt: Array, end: int | None = None) -> tuple[Any, int]:
@@ -161,8 +103,173 @@ def tokens(
     *,
     end: int | None = None,
 ) -> Iterator[int]:
-    """Prime the state with the prompt (N,), N >= 1, then yield `length` tokens, each fed back; as `Sampler` has it."""
-    return Sampler(network, prompt, length, temperature, rng, end).texts(length)
+    """Prime the state with a prompt, and yield `length` tokens that continue it, each fed back.
+
+    Parameters
+    ----------
+    network : Network
+    prompt : (N,) integers, N >= 1
+        Primes the state.
+    length : int
+        How many tokens are drawn.
+    temperature : float
+        0 is greedy; 1 the model's own distribution; higher is more varied.
+    rng : numpy.random.Generator
+        One uniform number is drawn a token.
+    end : int, optional
+        The token that ends a document, where the network learnt documents apart from each other: the next one begins
+        with it, in the initial state.
+
+    Examples
+    --------
+    >>> from unrolled.nn.network import Network
+    >>> from unrolled.nn.spec import Spec
+    >>> net = Network(Spec(vocabulary_size=4))
+    >>> len(list(tokens(net, np.array([0]), 9, 1.0, np.random.default_rng(1), end=0)))
+    9
+    """
+    check_a("network", network, Network, "a Network")
+    how, numbers = _How(check_temperature(temperature), _end(network, end)), _Numbers(check_rng(rng))
+    length = check_size("length", length, least=0)
+    state, token = primed(network, prompt, how.end)
+    return _on_and_on(TokenSampler(network, state, length), token, numbers, length, how)
+
+
+def streams(
+    network: Network,
+    state: Any,
+    tokens: Array,
+    length: int,
+    temperature: float,
+    rngs: Sequence[np.random.Generator],
+    *,
+    end: int | None = None,
+) -> Iterator[list[int]]:
+    """Yield the text of each of B streams, at most `length` tokens, to a document's end; all from one state.
+
+    Each draws what it would draw alone, by numbers of its own. Few are drawn one after another. Of many the network
+    reads a token each at every step: on the engine a row's bits depend on no other row. In NumPy they do, since its
+    products of one row and of many differ, so the reference draws one stream after another however many there are.
+
+    Parameters
+    ----------
+    network : Network
+    state : State of (L, 1, H) arrays
+    tokens : (B,) integers
+        What each stream is fed first.
+    length, temperature, end
+        As in `tokens`.
+    rngs : B numpy.random.Generator
+        One a stream.
+
+    Examples
+    --------
+    >>> from unrolled.nn.network import Network
+    >>> from unrolled.nn.spec import Spec
+    >>> net = Network(Spec(vocabulary_size=4))
+    >>> rngs = [np.random.default_rng(n) for n in range(3)]
+    >>> [len(text) for text in streams(net, net.zero_state(1), np.array([1, 1, 2]), 9, 1.0, rngs)]
+    [9, 9, 9]
+    """
+    check_a("network", network, Network, "a Network")
+    how, length = _How(check_temperature(temperature), _end(network, end)), check_size("length", length, least=0)
+    state, first = _checked(network, state), as_tokens(tokens, "tokens")
+    check_indices("tokens", first, network.spec.vocabulary_size)
+    numbers = [_Numbers(check_rng(rng)) for rng in rngs]
+    if len(numbers) != len(first):
+        raise UnrolledError(f"there are {len(numbers)} rngs and {len(first)} tokens; each stream has one of both")
+    if len(first) >= MANY and network.recurrent.backend == "cpu" and not network.recurrent.cell.sees_x:
+        return iter(_together(network, state, first, numbers, length, how))
+    return _one_by_one(TokenSampler(network, state, length), state, first, numbers, length, how)
+
+
+class _How(NamedTuple):
+    """How all tokens of a text are drawn."""
+
+    temperature: float
+    end: int | None
+
+
+def _end(network: Network, end: Any) -> int | None:
+    """Return the token that ends a document, or say what is wrong with it."""
+    return None if end is None else check_size("end", end, least=0, most=network.spec.vocabulary_size - 1)
+
+
+class _Numbers:
+    """Random numbers of a text; what is drawn and not used stays for the tokens to come."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.drawn = rng, np.empty(0)
+
+    def ahead(self, length: int) -> Array:
+        """Return numbers for at most `length` tokens to come, at least one."""
+        if not len(self.drawn):
+            self.drawn = self.rng.random(min(CHUNK, length))
+        return self.drawn[:length]
+
+    def use(self) -> None:
+        """Go on behind the first."""
+        self.drawn = self.drawn[1:]
+
+
+def _on_and_on(sampler: TokenSampler, token: int, numbers: _Numbers, length: int, how: _How) -> Iterator[int]:
+    """Yield `length` tokens, and another document where one ends."""
+    while length:
+        for drawn in _to_the_end(sampler, token, numbers, length, how):
+            length -= 1
+            yield drawn
+            token = drawn
+        sampler.start(sampler.network.initial_state(1))
+
+
+def _to_the_end(sampler: TokenSampler, token: int, numbers: _Numbers, length: int, how: _How) -> Iterator[int]:
+    """Yield at most `length` tokens, to a document's end."""
+    while length:
+        now = numbers.ahead(length if how.end is None else min(AT_ONCE, length))
+        for drawn in sampler._sample(token, now, how.temperature):
+            numbers.use()
+            length -= 1
+            yield drawn
+            if drawn == how.end:
+                return
+            token = drawn
+
+
+def _one_by_one(
+    sampler: TokenSampler, state: Any, tokens: Array, numbers: Sequence[_Numbers], length: int, how: _How
+) -> Iterator[list[int]]:
+    """As `streams`, each alone, through weights that are packed once."""
+    for token, own in zip(tokens.tolist(), numbers, strict=True):
+        sampler.start(state)
+        yield list(_to_the_end(sampler, token, own, length, how))
+
+
+def _together(
+    network: Network, state: Any, tokens: Array, numbers: Sequence[_Numbers], length: int, how: _How
+) -> list[list[int]]:
+    """As `streams`, all in one batch; those that have ended leave it."""
+    texts: list[list[int]] = [[] for _ in numbers]
+    read, going = network.reader(length), np.arange(len(tokens))
+    states = _rows(network.recurrent.states.part(state), np.zeros(len(tokens), int))
+    for step in range(length):
+        if step % CHUNK == 0:
+            u = np.stack([numbers[n].rng.random(min(CHUNK, length - step)) for n in going.tolist()])
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            logits, states = read(tokens, states)
+        tokens = _sample_rows(logits, how.temperature, u[:, step % CHUNK])
+        for n, token in zip(going.tolist(), tokens.tolist(), strict=True):
+            texts[n].append(token)
+        on = tokens != how.end
+        if not on.all():
+            going, tokens, u, states = going[on], tokens[on], u[on], _rows(states, on)
+        if not len(going):
+            break
+    return texts
+
+
+def _rows(states: Sequence[Any], index: Array) -> list[Any]:
+    """Return these rows of each layer's State of (B, H) arrays."""
+    return [type(state)(*(field[index] for field in state)) for state in states]
 
 
 class TokenSampler:

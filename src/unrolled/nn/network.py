@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..checks import Array, Kept, as_array, as_kind, read_only
+from ..backends.base import PAYS
+from ..checks import Array, Kept, as_array, as_kind, check_size, read_only
 from ..errors import UnrolledError, UnrolledWarning
 from ..reference import losses
+from . import embedding
 from .heads import take_targets
 from .inputs import take_tokens
 from .masks import Masks, check_outer, drop_outer
 from .network_weights import TABLE
+from .passes import run
 from .reading import Read, ReadingNetwork
 from .stack import DROPPING
 from .tape import StackTape, check_tape
@@ -359,3 +362,37 @@ class Network(ReadingNetwork):
         self._recurrent.check_step()
         logits, new = self(as_array("tokens", tokens)[None], state)
         return logits[0], new
+
+    def reader(self, length: int) -> Callable[[Array, Sequence[Any]], tuple[Array, list[Any]]]:
+        """Return what reads a token of each of B rows: tokens (B,), States -> logits (B, V), new States, one a layer.
+
+        The weights are those of this moment. Each row is likely to read `length` tokens: that, and not how many rows
+        there are, says whether the embedding is folded into the first layer, as it is in the engine's `sampler`; so
+        on the engine a row's bits don't depend on other rows.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> net = ur.Network(ur.Spec(vocabulary_size=11, embedding_size=4, hidden_size=5))
+        >>> states = net.recurrent.states.part(net.zero_state(3))
+        >>> logits, states = net.reader(100)(np.array([1, 2, 3]), states)
+        >>> logits.shape
+        (3, 11)
+        """
+        self._recurrent.check_step()
+        length = check_size("length", length, least=0)
+        own = self._on(self._params.kept())
+        weight, stack, symbols = own._params.get(TABLE), own._recurrent, self.spec.vocabulary_size
+        pays = self._plain and stack.backend == "cpu" and symbols <= PAYS * length
+        folds = weight is not None and pays and not stack.cell.sees_x
+        if weight is not None and folds:
+            stack = embedding.folded(own._backend, weight, stack)
+
+        weights = stack.layer_params()
+
+        def read(tokens: Array, states: Sequence[Any]) -> tuple[Array, list[Any]]:
+            x = tokens[None] if folds else own._read(tokens[None], fold=weight is None, record=False)[1].x
+            y, new, _ = run(stack, own._backend, weights, x, states, None, None, record=False)
+            return own._decode(own._show(y, None))[0], new
+
+        return read

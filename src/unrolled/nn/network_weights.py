@@ -138,7 +138,7 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         if spec.bidirectional:
             raise UnrolledError("a bidirectional network samples nothing: it reads whole sequences")
         state = self.initial_state(1) if state is None else states.take(state, 1, cast)
-        if spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1:
+        if not self._plain:
             return None
         return backends.choose(self.recurrent.backend).sampler(
             self.recurrent.cell,
@@ -149,6 +149,12 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
             state,
             length,
         )
+
+    @property
+    def _plain(self) -> bool:
+        """Whether the stack is one that the engine's sampler knows."""
+        spec = self.spec
+        return not (spec.zoneout or spec.zoneout_cell or spec.proj_size or spec.residual or len(set(spec.widths)) > 1)
 
     def __repr__(self) -> str:
         spec, size = self.spec, self.spec.vocabulary_size

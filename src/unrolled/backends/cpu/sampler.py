@@ -10,12 +10,11 @@ import numpy as np
 from ...cells import Cell
 from ...checks import NOT_FINITE, Array, as_floats, check_size, check_weight
 from ...errors import UnrolledError
+from ..base import PAYS
 from . import interpreter
 from .arrays import contiguous, of_dtype, weights
+from .layers import linear
 from .weights import INPUTS
-
-PAYS = 8
-"""A table of the first layer's pre-activations by symbol pays where symbols are at most so many times the tokens."""
 
 
 class Sampler:
@@ -55,7 +54,7 @@ class Sampler:
         first = dict(layers[0])
         if embedding is not None and len(weight) <= PAYS * length:
             with np.errstate(all="ignore"):
-                first |= {name: first[name] @ embedding.T for name in INPUTS if name in first}
+                first |= {name: linear(embedding, None, first[name]) for name in INPUTS if name in first}
             embedding = None
         dims = [first["weight_ih"].shape[1], hidden, len(weight)]
         all_layers = (first, *layers[1:])
