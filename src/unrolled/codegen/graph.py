@@ -35,7 +35,7 @@ OPERATIONS = {
     "not_equal": "!=",
 }
 """NumPy's functions that a cell may use, and what the engine calls them."""
-HAS = "there are + - * /, comparisons, and numpy's exp, log, sqrt, tanh, maximum and where"
+HAS = "there are + - * /, comparisons, and exp, log, sqrt, tanh, sigmoid, maximum and where of unrolled.cells.ops"
 LEAVES = ("input", "number")
 """Nodes that nothing computes."""
 MASKS = ("<", "<=", ">", ">=", "==", "!=")
