@@ -102,7 +102,7 @@ def replaced(path: str | os.PathLike[str], hint: str = "") -> Iterator[BinaryIO]
         part = target.with_name(f"{_stem(target.name)}{secrets.token_hex(8)}.part")
         # Made by `os.open` and not by `tempfile`, the file has the mode that the umask and the folder's lists give it.
         with open(part, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            _lock(file.fileno())
+            lock(file.fileno())
             if old is not None:
                 _keep(file.fileno(), old)
             yield file
@@ -209,12 +209,20 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _lock(handle: int) -> None:
-    """Hold a file for as long as it is open, where there are locks: a killed process holds none."""
-    with suppress(ImportError, OSError):
+def lock(handle: int) -> bool:
+    """Hold a file for as long as it is open, where there are locks; return whether no other process holds it.
+
+    A killed process holds none.
+    """
+    try:
         import fcntl
 
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return True
+    return True
 
 
 def _is_left(part: Path) -> bool:

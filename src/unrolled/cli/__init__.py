@@ -24,7 +24,9 @@ class Verbs(UserDict[str, Any]):
 
 
 VERBS = Verbs(
-    dict.fromkeys(("bench", "check", "compare", "info", "plot", "predict", "quantize", "sample", "score", "train"))
+    dict.fromkeys(
+        ("bench", "check", "compare", "fetch", "info", "plot", "predict", "quantize", "sample", "score", "train")
+    )
 )
 
 

@@ -9,7 +9,7 @@ from .cache import Encoded, encode, vocabulary_of
 from .characters import Characters
 from .corpus import Corpus
 from .entropy import bigram_entropy, unigram_entropy
-from .gutenberg import strip_gutenberg
+from .gutenberg import is_whole, strip_gutenberg
 from .ids import Bytes, Numbers
 from .levels import LEVELS
 from .options import Reading, recorded
@@ -36,6 +36,7 @@ __all__ = [
     "bigram_entropy",
     "default_corpus",
     "encode",
+    "is_whole",
     "of_documents",
     "read",
     "recorded",

@@ -127,3 +127,16 @@ def strip_gutenberg(text: str) -> tuple[str, int]:
     check_a("text", text, str, "a text")
     stripper = Stripper("\r\n" if "\r\n" in text else "\n")
     return "".join(stripper.kept([text])), stripper.removed
+
+
+def is_whole(text: str) -> bool:
+    r"""Return whether a text has both markers of Project Gutenberg, that of its start before that of its end.
+
+    Examples
+    --------
+    >>> book = "*** START OF THE PROJECT GUTENBERG EBOOK X ***\nIt was.\n*** END OF THE PROJECT GUTENBERG EBOOK X ***\n"
+    >>> is_whole(book), is_whole(book[:60])
+    (True, False)
+    """
+    found = [marker["start"] is not None for marker in _MARKER.finditer(text)]
+    return True in found and found[-1] is False
