@@ -2,6 +2,7 @@
 
     python benchmarks/inference.py [--threads 1,2] [--seconds 3] [--rows 0,3] [--tables drawing,scoring]
     python benchmarks/inference.py --tables streams --out benchmarks/results/streams.json
+    python benchmarks/inference.py --tables small --threads 1 --out benchmarks/results/small.json
 
 Drawing: tokens one at a time, each fed back, by the same rule from the same random numbers; microseconds a token, of
 runs of 400 tokens. Ours and onnxruntime's weights are packed once a model, before; what that takes ours is a column of
@@ -13,6 +14,10 @@ Streams: many texts at once, each by its own numbers; the others take a step of 
 same rule picks a token of each. Tokens a second (of the processor's time, on one thread), of texts of 400 tokens, 100
 where there are 64, 25 where there are 512; fewer than 32 of ours are drawn one after another. A logit's last bit may
 draw another token, from which on a text is another: of a hundred texts one may be.
+
+Small: drawing as above, beside our own with weights in bfloat16 and in int8, and onnxruntime's own dynamic int8;
+microseconds of the processor's time (on one thread). Ours in bfloat16 must draw what float32 draws from the rounded
+arrays, the int8 ones its first 50 tokens.
 """
 
 from __future__ import annotations
@@ -25,11 +30,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from onnx_model import session
+from onnx_graph import session
 from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench
 from unrolled.models import sampling as sample
+from unrolled.nn import rounding
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
 
@@ -40,9 +46,18 @@ STREAMS = {1: 400, 8: 400, 64: 100, 512: 25}
 
 def drawing(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
     """What draws tokens, by name."""
-    run_once, zeros = session(network, threads, loss=False), network.zero_state(1)
+    return {
+        "unrolled": bench.drawing(network),
+        "torch": bench.torch_drawing(network),
+        "onnxruntime": onnx_drawing(session(network, threads, loss=False), network),
+    }
 
-    def with_onnxruntime() -> list[int]:
+
+def onnx_drawing(run_once: onnxruntime.InferenceSession, network: Network) -> Callable[[], list[int]]:
+    """Return what draws tokens with a session, a call a token."""
+    zeros = network.zero_state(1)
+
+    def run() -> list[int]:
         token, (h, c), drawn = 1, zeros, []
         for number in np.random.default_rng(0).random(bench.TOKENS):
             logits, h, c = run_once.run(None, {"x": np.array([[token]]), "h0": h, "c0": c})
@@ -50,11 +65,22 @@ def drawing(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
             drawn.append(token)
         return drawn
 
-    return {
-        "unrolled": bench.drawing(network),
-        "torch": bench.torch_drawing(network),
-        "onnxruntime": with_onnxruntime,
-    }
+    return run
+
+
+def small(network: Network, threads: int) -> dict[str, Callable[[], Any]]:
+    """What draws tokens from weights of several forms, by name."""
+    sides = drawing(network, threads)
+    found = {"float32": sides["unrolled"], "onnxruntime": sides["onnxruntime"]}
+    for form in rounding.WEIGHTS[1:]:
+        other = Network(network.spec)
+        other.load_params(rounding.rounded(network.params, form))
+        whole, other.weights = bench.drawing(other)(), form
+        found[form] = bench.drawing(other)
+        exact = len(whole) if form == "bfloat16" else 50
+        if found[form]()[:exact] != whole[:exact]:
+            raise SystemExit(f"{form} draws other tokens than float32 from the same numbers; nothing is timed")
+    return found | {"onnxruntime_int8": onnx_drawing(session(network, threads, loss=False, int8=True), network)}
 
 
 def streaming(network: Network, threads: int, count: int) -> dict[str, Callable[[], Any]]:
@@ -202,6 +228,47 @@ def stream_lines(found: list[dict[str, Any]], threads: int) -> list[str]:
     return lines
 
 
+def small_row(size: tuple[int, ...], threads: int, seconds: float) -> dict[str, Any]:
+    """One row of the table of smaller weights."""
+    sides = small(network_of(size, threads), threads)
+    if sides["float32"]() != sides["onnxruntime"]():
+        raise SystemExit(f"small {size}: the tokens differ; nothing is timed")
+    clock = time.process_time if threads == 1 else time.perf_counter
+    with backends.undisturbed("cpu"):
+        times = bench.alternate(sides, seconds, clock=clock)
+    found: dict[str, Any] = {"table": "small", "threads": threads, "size": size[2:]}
+    for name, values in times.items():
+        median, spread = bench.summary(values)
+        found |= {name: median * 1e6 / bench.TOKENS, f"{name}_spread": spread}
+    ratios = {f"{n}_ratio": found["float32"] / found[n] for n in rounding.WEIGHTS[1:]}
+    ratios |= {f"{n}_onnxruntime_ratio": found["onnxruntime"] / found[n] for n in rounding.WEIGHTS}
+    return found | ratios | {"megabytes": bench.bytes_of_token(size) / 1e6}
+
+
+def small_lines(found: list[dict[str, Any]], threads: int) -> list[str]:
+    """The table of smaller weights: ratios of our own float32, and (three) of onnxruntime's."""
+    lines = [f"\ndrawing at batch 1 from smaller weights, microseconds a token, {threads} thread(s)\n"]
+    lines.append(
+        "| V, E, H, L | MB in float32 | float32 | bfloat16 | ratio | int8 | ratio | onnxruntime float32 "
+        "| ratios to it | onnxruntime int8 |"
+    )
+    lines.append("|---" * 10 + "|")
+    theirs = [f"{form}_onnxruntime_ratio" for form in rounding.WEIGHTS]
+    for r in found:
+        cells = [f"{r[n]:.2f} ± {r[f'{n}_spread']:.0%}" for n in (*rounding.WEIGHTS, "onnxruntime", "onnxruntime_int8")]
+        lines.append(
+            f"| {', '.join(map(str, r['size']))} | {r['megabytes']:.2f} | {cells[0]} | {cells[1]} "
+            f"| {r['bfloat16_ratio']:.2f} | {cells[2]} | {r['int8_ratio']:.2f} | {cells[3]} "
+            f"| {', '.join(f'{r[n]:.2f}' for n in theirs)} | {cells[4]} |"
+        )
+    means = {n: bench.geometric_mean([r[n] for r in found]) for n in ("bfloat16_ratio", "int8_ratio", *theirs)}
+    lines.append(
+        f"| geometric mean | | | | {means['bfloat16_ratio']:.2f} | | {means['int8_ratio']:.2f} | "
+        f"| {', '.join(f'{means[n]:.2f}' for n in theirs)} | |"
+    )
+    return lines
+
+
 def row(table: str, size: tuple[int, ...], threads: int, seconds: float) -> dict[str, Any]:
     """One row of a table."""
     make, _, unit = TABLES[table]
@@ -230,6 +297,11 @@ def main() -> None:
     for table in args.tables.split(","):
         for threads in map(int, args.threads.split(",")):
             sizes = [bench.MODELS[n] for n in map(int, args.rows.split(","))]
+            if table == "small":
+                found = [small_row(size, threads, args.seconds) for size in sizes]
+                results += found
+                lines += small_lines(found, threads)
+                continue
             if table == "streams":
                 found = [stream_row(size, count, threads, args.seconds) for size in sizes for count in STREAMS]
                 results += found

@@ -89,6 +89,7 @@ class Backend(Protocol):
         bias: Array,
         state: Any,
         length: int,
+        weights: str = "float32",
     ) -> Any:
         """Return what samples many tokens a call (see `unrolled.backends.cpu.sampler`); None where nothing does."""
 

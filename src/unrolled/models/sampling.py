@@ -149,7 +149,8 @@ def streams(
 
     Each draws what it would draw alone, by numbers of its own. Few are drawn one after another. Of many the network
     reads a token each at every step: on the engine a row's bits depend on no other row. In NumPy they do, since its
-    products of one row and of many differ, so the reference draws one stream after another however many there are.
+    products of one row and of many differ, so the reference draws one stream after another however many there are; so
+    does the engine with int8 weights, which it has for one row alone.
 
     Parameters
     ----------
@@ -178,7 +179,8 @@ def streams(
     numbers = [_Numbers(check_rng(rng)) for rng in rngs]
     if len(numbers) != len(first):
         raise UnrolledError(f"there are {len(numbers)} rngs and {len(first)} tokens; each stream has one of both")
-    if len(first) >= MANY and network.recurrent.backend == "cpu" and not network.recurrent.cell.sees_x:
+    alike = network.weights != "int8" and not network.recurrent.cell.sees_x  # the bits of one row and of many
+    if len(first) >= MANY and network.recurrent.backend == "cpu" and alike:
         return iter(_together(network, state, first, numbers, length, how))
     return _one_by_one(TokenSampler(network, state, length), state, first, numbers, length, how)
 

@@ -13,6 +13,7 @@ from .. import backends
 from ..checks import Array, check_memory, check_rng, check_size
 from ..errors import UnrolledError, brief
 from ..seeding import generator
+from . import rounding
 from .heads import LANGUAGE, Head, check_head
 from .initializers import initialise_ends, table_of
 from .masks import Masks, Rates, outer_rates, sample_masks, stack_rates
@@ -148,6 +149,7 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
             self.params["decoder.bias"],
             state,
             length,
+            rounding.form_of(self.params, self.weights),
         )
 
     @property

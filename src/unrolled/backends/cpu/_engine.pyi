@@ -144,6 +144,7 @@ class Sampler32:
         embedding: Array | None,
         decoder: Array,
         bias: Array | None,
+        form: int,
         /,
     ) -> None: ...
     def set_state(self, fields: Sequence[Array], /) -> None: ...

@@ -301,10 +301,11 @@ class Cpu:
         bias: Array,
         state: Any,
         length: int,
+        weights: str = "float32",
     ) -> Sampler | None:
         """Return what samples many tokens a call; None where the engine does not run the cell or these arrays."""
         if not runs(weight, bias, embedding, *(p for layer in layers for p in layer.values())) or reason(
             cell, weight.dtype
         ):
             return None
-        return Sampler(cell, has_kernel(cell), layers, embedding, weight, bias, state, length)
+        return Sampler(cell, has_kernel(cell), layers, embedding, weight, bias, state, length, weights)

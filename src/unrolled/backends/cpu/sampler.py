@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 
 from ...cells import Cell
-from ...checks import NOT_FINITE, Array, as_floats, check_size, check_weight
+from ...checks import NOT_FINITE, Array, as_floats, check_choice, check_size, check_weight
 from ...errors import UnrolledError
 from ..base import PAYS
 from . import interpreter
-from .arrays import contiguous, of_dtype, weights
+from .arrays import contiguous, of_dtype
+from .arrays import weights as arrays_of
 from .layers import linear
 from .weights import INPUTS
+
+FORMS = ("float32", "bfloat16", "int8")
+"""Forms that weights are packed in, in the engine's order."""
 
 
 class Sampler:
@@ -35,6 +39,10 @@ class Sampler:
         Where to start from.
     length : int
         How many tokens are likely to be drawn.
+    weights : str
+        Of the forms above, what a matrix is packed in where that holds its numbers exactly; else it is
+        packed as it is. bfloat16 draws with the same bits as float32. int8 rounds what it
+        multiplies to whole numbers, 32767 of them (at a depth above 516 fewer) from 0 to the largest.
     """
 
     def __init__(
@@ -47,8 +55,11 @@ class Sampler:
         bias: Array,
         state: Any,
         length: int,
+        weights: str = "float32",
     ) -> None:
-        dtype = weight.dtype
+        form, dtype = FORMS.index(check_choice("form of weights", weights, FORMS)), weight.dtype
+        if form and dtype != np.float32:
+            raise UnrolledError(f"weights={weights!r} are of float32 models; this one is {dtype}")
         hidden = weight.shape[1]
         layers = layers if kernels else [interpreter.through(cell, w, hidden, dtype) for w in layers]
         first = dict(layers[0])
@@ -59,7 +70,7 @@ class Sampler:
         dims = [first["weight_ih"].shape[1], hidden, len(weight)]
         all_layers = (first, *layers[1:])
         if kernels:
-            given: list[Any] = [weights(cell, w, dtype) for w in all_layers]
+            given: list[Any] = [arrays_of(cell, w, dtype) for w in all_layers]
         else:
             given = [interpreter.step(cell, w, hidden, dtype, embedding is None and w is first) for w in all_layers]
         self._engine = of_dtype("Sampler", dtype)(
@@ -69,6 +80,7 @@ class Sampler:
             None if embedding is None else contiguous(embedding, dtype),
             contiguous(weight, dtype),
             contiguous(bias, dtype),
+            form,
         )
         self._dtype, self._symbols = dtype, len(weight)
         self.start(state)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 #include <memory>
@@ -17,6 +18,30 @@
 
 namespace unrolled {
 
+// Whether bfloat16 holds all these numbers.
+inline bool is_bfloat16(const float* w, long count) {
+  uint32_t cut = 0;
+  for (long i = 0; i < count; ++i) {
+    uint32_t bits;
+    memcpy(&bits, w + i, sizeof(bits));
+    cut |= bits;
+  }
+  return (cut & 0xffff) == 0;
+}
+
+// Whether int8 does, with one scale a row, which is then known; the largest number of a row is 127 scales.
+inline bool is_int8(const float* w, long rows, long columns, float* scale) {
+  bool exact = true;
+  for (long r = 0; r < rows; ++r, w += columns) {
+    float largest = 0;
+    for (long i = 0; i < columns; ++i) largest = fmaxf(largest, fabsf(w[i]));
+    const float s = scale[r] = largest / 127, inverse = s > 0 ? 1 / s : 0;
+    for (long i = 0; i < columns; ++i) exact &= rintf(w[i] * inverse) * s == w[i];
+    if (!exact || !(largest < INFINITY)) return false;
+  }
+  return true;
+}
+
 template <class T>
 class Sampler {
   std::vector<std::unique_ptr<Scratch>> blocks_;
@@ -25,6 +50,8 @@ class Sampler {
   std::vector<InterpretedLayer<T>> interpreted_;
   std::vector<T*> before_, after_;  // (layers, fields): of a step, the old and the new state
   std::vector<char*> work_;
+  std::vector<std::vector<T>> scales_;  // of weights in int8
+  Form form_ = Form::WHOLE;             // of weights whose numbers it holds
   const Kernels* kernels_ = state->kernels;
   const ScanKernels<T>* scan_ = nullptr;
   std::mutex sampling_;  // held by the call that goes on from the state
@@ -43,6 +70,16 @@ class Sampler {
     return reinterpret_cast<U*>(blocks_.back()->get());
   }
 
+  // How a weight is packed: in the form that is wanted if that holds its numbers, else as they are.
+  Rounding<T> rounding_of(const T* w, long rows, long columns) {
+    if constexpr (sizeof(T) == sizeof(float)) {
+      if (form_ == Form::BFLOAT16 && w && is_bfloat16(w, rows * columns)) return {form_, nullptr};
+      std::vector<T> scale(form_ == Form::INT8 && w ? rows : 0);
+      if (scale.size() && is_int8(w, rows, columns, scale.data())) return {form_, scales_.emplace_back(std::move(scale)).data()};
+    }
+    return {Form::WHOLE, nullptr};
+  }
+
   // What a layer reads: the new h of the one below; the first, a row of the embedding, or null for tokens.
   const T* x_of(size_t layer) const { return layer ? after_[(layer - 1) * fields_] : q_.embedding; }
 
@@ -51,7 +88,9 @@ class Sampler {
     q.steps = q.batch = 1, q.inputs = inputs, q.hidden = hidden_, q.by_panels = q.plain = true;
     Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}.read(arrays, weights, cell, inputs, hidden_);
     q.x = x_of(layers_.size()), q.x_row = inputs;
-    if (!q.x) q.tokens = &token_, q.table = true;
+    if (!q.x) q.tokens = &token_, q.table = true;  // which is not packed
+    else q.form_ih = rounding_of(q.weight_ih, cell.rows * hidden_, inputs);
+    q.form_hh = rounding_of(q.weight_hh, cell.rows * hidden_, cell.columns * hidden_);
     for (long f = 0; f < fields_; ++f) {
       q.states[f] = piece<T>(2 * q_.padded);
       before_.push_back(q.states[f]), after_.push_back(q.states[f] + q_.padded);
@@ -70,6 +109,9 @@ class Sampler {
         dims, parts[1], parts[2], parts[3], nb::list(parts[4]), parts[5], nb::list(parts[6]), nb::tuple(parts[7]), nb::list(parts[8]), true));
     InterpreterCall<T>& call = *calls_.back();
     InterpretedLayer<T>& q = call.q;
+    if (!q.tokens) q.input.form = rounding_of(q.input.weight, q.input.rows, q.input.columns);
+    for (InterpretedStage<T>& s : call.stages)
+      if (s.heads == 1 && s.operands) s.form = rounding_of(s.weight, s.rows, s.columns);
     const T* x = x_of(interpreted_.size());
     require(!x == !!q.tokens && call.given.empty(), "the inputs of a layer");
     if (x) q.x = x, q.x_row = inputs;
@@ -107,6 +149,7 @@ class Sampler {
     threads_ = products_ < 1e5 ? 1 : state->threads;
     for (Layer<T>& q : layers_) q.threads = threads_, work_.push_back(piece<char>(scan_->forward_work(q), false));
     for (InterpretedLayer<T>& q : interpreted_) q.threads = threads_, work_.push_back(piece<char>(interpreter.forward_work(q), false));
+    q_.decoder.threads = threads_, q_.decoder.form = rounding_of(q_.decoder.weight, q_.decoder.outputs, hidden_);
     q_.decoder_work = piece<char>(kernels().linear_work(q_.decoder), false);
     run(threads_, [&](const Worker& w) {
       for (size_t l = 0; l < layers_.size(); ++l) scan_->prepare(layers_[l], work_[l], w);
@@ -129,7 +172,9 @@ class Sampler {
 
   // The cell's name, or "" where it has no kernels. dims: inputs of the first layer, hidden, V.
   Sampler(const std::string& name, const std::vector<long>& dims, nb::list layers, nb::handle embedding, nb::handle decoder,
-          nb::handle bias) {
+          nb::handle bias, int form) {
+    require(form >= 0 && form <= (sizeof(T) == sizeof(float) ? 2 : 0), "the form of the weights");
+    form_ = Form(form);
     require(dims.size() == 3 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && layers.size() >= 1, "dims");
     Arrays arrays;
     const CellKernels* cell = name.empty() ? nullptr : &cell_of(name);
@@ -201,8 +246,8 @@ class Sampler {
 template <class T>
 void define_sampler(nb::module_& m) {
   nb::class_<Sampler<T>>(m, named<T>("Sampler").c_str())
-      .def(nb::init<const std::string&, const std::vector<long>&, nb::list, nb::handle, nb::handle, nb::handle>(), nb::arg(), nb::arg(),
-           nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none())
+      .def(nb::init<const std::string&, const std::vector<long>&, nb::list, nb::handle, nb::handle, nb::handle, int>(), nb::arg(), nb::arg(),
+           nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg())
       .def("set_state", &Sampler<T>::set_state)
       .def("sample", &Sampler<T>::sample);
 }

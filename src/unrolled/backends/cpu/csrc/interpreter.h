@@ -12,6 +12,7 @@
 #include "panels.h"
 #include "pieces.h"
 #include "simd.h"
+#include "small.h"
 #include "team.h"
 #include "tile.h"
 
@@ -260,53 +261,104 @@ struct InterpreterForward : Interpreter<T> {
   using S::q, S::batch, S::rows, S::columns, S::width;
   T* packed_ih;             // (block, group, I, vectors, W)
   T* packed_hh[MAX_SLOTS];  // of each stage: (block, group, units of the operands, vectors, W)
+  T *scale_ih, *scale_hh[MAX_SLOTS];  // (block, units padded), of weights in int8; else unused
+  T* joined;                // (threads, row_length) all operands of a stage, for weights of fewer bits,
+  short* whole;             // and as whole numbers
+  long row_length = 0;
   size_t bytes;
 
   InterpreterForward(const InterpretedLayer<T>& layer, char* work) : InterpreterForward(layer, Pieces(work)) {}
 
   InterpreterForward(const InterpretedLayer<T>& layer, Pieces p) : S(layer, p) {
     packed_ih = p.template take<T>(q.tokens ? 0 : size(q.input));
-    for (long n = 0; n < q.stages; ++n) packed_hh[n] = p.template take<T>(q.stage[n].weight ? size(q.stage[n]) : 0);
+    scale_ih = p.template take<T>(scales(q.input));
+    for (long n = 0; n < q.stages; ++n) {
+      packed_hh[n] = p.template take<T>(q.stage[n].weight ? size(q.stage[n]) : 0);
+      scale_hh[n] = p.template take<T>(scales(q.stage[n]));
+    }
+    joined = p.template take<T>(q.threads * row_length), whole = p.template take<short>(q.threads * row_length);
     bytes = p.used;
+  }
+
+  // Numbers of its scales; and rows are to be as long as the longest that meets a weight of fewer bits.
+  long scales(const InterpretedStage<T>& s) {
+    if (s.form.form != Form::WHOLE && whole_row<T>(s.depth) > row_length) row_length = whole_row<T>(s.depth);
+    long sum = 0;
+    for (long r = 0; s.form.scale && r < s.blocks; ++r) sum += this->row(s.block[r]);
+    return sum;
   }
 
   // Numbers of a packed weight.
   long size(const InterpretedStage<T>& s) const {
     long sum = 0;
-    for (long r = 0; r < s.blocks; ++r) sum += columns[s.block[r]].size(s.depth);
+    for (long r = 0; r < s.blocks; ++r) sum += packed_size(columns[s.block[r]], s.depth, s.form.form);
     return sum;
   }
 
-  NOINLINE void pack(T* to, const InterpretedStage<T>& s, const Worker& w) const {
+  NOINLINE void pack(T* to, T* scale, const InterpretedStage<T>& s, const Worker& w) const {
     const T* from = s.weight;
+    Rounding<T> form = s.form;
     for (long r = 0; r < s.blocks; ++r) {
       const Groups<T>& mine = columns[s.block[r]];
       const long units = this->units(s.block[r]);
       const Share groups(mine.count, w);
-      pack_transposed(to, from, s.columns, units, s.depth, mine, groups.first, groups.last);
-      to += mine.size(s.depth), from += units * s.columns;
+      pack_weight(to, from, s.columns, units, s.depth, mine, groups.first, groups.last, form);
+      to += packed_size(mine, s.depth, form.form), from += units * s.columns;
+      if (!form.scale) continue;
+      if (w.rank == 0) pack_units(scale, form.scale, 1, units);
+      scale += this->row(s.block[r]), form.scale += units;
     }
   }
 
   // What does not depend on the inputs and the states.
   NOINLINE bool prepare(const Worker& w) const {
-    if (!q.tokens) pack(packed_ih, q.input, w);
+    if (!q.tokens) pack(packed_ih, scale_ih, q.input, w);
     for (long n = 0; n < q.stages; ++n)
-      if (q.stage[n].weight) pack(packed_hh[n], q.stage[n], w);
+      if (q.stage[n].weight) pack(packed_hh[n], scale_hh[n], q.stage[n], w);
     this->spread(w);
     return w.barrier();
+  }
+
+  // One row times a weight of fewer bits; `blocks` are where the products go.
+  NOINLINE void small_product(const InterpretedStage<T>& s, const SmallRow<T>& left, const T* packed, const T* scale, T* const* blocks,
+                              const Part& part) const {
+    for (long r = 0; r < s.blocks; ++r) {
+      const Groups<T>& to = columns[s.block[r]];
+      const Share groups = part.groups(to);
+      for (long g = groups.first; g < groups.last; ++g) {
+        const long first = to.first(g) * width;
+        multiply_small<T>(s.form.form, left, packed, to, g, s.depth, blocks[r] + first, nullptr, scale + first);
+      }
+      packed += packed_size(to, s.depth, s.form.form), scale += s.form.scale ? this->row(s.block[r]) : 0;
+    }
+  }
+
+  SmallRow<T> row_of(const InterpretedStage<T>& s, const T* x, const Worker& w) const {
+    return small_row(s.form.form, x, s.depth, whole + w.rank * row_length);
+  }
+
+  // All operands of a stage, side by side.
+  const T* join(const InterpretedStage<T>& s, T* const* at, const Worker& w) const {
+    if (s.operands == 1) return at[s.operand[0]];
+    T* row = joined + w.rank * row_length;
+    for (long j = 0, k = 0; j < s.operands; k += this->units(s.operand[j]), ++j) copy(row + k, at[s.operand[j]], this->units(s.operand[j]));
+    return row;
   }
 
   // Of all steps. Threads share their rows; where they share the units of a step, they do here too.
   NOINLINE bool input_product(const Part& part, const Worker& w) const {
     const Share mine = q.by_units ? Share(0L, rows) : Share(rows, w);
     const T* packed = packed_ih;
-    for (long r = 0, start = 0; r < q.input.blocks; ++r) {
+    T* planes[MAX_SLOTS];
+    for (long r = 0; r < q.input.blocks; ++r) planes[r] = this->all(q.input.block[r]);
+    const bool small = q.input.form.form != Form::WHOLE;
+    if (small) small_product(q.input, row_of(q.input, q.x, w), packed_ih, scale_ih, planes, part);
+    for (long r = 0, start = 0; !small && r < q.input.blocks; ++r) {
       const int block = q.input.block[r];
       const Groups<T>& to = columns[block];
       const Share groups = part.groups(to), units = part.units(to);
       const long row = this->row(block);
-      T* out = this->all(block);
+      T* out = planes[r];
       const Product<T> product = {rows, q.inputs, q.x, q.x_row, packed, to, out, row, nullptr};
       if (q.tokens)
         for (long i = mine.first; i < mine.last; ++i)
@@ -319,8 +371,6 @@ struct InterpreterForward : Interpreter<T> {
     }
     if (!q.input.groups) return q.by_units || w.barrier();
     if (!w.barrier()) return false;
-    T* planes[MAX_SLOTS];
-    for (long r = 0; r < q.input.blocks; ++r) planes[r] = this->all(q.input.block[r]);
     return this->normalise(q.input, planes, q.input.inverse, Part(rows, false, w)) && w.barrier();
   }
 
@@ -389,8 +439,11 @@ struct InterpreterForward : Interpreter<T> {
       this->give(t, at, part);
       for (long n = 0; n < q.stages; ++n) {
         const InterpretedStage<T>& s = q.stage[n];
-        if (s.operands) product(s, packed_hh[n], at, part);
         S::pick(s.block, s.blocks, at, planes);
+        if (s.form.form != Form::WHOLE)
+          small_product(s, row_of(s, join(s, at, w), w), packed_hh[n], scale_hh[n], planes, part);
+        else if (s.operands)
+          product(s, packed_hh[n], at, part);
         if (s.groups && !this->normalise(s, planes, s.inverse + t * batch * s.groups, part)) return;
         this->interpret(n, at, part, w);
         if (!q.span && !part.meet()) return;  // the next product reads what others have written

@@ -13,6 +13,15 @@ constexpr int MAX_FIELDS = 4;  // state fields of a cell
 // Products whose packed weights take more bytes fetch them ahead: the second-level cache's, as the caller tells.
 inline long fetched_above = LONG_MAX;
 
+// How the numbers of a packed weight are kept. All but WHOLE are of float weights, for products of one row.
+enum class Form { WHOLE, BFLOAT16, INT8 };
+
+template <class T>
+struct Rounding {
+  Form form;
+  const T* scale;  // of each row of the weight, for INT8; else null
+};
+
 // One of a kind for each type of numbers that the engine computes in.
 template <template <class> class Kind>
 struct PerType {
@@ -43,6 +52,7 @@ struct Layer {
   const T *weight_ih, *weight_hh;  // (R H, I), (R H, K)
   const T *bias_ih, *bias_hh;      // (R H) or null
   const T* params;                 // (number, H) per-unit parameters or null
+  Rounding<T> form_ih, form_hh;    // of the weights
   const unsigned char* live;              // (T B) or null; 0: the row's sequence is over
   const unsigned char* keep[MAX_FIELDS];  // (T B, H) or null; 1: the unit keeps its old state
   T* states[MAX_FIELDS];    // (T + 1, B, Hp); without a record (2, B, Hp), used in turn, but for the first field
@@ -117,6 +127,7 @@ struct InterpretedStage {
   long units;       // of the program's fields
   const T* weight;  // (units of all blocks, columns); null: the operand itself is normalised
   long columns;
+  Rounding<T> form;  // of the weight
   T* d_weight;
   long rows, depth;  // units of all blocks, and of all operands (of the inputs' product: I)
   long operands;
@@ -175,6 +186,8 @@ struct Linear {
   long x_row;
   const T* weight;  // (O, I)
   const T* bias;    // (O) or null
+  Rounding<T> form; // of the weight, where one row is multiplied by so many threads
+  int threads;
   T* y;             // (rows, y_row), y_row being O padded
   long y_row;
   // Backward.

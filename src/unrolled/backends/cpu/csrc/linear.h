@@ -6,6 +6,7 @@
 #include "panels.h"
 #include "pieces.h"
 #include "simd.h"
+#include "small.h"
 #include "team.h"
 #include "tile.h"
 
@@ -87,7 +88,9 @@ struct LinearLayer {
   Groups<T> inputs, outputs;
   T* packed_weight;  // forward: (group of outputs, I, vectors, W); backward: (group of inputs, O, vectors, W)
   T* packed_x;       // (group of inputs, rows of a piece, vectors, W)
-  T* start;          // (O padded) the bias
+  T* start;          // (O padded) the bias,
+  T* scale;          // and the scales of a weight in int8
+  short* whole;      // (threads, I padded) the row that is multiplied with them
   T* wide;           // (O, I padded) gradient of the weight while its rows do not end at a vector; else unused
   T* copied;         // (rows, COLUMNS) of dy, side by side; null where they lie near each other anyway
   T* sums;           // (O padded) the bias's gradient
@@ -100,9 +103,11 @@ struct LinearLayer {
   LinearLayer(const Linear<T>& layer, char* work, bool forward)
       : q(layer), inputs(layer.inputs, 1), outputs(layer.outputs, 1) {
     Pieces p(work);
-    packed_weight = p.template take<T>(forward ? outputs.size(q.inputs) : inputs.size(q.outputs));
+    packed_weight = p.template take<T>(forward ? packed_size(outputs, q.inputs, q.form.form) : inputs.size(q.outputs));
     packed_x = p.template take<T>(forward ? 0 : inputs.size((q.rows + pieces() - 1) / (pieces() ? pieces() : 1)));
     start = p.template take<T>(forward ? outputs.panels * width : 0);
+    scale = p.template take<T>(q.form.scale ? outputs.panels * width : 0);
+    whole = p.template take<short>(q.form.scale ? q.threads * whole_row<T>(q.inputs) : 0);
     wide = p.template take<T>(!forward && padding() ? q.outputs * inputs.panels * width : 0);
     const bool copies = !forward && q.outputs > FAR;
     T* columns = p.template take<T>(copies ? ROWS * COLUMNS : 0);
@@ -115,8 +120,9 @@ struct LinearLayer {
 
   bool prepare(const Worker& w) const {
     const Share mine(outputs.count, w);
-    pack_transposed(packed_weight, q.weight, q.inputs, q.outputs, q.inputs, outputs, mine.first, mine.last);
+    pack_weight(packed_weight, q.weight, q.inputs, q.outputs, q.inputs, outputs, mine.first, mine.last, q.form);
     if (w.rank == 0) pack_units(start, q.bias, 1, q.outputs);
+    if (w.rank == 0 && q.form.scale) pack_units(scale, q.form.scale, 1, q.outputs);
     return w.barrier();
   }
 
@@ -127,6 +133,14 @@ struct LinearLayer {
   // One row; threads share the columns.
   void row(const Worker& w) const {
     const Share mine(outputs.count, w);
+    if (q.form.form != Form::WHOLE) {
+      const SmallRow<T> left = small_row(q.form.form, q.x, q.inputs, whole + w.rank * whole_row<T>(q.inputs));
+      for (long g = mine.first; g < mine.last; ++g) {
+        const long first = outputs.first(g) * width;
+        multiply_small(q.form.form, left, packed_weight, outputs, g, q.inputs, q.y + first, start + first, scale + first);
+      }
+      return;
+    }
     Multiply<T>::template tiles<false>({1, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, Share(0L, 1L),
                                        mine.first, mine.last, 0, q.inputs, false);
   }

@@ -6,6 +6,7 @@
 #include "pieces.h"
 #include "scan_sizes.h"
 #include "simd.h"
+#include "small.h"
 #include "team.h"
 #include "tile.h"
 
@@ -21,6 +22,8 @@ struct Forward : Sizes<T, C> {
   T* packed_hh[C::STAGES][C::MAX_OPERANDS];  // (group, H, vectors, W)
   T* bias_ih;                       // (P, R, W)
   T* bias_hh[C::STAGES];            // (P, rows of the stage, W)
+  T *scale_ih, *scale_hh[C::STAGES];  // as the biases, of weights in int8; else unused
+  short* whole;                     // (threads, operands, row_length) what is multiplied with those
   T* params;                        // (P, number, W)
   T* values;                        // (number, B, Hp): what a stage hands to the next
   T* table;                         // (P, V, R, W): pre-activations by token; null without a table
@@ -30,7 +33,9 @@ struct Forward : Sizes<T, C> {
 
   Forward(const Layer<T>& layer, char* work) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS) {
     Pieces p(work);
-    packed_ih = p.template take<T>(inputs.size(q.inputs));
+    packed_ih = p.template take<T>(packed_size(inputs, q.inputs, q.form_ih.form));
+    scale_ih = p.template take<T>(q.form_ih.scale ? this->padded * C::ROWS : 0);
+    whole = p.template take<short>(q.form_ih.scale || q.form_hh.scale ? q.threads * C::MAX_OPERANDS * row_length() : 0);
     bias_ih = p.template take<T>(this->padded * C::ROWS);
     params = p.template take<T>(this->padded * C::PARAMS);
     values = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
@@ -41,25 +46,34 @@ struct Forward : Sizes<T, C> {
     for (int s = 0; s < C::STAGES; ++s) {
       groups[s] = scan_groups(q, C::rows[s]);
       bias_hh[s] = p.template take<T>(this->padded * C::rows[s]);
-      for (int j = 0; j < C::operands[s]; ++j) packed_hh[s][j] = p.template take<T>(groups[s].size(q.hidden));
+      for (int j = 0; j < C::operands[s]; ++j) packed_hh[s][j] = p.template take<T>(packed_size(groups[s], q.hidden, q.form_hh.form));
+      scale_hh[s] = p.template take<T>(q.form_hh.scale ? this->padded * C::rows[s] : 0);
     }
     bytes = p.used;
   }
 
+  long row_length() const { return whole_row<T>(q.inputs > q.hidden ? q.inputs : q.hidden); }
+
+  // The rows [first, ...) of a weight's scales.
+  static Rounding<T> from_row(const Rounding<T>& form, long first) { return {form.form, form.scale ? form.scale + first : nullptr}; }
+
   void pack(const Worker& w) const {
     const Share mine(inputs.count, w);
-    if (!q.tokens || q.table) pack_transposed(packed_ih, q.weight_ih, q.inputs, q.hidden, q.inputs, inputs, mine.first, mine.last);
+    if (!q.tokens || q.table) pack_weight(packed_ih, q.weight_ih, q.inputs, q.hidden, q.inputs, inputs, mine.first, mine.last, q.form_ih);
     for (int s = 0; s < C::STAGES; ++s) {
       const Share part(groups[s].count, w);
       for (int j = 0; j < C::operands[s]; ++j)
-        pack_transposed(packed_hh[s][j], q.weight_hh + C::row_start[s] * q.hidden * this->columns + j * q.hidden, this->columns,
-                        q.hidden, q.hidden, groups[s], part.first, part.last);
+        pack_weight(packed_hh[s][j], q.weight_hh + C::row_start[s] * q.hidden * this->columns + j * q.hidden, this->columns,
+                    q.hidden, q.hidden, groups[s], part.first, part.last, from_row(q.form_hh, C::row_start[s] * q.hidden));
     }
     if (w.rank != w.size - 1) return;
     pack_units(bias_ih, q.bias_ih, C::ROWS, q.hidden);
+    if (q.form_ih.scale) pack_units(scale_ih, q.form_ih.scale, C::ROWS, q.hidden);
     if (C::PARAMS) pack_units(params, q.params, C::PARAMS, q.hidden);
     for (int s = 0; s < C::STAGES; ++s)
       pack_units(bias_hh[s], q.bias_hh ? q.bias_hh + C::row_start[s] * q.hidden : nullptr, C::rows[s], q.hidden);
+    for (int s = 0; q.form_hh.scale && s < C::STAGES; ++s)
+      pack_units(scale_hh[s], q.form_hh.scale + C::row_start[s] * q.hidden, C::rows[s], q.hidden);
   }
 
   T* input(long panel, long t, long b) const {
@@ -101,6 +115,16 @@ struct Forward : Sizes<T, C> {
           tile.out = input(inputs.first(g), first, row);
           tile_function<T, false>(int(n), vectors)(tile);
         }
+    }
+  }
+
+  // The same for a single row and weights of fewer bits.
+  NOINLINE void small_input(const Share& columns, const Worker& w) const {
+    const Form form = q.form_ih.form;
+    const SmallRow<T> left = small_row(form, q.x, q.inputs, whole + w.rank * C::MAX_OPERANDS * row_length());
+    for (long g = columns.first; g < columns.last; ++g) {
+      const long first = inputs.first(g) * C::ROWS * width;
+      multiply_small(form, left, packed_ih, inputs, g, q.inputs, ax + first, bias_ih + first, scale_ih + first);
     }
   }
 
@@ -219,15 +243,19 @@ struct Forward : Sizes<T, C> {
     return tile;
   }
 
+  template <int S>
+  const T* operand(long t, int j) const {
+    const int from = C::operand[S][j];
+    return from < C::STATES ? this->state(from, t) : values + (from - C::STATES) * this->batch * this->padded;
+  }
+
   // Rows [row, end) of that product, which are tile number i's.
   template <int S>
   INLINE void multiply(const Forward& f, Tile<T>& tile, long t, long g, int vectors, long i, long row, long end) {
     if (C::operands[S] == 0)
       for (long r = 0; r < end - row; ++r) copy(tile.out + r * tile.ldo, tile.start, tile.ldo);
     for (int j = 0; j < C::operands[S]; ++j) {
-      const int from = C::operand[S][j];
-      const T* operand = from < C::STATES ? f.state(from, t) : f.values + (from - C::STATES) * f.batch * f.padded;
-      tile.a = operand + row * f.padded;
+      tile.a = f.template operand<S>(t, j) + row * f.padded;
       tile.w = f.packed_hh[S][j] + f.groups[S].packed(g, f.q.hidden);
       tile.add = j > 0;
       tile.next = f.groups[S].next(f.packed_hh[S][j], g, f.q.hidden);
@@ -259,16 +287,40 @@ struct Forward : Sizes<T, C> {
     }
   }
 
-  // The same for a single row: two panels side by side take the place of two rows.
+  // The operands of stage S, for weights of fewer bits.
   template <int S>
-  void stage_of_row(long t, const Share& mine) const {
+  NOINLINE void small_operands(long t, SmallRow<T>* left, const Worker& w) const {
+    for (int j = 0; j < C::operands[S]; ++j)
+      left[j] = small_row(q.form_hh.form, operand<S>(t, j), q.hidden, whole + (w.rank * C::MAX_OPERANDS + j) * row_length());
+  }
+
+  // A single row's product of that stage with those.
+  template <int S>
+  NOINLINE void multiply_small_row(const SmallRow<T>* left, long g, T* sums) const {
+    const long first = groups[S].first(g) * C::rows[S] * width;
+    const T* start = bias_hh[S] + first;
+    if (C::operands[S] == 0) copy(sums, start, groups[S].vectors(g) * width);
+    for (int j = 0; j < C::operands[S]; ++j, start = sums)
+      multiply_small(q.form_hh.form, left[j], packed_hh[S][j], groups[S], g, q.hidden, sums, start, scale_hh[S] + first);
+  }
+
+  // The same as `stage` for a single row: two panels side by side take the place of two rows.
+  template <int S>
+  void stage_of_row(long t, const Share& mine, const Worker& w) const {
     alignas(64) T sums[2 * MAX_VECTORS * width];
     constexpr long per = C::rows[S] * width;
+    const bool small = q.form_hh.form != Form::WHOLE;
+    SmallRow<T> left[C::MAX_OPERANDS];
+    if (small) small_operands<S>(t, left, w);
     long first = groups[S].first(mine.first), count = 0;  // panels whose sums are there
     for (long g = mine.first; g < mine.last; ++g) {
       const int vectors = groups[S].vectors(g);
-      Tile<T> tile = tile_of<S>(g, sums + count * per);
-      multiply<S>(*this, tile, t, g, vectors, 0, 0, 1);
+      if (small) {
+        multiply_small_row<S>(left, g, sums + count * per);
+      } else {
+        Tile<T> tile = tile_of<S>(g, sums + count * per);
+        multiply<S>(*this, tile, t, g, vectors, 0, 0, 1);
+      }
       count += vectors / C::rows[S];
       if (count == 1 && g + 1 < mine.last) continue;
       long p = 0;
@@ -284,7 +336,7 @@ struct Forward : Sizes<T, C> {
       const Worker one = {0, 1, w.shared};
       const Share mine(groups[S].count, q.by_panels ? w : one);
       if (this->batch == 1 && q.plain)
-        stage_of_row<S>(t, mine);
+        stage_of_row<S>(t, mine, w);
       else
         stage<S>(t, rows, mine);
       if (q.by_panels && !w.barrier()) return false;
@@ -308,7 +360,10 @@ struct Forward : Sizes<T, C> {
     for (long t = 0; t < this->steps; ++t) {
       if ((t % 4 == 0 || t % span == 0) && !w.go_on()) return;
       if (!q.table && t % span == 0) {
-        input_product(t, t + span < this->steps ? t + span : this->steps, rows, columns);
+        if (q.form_ih.form != Form::WHOLE)
+          small_input(columns, w);
+        else
+          input_product(t, t + span < this->steps ? t + span : this->steps, rows, columns);
         if (q.by_panels && !w.barrier()) return;
       }
       if (!stages<0>(t, rows, w)) return;

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from unrolled.interop.onnx import to_onnx
 from unrolled.nn.network import Network
 
 
-def session(network: Network, threads: int, *, loss: bool) -> onnxruntime.InferenceSession:
-    """Return a session: tokens (T, B), states h0, c0 (L, B, H) -> logits (T, B, V) or the mean loss, new states."""
+def session(network: Network, threads: int, *, loss: bool, int8: bool = False) -> onnxruntime.InferenceSession:
+    """Return a session: tokens (T, B), states h0, c0 (L, B, H) -> logits (T, B, V) or the mean loss, new states.
+
+    int8: onnxruntime's dynamic quantization of the weights, activations being quantized as they come.
+    """
+    model = graph(network, loss=loss)
+    if int8:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "int8.onnx"
+            quantize_dynamic(model, path, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"])
+            model = onnx.load(path)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def graph(network: Network, *, loss: bool) -> onnx.ModelProto:
+    """Return the graph of a session."""
     spec, weights, nodes = network.spec, [], []
 
     def constant(name: str, value: Any) -> str:
@@ -52,9 +71,7 @@ def session(network: Network, threads: int, *, loss: bool) -> onnxruntime.Infere
     else:
         outputs = [info("logits", TensorProto.FLOAT, ["T", "B", spec.vocabulary_size])]
     outputs += [info(f"{s}n", TensorProto.FLOAT, state_shape) for s in "hc"]
-    graph = helper.make_graph(nodes, "language_model", inputs, outputs, weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = helper.make_graph(nodes, "language_model", inputs, outputs, weights)
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return model
