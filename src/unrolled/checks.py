@@ -408,6 +408,21 @@ def as_dtype(dtype: Any, known: tuple[str, ...]) -> str:
     return name
 
 
+ROUNDED = "bfloat16"
+"""The dtype of networks whose products round what they multiply (`reference.operands`): their arrays are float32."""
+
+
+def array_dtype(dtype: str) -> str:
+    """Return the dtype of the arrays of a network of this dtype.
+
+    Examples
+    --------
+    >>> array_dtype("bfloat16"), array_dtype("float64")
+    ('float32', 'float64')
+    """
+    return "float32" if dtype == ROUNDED else dtype
+
+
 class Kept(dict[str, Any]):
     """A dictionary that is only read: what a tape holds by name.
 

@@ -49,6 +49,7 @@ OPTIONS = {
     "batch first": {"batch_first": True, "dropout": 0.2, "num_layers": 2},
     "batch first, both directions": {"batch_first": True, "bidirectional": True},
     "float64": {"dtype": "float64"},
+    "bfloat16": {"dtype": "bfloat16"},
     "64 units": {"hidden_size": 64},
     "no bias, both directions, dropout": {"bias": False, "bidirectional": True, "dropout": 0.4, "num_layers": 3},
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..cells import Cell
+from ..checks import ROUNDED, array_dtype
 from ..errors import UnrolledError, Unsupported, brief, suggest, warn
-from .base import Backend, Reference
+from .base import Backend, Reference, Rounding
 from .blas import undisturbed as undisturbed
 
 if TYPE_CHECKING:
@@ -71,13 +72,25 @@ def choose_for(cell: Cell, dtype: Any, name: str) -> Backend:
     UnrolledError
         As `choose`; or if the cell is none that the backend runs.
     """
-    backend = choose(name)
+    backend = of_dtype(choose(name), dtype)
     if backend.name == "reference" or (why := reason(cell, dtype)) is None:
         return backend
     if name == "cpu":
         raise Unsupported(f"{why}. Use backend='auto' or 'reference'.")
     warn(f"{why}. NumPy runs it instead, which is slower; backend='reference' asks for that.")
     return backend
+
+
+def of_dtype(backend: Backend, dtype: Any) -> Backend:
+    """Return a backend as networks of a dtype use it: of bfloat16, one whose products round.
+
+    Examples
+    --------
+    >>> of_dtype(of_dtype(REFERENCE, "bfloat16"), "float64") is REFERENCE
+    True
+    """
+    exact = backend.exact if isinstance(backend, Rounding) else backend
+    return cast(Backend, Rounding(exact)) if dtype == ROUNDED else exact
 
 
 def set_threads(n: int) -> None:
@@ -210,4 +223,4 @@ def reason(cell: Cell, dtype: Any = "float32") -> str | None:
         return _missing
     from .cpu import kernels
 
-    return kernels.reason(cell, dtype)
+    return kernels.reason(cell, array_dtype(dtype) if isinstance(dtype, str) else dtype)

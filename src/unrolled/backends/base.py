@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from ..cells import Cell
@@ -30,16 +31,19 @@ class Backend(Protocol):
         masks: scan.ScanMasks = scan.UNMASKED,
         *,
         record: bool = True,
+        rounds: bool = False,
     ) -> tuple[Array, Any, Any]:
         """Run all steps: outputs, final state, tape."""
 
     def backward(self, tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
         """Carry gradients back: dx, gradient of the initial state, gradients of the parameters."""
 
-    def linear(self, weight: Array, bias: Array | None, x: Array) -> Array:
+    def linear(self, weight: Array, bias: Array | None, x: Array, *, rounds: bool = False) -> Array:
         """See `unrolled.reference.layers.linear`."""
 
-    def linear_backward(self, weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+    def linear_backward(
+        self, weight: Array, x: Array, dy: Array, *, rounds: bool = False
+    ) -> tuple[Array, Array, Array]:
         """See `unrolled.reference.layers.linear_backward`."""
 
     def dropout(self, x: Array, mask: Array, rate: float) -> Array:
@@ -92,6 +96,24 @@ class Backend(Protocol):
         weights: str = "float32",
     ) -> Any:
         """Return what samples many tokens a call (see `unrolled.backends.cpu.sampler`); None where nothing does."""
+
+
+class Rounding:
+    """A backend whose products round what they multiply to bfloat16 (see `unrolled.reference.operands`)."""
+
+    def __init__(self, exact: Backend) -> None:
+        self.exact, self.name = exact, exact.name
+        self.forward = partial(exact.forward, rounds=True)
+        self.linear = partial(exact.linear, rounds=True)
+        self.linear_backward = partial(exact.linear_backward, rounds=True)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what holds no product, as it is."""
+        return getattr(self.exact, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what it is made of."""
+        return Rounding, (self.exact,)
 
 
 class Reference:

@@ -37,6 +37,7 @@ STACK: dict[str, dict[str, Any]] = {
     "char-rnn": {"init": "char-rnn"},
     "identity": {"init": "identity"},
     "float64": {"dtype": "float64"},
+    "bfloat16": {"dtype": "bfloat16"},
 }
 """Options of a stack. (`lengths` is no option: every proof runs with and without.)"""
 

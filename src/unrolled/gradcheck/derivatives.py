@@ -13,11 +13,11 @@ import numpy as np
 from ..cells import Cell
 from ..cells.cell import ROWED
 from ..cells.contract import field_names
-from ..checks import Array
+from ..checks import Array, array_dtype
 from ..nn.recurrent import Recurrent
 from ..reference import scan
 from .report import Proof, proof, unsupported
-from .sizes import CENTRAL, DRAWS, EXACT, ROUNDINGS, STEP, STEP_CENTRAL, B, H, I, T
+from .sizes import CENTRAL, DRAWS, EXACT, ROUNDINGS, STEP, STEP_CENTRAL, B, H, I, T, spacing
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def random_inputs(net: Recurrent, steps: int, batch: int, rng: np.random.Generat
     shape = (batch, steps, net.input_size) if net.batch_first else (steps, batch, net.input_size)
     zero = net.zero_state(batch)
     state = like_state(zero, [draw(rng, f.shape, f.dtype) for f in named_state(zero).values()])
-    return draw(rng, shape, net.dtype), state
+    return draw(rng, shape, array_dtype(net.dtype)), state
 
 
 def prove_recurrent(net: Recurrent, rng: np.random.Generator, label: str, full: bool) -> Iterator[Proof]:
@@ -266,7 +266,7 @@ def project(net: Recurrent, twin: Recurrent, rng: np.random.Generator) -> Iterat
         return recurrent_case(network, x, state, None, np.random.default_rng(seed))
 
     ours, exact = case(net, x, state), case(twin, x.astype(np.float64), wide)
-    eps = float(np.finfo(net.dtype).eps)
+    eps = spacing(net.dtype)
     moved = [case(twin.with_params(params), x.astype(np.float64), wide).gradient for params in rounded(twin, eps, rng)]
     yield from projections(ours, exact, moved, eps, net.num_layers, f"{net.cell.name}, {net.dtype}", rng)
 

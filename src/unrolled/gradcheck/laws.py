@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array
+from ..checks import Array, array_dtype
 from ..nn.masks import Masks, part_masks
 from ..nn.recurrent import Recurrent
 from .derivatives import draw, like_state, named_state, random_inputs, rounded
 from .report import Proof, proof, unsupported
-from .sizes import REORDERED, ROUNDINGS, B, T
+from .sizes import REORDERED, ROUNDINGS, B, T, spacing
 
 Arrays = dict[str, Array]
 
@@ -99,11 +99,11 @@ def law(name: str, subject: str, ours: Arrays, theirs: Arrays, tolerance: float)
 
 def _tolerance(run: _Run, rng: np.random.Generator) -> float:
     """How far sums in another order may lead away; normalised rows can be so steep that it has to be measured."""
-    eps = float(np.finfo(run.net.dtype).eps)
+    eps = spacing(run.net.dtype)
     if not run.net.cell.normalised:
         return REORDERED * eps
     copies = replace(run, dy=run.dy.copy(), dnew=changed(run.dnew, np.copy))
-    whole, dtype = copies(), run.net.dtype
+    whole, dtype = copies(), array_dtype(run.net.dtype)
     changes = []
     for params in rounded(run.net, 2 * eps, rng):
         net = run.net.with_params({name: p.astype(dtype) for name, p in params.items()})

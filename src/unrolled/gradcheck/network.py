@@ -16,7 +16,7 @@ from ..nn.network import Network
 from .derivatives import Case, derivatives, draw, like_state, named_state, projections, rounded
 from .laws import Arrays, changed, law, outputs
 from .report import Proof
-from .sizes import EXACT, B, T
+from .sizes import EXACT, B, T, spacing
 
 
 class LossNetwork(Protocol):
@@ -78,13 +78,13 @@ def prove_loss(net: LossNetwork, twin: LossNetwork, rng: np.random.Generator) ->
                 yield _padding(twin, x, y, state, masks)
             continue
         dtype = np.result_type(*net.params.values())
-        eps = float(np.finfo(dtype).eps)
+        eps = spacing(getattr(stack, "dtype", dtype))
         start = None if state is None else like_state(state, [f.astype(dtype) for f in named_state(state).values()])
         own = net.loss_and_gradients(x, y, start, masks=masks)[1]
         near = [twin.with_params(params) for params in rounded(twin, eps, rng)]
         moved = [other.loss_and_gradients(x, y, state, masks=masks)[1] for other in near]
         ours = Case(net.params, value, own, cell, hidden=hidden)
-        yield from projections(ours, exact, moved, eps, layers, f"loss, {dtype}", rng)
+        yield from projections(ours, exact, moved, eps, layers, f"loss, {getattr(stack, 'dtype', dtype)}", rng)
 
 
 def _tokens(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator) -> Array:

@@ -1,5 +1,11 @@
 """Sizes and tolerances of the proofs, with their reasons."""
 
+from typing import Any
+
+import numpy as np
+
+from ..checks import ROUNDED
+
 T, B, I, H = 7, 3, 4, 5
 """Sizes of the full proofs: small, above one, all different."""
 
@@ -24,3 +30,16 @@ errors were up to 18 times what one draw told, in laws 15 times, but at most 1.8
 REORDERED = 64
 """Tolerance of laws that only change the order of sums, in roundings of the network's precision relative to the largest
 entry: sums of some hundred products, passed on through seven steps; one to four are typical."""
+
+
+def spacing(dtype: Any) -> float:
+    """Return one rounding of a precision: the space between 1 and the next number, which is that of its products.
+
+    Of bfloat16 it is that of what products multiply, 8 significant bits, whatever more bits the sums keep.
+
+    Examples
+    --------
+    >>> spacing("bfloat16"), spacing("float32")
+    (0.0078125, 1.1920928955078125e-07)
+    """
+    return 2.0**-7 if str(dtype) == ROUNDED else float(np.finfo(dtype).eps)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..cells import CELLS, Cell
-from ..checks import Array, as_numbers, check_size
+from ..checks import Array, array_dtype, as_numbers, check_size
 from ..errors import UnrolledError, brief, listed, one_line
 from ..nn.recurrent import Recurrent
 from .reverse import Reverse
@@ -126,7 +126,7 @@ def to_onnx(net: Recurrent, layer: int | None = None, *, batch: int | None = Non
         tensors["P"] = np.stack([_reorder(p, _peepholes(cell), form.peepholes).ravel() for p in rows])
     if net.learn_state and batch is not None:
         axis = 0 if net.batch_first else 1
-        net.states.check_memory(batch, net.dtype)
+        net.states.check_memory(batch, array_dtype(net.dtype))
         for name, field in INITIAL.items():
             if field in cell.state_fields:
                 one = np.stack([net.params[f"initial_{field}{d}"] for d in directions])

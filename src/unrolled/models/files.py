@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from .. import backends, storage
 from ..cells import Cell, find_cell
-from ..checks import Array
+from ..checks import Array, array_dtype
 from ..data.text import Vocabulary
 from ..errors import UnrolledError, brief, check_path, one_line
 from ..nn import own_cells, rounding
@@ -186,9 +186,9 @@ def _check(content: Content, layout: Layout, cell: str | Cell | None) -> Describ
         raise UnrolledError(f"it knows {size} characters and the unknown one, its description has {spec.characters}")
     if own is not None and own_cells.is_absent(spec):
         said = rounding.packed_layout(own.parameters, weights)
-        storage.check_layout(own_cells.of_stacks(layout), said[0], spec.dtype, said[1])
+        storage.check_layout(own_cells.of_stacks(layout), said[0], array_dtype(spec.dtype), said[1])
     else:
         spec.check()
         said = rounding.packed_layout(spec.shapes(kind.head(**codec)), weights)
-        storage.check_layout(layout, said[0], spec.dtype, said[1])
+        storage.check_layout(layout, said[0], array_dtype(spec.dtype), said[1])
     return Described(kind, spec, codec, {}, own, weights)

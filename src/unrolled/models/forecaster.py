@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from ..cells import Cell
-from ..checks import Array, check_size
+from ..checks import Array, array_dtype, check_size
 from ..data.series import Series, SeriesSet
 from ..data.tables import line_of
 from ..data.times import Times
@@ -284,7 +284,9 @@ class Forecaster(Forecasting):
     # --- windows
 
     def _windows(self, data: SeriesSet, places: Array) -> Windows:
-        return forecaster_data.windows(data, self.plan, places, _ROWS, data.where, self.network.recurrent.dtype)
+        return forecaster_data.windows(
+            data, self.plan, places, _ROWS, data.where, array_dtype(self.network.recurrent.dtype)
+        )
 
     def _backtest(self, source: Source, stride: int | None) -> Backtest:
         """Return sums over forecasts from every step of series."""

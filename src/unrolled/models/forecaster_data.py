@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import Array
+from ..checks import Array, array_dtype
 from ..data.series import SeriesSet, as_table, read_series, series_of
 from ..data.text.files import short_name
 from ..data.times import calendar_of
@@ -39,7 +39,7 @@ def material(sources: Mapping[str, Any], options: Options, plan: Plan | None) ->
         0.0 if "test" in found else options.test_fraction,
     )
     plan = plan or made(train, options, shares)
-    dtype = np.dtype(options.dtype)
+    dtype = np.dtype(array_dtype(options.dtype))
     places = _places(train, plan, shares, options)
     size = min(options.batch_size, len(places["train"]) // UPDATES)  # of no more windows than there are
     parts = {name: windows(train, plan, some, size, name, dtype) for name, some in places.items()}

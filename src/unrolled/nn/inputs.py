@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..checks import Array, are_indices, as_array, as_numbers, read_only
+from ..checks import Array, are_indices, array_dtype, as_array, as_numbers, read_only
 from ..errors import UnrolledError, brief
 from .spec import Spec
 from .stack import Stack
@@ -153,7 +153,7 @@ def take_timespans(value: Any, stack: Stack, live: Array | None, shape: tuple[in
     spans = order.steps("timespans", array)
     if spans.shape != shape or spans.dtype.kind == "c":
         raise UnrolledError(f"timespans are {array.dtype} of shape {array.shape}; expected numbers (T, B) = {shape}")
-    spans = spans.astype(stack.dtype) if live is None else np.where(live, spans, 1).astype(stack.dtype)
+    spans = (spans if live is None else np.where(live, spans, 1)).astype(array_dtype(stack.dtype))
     if not (np.isfinite(spans) & (spans >= 0)).all():
         raise UnrolledError("timespans must be finite and 0 or more: the time since the step before")
     return spans

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Backend
-from ..checks import Array, Kept, as_array, read_only
+from ..checks import Array, Kept, array_dtype, as_array, read_only
 from ..errors import UnrolledError, brief, listed
 from ..reference.layers import draw_mask, dropout
 from .stack import DROPPING, Stack, suffix
@@ -127,7 +127,7 @@ def keep_and_drop(masks: Masks | None, stack: Stack, layer: int, direction: int)
     ]
     mask, drop = masks.get(f"recurrent{end}"), None
     if mask is not None:
-        drop = read_only(np.where(mask[flip], 1 / (1 - stack.recurrent_dropout), 0).astype(stack.dtype))
+        drop = read_only(np.where(mask[flip], 1 / (1 - stack.recurrent_dropout), 0).astype(array_dtype(stack.dtype)))
     return stack.cell.state(*kept) if any(m is not None for m in kept) else None, drop
 
 

@@ -17,7 +17,6 @@ from ..reference import matrix_memory
 from ..reference.matrix_memory import RECURRENT, State
 from ..seeding import generator
 from .inputs import Order, steps_within, take_indices, take_input, take_lengths
-from .options import DTYPES
 from .params import Parametric, Params, usable
 from .tape import check_tape
 
@@ -108,7 +107,7 @@ class MLSTM(Parametric):
             raise UnrolledError(f"hidden_size is {hidden_size}, heads is {heads}; expected heads of one width")
         self.key_size = self.hidden_size // self.heads if key_size is None else check_size("key_size", key_size)
         self.batch_first = as_kind("batch_first", batch_first, "bool")
-        self.dtype = as_dtype(dtype, DTYPES)
+        self.dtype = as_dtype(dtype, ("float32", "float64"))
         self.backend = _backend(backend)
         self.chunk_size = check_size("chunk_size", chunk_size)
         inputs = [self.input_size] + [self.hidden_size] * (self.num_layers - 1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import PAYS
-from ..checks import Array, Kept, as_array, as_kind, check_size, read_only
+from ..checks import Array, Kept, array_dtype, as_array, as_kind, check_size, read_only
 from ..errors import UnrolledError, UnrolledWarning
 from ..reference import losses
 from . import embedding
@@ -215,7 +215,7 @@ class Network(ReadingNetwork):
             )
         expected = (*tape.rows.shape[:-1], len(tape.params["decoder.bias"]))
         if dlogits is None:
-            return np.zeros(expected, self.recurrent.dtype)
+            return np.zeros(expected, array_dtype(self.recurrent.dtype))
         array = self.recurrent._cast(dlogits, "dlogits")
         if array.shape != expected:
             letters = "T, B, V" if self.head.stepwise else "B, K"

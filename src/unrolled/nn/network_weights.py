@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from .. import backends
-from ..checks import Array, check_memory, check_rng, check_size
+from ..checks import ROUNDED, Array, array_dtype, check_memory, check_rng, check_size
 from ..errors import UnrolledError, brief
 from ..seeding import generator
 from . import rounding
@@ -44,23 +44,23 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         spec.check()
         size, width = spec.vocabulary_size, spec.embedding_size
         shapes = spec.shapes(head)
-        check_memory(sum(map(math.prod, shapes.values())), spec.dtype)
-        rng = generator(rng)
-        table = rng.standard_normal((size, width)).astype(spec.dtype) if width else None
+        check_memory(sum(map(math.prod, shapes.values())), array_dtype(spec.dtype))
+        rng, dtype = generator(rng), array_dtype(spec.dtype)
+        table = rng.standard_normal((size, width)).astype(dtype) if width else None
         how: dict[str, Any] = {"backend": backend, "rng": rng}
         params, self._speller = dict[str, Array](), None
         if spec.characters:
             width, units = spec.characters_embedding_size, spec.characters_hidden_size
-            params[f"characters.{TABLE}"] = table_of(spec.init, (spec.characters, width), rng, spec.dtype)
+            params[f"characters.{TABLE}"] = table_of(spec.init, (spec.characters, width), rng, dtype)
             self._speller = Recurrent(spec.cell, width, units, **spec.speller_options(), **how)
             params |= {f"characters.recurrent.{name}": p for name, p in self._speller.params.items()}
         self._recurrent = Recurrent(spec.cell, spec.input_size, spec.widths, **spec.stack_options(), **how)
         params |= {f"recurrent.{name}": p for name, p in self._recurrent.params.items()}
         shape = head.outputs or size, self._recurrent.output_size
-        params = initialise_ends(spec.init, table, params, shape, rng, spec.dtype, tied=spec.tied)
-        params |= {name: np.zeros(shape, spec.dtype) for name, shape in shapes.items() if name not in params}
+        params = initialise_ends(spec.init, table, params, shape, rng, dtype, tied=spec.tied)
+        params |= {name: np.zeros(shape, dtype) for name, shape in shapes.items() if name not in params}
         self._params = Params(params)
-        self._backend = backends.choose(backend)
+        self._backend = backends.of_dtype(backends.choose(backend), spec.dtype)
         self._warned = False
 
     @property
@@ -92,8 +92,8 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         other._recurrent = self._recurrent._on(self._own("recurrent.", params), backend)
         if self._speller is not None:
             other._speller = self._speller._on(self._own("characters.recurrent.", params), backend)
-        if backend is not None:
-            other._backend = backends.choose(backend)
+        chosen = self._backend if backend is None else backends.choose(backend)
+        other._backend = backends.of_dtype(chosen, other._recurrent.dtype)
         return other
 
     @staticmethod
@@ -139,7 +139,7 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         if spec.bidirectional:
             raise UnrolledError("a bidirectional network samples nothing: it reads whole sequences")
         state = self.initial_state(1) if state is None else states.take(state, 1, cast)
-        if not self._plain:
+        if not self._plain or self._recurrent.dtype == ROUNDED:
             return None
         return backends.choose(self.recurrent.backend).sampler(
             self.recurrent.cell,

@@ -11,7 +11,7 @@ from ..checks import as_kind, check_fraction, check_size, check_weight
 from ..declared import Declared, about, one_of, option, options
 from .initializers import INITS, check_forget_bias, check_init_name
 
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,13 @@ class NetworkOptions(Declared):
         about="Of a layer's outputs (of language models, as in char-rnn, of the last layer's too).",
         source="Srivastava et al. 2014",
     )
-    dtype: str = option("float32", "float32 or float64.", "Weights", one_of("dtype", DTYPES))
+    dtype: str = option(
+        "float32",
+        "float32, float64, or bfloat16: float32 whose products round.",
+        "Weights",
+        one_of("dtype", DTYPES),
+        about="float32 or float64; bfloat16 is float32, but that products round what they multiply to bfloat16.",
+    )
     locked_dropout: float = option(
         0.0,
         "After each layer, the same units at all steps.",

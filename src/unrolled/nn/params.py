@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
-from ..checks import Array, as_numbers, read_only
+from ..checks import Array, array_dtype, as_numbers, read_only
 from ..errors import UnrolledError, brief, listed, suggest
 from ..keywords import names_of
 
@@ -113,7 +113,7 @@ class Parametric:
         """Return numbers of a caller's in the network's precision."""
         array = as_numbers(name, x)
         if array.dtype.kind != "c":
-            return array.astype(self.dtype, copy=False)
+            return array.astype(array_dtype(self.dtype), copy=False)
         if not self._complex:
             raise UnrolledError(f"{name} holds complex numbers; this network takes {self.dtype}")
         return array

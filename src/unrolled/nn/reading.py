@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..checks import Array, read_only
+from ..checks import Array, array_dtype, read_only
 from . import embedding, spelling
 from .masks import Masks, drop_input, drop_words
 from .network_weights import TABLE, WeightedNetwork
@@ -38,7 +38,7 @@ class ReadingNetwork(WeightedNetwork):
         dropped = masks is not None and "input" in masks
         if weight is None:
             hot = tokens.dtype.kind in "iu" and (dropped or not fold)
-            x = np.eye(stack.input_size, dtype=stack.dtype)[tokens] if hot else tokens
+            x = np.eye(stack.input_size, dtype=array_dtype(stack.dtype))[tokens] if hot else tokens
             return stack, Read(read_only(drop_input(self._backend, x, masks, spec.input_dropout)), tokens)
         ids = read_only(drop_words(tokens[..., 0] if spec.characters else tokens, masks))
         fold = fold and not stack.cell.sees_x  # which is the embedded symbol, not its number

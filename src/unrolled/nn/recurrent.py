@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import Array, Kept, as_numbers, check_rng, check_size, read_only
+from ..checks import Array, Kept, array_dtype, as_numbers, check_rng, check_size, read_only
 from ..declared import described
 from ..errors import UnrolledError, UnrolledWarning
 from .documents import pack
@@ -267,12 +267,12 @@ class Recurrent(Weighted):
         steps, batch = tape.scans[0].x.shape[:2] if packing is None else packing.row.shape
         letters, first = order.expected(steps, batch)
         expected = (*first, self.output_size)
-        dy = np.zeros(expected, self.dtype) if dy is None else self._cast(dy, "dy")
+        dy = np.zeros(expected, array_dtype(self.dtype)) if dy is None else self._cast(dy, "dy")
         if dy.shape != expected:
             raise UnrolledError(f"dy has shape {dy.shape}; expected ({letters}, D H) = {expected}")
         dy = order.in_time(dy)
         if dstate is None:
-            ends = self.states.zeros(batch, self.dtype)
+            ends = self.states.zeros(batch, array_dtype(self.dtype))
         else:
             ends = self.states.part(self.states.take(dstate, batch if tape.batched else None, self._cast, "dstate"))
         if packing is not None:

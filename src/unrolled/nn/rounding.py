@@ -18,6 +18,7 @@ import numpy as np
 
 from ..checks import Array, check_choice
 from ..errors import UnrolledError
+from ..reference.operands import upper_half
 
 WEIGHTS = ("float32", "bfloat16", "int8")
 """Forms of weights, by their names."""
@@ -92,7 +93,7 @@ def packed(params: Mapping[str, Array], weights: str) -> dict[str, Array]:
         if not np.isfinite(params[name]).all():
             raise UnrolledError(f"{name} holds values that are not finite")
         with np.errstate(over="ignore", invalid="ignore"):
-            small = _bfloat16(name, params[name]) if weights == "bfloat16" else _int8(name, params[name])
+            small = {name: upper_half(params[name])} if weights == "bfloat16" else _int8(name, params[name])
             large = not all(np.isfinite(p).all() for p in unpacked(small, weights).values())
         if large:
             raise UnrolledError(f"{name} has numbers too large for {weights}")
@@ -150,13 +151,6 @@ def _is_scales(scale: Array) -> bool:
     kinds = np.finfo(np.float32)
     normal = (scale == 0) | ((scale >= kinds.tiny) & (scale <= kinds.max / np.float32(_LARGEST)))
     return bool((normal & (scale.view(np.uint32) & np.uint32(0x800000FF) == 0)).all())
-
-
-def _bfloat16(name: str, w: Array) -> dict[str, Array]:
-    """Round to the nearest, to even: half of what is cut off is added before it is, less one below an even number."""
-    bits = np.ascontiguousarray(w, np.float32).view(np.uint32)
-    even = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return {name: ((bits + even) >> np.uint32(16)).astype(np.uint16)}
 
 
 def _int8(name: str, w: Array) -> dict[str, Array]:

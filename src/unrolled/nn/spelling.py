@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..backends.base import Backend
-from ..checks import Array
+from ..checks import Array, array_dtype
 from ..errors import UnrolledError
 from . import embedding
 from .recurrent import Recurrent
@@ -84,11 +84,11 @@ def encode(
     """Words (T, B, C), table (characters, E) -> x (T, B, 2 H), the final h of both directions; 0 of an empty word."""
     spellings, folds = distinct(words), not stack.cell.sees_x
     reader, tapes = embedding.folded(backend, table, stack) if folds else stack, []
-    finals = [np.zeros((0, stack.output_size), stack.dtype)]  # so that no words are no mistake
+    finals = [np.zeros((0, stack.output_size), array_dtype(stack.dtype))]  # so that no words are no mistake
     for part, longest in groups(spellings.lengths):
         lengths = spellings.lengths[part]
         if not longest:
-            finals.append(np.zeros((len(lengths), stack.output_size), stack.dtype))
+            finals.append(np.zeros((len(lengths), stack.output_size), array_dtype(stack.dtype)))
             continue
         even = lengths[0] == longest
         x = spellings.characters[:longest, part]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..cells import Cell, find_cell
 from ..cells.settings import parse_settings
-from ..checks import as_dtype, as_kind, check_memory, check_size, check_widths
+from ..checks import array_dtype, as_dtype, as_kind, check_memory, check_size, check_widths
 from ..codegen.derive import complete
 from ..declared import check_plain
 from ..errors import UnrolledError, brief
@@ -169,4 +169,4 @@ class Stack:
 
     def check_memory(self) -> None:
         """Refuse more parameters than this machine has memory for."""
-        check_memory(sum(math.prod(shape) for shape in self.shapes().values()), self.dtype)
+        check_memory(sum(math.prod(shape) for shape in self.shapes().values()), array_dtype(self.dtype))

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import backends
 from ..cells import Cell
-from ..checks import Array, Kept, check_size, read_only
+from ..checks import Array, Kept, array_dtype, check_size, read_only
 from ..codegen.derive import complete
 from ..errors import UnrolledError, suggest
 from ..keywords import keyword, keywords_of, named
@@ -52,7 +52,7 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
         params: dict[str, Array] = {}
         for layer, d in self.passes():
             rule, shapes, hidden = self.init, self.local_shapes(layer), self.hidden_sizes[layer]
-            drawn = initialise(rule, self.cell, shapes, hidden, rng, self.dtype, self.forget_bias)
+            drawn = initialise(rule, self.cell, shapes, hidden, rng, array_dtype(self.dtype), self.forget_bias)
             params |= {name + suffix(layer, d): p for name, p in drawn.items()}
         self._params = Params(params)
         self._complex = False
@@ -93,8 +93,12 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
 
     def _on(self, params: Params, backend: str | None = None) -> Self:
         """Return the same network on these very arrays."""
-        dtype = "float32" if all(p.dtype == np.float32 for p in params.values()) else "float64"
-        return self._with(params, dtype=dtype, _backend=self._backend if backend is None else backends.choose(backend))
+        if all(p.dtype == np.float32 for p in params.values()):
+            dtype = self.dtype if array_dtype(self.dtype) == "float32" else "float32"
+        else:
+            dtype = "float64"
+        chosen = self._backend if backend is None else backends.choose(backend)
+        return self._with(params, dtype=dtype, _backend=backends.of_dtype(chosen, dtype))
 
     def _with(self, params: Params, **other_than_here: Any) -> Self:
         """As `_on`, of arrays of the same precision."""
@@ -110,14 +114,14 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
 
     def zero_state(self, batch: int) -> Any:
         """State of zeros: each field (L D, B, H); a tuple of one such State a layer where widths differ."""
-        return self.states.zero(check_size("batch", batch, least=0), self.dtype)
+        return self.states.zero(check_size("batch", batch, least=0), array_dtype(self.dtype))
 
     def initial_state(self, batch: int) -> Any:
         """Return the state that None stands for: zeros, or the parameters."""
         if not self.learn_state:
             return self.zero_state(batch)
         batch = check_size("batch", batch, least=0)
-        self.states.check_memory(batch, self.dtype)
+        self.states.check_memory(batch, array_dtype(self.dtype))
         states = []
         for layer, d in self.passes():
             widths = self.states.widths[layer]
@@ -127,4 +131,6 @@ class Weighted(Parametric, Stack, derived=("hidden_sizes",)):
 
     def _begin(self, batch: int) -> list[Any]:
         """Return the state that None stands for, one State a pass."""
-        return self.states.part(self.initial_state(batch)) if self.learn_state else self.states.zeros(batch, self.dtype)
+        if self.learn_state:
+            return self.states.part(self.initial_state(batch))
+        return self.states.zeros(batch, array_dtype(self.dtype))

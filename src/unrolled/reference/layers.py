@@ -22,6 +22,7 @@ from ..checks import (
     check_weight,
 )
 from ..errors import UnrolledError
+from .operands import operand as read
 from .products import scatter_add
 
 
@@ -119,17 +120,19 @@ def check_gradient(dy: Any, weight: Array, x: Array) -> Array:
     return gradient
 
 
-def linear(weight: Array, bias: Array | None, x: Array) -> Array:
-    """x W^T + b: (..., H) -> (..., V)."""
+def linear(weight: Array, bias: Array | None, x: Array, *, rounds: bool = False) -> Array:
+    """x W^T + b: (..., H) -> (..., V); `rounds` as in `scan.forward`."""
     weight, bias, x = check_linear(weight, bias, x)
-    y = _flat(x) @ weight.T
+    y = read(_flat(x), rounds) @ read(weight, rounds).T
     out: Array = (y if bias is None else y + bias).reshape(*x.shape[:-1], len(weight))
     return out
 
 
-def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+def linear_backward(weight: Array, x: Array, dy: Array, *, rounds: bool = False) -> tuple[Array, Array, Array]:
     """Gradients of x (..., H), the weight (V, H) and the bias (V,)."""
     weight, _, x = check_linear(weight, None, x)
     dy = check_gradient(dy, weight, x)
     flat = _flat(dy)
-    return (flat @ weight).reshape(x.shape), flat.T @ _flat(x), np.asarray(flat.sum(axis=0))
+    left = read(flat, rounds)
+    dx, dweight = (left @ read(weight, rounds)).reshape(x.shape), left.T @ read(_flat(x), rounds)
+    return dx, dweight, np.asarray(flat.sum(axis=0))

@@ -15,6 +15,7 @@ import numpy as np
 from ..cells import Cell, Stage
 from ..cells.cell import ROWED, WEIGHT_X
 from ..checks import Array
+from .operands import operand as read
 
 Params = Mapping[str, Array]
 
@@ -69,7 +70,9 @@ def input_groups(cell: Cell) -> tuple[int, ...]:
     return tuple(n for stage in cell.stages if stage.inputs for n in stage.norm)
 
 
-def input_product(cell: Cell, w: Params, x: Array) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+def input_product(
+    cell: Cell, w: Params, x: Array, rounds: bool = False
+) -> tuple[Array, dict[str, tuple[Array, Array]]]:
     """x Wih^T + bih for all steps at once, (T, B, I) -> (T, B, R H), normalised where the cell says so.
 
     Integers (T, B) pick columns of Wih.
@@ -78,7 +81,7 @@ def input_product(cell: Cell, w: Params, x: Array) -> tuple[Array, dict[str, tup
     if x.dtype.kind in "iu":
         ax = w["weight_ih"].T[x]
     else:
-        ax = (x.reshape(-1, x.shape[-1]) @ w["weight_ih"].T).reshape(*x.shape[:-1], len(w["weight_ih"]))
+        ax = (read(x.reshape(-1, x.shape[-1]), rounds) @ w["weight_ih"].T).reshape(*x.shape[:-1], len(w["weight_ih"]))
     if "gain_ih" in w:
         norms["ih"] = normalise(ax, input_groups(cell))
         ax = norms["ih"][0] * w["gain_ih"]
@@ -98,14 +101,14 @@ def _hidden(cell: Cell, rows: int) -> int:
     return next(h for h in range(1, rows + 1) if cell.slices("weight_ih", h)[-1].stop == rows)
 
 
-def seen(cell: Cell, w: Params, x: Array, hidden: int, dtype: Any) -> Array | None:
+def seen(cell: Cell, w: Params, x: Array, hidden: int, dtype: Any, rounds: bool = False) -> Array | None:
     """Return what a cell's functions get as `x=` at all steps, (T, B, H): x, or its product with `weight_x`."""
     if not cell.sees_x:
         return None
     tokens = x.dtype.kind in "iu"
     if WEIGHT_X not in w:
         return np.eye(hidden, dtype=dtype)[x] if tokens else x
-    product: Array = w[WEIGHT_X].T[x] if tokens else x @ w[WEIGHT_X].T
+    product: Array = w[WEIGHT_X].T[x] if tokens else read(x, rounds) @ w[WEIGHT_X].T
     return product
 
 
@@ -169,8 +172,12 @@ def heads_of(cell: Cell, out: int, into: int) -> Iterator[tuple[slice, slice]]:
         yield slice(*ends[0][n : n + 2]), slice(*ends[1][n : n + 2])
 
 
-def product(cell: Cell, operand: Array, weight: Array, units: int) -> Array:
-    """operand (..., K) weight^T -> (..., rows units): of the whole, or of each head's own units."""
+def product(cell: Cell, operand: Array, weight: Array, units: int, rounds: bool = False) -> Array:
+    """operand (..., K) weight^T -> (..., rows units): of the whole, or of each head's own units.
+
+    Here and in `product_backward`, the weight is rounded already where products round (`operands.matrices`).
+    """
+    operand = read(operand, rounds)
     if cell.heads == 1:
         whole: Array = operand @ weight[:, : operand.shape[-1]].T
         return whole
@@ -182,8 +189,9 @@ def product(cell: Cell, operand: Array, weight: Array, units: int) -> Array:
     return result.reshape(*operand.shape[:-1], len(weight))
 
 
-def product_backward(cell: Cell, d: Array, weight: Array, units: int, width: int) -> Array:
+def product_backward(cell: Cell, d: Array, weight: Array, units: int, width: int, rounds: bool = False) -> Array:
     """Gradient (..., K) of the operand, from that of the product (..., rows units)."""
+    d = read(d, rounds)
     if cell.heads == 1:
         whole: Array = d @ weight[:, :width]
         return whole
@@ -195,8 +203,9 @@ def product_backward(cell: Cell, d: Array, weight: Array, units: int, width: int
     return result
 
 
-def weight_gradient(cell: Cell, out: Array, d: Array, operand: Array, units: int) -> None:
+def weight_gradient(cell: Cell, out: Array, d: Array, operand: Array, units: int, rounds: bool = False) -> None:
     """Write the gradient of a weight into `out`, of products (N, rows units) and operands (N, K)."""
+    d, operand = read(d, rounds), read(operand, rounds)
     if cell.heads == 1:
         out[:, : operand.shape[-1]] = d.T @ operand
         return

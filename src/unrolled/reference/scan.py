@@ -25,6 +25,8 @@ from ..cells.contract import defined_at, stage_name
 from ..checks import Array, Kept, read_only
 from ..codegen.derive import complete, prepared, prepared_backward
 from ..errors import UnrolledError, brief, one_line
+from .operands import matrices
+from .operands import operand as read
 from .products import (
     Place,
     beside,
@@ -87,6 +89,7 @@ class Tape:
     norms : normalised products, "ih" and one a stage: the rows with mean 0 and variance 1, and 1 / deviation
     kept : of each stage whose backward function was derived a named tuple of (T, B, units) arrays, else None
     dt : (T, B) or None; the time since the step before
+    rounds : whether products rounded what they multiplied to bfloat16
     """
 
     cell: Cell
@@ -101,6 +104,7 @@ class Tape:
     norms: Mapping[str, tuple[Array, Array]] = field(default_factory=dict)
     kept: tuple[Any, ...] = ()
     dt: Array | None = None
+    rounds: bool = False
     backend: ClassVar[str] = "reference"
     """Name of the backend that made it, and carries gradients back through it."""
 
@@ -143,7 +147,7 @@ def _keywords(cell: Cell, w: Params, stage: Stage, now: _Now) -> dict[str, Any]:
 
 
 def advance(
-    cell: Cell, w: Params, ax: Array, s: Any, now: _Now = NOTHING
+    cell: Cell, w: Params, ax: Array, s: Any, now: _Now = NOTHING, rounds: bool = False
 ) -> tuple[Any, Any, dict[str, tuple[Array, Array]], list[Any]]:
     """Run one step: ax (B, R H) and the old state -> the new one (not yet projected), gates, normalised products, kept.
 
@@ -163,7 +167,7 @@ def advance(
         else:
             ah = beside(operands_of(stage, s, values))
             if stage.product:
-                ah = product(cell, ah, w["weight_hh"][place.of["weight_hh"]], place.units)
+                ah = product(cell, ah, w["weight_hh"][place.of["weight_hh"]], place.units, rounds)
             if stage.norm:
                 norms[f"{n}"] = normalise(ah, stage.norm)
                 ah = norms[f"{n}"][0] * place.part(w, place.gain)
@@ -211,6 +215,7 @@ def forward(
     masks: ScanMasks = UNMASKED,
     *,
     record: bool = True,
+    rounds: bool = False,
 ) -> tuple[Array, Any, Tape | None]:
     """Run the cell over all steps.
 
@@ -221,6 +226,8 @@ def forward(
     masks : ScanMasks
     record : bool
         Without a tape only the outputs are kept.
+    rounds : bool
+        Whether products round what they multiply to bfloat16 (`unrolled.reference.operands`).
 
     Returns
     -------
@@ -230,15 +237,15 @@ def forward(
     """
     steps, batch = x.shape[:2]
     live, keep, drop, dt = masks
-    given, own, cell, w = cell, w, complete(cell), prepared(cell, w)
+    given, own, cell, w = cell, w, complete(cell), matrices(prepared(cell, w), x.dtype.kind in "iu", rounds)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     dtype = np.result_type(*w.values(), *s, *([x] if x.dtype.kind not in "iu" else []))
-    ax, norms = input_product(cell, w, x)
+    ax, norms = input_product(cell, w, x, rounds)
     ax = ax.astype(dtype, copy=False)
     s = type(s)(*(f.astype(dtype, copy=False) for f in s))
     hidden, projection = s[-1].shape[-1] if "weight_hr" not in w else w["weight_hr"].shape[1], w.get("weight_hr")
-    sees = seen(cell, w, x, hidden, dtype)
+    sees = seen(cell, w, x, hidden, dtype, rounds)
     dt = None if dt is None else dt.astype(dtype, copy=False)
     fields = [np.empty((steps + 1, *f.shape), dtype) for f in s] if record else []
     for f_all, f in zip(fields, s, strict=False):
@@ -251,11 +258,11 @@ def forward(
     keeps: list[list[Any]] = [[] for _ in cell.stages]
     with np.errstate(over="ignore"):  # exp(-x) = inf is a closed gate, not a mistake
         for t in range(steps):
-            new, k, step_norms, kept = advance(cell, w, ax[t], s, _at_step(t, drop, sees, dt))
+            new, k, step_norms, kept = advance(cell, w, ax[t], s, _at_step(t, drop, sees, dt), rounds)
             for f_all, f in zip(proposed, new, strict=False):
                 f_all[t] = f
             if projection is not None:
-                new = new._replace(h=new.h @ projection.T)
+                new = new._replace(h=read(new.h, rounds) @ projection.T)
             if keep is not None:
                 new = type(new)(*(_select(m, old, n) for m, old, n in zip(_at(keep, t), s, new, strict=True)))
             if live is not None:
@@ -286,7 +293,7 @@ def forward(
         stage.keeps and _stacked(stage, of_stage, (steps, batch, stage.units(hidden)), dtype)
         for stage, of_stage in zip(cell.stages, keeps, strict=True)
     )
-    tape = Tape(given, own, read_only(x), states, visible, live, keep, new_states, drop, held, remembered, dt)
+    tape = Tape(given, own, read_only(x), states, visible, live, keep, new_states, drop, held, remembered, dt, rounds)
     return tape.y, tape.state, tape
 
 
@@ -320,7 +327,8 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
     grads : dict
         Gradient of every parameter, under its local name.
     """
-    cell, w = complete(tape.cell), prepared(tape.cell, tape.w)
+    rounds, tokens = tape.rounds, tape.x.dtype.kind in "iu"
+    cell, w = complete(tape.cell), matrices(prepared(tape.cell, tape.w), tokens, rounds)
     steps, batch = dy.shape[:2]
     hidden = tape.proposed.h.shape[-1]
     dtype = tape.states.h.dtype
@@ -332,7 +340,7 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
     sums = {name: np.zeros_like(p) for name, p in w.items() if name not in _PRODUCTS}
     state_type, zero = type(tape.states), dtype.type(0)
     raw = np.zeros((steps, batch, rows), dtype) if cell.normalised else None
-    sees = seen(cell, w, tape.x, hidden, dtype)
+    sees = seen(cell, w, tape.x, hidden, dtype, rounds)
     dsees = None if sees is None else np.zeros(sees.shape, dtype)
 
     n = -1
@@ -345,8 +353,9 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
             d[0] = d[0] + _output(dy[t], live)
             d_old, d = _past_the_cell(d, live, None if tape.keep is None else _at(tape.keep, t), zero)
             if "weight_hr" in w:
-                sums["weight_hr"] += d[0].T @ new.h
-                d[0] = d[0] @ w["weight_hr"]
+                down_h = read(d[0], rounds)
+                sums["weight_hr"] += down_h.T @ read(new.h, rounds)
+                d[0] = down_h @ w["weight_hr"]
 
             down: Any = state_type(*d)
             for n in range(len(cell.stages) - 1, -1, -1):
@@ -392,7 +401,7 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
                     if raw is not None:
                         raw[t, :, place.rows] = d_operand
                     weight = w["weight_hh"][place.of["weight_hh"]]
-                    d_operand = product_backward(cell, d_operand, weight, place.units, sum(widths))
+                    d_operand = product_backward(cell, d_operand, weight, place.units, sum(widths), rounds)
                 for name, part in zip(stage.operand, np.split(d_operand, np.cumsum(widths)[:-1], axis=-1), strict=True):
                     if name in s._fields:
                         d_old[s._fields.index(name)] = d_old[s._fields.index(name)] + part
@@ -410,7 +419,7 @@ def backward(tape: Tape, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[st
 
     dx, grads = _parameter_gradients(tape, cell, w, dax, dah, raw, places)
     if dsees is not None:
-        dx = _past_the_weights(tape.x, w, dx, dsees, grads)
+        dx = _past_the_weights(tape.x, w, dx, dsees, grads, rounds)
     return dx, ds, prepared_backward(tape.cell, tape.w, grads | sums)
 
 
@@ -418,7 +427,9 @@ _PRODUCTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "gain_ih", WEIGHT_X
 """Parameters whose gradients are sums over all steps at once."""
 
 
-def _past_the_weights(x: Array, w: Params, dx: Array | None, dsees: Array, grads: dict[str, Array]) -> Array | None:
+def _past_the_weights(
+    x: Array, w: Params, dx: Array | None, dsees: Array, grads: dict[str, Array], rounds: bool
+) -> Array | None:
     """Add to dx what reaches x as functions see it, and find the gradient of `weight_x`."""
     flat = dsees.reshape(-1, dsees.shape[-1])
     if WEIGHT_X not in w:
@@ -426,8 +437,9 @@ def _past_the_weights(x: Array, w: Params, dx: Array | None, dsees: Array, grads
     if dx is None:
         grads[WEIGHT_X] = scatter_add(x.ravel(), flat, w[WEIGHT_X].shape[1]).T
         return None
-    grads[WEIGHT_X] = flat.T @ x.reshape(-1, x.shape[-1])
-    past: Array = dx + dsees @ w[WEIGHT_X]
+    flat = read(flat, rounds)
+    grads[WEIGHT_X] = flat.T @ read(x.reshape(-1, x.shape[-1]), rounds)
+    past: Array = dx + (flat @ w[WEIGHT_X]).reshape(x.shape)
     return past
 
 
@@ -471,8 +483,9 @@ def _parameter_gradients(
     if x.dtype.kind in "iu":
         grads["weight_ih"] = scatter_add(x.ravel(), flat_ax, w["weight_ih"].shape[1]).T
     else:
-        grads["weight_ih"] = flat_ax.T @ x.reshape(-1, x.shape[-1])
-        dx = (flat_ax @ w["weight_ih"]).reshape(x.shape)
+        left = read(flat_ax, tape.rounds)
+        grads["weight_ih"] = left.T @ read(x.reshape(-1, x.shape[-1]), tape.rounds)
+        dx = (left @ w["weight_ih"]).reshape(x.shape)
     if "weight_hh" in w:
         grads["weight_hh"] = np.zeros_like(w["weight_hh"])
         before = type(tape.states)(*(f[:-1] for f in tape.states))
@@ -480,5 +493,5 @@ def _parameter_gradients(
             if stage.owns("weight_hh"):
                 operand = beside(operands_of(stage, before, tape.gates, *tape.kept[max(n - 1, 0) : n]))
                 operand, d = operand.reshape(-1, operand.shape[-1]), flat_ah[:, place.rows]
-                weight_gradient(cell, grads["weight_hh"][place.of["weight_hh"]], d, operand, place.units)
+                weight_gradient(cell, grads["weight_hh"][place.of["weight_hh"]], d, operand, place.units, tape.rounds)
     return dx, grads

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import schema, storage
 from ..cells import Cell
+from ..checks import array_dtype
 from ..data.text import Reading
 from ..data.text.options import DOCUMENTS
 from ..declared import options
@@ -159,7 +160,7 @@ def _checked(content: Content, layout: Layout, kind: Kind, cell: str | Cell | No
         names = (name.removeprefix(f"{part}.") for name in layout if name.startswith(f"{part}."))
         shapes = state.shapes(names, spec.shapes(head), carried, slots)
         expected |= {f"{part}.{name}": shape for name, shape in shapes.items()}
-    storage.check_layout(layout, expected, spec.dtype)
+    storage.check_layout(layout, expected, array_dtype(spec.dtype))
     return Reopened({}, chosen, codec, said["text"], said["backend"], said.get("made_with", {}), states)
 
 

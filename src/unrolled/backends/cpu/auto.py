@@ -29,12 +29,13 @@ class Auto(Cpu):
         masks: scan.ScanMasks = scan.UNMASKED,
         *,
         record: bool = True,
+        rounds: bool = False,
     ) -> tuple[Array, Any, Any]:
         """Run all steps where that is fastest."""
         dtype = dtype_of(w, x, s)
         if reason(cell, dtype):
-            return scan.forward(cell, w, x, s, masks, record=record)
-        return run(cell, w, x, s, masks, dtype, record=record)
+            return scan.forward(cell, w, x, s, masks, record=record, rounds=rounds)
+        return run(cell, w, x, s, masks, dtype, record=record, rounds=rounds)
 
     @staticmethod
     def backward(tape: Any, dy: Array, ds: Any) -> tuple[Array | None, Any, dict[str, Array]]:
@@ -42,16 +43,16 @@ class Auto(Cpu):
         return (scan if tape.backend == "reference" else Cpu).backward(tape, dy, ds)
 
     @staticmethod
-    def linear(weight: Array, bias: Array | None, x: Array) -> Array:
+    def linear(weight: Array, bias: Array | None, x: Array, *, rounds: bool = False) -> Array:
         """x W^T + b."""
         better = Cpu.linear if runs(weight, bias, x) else layers.linear
-        return better(weight, bias, x)
+        return better(weight, bias, x, rounds=rounds)
 
     @staticmethod
-    def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+    def linear_backward(weight: Array, x: Array, dy: Array, *, rounds: bool = False) -> tuple[Array, Array, Array]:
         """Gradients of x, the weight and the bias."""
         better = Cpu.linear_backward if runs(weight, x, dy) else layers.linear_backward
-        return better(weight, x, dy)
+        return better(weight, x, dy, rounds=rounds)
 
     @staticmethod
     def embed_backward(tokens: Array, dx: Array, size: int) -> Array:

@@ -144,6 +144,7 @@ def forward(
     masks: scan.ScanMasks = scan.UNMASKED,
     *,
     record: bool = True,
+    rounds: bool = False,
 ) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """Run all steps, as `scan.forward`: by the cell's kernels where there are any for what is asked.
 
@@ -161,7 +162,7 @@ def forward(
     """
     dtype = dtype_of(w, x, s)
     _refuse(cell, dtype)
-    return run(cell, w, x, s, masks, dtype, record=record)
+    return run(cell, w, x, s, masks, dtype, record=record, rounds=rounds)
 
 
 def dtype_of(w: scan.Params, x: Array, s: Any) -> np.dtype[Any]:
@@ -180,8 +181,12 @@ def run(
     dtype: np.dtype[Any],
     *,
     record: bool,
+    rounds: bool = False,
 ) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """As `forward`, of what the engine runs."""
+    if rounds:
+        found: Any = scan.forward(cell, w, x, s, masks, record=record, rounds=True)
+        return found[0], found[1], found[2]
     steps, batch = x.shape[:2]
     live, keep, drop, _ = masks
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)

@@ -22,7 +22,7 @@ def _refuse(*arrays: Array | None) -> None:
         raise Unsupported(f"cpu works on arrays of one dtype, float32 or float64; got {dtypes}. Use backend='auto'.")
 
 
-def linear(weight: Array, bias: Array | None, x: Array) -> Array:
+def linear(weight: Array, bias: Array | None, x: Array, *, rounds: bool = False) -> Array:
     """x W^T + b, as `layers.linear`.
 
     Examples
@@ -32,8 +32,8 @@ def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     """
     weight, bias, x = check_linear(weight, bias, x)
     _refuse(weight, bias, x)
-    if not (x.size and weight.size):  # nothing to multiply
-        return layers.linear(weight, bias, x)
+    if rounds or not (x.size and weight.size):  # nothing to multiply
+        return layers.linear(weight, bias, x, rounds=rounds)
     flat = matrix(x, x.dtype)
     y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
     size = [len(flat), x.shape[-1], len(weight)]
@@ -43,7 +43,7 @@ def linear(weight: Array, bias: Array | None, x: Array) -> Array:
     return y[:, : len(weight)].reshape(*x.shape[:-1], len(weight))
 
 
-def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, Array]:
+def linear_backward(weight: Array, x: Array, dy: Array, *, rounds: bool = False) -> tuple[Array, Array, Array]:
     """Gradients of x, the weight and the bias, as `layers.linear_backward`.
 
     Examples
@@ -55,8 +55,8 @@ def linear_backward(weight: Array, x: Array, dy: Array) -> tuple[Array, Array, A
     weight, _, x = check_linear(weight, None, x)
     dy = check_gradient(dy, weight, x)
     _refuse(weight, x, dy)
-    if not (x.size and weight.size):
-        return layers.linear_backward(weight, x, dy)
+    if rounds or not (x.size and weight.size):
+        return layers.linear_backward(weight, x, dy, rounds=rounds)
     rows, inputs, outputs = x.size // x.shape[-1], x.shape[-1], len(weight)
     dx = empty((rows, padded_width(inputs, x.dtype)), x.dtype)
     dweight, dbias = empty(weight.shape, x.dtype), empty((outputs,), x.dtype)
