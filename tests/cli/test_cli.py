@@ -44,7 +44,7 @@ def test_train_prints_what_it_read_and_what_to_do_next(folder):
     out = run("train", "book.txt", "--epochs", "2", *TINY, cwd=folder)
     vocabulary = len(set(TEXT))
     assert f"{len(TEXT):,} characters, {vocabulary} symbols; " in out
-    assert "lstm, 1 x 12 hidden units, embedding 5," in out
+    assert "gru_reset_after, 1 x 12 hidden units, embedding 5," in out
     assert re.search(
         r"^best +validation \d\.\d{4} nats = \d\.\d{4} bits a character at step \d+: (below|above)", out, re.M
     )
@@ -148,7 +148,8 @@ def test_the_default_corpus_trains(tmp_path):
 ERRORS = {
     "missing": (["train", "none.txt"], "none.txt: no such file"),
     "empty": (["train", "empty.txt"], "empty.txt"),
-    "short": (["train", "short.txt"], "2,501"),
+    "short": (["train", "short.txt"], "batch size 2 x sequence length 16 needs 33"),
+    "shorter": (["train", "short.txt", "--no-auto"], "2,501"),
     "not text": (["train", "binary.txt"], "--level byte"),
     "no text": (["train", "nothing"], "nothing"),
     "size": (["train", "book.txt", "--hidden-size", "0"], "hidden_size is 0; it must be a whole number, 1 or more"),
@@ -161,8 +162,8 @@ ERRORS = {
     "optimizer": (["train", "book.txt", "--optimizer", "adm"], "no optimizer is called 'adm'; did you mean 'adam'?"),
     "option": (["train", "--hiden-size", "3"], "there is no option --hiden-size; did you mean --hidden-size?"),
     "command": (["trian"], "trian"),
-    "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory: a network of 120,000,0"),
-    "one character": (["train", "one.txt"], "needs 2,501"),
+    "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory: a network of 30,000,0"),
+    "one character": (["train", "one.txt"], "needs 33"),
     "decay": (["train", "book.txt", "--lr-decay", "-1"], "lr_decay is -1; it must be above 0 and at most 1"),
     "every": (["train", "book.txt", "--lr-decay-every", "0"], "lr_decay_every is 0"),
     "long line": (["train", "book.txt", "--sample-length", "9" * 30], "it must be a whole number, from 0 to 1,000,000"),

@@ -399,7 +399,19 @@ def test_a_run_goes_on_to_the_bit_with_its_cell_and_not_without(tmp_path):
 
 
 def test_the_command_trains_samples_scores_and_goes_on_with_a_cell_of_a_file(folder, capsys):
-    small = ["--hidden-size", 6, "--num-layers", 1, "--embedding-size", 5, "--batch-size", 2, "--seq-length", 8]
+    small = [
+        "--hidden-size",
+        6,
+        "--num-layers",
+        1,
+        "--embedding-size",
+        5,
+        "--batch-size",
+        2,
+        "--seq-length",
+        8,
+        "--no-auto",
+    ]
     mine = ["--cell", "my_cell.py:LIGHT"]
     assert run("train", "t.txt", *mine, *small, "--epochs", 1, "--out", "r") in (None, 0)
     assert "--temperature 0.7 --cell my_cell.py:LIGHT" in capsys.readouterr().out
@@ -425,7 +437,7 @@ def test_the_command_trains_samples_scores_and_goes_on_with_a_cell_of_a_file(fol
     assert run("train", "--config", "r/config.toml", "--out", "s", *mine) in (None, 0)
     assert run("compare", "r", "s") in (None, 0)
     assert (folder / "r" / "model.safetensors").read_bytes() == (folder / "s" / "model.safetensors").read_bytes()
-    assert run("train", "t.txt", "--init-from", "r", *mine, *small[-4:], "--epochs", 1, "--out", "u") in (None, 0)
+    assert run("train", "t.txt", "--init-from", "r", *mine, *small[-5:], "--epochs", 1, "--out", "u") in (None, 0)
 
 
 def test_the_command_describes_and_proves_a_cell_of_a_file(folder, capsys, monkeypatch):

@@ -29,8 +29,8 @@ from .help import GroupedCommand
 from .kinds import configured, flags_of_kinds
 from .options import flag_of, given, option
 
-DEFAULT_EPOCHS = 4.0
-"""Passes over the built-in default corpus when nothing else is asked for; about two minutes."""
+DEFAULT_MINUTES = 1.0
+"""Time that is planned for on the built-in default corpus when nothing else is asked for."""
 GROUPS = (
     "Data",
     "Text",
@@ -70,6 +70,12 @@ WEIGHTS = ("learn_state", "tied", "forget_bias", "init")
     help="Options as TOML, such as a run's config.toml; those given here win.",
 )
 @option("Output", "--overwrite", is_flag=True, help="Let --out replace the models of an earlier run.")
+@option(
+    "Training",
+    "--auto/--no-auto",
+    default=None,
+    help="Choose what isn't given by data and time. [default: on; off with --config]",
+)
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")
 @click.pass_context
@@ -98,12 +104,15 @@ def train(
         _go_on(resume, files, display, {name: ctx.params[name] for name in ctx.params if name in named})
         return
     asked = given(ctx) | set(ctx.default_map or ())
+    if options["auto"] is None:
+        options["auto"] = config is None  # which, of a run, says all of its options
     if options["overwrite"] and options["out"] is None:
         raise UnrolledError("--overwrite replaces the run in --out; name that folder (without, a new one is made)")
     if "num_layers" in asked:
         check_widths(options["hidden_size"], options["num_layers"])
-    if not files and options["minutes"] is None and "epochs" not in given(ctx) and config is None:
-        options["epochs"] = DEFAULT_EPOCHS
+    if not files and not asked & {"minutes", "epochs"}:
+        options["minutes"] = DEFAULT_MINUTES
+        asked.add("minutes")
     task = task or ctx.meta.get("task")
     kinds = model_files.kinds()
     kind = kind_for(files, {name for name in asked if any(name in options_of(other) for other in kinds.values())}, task)
@@ -130,17 +139,16 @@ def _begin(files: tuple[str, ...], display: Display, backend: str, chosen: Mappi
     """Begin a run with the options chosen, of which some were asked for."""
     from ..models.language_model import LanguageModel, load
 
-    options = {name: chosen[name] for name in declared_options(Options)}
+    options = {name: chosen[name] for name in declared_options(Options) if name in asked}
     how = {name: chosen[name] for name in declared_options(Reading)}
     cell = chosen["cell"] if "cell" in asked else None
     start = None if chosen["init_from"] is None else load(chosen["init_from"], backend=backend, cell=cell)
     if start is not None:  # what isn't asked for is the model's
-        options = {name: value for name, value in options.items() if name in asked}
         options.setdefault("level", start.vocabulary.level)
     Options(**options)  # before anything is read or made
     if not files and (odd := [name for name, value in how.items() if value != getattr(Reading(), name)]):
         raise UnrolledError(f"--{odd[0].replace('_', '-')} is about files; name some")
-    level = options["level"]
+    level = options.get("level", Options.level)
     what = count(len(files), "file or folder") if files else "the standard library"
     with display.patience(f"reading {what}"):
         corpus = read(files, level, stream=True, **how) if files else default_corpus(level=level)
@@ -180,6 +188,7 @@ def _run(
             test=list(chosen["test_file"]) or None,
             out=folder,
             overwrite=chosen["overwrite"],
+            auto=chosen["auto"],
             callbacks=[display],
             backend=backend,
             **options,

@@ -101,6 +101,7 @@ class Classifier(OfData):
         test: Any = None,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        auto: bool = False,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str = "auto",
@@ -118,6 +119,9 @@ class Classifier(OfData):
         val, test : as source, optional
         out : path, optional
             Folder of the run.
+        auto : bool
+            Whether passes that aren't given are chosen from the amount of data and from `minutes`, as in
+            `LanguageModel.train`.
         overwrite, callbacks, verbose, backend
             As in `LanguageModel.train`.
         **options
@@ -144,7 +148,14 @@ class Classifier(OfData):
         if chosen.folds:
             source = read_examples(source, chosen, None, ())
             check_folds(source.labels, chosen.folds)
-        how: Any = {"out": out, "overwrite": overwrite, "callbacks": callbacks, "verbose": verbose, "backend": backend}
+        how: Any = {
+            "out": out,
+            "overwrite": overwrite,
+            "auto": auto,
+            "callbacks": callbacks,
+            "verbose": verbose,
+            "backend": backend,
+        }
         model = cls._train(source, val, test, asked, **how)
         if chosen.folds:
             folder = None if out is None else Path(out)

@@ -98,6 +98,7 @@ class Forecaster(Forecasting):
         test: Source = None,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        auto: bool = False,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str = "auto",
@@ -111,6 +112,9 @@ class Forecaster(Forecasting):
             The series; see `unrolled.data.series.read_series`.
         val, test : as source, optional
             Series to validate and to test on, instead of shares of each series' end.
+        auto : bool
+            Whether passes that aren't given are chosen from the amount of data and from `minutes`, as in
+            `LanguageModel.train`.
         out, overwrite, callbacks, verbose, backend
             As in `LanguageModel.train`.
         **options
@@ -130,7 +134,7 @@ class Forecaster(Forecasting):
         Interrupted
             As in `LanguageModel.train`.
         """
-        how: Any = {"out": out, "overwrite": overwrite, "callbacks": callbacks, "verbose": verbose}
+        how: Any = {"out": out, "overwrite": overwrite, "auto": auto, "callbacks": callbacks, "verbose": verbose}
         for name in ("target", "known"):
             names = options.get(name)
             if isinstance(names, (list, tuple)) and names and all(isinstance(column, str) for column in names):

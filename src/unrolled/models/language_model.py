@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from ..training.lines import losses
 from ..training.trainer import Metrics
 from . import files as checkpoint
 from . import sampling as sample
+from .automatic import Chosen, for_text
 from .base import OfNetwork, Prepared, begin, ended, go_on
 from .language_data import (
     Paths,
@@ -150,6 +151,7 @@ class LanguageModel:
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         init_from: LanguageModel | None = None,
+        auto: bool = False,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str = "auto",
@@ -173,6 +175,10 @@ class LanguageModel:
         init_from : LanguageModel, optional
             Model to start from, instead of random weights: its network, with rows for the symbols that the text has
             and it doesn't know. The network's and the vocabulary's options are then the model's.
+        auto : bool
+            Whether options that aren't given are chosen from the amount of text and from `minutes`, 5 if they aren't
+            given either, instead of their defaults (`unrolled.models.automatic`); the command does. Minutes are then
+            counted as work, and don't end the run by the clock.
         callbacks : sequence of Callback
             Are told how it goes (`unrolled.training.callbacks`).
         verbose : bool
@@ -205,7 +211,8 @@ class LanguageModel:
             held = read_held(corpus, val, test, chosen.level)
             known = None if init_from is None else init_from.vocabulary
             vocabulary = vocabulary_for(corpus, list(held.values()), chosen, known)
-            return _prepared(corpus, held, vocabulary, chosen, folder, backend, init_from=init_from)
+            named = set(asked) if auto else None
+            return _prepared(corpus, held, vocabulary, chosen, folder, backend, init_from=init_from, asked=named)
 
         return cls._of(*begin(KIND, prepare, asked, out=out, overwrite=overwrite, callbacks=callbacks, verbose=verbose))
 
@@ -590,8 +597,12 @@ def _prepared(
     *,
     init_from: LanguageModel | None = None,
     before: checkpoints.Reopened | None = None,
+    asked: Collection[str] | None = None,
 ) -> Prepared:
-    """Make of a corpus, and of others held out, a run from the start or one that goes on."""
+    """Make of a corpus, and of others held out, a run from the start or one that goes on.
+
+    Options but those `asked` for are chosen, where these are given.
+    """
     changed = f"the text is not the one that {folder} was trained on"
     vocabulary = replace(vocabulary, documents=False)  # what tokens are is not about documents
     try:
@@ -616,6 +627,9 @@ def _prepared(
         train, val, test = split_text(encoded, *fractions)
     val, test = parts.get("val", val), parts.get("test", test)
     unit = vocabulary.unit
+    options, why = (
+        Chosen(options, ()) if asked is None else for_text(options, asked, len(train.tokens), len(vocabulary))
+    )
     sizes = options.batch_size, options.seq_length
     batches = lanes(train.tokens, *sizes, name="the training part", unit=unit, documents=train.documents)
     rng = np.random.default_rng(options.seed)
@@ -625,7 +639,7 @@ def _prepared(
             network.params[name][tuple(slice(size) for size in p.shape)] = p
     made = run.made_with(network.recurrent.backend)
     more = () if before is None else run.made_elsewhere(before.made_with, made) + metrics_log.set_aside(folder)
-    facts = _facts(corpus, texts, (train, val, test), NextSymbol(network, vocabulary), options, more)
+    facts = _facts(corpus, texts, (train, val, test), NextSymbol(network, vocabulary), options, more, why)
     return Prepared(
         facts=replace(facts, out=folder, step=0 if before is None else before.step),
         train=batches,
@@ -664,6 +678,7 @@ def _facts(
     model: NextSymbol,
     options: Options,
     more: tuple[str, ...],
+    why: tuple[str, ...],
 ) -> Facts:
     """Return what is told of a run before its first step."""
     tokens, symbols, unit = texts[0].tokens, len(model.vocabulary), model.vocabulary.unit
@@ -686,6 +701,7 @@ def _facts(
             ("text", f"{size}, {count(symbols, 'symbol')}; {', '.join(parts)}"),
             *documents,
             ("entropy", f"of single symbols {unigram_entropy(tokens, symbols):.4f} nats{of_bigrams}"),
+            *[("chosen", line) for line in why],
         ),
         model=model,
         options=options,

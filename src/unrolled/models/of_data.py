@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
@@ -19,6 +19,7 @@ from ..training import checkpoints, metrics_log
 from ..training import run_folder as run
 from ..training.callbacks import Facts, Result
 from . import files
+from .automatic import for_rows, multiplied
 from .base import OfNetwork, Prepared, begin, ended, go_on
 
 
@@ -107,13 +108,15 @@ class OfData(OfNetwork):
         raise NotImplementedError
 
     @classmethod
-    def _train(cls, source: Any, val: Any, test: Any, asked: Mapping[str, Any], *, backend: str, **how: Any) -> Self:
+    def _train(
+        cls, source: Any, val: Any, test: Any, asked: Mapping[str, Any], *, auto: bool = False, backend: str, **how: Any
+    ) -> Self:
         """Train a new model, with the options asked for; `how` is what else `begin` takes."""
         kind, held = files.kind_named(cls.kind), {"val": val, "test": test}
         sources = {"train": source} | {part: some for part, some in held.items() if some is not None}
 
         def prepare(chosen: Any, folder: Path | None) -> Prepared:
-            return cls._prepared(sources, chosen, folder, backend)
+            return cls._prepared(sources, chosen, folder, backend, asked=set(asked) if auto else None)
 
         return cls._of(*begin(kind, prepare, asked, **how))
 
@@ -146,13 +149,18 @@ class OfData(OfNetwork):
         folder: Path | None,
         backend: str,
         before: checkpoints.Reopened | None = None,
+        asked: Collection[str] | None = None,
     ) -> Prepared:
-        """Make of data a run from the start, or one that goes on."""
+        """Make of data a run from the start, or one that goes on; passes are chosen where options `asked` are given."""
         kind = files.kind_named(cls.kind)
         material = cls.material(sources, options, None if before is None else before.codec)
         rng = np.random.default_rng(options.seed)
         codec, parts = dict(material.codec), material.parts
-        network = Network(kind.spec(options, **codec), backend=backend, rng=rng, head=kind.head(**codec))
+        spec, head = kind.spec(options, **codec), kind.head(**codec)
+        why: tuple[str, ...] = ()
+        if asked is not None:
+            options, why = for_rows(options, asked, parts["train"], multiplied(spec, head))
+        network = Network(spec, backend=backend, rng=rng, head=head)
         model = kind.model(network, **codec)
         source = {
             "name": material.name,
@@ -170,7 +178,7 @@ class OfData(OfNetwork):
             notes=(*material.notes, *again),
             unit=material.unit,
             size=material.size,
-            about=tuple(material.about),
+            about=(*material.about, *[("chosen", line) for line in why]),
             model=model,
             options=options,
             plan=f"{count(options.batch_size, material.row)} a step",

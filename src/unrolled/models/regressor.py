@@ -125,6 +125,7 @@ class Regressor(OfData):
         *,
         val: Any = None,
         test: Any = None,
+        auto: bool = False,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str = "auto",
@@ -139,6 +140,9 @@ class Regressor(OfData):
         source : pair (x, y)
             Texts, or arrays (T,) or (T, C) of numbers, or one array (N, T, C); and a number of each, (N,), or (N, K).
         val, test : as source, optional
+        auto : bool
+            Whether passes that aren't given are chosen from the amount of data and from `minutes`, as in
+            `LanguageModel.train`.
         callbacks, verbose, backend
             As in `LanguageModel.train`.
         **asked
@@ -156,7 +160,7 @@ class Regressor(OfData):
         >>> bool(abs(model.predict([np.linspace(0, 20, 5)])[0, 0] - 10) < 1)
         True
         """
-        how: Any = {"out": None, "overwrite": False, "callbacks": callbacks, "verbose": verbose}
+        how: Any = {"out": None, "overwrite": False, "auto": auto, "callbacks": callbacks, "verbose": verbose}
         return cls._train(source, val, test, asked, backend=backend, **how)
 
     @classmethod

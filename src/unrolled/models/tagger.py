@@ -113,6 +113,7 @@ class Tagger(OfData):
         test: Paths | Tagged | None = None,
         out: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
+        auto: bool = False,
         callbacks: Sequence[Callback] = (),
         verbose: bool = False,
         backend: str = "auto",
@@ -127,6 +128,9 @@ class Tagger(OfData):
             sentences (`unrolled.data.tagged.read_tagged`); or sentences in memory, lists of words and of tags.
         val, test : path, paths, or Tagged, optional
             What to validate and to test on, instead of shares of the sentences (`val_fraction`, `test_fraction`).
+        auto : bool
+            Whether passes that aren't given are chosen from the amount of data and from `minutes`, as in
+            `LanguageModel.train`.
         out, overwrite, callbacks, verbose, backend
             As in `LanguageModel.train`.
         **asked
@@ -146,7 +150,7 @@ class Tagger(OfData):
         Interrupted
             After Ctrl-C, when all is saved.
         """
-        how: Any = {"out": out, "overwrite": overwrite, "callbacks": callbacks, "verbose": verbose}
+        how: Any = {"out": out, "overwrite": overwrite, "auto": auto, "callbacks": callbacks, "verbose": verbose}
         return cls._train(source, val, test, asked, backend=backend, **how)
 
     @classmethod

@@ -26,18 +26,17 @@ class TrainingOptions(Declared):
     batch_size: int = option(50, "Lanes of text side by side.", "Training", check_size)
     epochs: float = option(
         50.0,
-        "Passes over the training part; 4 without a FILE.",
+        "Passes over the training part.",
         "Training",
         partial(check_positive, most=LIMIT),
         anew=True,
-        about="Passes over the training part.",
     )
     minutes: float | None = option(
         None,
-        "Stop after so long, all starts together; cosine ends then.",
+        "Time to choose settings for: so many minutes' work; with --no-auto or --epochs, the clock ends the run.",
         "Training",
         check_positive,
-        unset="none",
+        unset="5; 1 without a FILE; --no-auto none",
         anew=True,
         about="Stop after this time, all starts together, or after `epochs` if they are over sooner. The schedule "
         "cosine then ends with whichever comes first.",

@@ -1,0 +1,132 @@
+"""Settings that are chosen from text and time, beside the best of a search that had the same time for each.
+
+    python benchmarks/automatic.py $UNROLLED_DATA --minutes 3 [--texts pride,names] [--threads 1]
+
+Of every text: a run with nothing but `--minutes` given, and 24 with settings of a grid, each with as many passes as the
+same counted work allows (`unrolled.models.automatic.seconds`), 40 at most, at a rate that falls by a cosine. All are
+compared by their best validation loss, seed 1. What has been run is kept and not run again, so that the command may be
+stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from side_by_side import machine, merged, write
+from threadpoolctl import threadpool_limits
+
+import unrolled as ur
+from unrolled import backends
+from unrolled.data.text import default_corpus, read
+from unrolled.models.automatic import LANES, STEPS
+
+CELLS, WIDTHS, RATES = ("gru_reset_after", "lstm"), (128, 256, 512), (0.002, 0.005, 0.01)
+DEEP = [(256, 0.0), (256, 0.2)]
+"""Widths of two layers of the first cell, and their dropout."""
+DROPOUT = 0.1
+TEXTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "pride": ("pride/1342-0.txt", {}, {}),
+    "shakespeare": ("tinyshakespeare/input.txt", {}, {}),
+    "names": ("names-makemore/names.txt", {}, {"documents": "lines"}),
+    "stdlib": ("", {}, {}),
+    "wikitext": ("wikitext-2/train.txt", {"level": "word"}, {}),
+}
+"""Of each text: its file, options of the vocabulary, and how it is read."""
+KEYS = ("text", "minutes", "setting")
+
+
+def grid() -> Iterator[dict[str, Any]]:
+    """The settings that are searched."""
+    for cell, width, rate in itertools.product(CELLS, WIDTHS, RATES):
+        yield {"cell": cell, "hidden_size": width, "num_layers": 1, "learning_rate": rate, "dropout": DROPOUT}
+    for (width, dropout), rate in itertools.product(DEEP, RATES):
+        yield {"cell": CELLS[0], "hidden_size": width, "num_layers": 2, "learning_rate": rate, "dropout": dropout}
+
+
+def full(setting: dict[str, Any], words: bool) -> dict[str, Any]:
+    """A setting of the grid, with what is the same for all of them."""
+    shape = {"embedding_size": setting["hidden_size"], "tied": True} if words else {"embedding_size": 64}
+    return setting | shape | {"batch_size": LANES, "seq_length": STEPS, "schedule": "cosine"}
+
+
+def run(name: str, data: Path, minutes: float, setting: dict[str, Any] | None) -> dict[str, Any]:
+    """Train on a text for so many minutes' work, with a setting or with what is chosen."""
+    file, options, how = TEXTS[name]
+    level = options.get("level", "char")
+    corpus = read([data / file], level, **how) if file else default_corpus(level=level)
+    asked = {} if setting is None else full(setting, level == "word")
+    start = time.process_time()
+    model = ur.LanguageModel.train(corpus, auto=True, minutes=minutes, sample_length=0, **options, **asked)
+    spec, result = model.network.spec, model.result
+    assert result is not None
+    assert result.best is not None
+    return {
+        "text": name,
+        "minutes": minutes,
+        "setting": "chosen" if setting is None else " ".join(f"{v}" for v in setting.values()),
+        "cell": spec.cell,
+        "hidden_size": spec.hidden_size,
+        "num_layers": spec.num_layers,
+        "dropout": spec.dropout,
+        "learning_rate": asked.get("learning_rate"),
+        "passes": result.epochs,
+        "validation": result.best.val_loss,
+        "cpu_minutes": (time.process_time() - start) / 60,
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The lines of the results: of each text and time, what was chosen, the best of the search, and how far apart."""
+    lines = [
+        "| text | minutes | chosen | validation, nats | best of the search | validation | difference | searched |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, minutes in sorted({(row["text"], row["minutes"]) for row in rows}):
+        runs = [row for row in rows if (row["text"], row["minutes"]) == (name, minutes)]
+        chosen = next((row for row in runs if row["setting"] == "chosen"), None)
+        others = sorted((row for row in runs if row["setting"] != "chosen"), key=lambda row: row["validation"])
+        if chosen is None or not others:
+            continue
+        apart = 100 * (chosen["validation"] / others[0]["validation"] - 1)
+        lines.append(
+            f"| {name} | {minutes:g} | {_said(chosen)} | {chosen['validation']:.4f} | {_said(others[0])} | "
+            f"{others[0]['validation']:.4f} | {apart:+.1f} % | {len(others)} |"
+        )
+    return lines
+
+
+def _said(row: dict[str, Any]) -> str:
+    rate = "" if row["learning_rate"] is None else f", {row['learning_rate']:g}"
+    return f"`{row['cell']}` {row['num_layers']} x {row['hidden_size']}, dropout {row['dropout']:g}{rate}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="the folder of the public files")
+    parser.add_argument("--texts", default=",".join(TEXTS))
+    parser.add_argument("--minutes", type=float, default=3.0, help="of two threads' work, a run")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/automatic.json"))
+    args = parser.parse_args()
+    if backends.BACKENDS["auto"].name == "cpu":
+        backends.set_threads(args.threads)
+    head = machine()
+    with threadpool_limits(args.threads):
+        for name, setting in itertools.product(args.texts.split(","), [None, *grid()]):
+            rows = json.loads(args.out.read_text(encoding="utf-8"))["rows"] if args.out.exists() else []
+            key = [name, args.minutes, "chosen" if setting is None else " ".join(f"{v}" for v in setting.values())]
+            if any([row[k] for k in KEYS] == key for row in rows):
+                continue
+            rows = merged(args.out, run(name, args.data, args.minutes, setting), *KEYS)
+            said = "; ".join(f"{k} {v}" for k, v in head.items())
+            write(args.out, {"machine": head, "rows": rows}, "\n".join([said, "", *table(rows)]) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Settings that fit data and time: how large a network, how many passes, at what rate.
+
+They follow from counted work alone, never from a clock: a run on them goes on to the same bits, and the same command
+chooses the same on every machine. docs/results.md has the runs that the rules rest on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+from ..data.batches import Batches
+from ..nn.heads import Head
+from ..nn.spec import Spec
+from .options import ModelOptions, Options
+
+O = TypeVar("O", bound=ModelOptions)
+
+MINUTES = 5.0
+"""Time that is planned for where none is named."""
+SPEED = 1.8e11
+"""Operations a second that are planned with: about what two threads of the engine do (docs/benchmarks.md)."""
+WORK = 6
+"""Operations that a symbol costs for each number that multiplies it: two forward, four backward."""
+A_SYMBOL, AN_UPDATE = 4e-7, 4e-4
+"""Seconds that each costs besides."""
+WIDTHS = (32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
+SHOWN = 7
+"""Symbols that a network is to be shown for each number that multiplies them: fewer, and it is too large to learn."""
+PASSES = 40
+"""Passes over a text, at most."""
+LANES, STEPS, UPDATES = 16, 64, 1500
+"""Lanes and steps of a batch, and updates: fewer lanes, where passes over a short text would make fewer updates."""
+FEWEST, SHORTEST = 2, 16
+"""Lanes and steps, at least: shorter texts are no texts to learn from."""
+SIZES = ("batch_size", "seq_length")
+DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (math.inf, 0.3))
+"""Passes over the text, and the dropout for fewer than that: what is seen often is learnt by heart."""
+LOOKED_AT = 20
+"""Batches, at most, that the steps of a pass are estimated from."""
+WORDS = 1000
+"""Symbols from which on a vocabulary is one of words."""
+
+
+class Chosen(NamedTuple):
+    """Options, some of them chosen.
+
+    Attributes
+    ----------
+    options : ModelOptions
+        A run with them is the same run.
+    why : tuple of str
+        What was chosen, and why, a line each.
+    """
+
+    options: Any
+    why: tuple[str, ...]
+
+
+def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_size: int) -> Chosen:
+    """Choose what isn't asked for, to train a language model.
+
+    Parameters
+    ----------
+    options : Options
+        Its `minutes` are planned for; where epochs are asked for too, they end the run by the clock.
+    asked : collection of str
+        Options that stay as they are.
+    symbols : int
+        N, to train on.
+    vocabulary_size : int
+        V.
+
+    Returns
+    -------
+    Chosen
+
+    Examples
+    --------
+    A novel and a minute:
+
+    >>> options = for_text(Options(minutes=1), [], symbols=650_000, vocabulary_size=76).options
+    >>> options.cell, options.hidden_size, options.batch_size, options.minutes
+    ('gru_reset_after', 384, 16, None)
+    """
+    minutes = options.minutes or MINUTES
+    asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
+    most = options.epochs if "epochs" in asked else PASSES
+    words = vocabulary_size > WORDS
+    usual = _set(options, asked, cell="gru_reset_after", num_layers=1, schedule="cosine", tied=words)
+    sizes = [_set(usual, asked, hidden_size=w, embedding_size=w if words else 64) for w in WIDTHS]
+    numbers = [multiplied(size.spec(vocabulary_size)) for size in sizes]
+    a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
+    passes = [min(most, 60 * minutes / seconds(n, symbols, symbols / a_batch)) for n in numbers]
+    k = max((k for k, n in enumerate(numbers) if passes[k] * symbols >= SHOWN * n), default=0)
+    shown = passes[k] * symbols
+    lanes = max(FEWEST, min(LANES, round(shown / (STEPS * UPDATES)), symbols // (2 * STEPS)))
+    chosen = _set(
+        sizes[k],
+        asked,
+        epochs=float(f"{passes[k]:.3g}"),
+        batch_size=lanes,
+        seq_length=max(SHORTEST, min(STEPS, (symbols - 1) // lanes)),
+        dropout=next(rate for below, rate in DROPOUT if passes[k] < below),
+        learning_rate=_rate(sizes[k]),
+    )
+    if "epochs" not in asked:
+        chosen = replace(chosen, minutes=None)
+    said = _said(chosen, asked, shown, numbers[k], passes[k])
+    return Chosen(chosen, tuple(said))
+
+
+def for_rows(options: O, asked: Collection[str], batches: Batches, numbers: int) -> Chosen:
+    """Choose how often sentences, examples or windows are passed, where that isn't asked for.
+
+    The other defaults of a kind of model were chosen on data of its kind. Where patience ends a run, nothing is chosen.
+
+    Parameters
+    ----------
+    options : ModelOptions
+    asked : collection of str
+    batches : Batches
+        Of one pass.
+    numbers : int
+        How many multiply what a step reads (`multiplied`).
+    """
+    if "epochs" in asked or options.patience:
+        return Chosen(options, ())
+    minutes, usual = options.minutes or MINUTES, options.epochs
+    some = [batches[k] for k in range(0, len(batches), -(-len(batches) // LOOKED_AT))]
+    steps = sum(len(batch.x) * batch.size for batch in some) / len(some) * len(batches)
+    in_time = 60 * minutes / seconds(numbers, steps, len(batches))
+    passes = max(1, math.floor(min(max(usual, UPDATES / len(batches)), 10 * usual, in_time)))
+    why = f"{passes * len(batches):,} updates, within {minutes:g} minutes' work"
+    return Chosen(replace(options, epochs=float(passes), minutes=None), (f"epochs {passes}: {why}",))
+
+
+def seconds(numbers: int, symbols: float, updates: float) -> float:
+    """Return how long is planned for: so many symbols, each multiplied with so many numbers, in so many updates."""
+    return symbols * (WORK * numbers / SPEED + A_SYMBOL) + updates * AN_UPDATE
+
+
+def multiplied(spec: Spec, head: Head | None = None) -> int:
+    """Return how many numbers multiply what a step reads: all of the matrices but embeddings, which are looked up."""
+    shapes = spec.shapes(head)
+    tied = math.prod(shapes["embedding.weight"]) if spec.tied else 0
+    looked_up = "embedding.weight", "characters.embedding.weight"
+    return tied + sum(math.prod(s) for name, s in shapes.items() if len(s) > 1 and name not in looked_up)
+
+
+def _set(options: O, asked: Collection[str], **chosen: Any) -> O:
+    """Return the options with what was chosen of those that aren't asked for."""
+    return replace(options, **{name: value for name, value in chosen.items() if name not in asked})
+
+
+def _rate(options: Options) -> float | None:
+    """Return the learning rate: Adam's falls with the width."""
+    if options.optimizer not in ("adam", "adamw"):
+        return options.learning_rate
+    width = options.spec(2).widths[-1]
+    return float(f"{min(0.01, max(0.001, 1.25 / width)):.1g}")
+
+
+def _said(options: Options, asked: Collection[str], shown: float, numbers: int, passes: float) -> Iterator[str]:
+    """Yield what was chosen for a text, and why."""
+    why = {
+        "cell": "learns most in a given time of those tried",
+        "hidden_size": f"a number that multiplies is shown {shown / numbers:.1f} symbols; about {SHOWN} is best",
+        "epochs": "as many as the time allows" if passes < PASSES else f"no more than {PASSES}",
+        "batch_size": "small batches make many updates",
+        "learning_rate": "the wider, the lower",
+        "dropout": f"for {passes:.1f} passes: what is seen often is learnt by heart",
+    }
+    for name, reason in why.items():
+        if name not in asked:
+            yield f"{name.replace('_', ' ')} {getattr(options, name)}: {reason}"

@@ -1,0 +1,92 @@
+"""Settings chosen from data and time: what is asked for stays, and more time makes more of it."""
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled.models.automatic import SHOWN, SPEED, WORK, for_rows, for_text, multiplied, seconds
+from unrolled.models.options import Options
+from unrolled.models.tagger_data import Options as TaggerOptions
+from unrolled.training.callbacks import Callback
+
+NOVEL = {"symbols": 650_000, "vocabulary_size": 76}
+
+
+def numbers(options, vocabulary_size=76):
+    return multiplied(options.spec(vocabulary_size))
+
+
+def test_what_multiplies_is_every_matrix_that_is_not_looked_up():
+    spec = ur.Spec(vocabulary_size=11, cell="lstm", embedding_size=3, hidden_size=5, num_layers=1)
+    assert multiplied(spec) == 4 * 5 * (3 + 5) + 11 * 5
+    tied = ur.Spec(vocabulary_size=11, cell="lstm", embedding_size=5, hidden_size=5, num_layers=1, tied=True)
+    assert multiplied(tied) == 4 * 5 * (5 + 5) + 11 * 5
+
+
+@pytest.mark.parametrize("minutes", [0.2, 1, 3, 10])
+def test_the_work_is_that_of_the_minutes_and_the_width_fits_it(minutes):
+    options = for_text(Options(minutes=minutes), ["minutes"], **NOVEL).options
+    n, shown = numbers(options), options.epochs * NOVEL["symbols"]
+    updates = shown / (options.batch_size * options.seq_length)
+    assert seconds(n, shown, updates) == pytest.approx(60 * minutes, rel=0.01)  # passes have three digits
+    assert shown >= SHOWN * n * 0.99
+    wider = for_text(Options(minutes=minutes, hidden_size=2 * options.hidden_size), ["hidden_size"], **NOVEL).options
+    assert wider.epochs * NOVEL["symbols"] < SHOWN * numbers(wider)
+
+
+def test_what_is_asked_for_stays_and_the_rest_fits_it():
+    asked = {"cell": "lstm", "dropout": 0.05, "num_layers": 2, "batch_size": 7, "hidden_size": 30, "epochs": 4.0}
+    chosen = for_text(Options(**asked, minutes=2.0), [*asked, "minutes"], **NOVEL)
+    assert {name: getattr(chosen.options, name) for name in asked} == asked
+    assert (chosen.options.minutes, chosen.options.schedule) == (2.0, "cosine")  # by the clock, as epochs are asked for
+    assert not any(line.startswith(("cell", "dropout", "hidden")) for line in chosen.why)
+    widths = for_text(Options(hidden_size=(6, 5)), ["hidden_size"], **NOVEL).options
+    assert (widths.hidden_size, widths.num_layers) == ((6, 5), 2)
+
+
+def test_short_texts_have_fewer_lanes_and_passes_end():
+    options = for_text(Options(), [], symbols=3_000, vocabulary_size=40).options
+    assert options.epochs == 40
+    assert options.batch_size * options.seq_length * 10 < 3_000
+    assert options.dropout == 0.3
+    assert for_text(Options(), [], symbols=4, vocabulary_size=3).options.batch_size == 2
+
+
+def test_words_share_one_matrix_and_the_time_is_the_decoder_s():
+    options = for_text(Options(minutes=3), ["minutes"], symbols=2_000_000, vocabulary_size=33_000).options
+    assert options.tied
+    assert options.embedding_size == options.hidden_size
+    assert WORK * numbers(options, 33_000) * options.epochs * 2_000_000 < 180 * SPEED
+
+
+def test_rows_are_passed_until_there_are_updates_enough_within_the_time():
+    class Rows(list):
+        pass
+
+    def rows(n):
+        return Rows([ur.data.batches.Batch(np.zeros((9, 32), int), np.zeros((9, 32), int))] * n)
+
+    usual = TaggerOptions()
+    assert for_rows(usual, [], rows(400), 1000).options.epochs == usual.epochs == 12
+    assert for_rows(usual, [], rows(20), 1000).options.epochs == 75
+    assert for_rows(usual, [], rows(2), 1000).options.epochs == 120
+    assert for_rows(TaggerOptions(minutes=0.1), [], rows(400), 10_000_000).options.epochs == 1
+    assert for_rows(TaggerOptions(epochs=3), ["epochs"], rows(20), 1000).options.epochs == 3
+
+
+def test_a_run_keeps_what_was_chosen_and_goes_on_to_the_same_bits(tmp_path):
+    text = "the cat sat on the mat, and the dog on the log. " * 30
+    how = {"auto": True, "minutes": 0.002, "eval_every": 10, "sample_length": 0}
+    whole = ur.LanguageModel.train(text, out=tmp_path / "whole", **how)
+    config = (tmp_path / "whole/config.toml").read_text()
+    assert 'cell = "gru_reset_after"' in config
+    assert "# minutes = (not set)" in config
+
+    class Stop(Callback):
+        def evaluated(self, evaluation, best):
+            return evaluation.step >= 20
+
+    ur.LanguageModel.train(text, out=tmp_path / "parts", callbacks=[Stop()], **how)
+    again = ur.LanguageModel.resume(tmp_path / "parts", text)
+    for name, p in whole.network.params.items():
+        np.testing.assert_array_equal(again.network.params[name], p)
