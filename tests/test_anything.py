@@ -82,7 +82,9 @@ CALLS = {
     ur.LanguageModel: {"network": NET, "vocabulary": MODEL.vocabulary, "result": None},
     MODEL.score: {"text": "abc", "window": 0},
     MODEL.stream: {"prompt": "a", "length": 3, "temperature": 1.0, "seed": None, "rng": None},
-    MODEL.samples: {"count": 2, "prompt": "a", "length": 3, "temperature": 1.0, "seed": None, "rng": None},
+    MODEL.draw: {"n": 2, "prompt": "a", "length": 3, "temperature": 1.0, "repetition_penalty": 1.2, "top_k": 3}
+    | {"top_p": 0.9, "min_p": 0.1, "stop": "zz"},
+    MODEL.samples: {"n": 2, "prompt": "a", "length": 3, "temperature": 1.0, "seed": None, "rng": None},
 }
 
 

@@ -17,6 +17,7 @@ ROOMS = [
     "checks",
     "keywords",
     "declared",
+    "drawing",
     "schema",
     "storage",
     "pictures",

@@ -350,7 +350,7 @@ def test_a_run_of_documents_says_to_draw_some(said, tmp_path, monkeypatch):
     Path("names.jsonl").write_text('{"text": "emma"}\n{"text": "olivia"}\n' * 20)
     small = ["--hidden-size", "3", "--num-layers", "1", "--batch-size", "2", "--seq-length", "9", "--epochs", "1"]
     args = ["names.jsonl", "--json-field", "text", "--val-fraction", "0", *small, "--out", "run", "--overwrite"]
-    for more, drawn in (["--documents"], "--count 5"), ([], "--length 400"):
+    for more, drawn in (["--documents"], "--n 5"), ([], "--length 400"):
         status, out, _ = said("train", *args, *more)
         assert status == 0
         assert f"next       unrolled sample run/model.safetensors {drawn} --temperature 0.7\n" in out

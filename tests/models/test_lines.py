@@ -220,8 +220,8 @@ def test_the_command_marks_documents_that_are_new(run, capsys):
         assert command("train", "--resume", run / "run", flag) == 2
         said = "unrolled: --resume goes on with the options of the run; leave out "
         assert capsys.readouterr().err == f"{said}{flag.split('=')[0]}\n"
-    assert command("sample", run / "run", "--documents", 3, "--count", 2) == 2
-    assert "--count draws texts and --documents documents; leave out one" in capsys.readouterr().err
+    assert command("sample", run / "run", "--documents", 3, "--n", 2) == 2
+    assert "--n draws texts and --documents documents; leave out one" in capsys.readouterr().err
 
 
 def test_a_document_of_nothing_is_no_new_one(run, capsys, monkeypatch):

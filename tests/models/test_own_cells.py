@@ -418,7 +418,7 @@ def test_the_command_trains_samples_scores_and_goes_on_with_a_cell_of_a_file(fol
     assert 'cell = "my_cell.py:LIGHT"' in (folder / "r" / "config.toml").read_text()
     (folder / "my_cell.py").write_text(SOURCE.replace("m=1):", "m=1):  # a comment\n    # and another"))
     for words in (
-        ["sample", "r", "-n", 5],
+        ["sample", "r", "--length", 5],
         ["score", "r", "t.txt"],
         ["predict", "r", "--prompt", "the"],
         ["info", "r"],

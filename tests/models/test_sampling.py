@@ -219,7 +219,7 @@ def test_a_seed_or_a_generator(model):
         model.sample(None)
     with pytest.raises(ur.UnrolledError, match=r"^length is -1; "):
         model.sample("an", -1)
-    with pytest.raises(ur.UnrolledError, match=r"^count is 1\.5; "):
+    with pytest.raises(ur.UnrolledError, match=r"^n is 1\.5; "):
         next(model.samples(1.5))
 
 
@@ -284,13 +284,13 @@ def command(*args):
 
 def test_the_command_draws_documents_a_line_each(model, tmp_path, capsys):
     model.save(tmp_path / "m")
-    assert command("sample", tmp_path / "m", "--count", 6, "--seed", 1, "--prompt", "h") == 0
+    assert command("sample", tmp_path / "m", "--n", 6, "--seed", 1, "--prompt", "h") == 0
     assert capsys.readouterr() == ("".join(f"h{rest}\n" for rest in model.samples(6, "h", seed=1)), "")
     other = ur.LanguageModel(model.network, replace(model.vocabulary, documents=False))
     other.save(tmp_path / "m")
-    assert command("sample", tmp_path / "m", "--count", 3, "-n", 8, "--seed", 1) == 0
+    assert command("sample", tmp_path / "m", "--n", 3, "--length", 8, "--seed", 1) == 0
     assert capsys.readouterr().out == "\n\n".join(other.samples(3, "", 8, seed=1)) + "\n"
-    assert command("sample", tmp_path / "m", "--count", 0) == 2
+    assert command("sample", tmp_path / "m", "--n", 0) == 2
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -305,7 +305,7 @@ def test_a_model_cannot_speak_to_the_terminal(tmp_path, monkeypatch, terminal):
             return terminal
 
     monkeypatch.setattr(sys, "stdout", Output())
-    assert command("sample", tmp_path / "m", "--prompt", "\x1b[2", "-n", 200, "--seed", 1) == 0
+    assert command("sample", tmp_path / "m", "--prompt", "\x1b[2", "--length", 200, "--seed", 1) == 0
     written = sys.stdout.getvalue()
     raw = "\x1b[2" + model.sample("\x1b[2", 200, seed=1) + "\n"
     assert "\n" in raw

@@ -42,7 +42,11 @@ _CALLED = {
     "--prompt": "primetext start-text prefix start prime seed-text text",
     "--length": "words max-gen-length max-length max-new-tokens num-tokens",
     "--temperature": "temp t",
-    "--count": "num-samples samples n-samples num n",
+    "--n": "count num-samples samples n-samples num num-return-sequences best-of",
+    "--top-p": "nucleus p",
+    "--top-k": "k top-n",
+    "--repetition-penalty": "repeat-penalty",
+    "--stop": "stop-sequence stop-strings",
     "--window": "context-length",
     "--column": "text-column col",
     "--json-field": "text-field key",
@@ -54,7 +58,6 @@ CALLED = {word: option for option, words in _CALLED.items() for word in words.sp
 _GPU = "everything runs on the CPU, so there is no GPU to choose; --threads says how many of its cores"
 ABSENT = {
     **dict.fromkeys(("gpu", "gpuid", "gpus", "cuda", "no-cuda", "device", "mps", "opencl", "gpu-backend"), _GPU),
-    **dict.fromkeys(("top-k", "top-p", "top-n", "nucleus"), "texts are drawn from all symbols; --temperature sharpens"),
     **dict.fromkeys(("data", "data-dir", "input", "file", "dataset"), "name the text itself: unrolled train book.txt"),
     **dict.fromkeys(("verbose", "quiet"), "what is printed can't be set; a run's folder has its figures too"),
     "strip-gutenberg": "that is done without asking; --keep-gutenberg leaves header and footer in",

@@ -64,7 +64,7 @@ def _help(field: Field[Any]) -> str:
 
 def default_of(field: Field[Any]) -> str:
     """Return what an option is where it is not given, as a help page has it; nothing of a flag that is off."""
-    if field.default in (None, ""):
+    if field.default in (None, "", ()):
         return declared.about(field).unset
     if isinstance(field.default, bool):
         return "on" if field.default else ""
@@ -79,6 +79,8 @@ def flag(field: Field[Any], group: str | None, help: str, *, off: bool = False) 
     if kind == "bool":
         more = {"is_flag": True}
         name += f"/--no-{name[2:]}" if field.default or off else ""
+    if kind == "tuple[str, ...]":
+        more = {"type": str, "multiple": True}
     if about.bare:
         more |= {"bare": about.bare, "check": about.check}
     more |= {"cls": GroupedOption, "group": group or about.group}

@@ -2,62 +2,74 @@
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..drawing import Drawing
 from ..errors import UnrolledError, count, printable
 from .help import GroupedCommand
-from .options import cell_option, option, weights_option
+from .options import cell_option, flags, option, weights_option
 
 if TYPE_CHECKING:
     from ..data.text import Vocabulary
+    from ..models.language_model import LanguageModel
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @option("Options", "--prompt", default="", help="Text to continue; it primes the state.")
-@option("Options", "--length", "-n", type=int, help="Symbols to draw, of a document at most. [default: 400]")
-@option(
-    "Options", "--count", "texts", type=click.IntRange(min=1), help="Draw so many texts; whole documents, a line each."
-)
+@option("Options", "--length", type=int, help="Symbols to draw, of a document at most. [default: 400]")
+@option("Options", "--n", "-n", type=click.IntRange(min=1), help="Draw so many texts; whole documents, a line each.")
 @option("Options", "--documents", type=click.IntRange(min=1), help="Draw so many whole documents, new ones marked.")
-@option("Options", "--temperature", default=1.0, help="0 is greedy, 1 the model's own distribution.")
+@option("Options", "--json", "as_json", is_flag=True, help="Print a JSON object a text, with log-probabilities.")
 @cell_option()
 @weights_option()
 @option("Options", "--seed", default=None, type=click.IntRange(min=0), help="Same seed, same text.")
+@flags(Drawing)
 def sample(
     model: Path,
     prompt: str,
     length: int | None,
-    texts: int | None,
+    n: int | None,
     documents: int | None,
-    temperature: float,
+    as_json: bool,
     cell: str | None,
     weights: str | None,
     seed: int | None,
+    **options: Any,
 ) -> None:
     """Write text with a trained model, symbol by symbol.
 
     A model of documents of one line each (--documents lines; or records of one line, such as names in a table) begins
-    each line anew. With --count, each text continues the prompt; those of other models have --length symbols, and an
-    empty line between. They are drawn together, and the first ones of a seed are the same whatever the --count. With
+    each line anew. With --n, each text continues the prompt; those of other models have --length symbols, and an
+    empty line between. They are drawn together, and the first ones of a seed are the same whatever --n. With
     --documents, whole ones are written, a line each; * is before those that the files which the model was trained on
     don't have.
+
+    Options cut what is drawn from, in the order in which they are listed below, and --json says how likely each symbol
+    was: docs/guides/drawing.md.
     """
+    if documents is not None and (n is not None or as_json):
+        other = "--json" if n is None else "--n"
+        raise UnrolledError(f"{other} draws texts and --documents documents; leave out one of the two")
+    drawing = Drawing(**options)
     from ..models.language_model import load, written
 
-    if texts is not None and documents is not None:
-        raise UnrolledError("--count draws texts and --documents documents; leave out one of the two")
     language_model = load(model, cell=cell, weights=weights)
-    how: dict[str, Any] = {"temperature": temperature, "seed": seed} | ({} if length is None else {"length": length})
+    how = drawing.to_json() | {"seed": seed} | ({} if length is None else {"length": length})
     if documents is not None:
         _write_documents(language_model.sample_documents(documents, prompt, **how), model, language_model.vocabulary)
         return
+    if as_json:
+        _write_json(language_model, n or 1, prompt, how)
+        return
     begin = written(prompt, language_model.vocabulary)
-    if texts is None:
+    if n is None:
         stream = language_model.stream(prompt, **how)
         first = next(stream, "")  # errors come before anything is printed
         _write(begin + first)
@@ -65,8 +77,23 @@ def sample(
             _write(piece)
         click.echo()
         return
-    for n, text in enumerate(language_model.samples(texts, prompt, **how)):
-        _write(("" if language_model.vocabulary.end is not None or not n else "\n") + begin + text + "\n")
+    for k, text in enumerate(language_model.samples(n, prompt, **how)):
+        _write(("" if language_model.vocabulary.end is not None or not k else "\n") + begin + text + "\n")
+
+
+def _write_json(language_model: LanguageModel, n: int, prompt: str, how: dict[str, Any]) -> None:
+    """Write a JSON object a text; a seed that was not given is drawn, and said."""
+    import numpy as np
+
+    if how["seed"] is None:
+        how = how | {"seed": int(np.random.SeedSequence().generate_state(1)[0])}
+    settings = {"length": 400} | {name: value for name, value in how.items() if name != "seed"}
+    for drawn in language_model.draw(n, prompt, **how):
+        record: dict[str, Any] = {"prompt": prompt, **drawn._asdict()}
+        record["log_probability"] = math.fsum(drawn.log_probabilities)
+        record["drawn_log_probability"] = math.fsum(drawn.drawn_log_probabilities)
+        record |= {"seed": how["seed"], "settings": settings}
+        click.echo(json.dumps(record))
 
 
 def _write_documents(drawn: list[str], model: Path, vocabulary: Vocabulary) -> None:

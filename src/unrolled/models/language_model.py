@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from ..data.text import (
     unigram_entropy,
 )
 from ..declared import described, keywords
+from ..drawing import Drawing
 from ..errors import UnrolledError, brief, check_path, count, warn
 from ..keywords import named
 from ..nn.heads import LANGUAGE
@@ -47,6 +49,7 @@ from . import files as checkpoint
 from . import sampling as sample
 from .automatic import Chosen, for_text
 from .base import OfNetwork, Prepared, begin, ended, go_on
+from .drawn import Drawn, Stepwise
 from .language_data import (
     Paths,
     Source,
@@ -273,29 +276,35 @@ class LanguageModel:
     def _of(cls, trained: NextSymbol, result: Result) -> LanguageModel:
         return ended(cls(trained.network, trained.vocabulary, result), result)
 
+    @named(keywords(Drawing))
     def stream(
         self,
         prompt: str = "",
         length: int = 400,
         *,
-        temperature: float = 1.0,
         seed: int | None = None,
         rng: np.random.Generator | None = None,
+        **options: Any,
     ) -> Iterator[str]:
         """Yield the continuation of a prompt as it is drawn, a symbol at a time; arguments as in `sample`."""
-        length = check_size("length", length, least=0)
-        rng = _chance(seed, rng)
+        how, length, rng = Drawing(**options), check_size("length", length, least=0), _chance(seed, rng)
         end, start = self.vocabulary.end, self._start(prompt, rng)
-        return self._decoded(sample.tokens(self.network, start, length, temperature, rng, end=end))
+        if how.plain:
+            return self._decoded(sample.tokens(self.network, start, length, how.temperature, rng, end=end))
+        state, token = sample.primed(self.network, start, end)
+        text = Stepwise(self.network, self.vocabulary, how, length, on=True)
+        return (piece for _, piece in text.pieces(state, token, start if prompt else start[:0], rng))
 
+    @named(keywords(Drawing))
+    @described(Drawing)
     def sample(
         self,
         prompt: str = "",
         length: int = 400,
         *,
-        temperature: float = 1.0,
         seed: int | None = None,
         rng: np.random.Generator | None = None,
+        **options: Any,
     ) -> str:
         """Return `length` symbols that continue a prompt.
 
@@ -308,38 +317,40 @@ class LanguageModel:
             Text that primes the state; without one the text starts after a newline. It isn't repeated in the result.
         length : int
             Symbols to draw.
-        temperature : float
-            0 always takes the likeliest symbol; 1 draws from the model's own probabilities.
         seed : int, optional
             The same seed draws the same text.
         rng : numpy.random.Generator, optional
             Where random numbers come from, instead of a seed. Default: a fresh one.
+        **options
+            What is drawn from: fields of `unrolled.drawing.Drawing`, applied in this order.
 
         Raises
         ------
         UnrolledError
             If the prompt has a symbol that the model doesn't know, or a number makes no sense.
         """
-        return "".join(self.stream(prompt, length, temperature=temperature, seed=seed, rng=rng))
+        return "".join(self.stream(prompt, length, seed=seed, rng=rng, **options))
 
+    @named(keywords(Drawing))
     def samples(
         self,
-        count: int,
+        n: int,
         prompt: str = "",
         length: int = 400,
         *,
-        temperature: float = 1.0,
         seed: int | None = None,
         rng: np.random.Generator | None = None,
+        **options: Any,
     ) -> Iterator[str]:
-        r"""Yield `count` continuations of a prompt, each from the same state, drawn together.
+        r"""Yield `n` continuations of a prompt, each from the same state, drawn together.
 
         Each has `length` symbols; of a model of documents of one line each, as in `sample`, it is the rest of one
         document, without the newline that ends it, and has at most `length` symbols.
 
-        Each has a stream of random numbers of its own, so that the n-th text of a seed is the same whatever the count
-        and the threads. The first stream is the seed's, which draws what `sample` draws; the others are those that
-        NumPy spawns from it. From 32 on, up to 512 texts are drawn at once, which is faster.
+        Each has a stream of random numbers of its own, so that a text of a seed is the same whatever `n` and the
+        threads. The first stream is the seed's, which draws what `sample` draws; the others are those that NumPy
+        spawns from it. From 32 on, up to 512 texts are drawn at once, which is faster, where all symbols are drawn
+        from; other arguments as in `sample`.
 
         Examples
         --------
@@ -349,21 +360,54 @@ class LanguageModel:
         >>> [len(text) for text in model.samples(3, "the ", length=5, seed=1)]
         [5, 5, 5]
         """
-        count, length = check_size("count", count, least=0), check_size("length", length, least=0)
-        end, texts = self.vocabulary.end, self._streams(count, prompt, length, temperature, seed, rng)
+        how = Drawing(**options)
+        if not how.plain:
+            return (drawn.text for drawn in self.draw(n, prompt, length, seed=seed, rng=rng, **options))
+        n, length, end = check_size("n", n, least=0), check_size("length", length, least=0), self.vocabulary.end
+        texts = self._streams(n, prompt, length, how, _chance(seed, rng))
         return ("".join(self._decoded(token for token in text if token != end)) for text in texts)
 
+    @named(keywords(Drawing))
+    def draw(
+        self,
+        n: int = 1,
+        prompt: str = "",
+        length: int = 400,
+        *,
+        seed: int | None = None,
+        rng: np.random.Generator | None = None,
+        **options: Any,
+    ) -> Iterator[Drawn]:
+        """Yield the texts of `samples`, each with its tokens, and how likely each was; arguments as there.
+
+        A step of the network draws one symbol, of one text after another, which is slower.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> model = ur.LanguageModel.train("the cat sat. " * 40, hidden_size=8, num_layers=1, batch_size=2,
+        ...                                seq_length=12, epochs=1)
+        >>> drawn, = model.draw(1, "the ", length=5, seed=1, top_k=3)
+        >>> drawn.text == next(model.samples(1, "the ", length=5, seed=1, top_k=3))
+        True
+        >>> all(own > full for own, full in zip(drawn.drawn_log_probabilities, drawn.log_probabilities))
+        True
+        """
+        n, length, how = check_size("n", n, least=0), check_size("length", length, least=0), Drawing(**options)
+        return self._drawn(n, prompt, length, how, _chance(seed, rng))
+
+    @named(keywords(Drawing))
     def sample_documents(
         self,
-        count: int,
+        n: int,
         prompt: str = "",
         *,
         length: int = 10_000,
-        temperature: float = 1.0,
         seed: int | None = None,
         rng: np.random.Generator | None = None,
+        **options: Any,
     ) -> list[str]:
-        r"""Return `count` documents of one line each, whole ones, that begin with the prompt; else as `samples`.
+        r"""Return `n` documents of one line each, whole ones, that begin with the prompt; else as `samples`.
 
         Raises
         ------
@@ -379,13 +423,16 @@ class LanguageModel:
         >>> len(model.sample_documents(3, "a", seed=1))
         3
         """
-        count, length, end = check_size("count", count, least=0), check_size("length", length), self.vocabulary.end
+        how, n, length = Drawing(**options), check_size("n", n, least=0), check_size("length", length)
+        end = self.vocabulary.end
         if end is None:
             raise UnrolledError("the model did not learn documents of one line each: train it with --documents lines")
         if "\n" in check_a("prompt", prompt, str, "a text"):
             raise UnrolledError("the prompt has a newline, which ends a document; give the beginning of one line")
+        if how.stop:
+            raise UnrolledError("stop ends a text before its document does; leave it out, or draw samples")
         documents = []
-        for *drawn, last in self._streams(count, prompt, length, temperature, seed, rng):
+        for *drawn, last in self._streams(n, prompt, length, how, _chance(seed, rng)):
             if last != end:
                 raise UnrolledError(f"a document has not ended after {length:,} symbols; give a larger length")
             documents.append(written(prompt, self.vocabulary) + "".join(self._decoded(drawn)).rstrip())
@@ -449,29 +496,40 @@ class LanguageModel:
             warn(f"the model doesn't list {names} of the prompt; it reads {UNK} instead")
         return self.vocabulary.encode(prompt) if prompt else np.array([self.vocabulary.first_token(rng)])
 
-    def _streams(
-        self,
-        count: int,
-        prompt: str,
-        length: int,
-        temperature: float,
-        seed: int | None,
-        rng: np.random.Generator | None,
-    ) -> Iterator[list[int]]:
-        """Return the tokens of texts that continue a prompt, each drawn in a stream of its own."""
-        rng, temperature = _chance(seed, rng), sample.check_temperature(temperature)
+    def _begun(
+        self, n: int, prompt: str, rng: np.random.Generator
+    ) -> tuple[Tokens, Iterator[tuple[Any, list[int], list[np.random.Generator]]]]:
+        """Return a prompt's tokens; then, of some texts at a time, the state, what each is fed first, and its rng."""
         spawn_streams(rng, 0)  # a generator that can't is refused before anything is drawn
-        end = self.vocabulary.end
-        state, token = sample.primed(self.network, self._start(prompt, rng), end)
+        start = self._start(prompt, rng)
+        state, token = sample.primed(self.network, start, self.vocabulary.end)
 
-        def groups() -> Iterator[list[int]]:
-            for first in range(0, count, TOGETHER):
-                more = spawn_streams(rng, min(TOGETHER, count - first) - (not first))
+        def groups() -> Iterator[tuple[Any, list[int], list[np.random.Generator]]]:
+            for first in range(0, n, TOGETHER):
+                more = spawn_streams(rng, min(TOGETHER, n - first) - (not first))
                 tokens = [token if prompt else self.vocabulary.first_token(own) for own in more]
-                rngs, fed = (more, tokens) if first else ([rng, *more], [token, *tokens])
-                yield from sample.streams(self.network, state, np.array(fed), length, temperature, rngs, end=end)
+                yield (state, tokens, more) if first else (state, [token, *tokens], [rng, *more])
 
-        return groups()
+        return start if prompt else start[:0], groups()
+
+    def _streams(self, n: int, prompt: str, length: int, how: Drawing, rng: np.random.Generator) -> Iterator[list[int]]:
+        """Return the tokens of texts that continue a prompt, each drawn in a stream of its own."""
+        if not how.plain:
+            return (drawn.tokens for drawn in self._drawn(n, prompt, length, how, rng))
+        groups, end = self._begun(n, prompt, rng)[1], self.vocabulary.end
+        return chain.from_iterable(
+            sample.streams(self.network, state, np.array(tokens), length, how.temperature, rngs, end=end)
+            for state, tokens, rngs in groups
+        )
+
+    def _drawn(self, n: int, prompt: str, length: int, how: Drawing, rng: np.random.Generator) -> Iterator[Drawn]:
+        """Return texts that are drawn a step at a time, one after another."""
+        text, (read, groups) = Stepwise(self.network, self.vocabulary, how, length), self._begun(n, prompt, rng)
+        return (
+            text.text(state, token, read, own)
+            for state, tokens, rngs in groups
+            for token, own in zip(tokens, rngs, strict=True)
+        )
 
     def _decoded(self, tokens: Iterable[int]) -> Iterator[str]:
         """Yield what tokens stand for, as they come."""
@@ -691,7 +749,7 @@ def _facts(
     parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
     size = count(len(tokens), unit)
     of_bigrams = "" if bigrams is None else f", of bigrams {losses(bigrams, unit)}"
-    much = "--documents 20" if corpus.of_lines else "--count 5" if texts[0].documents is not None else "--length 400"
+    much = "--documents 20" if corpus.of_lines else "--n 5" if texts[0].documents is not None else "--length 400"
     return Facts(
         name=corpus.name,
         notes=tuple(note for part in texts for note in part.notes) + (said if bigrams is not None else ()) + more,

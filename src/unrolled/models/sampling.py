@@ -17,10 +17,10 @@ from ..checks import (
     check_indices,
     check_rng,
     check_size,
-    is_number,
 )
 from ..data.batches import as_tokens
-from ..errors import UnrolledError, brief
+from ..drawing import check_temperature
+from ..errors import UnrolledError
 from ..nn.network import Network
 
 CHUNK = 32
@@ -72,13 +72,6 @@ def _sample_rows(logits: Array, temperature: float, u: Array) -> Array:
         cumulated[:, -1] = np.inf  # the last is drawn where none exceeds the limit, for rounding
         (cumulated > limit).argmax(axis=1, out=drawn[rows])
     return drawn
-
-
-def check_temperature(value: Any) -> float:
-    """Return a temperature as a float, or say what is wrong with it."""
-    if not is_number(value) or float(value) < 0:
-        raise UnrolledError(f"temperature is {brief(value)}; it must be 0 (greedy) or a positive number")
-    return float(value)
 
 
 def primed(network: Network, prompt: Array, end: int | None = None) -> tuple[Any, int]:
