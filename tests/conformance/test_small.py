@@ -76,7 +76,7 @@ def test_every_cell_with_kernels(cell, form):
 
 @pytest.mark.parametrize("form", FORMS[1:])
 @pytest.mark.parametrize(
-    "cell", ["lstm", OWN, GROWN, CELLS["gru_layer_norm"]], ids=lambda cell: getattr(cell, "name", cell)
+    "cell", ["lstm", OWN, GROWN, CELLS["gru_layer_norm"], CELLS["sru"]], ids=lambda cell: getattr(cell, "name", cell)
 )
 def test_every_instruction_set_and_cells_without_kernels(cell, form):
     """The embedding is read as it is: fewer tokens than symbols are likely, so that it is not folded."""

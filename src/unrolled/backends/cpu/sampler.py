@@ -42,7 +42,7 @@ class Sampler:
     weights : str
         Of the forms above, what a matrix is packed in where that holds its numbers exactly; else it is
         packed as it is. bfloat16 draws with the same bits as float32. int8 rounds what it
-        multiplies to whole numbers, 32767 of them (at a depth above 516 fewer) from 0 to the largest.
+        multiplies to whole numbers, 32639 of them (at a depth above 518 fewer) from 0 to the largest.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ struct LinearLayer {
   long pieces() const { return (q.rows + ROWS - 1) / ROWS; }
 
   LinearLayer(const Linear<T>& layer, char* work, bool forward)
-      : q(layer), inputs(layer.inputs, 1), outputs(layer.outputs, 1) {
+      : q(layer), inputs(layer.inputs, 1), outputs(layer.outputs, 1, 1, vectors_of(layer.form.form)) {
     Pieces p(work);
     packed_weight = p.template take<T>(forward ? packed_size(outputs, q.inputs, q.form.form) : inputs.size(q.outputs));
     packed_x = p.template take<T>(forward ? 0 : inputs.size((q.rows + pieces() - 1) / (pieces() ? pieces() : 1)));

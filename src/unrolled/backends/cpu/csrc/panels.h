@@ -8,14 +8,14 @@
 namespace unrolled::UNROLLED_ISA {
 
 // Panels: H units in vectors of W, the last one padded. A panel brings `per` vectors (its gates); narrow panels are
-// gathered into groups of about four vectors, of even width: 13 are 4 3 3 3.
+// gathered into groups of about `vectors`, of even width: 13 are 4 3 3 3.
 template <class T>
 struct Groups {
   long panels = 0, per = 1, count = 0;
   Even cut;
   Groups() = default;
-  Groups(long width, long per_, long least = 1) : panels((width + W<T> - 1) / W<T>), per(per_) {
-    const long most = per >= 4 ? 1 : 4 / per, few = least < panels ? least : panels;
+  Groups(long width, long per_, long least = 1, long vectors = 4) : panels((width + W<T> - 1) / W<T>), per(per_) {
+    const long most = per >= vectors ? 1 : vectors / per, few = least < panels ? least : panels;
     count = (panels + most - 1) / most;
     if (count < few) count = few;
     cut = Even(panels, count);
@@ -32,6 +32,9 @@ struct Groups {
     return base + (group + 1 < count ? packed(group + 1, depth) : 0);
   }
 };
+
+// Vectors of a group: while some numbers are widened, more sums can go on.
+constexpr long vectors_of(Form form) { return form == Form::WHOLE ? 4 : MAX_VECTORS; }
 
 // Weights (per H, depth), row (gate, unit) -> packed (group, k, panel, gate, W): the right operand of a product with
 // their transpose. Groups [first, last).

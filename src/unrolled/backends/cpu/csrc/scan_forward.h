@@ -31,7 +31,7 @@ struct Forward : Sizes<T, C> {
   T* ax;                            // (P, span B, R, W): their pre-activations; null with a table
   size_t bytes;
 
-  Forward(const Layer<T>& layer, char* work) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS) {
+  Forward(const Layer<T>& layer, char* work) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS, 1, vectors_of(layer.form_ih.form)) {
     Pieces p(work);
     packed_ih = p.template take<T>(packed_size(inputs, q.inputs, q.form_ih.form));
     scale_ih = p.template take<T>(q.form_ih.scale ? this->padded * C::ROWS : 0);
@@ -304,6 +304,14 @@ struct Forward : Sizes<T, C> {
       multiply_small(q.form_hh.form, left[j], packed_hh[S][j], groups[S], g, q.hidden, sums, start, scale_hh[S] + first);
   }
 
+  // Lets the cache fetch what stage S reads of a token's row of the table, while the product runs.
+  template <int S>
+  void expect_table(long t, long first, long panels) const {
+    for (long panel = first; panel < first + panels; ++panel)
+      for (int i = 0; i < C::rows[S]; ++i)
+        __builtin_prefetch(table + ((panel * q.inputs + q.tokens[t]) * C::ROWS + C::row_start[S] + i) * width);
+  }
+
   // The same as `stage` for a single row: two panels side by side take the place of two rows.
   template <int S>
   void stage_of_row(long t, const Share& mine, const Worker& w) const {
@@ -315,6 +323,7 @@ struct Forward : Sizes<T, C> {
     long first = groups[S].first(mine.first), count = 0;  // panels whose sums are there
     for (long g = mine.first; g < mine.last; ++g) {
       const int vectors = groups[S].vectors(g);
+      if (table) expect_table<S>(t, groups[S].first(g), vectors / C::rows[S]);
       if (small) {
         multiply_small_row<S>(left, g, sums + count * per);
       } else {

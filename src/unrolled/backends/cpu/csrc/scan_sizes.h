@@ -35,7 +35,7 @@ struct Sizes {
 // The groups of a step's product: where threads share them, at least one for each thread if there are panels enough.
 template <class T>
 static Groups<T> scan_groups(const Layer<T>& q, long per) {
-  return Groups<T>(q.hidden, per, q.by_panels ? q.threads : 1);
+  return Groups<T>(q.hidden, per, q.by_panels ? q.threads : 1, vectors_of(q.form_hh.form));
 }
 
 }  // namespace unrolled::UNROLLED_ISA

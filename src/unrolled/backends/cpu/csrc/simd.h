@@ -152,7 +152,7 @@ INLINE Two<V> fma(Two<V> x, Two<V> y, Two<V> z) {
   return {fma(x.a, y.a, z.a), fma(x.b, y.b, z.b)};
 }
 
-// Of whole numbers in 16 bits, two a lane: the sum of the two products. And twice W bytes as such.
+// Of whole numbers in 16 bits, two a lane: the sum of the two products.
 INLINE Lanes<float>::I multiply_pairs(Lanes<float>::I a, Lanes<float>::I b) {
 #if defined(__AVX512BW__) && UNROLLED_BYTES == 64
   return (Lanes<float>::I)_mm512_madd_epi16((__m512i)a, (__m512i)b);
@@ -162,17 +162,6 @@ INLINE Lanes<float>::I multiply_pairs(Lanes<float>::I a, Lanes<float>::I b) {
   return (Lanes<float>::I)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
   return ((a << 16) >> 16) * ((b << 16) >> 16) + (a >> 16) * (b >> 16);
-#endif
-}
-INLINE Lanes<float>::I widen_bytes(const char* p) {
-#if defined(__AVX512BW__) && UNROLLED_BYTES == 64  // GCC converts the halves apart
-  return (Lanes<float>::I)_mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i*)p));
-#else
-  typedef signed char Bytes __attribute__((vector_size(UNROLLED_BYTES / 2)));
-  typedef short Wide __attribute__((vector_size(UNROLLED_BYTES)));
-  Bytes bytes;
-  __builtin_memcpy(&bytes, p, sizeof(bytes));
-  return (Lanes<float>::I)__builtin_convertvector(bytes, Wide);
 #endif
 }
 

@@ -1,6 +1,7 @@
-// Weights of fewer bits, and products of one row with them. Two numbers of a column, of k and of k + 1, lie side by side.
-// bfloat16 is widened to float, and summed in the order of tile.h: the same bits. int8 is multiplied with the row as 16-bit
-// whole numbers, whose sums are exact, whatever the tile and the instruction set; then times the scales of column and row.
+// Weights of fewer bits, and products of one row with them. Numbers of a column lie side by side: of bfloat16 those of k and
+// k + 1, of int8 those of k to k + 3. bfloat16 is widened to float, and summed in the order of tile.h: the same bits. int8 is
+// multiplied with the row as 16-bit whole numbers, whose sums are exact, whatever the tile and the instruction set; then times
+// the scales of column and row. Its bytes are kept as 128 more, without a sign: of each sum 128 times the row's is taken away.
 #pragma once
 
 #include <limits.h>
@@ -11,99 +12,126 @@
 
 namespace unrolled::UNROLLED_ISA {
 
-constexpr int LARGEST_INT8 = 127;
+constexpr int LARGEST_INT8 = 127, OFFSET_INT8 = 128;
 
-INLINE long even(long depth) { return depth + depth % 2; }
+INLINE long quads(long depth) { return (depth + 3) / 4 * 4; }
 
 // Numbers of type T that a packed weight takes.
 template <class T>
 static long packed_size(const Groups<T>& columns, long depth, Form form) {
-  return form == Form::WHOLE ? columns.size(depth) : columns.size(even(depth)) / (form == Form::INT8 ? 4 : 2);
+  return form == Form::WHOLE ? columns.size(depth) : columns.size(quads(depth)) / (form == Form::INT8 ? 4 : 2);
 }
 
 // Where a group of columns begins.
 template <class T>
 INLINE const char* packed_group(const T* packed, const Groups<T>& columns, long group, long depth, Form form) {
-  return reinterpret_cast<const char*>(packed) + columns.packed(group, even(depth)) * (form == Form::INT8 ? 1 : 2);
+  return reinterpret_cast<const char*>(packed) + columns.packed(group, quads(depth)) * (form == Form::INT8 ? 1 : 2);
 }
 
-// One row of a panel, `step` pairs of numbers between one pair and the next.
+// One row of a panel: its numbers of a lane, `step` bytes from one lane to the next.
 static void pack_small_row(char* to, long step, const float* row, long depth, Form form, float scale) {
-  for (long k = 0; k < even(depth); k += 2, to += step * (form == Form::INT8 ? 2 : 4)) {
-    const float pair[2] = {row[k], k + 1 < depth ? row[k + 1] : 0};
-    if (form == Form::INT8) {
-      for (int i = 0; i < 2; ++i) to[i] = (signed char)(scale > 0 ? pair[i] / scale : 0);
-    } else {
-      unsigned bits[2];
-      __builtin_memcpy(bits, pair, sizeof(bits));
-      const unsigned word = bits[0] >> 16 | (bits[1] & 0xffff0000u);
-      __builtin_memcpy(to, &word, sizeof(word));
+  const int count = form == Form::INT8 ? 4 : 2;
+  for (long k = 0; k < depth; k += count, to += step) {
+    unsigned lane = form == Form::INT8 ? 0x80808080u : 0;
+    for (int i = 0; i < count && k + i < depth; ++i) {
+      unsigned bits;
+      __builtin_memcpy(&bits, row + k + i, sizeof(bits));
+      if (form == Form::INT8)
+        lane ^= (unsigned(scale > 0 ? int(row[k + i] / scale) : 0) & 0xff) << 8 * i;
+      else
+        lane |= bits >> 16 << 16 * i;
     }
+    __builtin_memcpy(to, &lane, sizeof(lane));
   }
 }
 
-// As pack_transposed, to the form of the weight: (group, pair of k, panel, gate, W, 2).
+// As pack_transposed, to the form of the weight: (group, pair or four of k, panel, gate, W, 2 or 4).
 template <class T>
 static void pack_weight(T* to, const T* w, long ld, long hidden, long depth, const Groups<T>& g, long gfirst, long glast,
                         const Rounding<T>& rounding) {
   const Form form = rounding.form;
   if (form == Form::WHOLE) return pack_transposed(to, w, ld, hidden, depth, g, gfirst, glast);
   if constexpr (sizeof(T) == sizeof(float)) {
-    const long bytes = form == Form::INT8 ? 2 : 4;  // of a pair
     for (long group = gfirst; group < glast; ++group) {
       const long vectors = g.vectors(group);
       char* base = const_cast<char*>(packed_group(to, g, group, depth, form));
-      __builtin_memset(base, 0, even(depth) / 2 * vectors * W<T> * bytes);
+      __builtin_memset(base, 0, quads(depth) * vectors * W<T> * (form == Form::INT8 ? 1 : 2));
       for (long v = 0; v < vectors; ++v)
         for (long i = 0; i < W<T>; ++i) {
           const long unit = (g.first(group) + v / g.per) * W<T> + i, row = v % g.per * hidden + unit;
           if (unit < hidden)
-            pack_small_row(base + (v * W<T> + i) * bytes, vectors * W<T>, w + row * ld, depth, form,
+            pack_small_row(base + (v * W<T> + i) * 4, vectors * W<T> * 4, w + row * ld, depth, form,
                            rounding.scale ? rounding.scale[row] : 0);
         }
     }
   }
 }
 
-// The left operand: a row, and for int8 the whole numbers nearest to x / step.
+// The left operand: a row; for int8 also the whole numbers nearest to x / step, two ints for every four of them, and their
+// sum. Where there are sums of quads, those ints are the lower and the upper bytes, both with a sign; else numbers 0 and 2,
+// 1 and 3.
 template <class T>
 struct SmallRow {
   const T* x;
-  const short* whole;
+  const int* whole;
   T step;
+  unsigned sum;
 };
 
-// Numbers of scratch memory that each thread needs for a row.
+// Whether this processor adds the products of four bytes to a sum in one instruction (of AVX-512 VNNI).
+INLINE bool has_quad_sums() {
+#if defined(__AVX512BW__) && UNROLLED_BYTES == 64
+  return __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+// Numbers of 16 bits that each thread needs for a row.
 template <class T>
 static long whole_row(long depth) {
   return (depth + W<T> - 1) / W<T> * W<T>;
 }
 
-typedef short Shorts __attribute__((vector_size(UNROLLED_BYTES / 2)));
+typedef unsigned short Shorts __attribute__((vector_size(UNROLLED_BYTES / 2)));
+typedef unsigned long Fours __attribute__((vector_size(UNROLLED_BYTES / 2)));
+
+INLINE Fours apart(Shorts whole, bool bytes) {
+  Fours v = (Fours)(bytes ? (whole + 128) ^ 128 : whole);  // 256 times the upper byte and the lower one, which has a sign now
+  if (bytes) v = (v & 0xff0000ffff0000ff) | (v >> 8 & 0x0000ff000000ff00) | (v << 8 & 0x00ff000000ff0000);
+  return (v & 0xffff00000000ffff) | (v >> 16 & 0xffff0000) | (v << 16 & 0xffff00000000);
+}
 
 // The step is such that no sum of products with int8 exceeds an int; it is NaN where the row is not finite.
-static NOINLINE float round_row(short* to, const float* x, long depth) {
-  typedef Lanes<float>::I I;
+static NOINLINE SmallRow<float> round_row(short* to, const float* x, long depth) {
+  typedef Lanes<float>::U U;
   F high = {}, odd = {};
   for (long k = 0; k < depth; k += W<float>) {
     const F v = load(x + k, depth - k);
     high = larger(v, larger(-v, high)), odd += v - v;
   }
-  const long fit = INT_MAX / LARGEST_INT8 / depth, most = fit < SHRT_MAX ? (fit < 1 ? 1 : fit) : SHRT_MAX;
+  constexpr long largest = SHRT_MAX - 128;  // whose upper byte is one still
+  const long fit = INT_MAX / LARGEST_INT8 / depth, most = fit < largest ? (fit < 1 ? 1 : fit) : largest;
   const float step = largest_lane<float>(high) / float(most), inverse = step >= 1.17549435e-38f ? 1 / step : 0;
   const F magic = splat<F>(12582912);  // 1.5 times 2^23: the sum's last bits are the nearest whole number
+  const bool bytes = has_quad_sums();
+  U sums = {};
   for (long k = 0; k < depth; k += W<float>) {
-    const I bits = (I)(load(x + k, depth - k) * inverse + magic);
-    const Shorts whole = __builtin_convertvector(bits, Shorts);
-    __builtin_memcpy(to + k, &whole, sizeof(whole));
+    const U whole = (U)(load(x + k, depth - k) * inverse + magic) - (U)magic;
+    const Fours fours = apart(__builtin_convertvector(whole, Shorts), bytes);
+    __builtin_memcpy(to + k, &fours, sizeof(fours));
+    sums += whole;
   }
-  return step + sum_of_lanes<float>(odd);
+  unsigned sum = 0;
+  for (int i = 0; i < W<float>; ++i) sum += sums[i];
+  return {x, reinterpret_cast<const int*>(to), step + sum_of_lanes<float>(odd), sum};
 }
 
 template <class T>
 static SmallRow<T> small_row(Form form, const T* x, long depth, short* scratch) {
-  if constexpr (sizeof(T) == sizeof(float)) return {x, scratch, form == Form::INT8 ? round_row(scratch, x, depth) : 0};
-  return {x, scratch, 0};
+  if constexpr (sizeof(T) == sizeof(float))
+    if (form == Form::INT8) return round_row(scratch, x, depth);
+  return {x, nullptr, 0, 0};
 }
 
 // One row times a group of columns, N vectors that lie side by side.
@@ -139,40 +167,33 @@ static NOINLINE void run_bfloat16(const SmallProduct& q) {
   for (int v = 0; v < N; ++v) store(q.out + v * W<float>, sum[v]);
 }
 
-// Whether this processor adds the products of pairs to a sum in one instruction (of AVX-512 VNNI): the same numbers.
-static bool has_pair_sums() {
-#if defined(__AVX512BW__) && UNROLLED_BYTES == 64
-  return __builtin_cpu_supports("avx512vnni");
-#else
-  return false;
-#endif
-}
-
-template <int N, bool PAIR_SUMS>
+template <int N, bool QUAD_SUMS>
 static NOINLINE void run_int8(const SmallProduct& q) {
   typedef Lanes<float>::I I;
-  I sum[N] = {};
+  typedef Lanes<float>::U U;
+  U sum[N] = {}, upper[N] = {};
   const char* right = q.w;
-  for (long k = 0; k < q.depth; k += 2, right += N * W<float> * 2) {
-    int pair;
-    __builtin_memcpy(&pair, q.left.whole + k, sizeof(pair));
-    const I x = pair - I{};
+  for (long k = 0; k < q.depth; k += 4, right += N * W<float> * 4) {
+    const U a = (unsigned)q.left.whole[k / 2] - U{}, b = (unsigned)q.left.whole[k / 2 + 1] - U{};
 #pragma GCC unroll 8
     for (int v = 0; v < N; ++v) {
-      const I column = widen_bytes(right + v * W<float> * 2);
+      const U column = (U)load(reinterpret_cast<const float*>(right) + v * W<float>);
 #if defined(__AVX512BW__) && UNROLLED_BYTES == 64
-      if constexpr (PAIR_SUMS) {
-        asm("vpdpwssd %2, %1, %0" : "+v"(sum[v]) : "v"(x), "v"(column));
+      if constexpr (QUAD_SUMS) {
+        asm("vpdpbusd %2, %1, %0" : "+v"(sum[v]) : "v"(column), "v"(a));
+        asm("vpdpbusd %2, %1, %0" : "+v"(upper[v]) : "v"(column), "v"(b));
         continue;
       }
 #endif
-      sum[v] += multiply_pairs(x, column);
+      sum[v] += (U)multiply_pairs((I)(column & 0x00ff00ffu), (I)a) + (U)multiply_pairs((I)(column >> 8 & 0x00ff00ffu), (I)b);
     }
   }
+  const unsigned more = q.left.sum * OFFSET_INT8;
 #pragma GCC unroll 8
   for (int v = 0; v < N; ++v) {
+    const I whole = (I)(sum[v] + (upper[v] << 8) - more);
     const F scale = load(q.scale + v * W<float>) * q.left.step, start = q.start ? load(q.start + v * W<float>) : F{};
-    store(q.out + v * W<float>, fma(__builtin_convertvector(sum[v], F), scale, start));
+    store(q.out + v * W<float>, fma(__builtin_convertvector(whole, F), scale, start));
   }
 }
 
@@ -187,7 +208,7 @@ static NOINLINE void multiply_small(Form form, const SmallRow<T>& left, const T*
     static constexpr void (*table[3][MAX_VECTORS])(const SmallProduct&) = {
         UNROLLED_VECTORS(run_bfloat16), UNROLLED_VECTORS(run_int8, , false), UNROLLED_VECTORS(run_int8, , true)};
 #undef UNROLLED_VECTORS
-    const int kind = form == Form::INT8 ? 1 + has_pair_sums() : 0;
+    const int kind = form == Form::INT8 ? 1 + has_quad_sums() : 0;
     table[kind][columns.vectors(g) - 1]({left, depth, packed_group(packed, columns, g, depth, form), out, start, scale});
   }
 }
