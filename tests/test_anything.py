@@ -83,7 +83,7 @@ CALLS = {
     MODEL.score: {"text": "abc", "window": 0},
     MODEL.stream: {"prompt": "a", "length": 3, "temperature": 1.0, "seed": None, "rng": None},
     MODEL.draw: {"n": 2, "prompt": "a", "length": 3, "temperature": 1.0, "repetition_penalty": 1.2, "top_k": 3}
-    | {"top_p": 0.9, "min_p": 0.1, "stop": "zz"},
+    | {"top_p": 0.9, "min_p": 0.1, "stop": "zz", "allow": "[a-c]*"},
     MODEL.samples: {"n": 2, "prompt": "a", "length": 3, "temperature": 1.0, "seed": None, "rng": None},
 }
 

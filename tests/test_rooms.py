@@ -17,6 +17,7 @@ ROOMS = [
     "checks",
     "keywords",
     "declared",
+    "expressions",
     "drawing",
     "schema",
     "storage",

@@ -8,6 +8,7 @@ from typing import Any
 from .checks import check_positive, check_size, is_number
 from .declared import Declared, check_plain, documented, option, options
 from .errors import UnrolledError, brief
+from .expressions import Expression
 from .keywords import suggesting
 
 GROUP = "What is drawn from"
@@ -31,6 +32,12 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) and text for text in texts):
         raise UnrolledError(f"{name} is {brief(value)}; it must be a text, or several, and none of them empty")
     return tuple(texts)
+
+
+def _pattern(_: str, value: Any) -> str:
+    """Return a regular expression that can be matched, or say what is wrong with it."""
+    Expression(value)
+    return str(value)
 
 
 @suggesting
@@ -68,6 +75,13 @@ class Drawing(Declared):
         check_positive,
         about="Logits above 0 of symbols that the prompt or the text so far has are divided by this, those below 0 "
         "multiplied. Keskar et al. 2019.",
+    )
+    allow: str | None = option(
+        None,
+        "Only what goes on to a match of this regular expression, as '[a-z ]*'.",
+        GROUP,
+        _pattern,
+        about="Only symbols with which the text can still become a match of this regular expression, as '[a-z ]*'.",
     )
     top_k: int | None = option(
         None,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import unrolled as ur
 from unrolled.cli import main
 from unrolled.data.text import Vocabulary
 from unrolled.drawing import Drawing
+from unrolled.models.allowed import Mask
 from unrolled.models.chances import scores
 from unrolled.models.drawn import Stops
 from unrolled.models.sampling import _sample_rows
@@ -180,7 +182,75 @@ def test_documents_end_and_begin_anew_step_by_step(model):
         lines.sample_documents(2, stop="a")
 
 
+@pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
+def test_a_text_goes_on_to_a_match(level):
+    model = model_of(level)
+    for pattern in "(the|on| |cat|é)*", r"(cat |the )*(on |sat ){2}", "[a-t ]*":
+        drawn = list(model.draw(3, "the", 30, seed=1, allow=pattern, top_k=3))
+        assert [one.text for one in drawn] == list(model.samples(3, "the", 30, seed=1, allow=pattern, top_k=3))
+        for one in drawn:
+            assert len(one.tokens) == 30 or one.ended == "allow"
+            assert re.fullmatch(pattern, one.text) or one.ended == "length"
+    mask = Mask(model.vocabulary, "(cat |the )*(on |sat ){2}")
+    (drawn,) = model.draw(1, "the", 30, seed=2, allow="(cat |the )*(on |sat ){2}")
+    assert drawn.ended == "allow"
+    (state, token), matched = ((None, model.vocabulary.encode("the").tolist())), mask.begin
+    for first in token[:-1]:
+        state = model.network.step([first], state)[1]
+    token = token[-1]
+    for drawn_token, own in zip(drawn.tokens, drawn.drawn_log_probabilities, strict=True):
+        logits, state = model.network.step([token], state)
+        chances = np.exp(logits[0].astype(float))
+        assert own == pytest.approx(math.log(chances[drawn_token] / chances[mask.allowed(matched)].sum()), abs=1e-5)
+        token, matched = drawn_token, mask.after(matched, drawn_token)
+
+
+def test_a_byte_is_allowed_where_some_match_goes_on_with_it():
+    matches = ["né", "nè", "né€", "x😀y", "n\ue000"]
+    vocabulary = Vocabulary.of(b"", "byte")
+    mask = Mask(vocabulary, "|".join(matches))
+    for prefix in {text.encode()[:size] for text in matches for size in range(len(text.encode()) + 1)}:
+        matched = mask.begin
+        for token in prefix:
+            matched = mask.after(matched, token)
+        follow = {
+            text.encode()[len(prefix)]
+            for text in matches
+            if text.encode().startswith(prefix) and text.encode() != prefix
+        }
+        assert set(np.flatnonzero(mask.allowed(matched))) == follow
+    whole = Mask(
+        vocabulary, "."
+    )  # what is a character is: neither too long a form, nor half of one, nor beyond the last
+    spans = {b"\xe0": (0xA0, 0xBF), b"\xed": (0x80, 0x9F), b"\xf0": (0x90, 0xBF), b"\xf4": (0x80, 0x8F)}
+    assert set(np.flatnonzero(whole.allowed(whole.begin))) == {*range(0x80), *range(0xC2, 0xF5)} - {10}
+    for (lead,), (low, high) in spans.items():
+        allowed = whole.allowed(whole.after(whole.begin, lead))
+        assert set(np.flatnonzero(allowed)) == set(range(low, high + 1))
+
+
+def test_a_document_ends_where_it_is_a_match(model):
+    lines = ur.LanguageModel(model.network, replace(model.vocabulary, documents=True))
+    documents = lines.sample_documents(9, allow="(the|cat)( (on|sat)){1,3}", seed=1)
+    assert all(re.fullmatch("(the|cat)( (on|sat)){1,3}", text) for text in documents)
+    assert len({len(text) for text in documents}) > 1
+    text = lines.sample("", 60, allow="[cat]{4}", seed=1)
+    assert all(re.fullmatch("[cat]{4}", line) for line in text.split("\n")[:-1])
+    assert text.count("\n") == 12
+
+
+def test_what_the_model_has_no_symbols_for_is_said(model):
+    with pytest.raises(
+        ur.UnrolledError, match=r"^allow is 'the x', and no symbol that the model knows goes on to a match"
+    ):
+        model.sample(allow="the x")
+    (drawn,) = model.draw(1, "the", 9, allow="(thé){0}")
+    assert drawn[:4] == ("", [], [], [])
+
+
 WRONG = [
+    ({"allow": ""}, "allow is ''; it must be a regular expression, such as '[a-z ]*'"),
+    ({"allow": "(ab"}, "allow is '(ab': '(' at character 1 begins a group that is not closed"),
     ({"top_k": 0}, "top_k is 0; it must be a whole number, 1 or more"),
     ({"top_p": 0}, "top_p is 0; it must be above 0 and at most 1"),
     ({"top_p": 1.5}, "top_p is 1.5; it must be above 0 and at most 1"),
@@ -217,7 +287,9 @@ def test_the_command_writes_an_object_a_text(model, tmp_path, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for line, drawn in zip(lines, model.draw(3, "th", 30, seed=2, **how), strict=True):
         settings = (
-            {"temperature": 1, "repetition_penalty": 1, "min_p": None, "length": 30} | how | {"stop": ["m", "tt"]}
+            {"temperature": 1, "repetition_penalty": 1, "min_p": None, "allow": None, "length": 30}
+            | how
+            | {"stop": ["m", "tt"]}
         )
         sums = {"log_probability": sum(drawn[2]), "drawn_log_probability": sum(drawn[3])}
         expected = {"prompt": "th", "seed": 2, "settings": settings} | drawn._asdict() | sums

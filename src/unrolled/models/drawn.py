@@ -12,6 +12,7 @@ from ..data.text import Vocabulary
 from ..drawing import Drawing
 from ..nn.network import Network
 from ..reference.losses import log_softmax
+from .allowed import NOTHING, Mask
 from .chances import scores
 from .sampling import _Numbers, _sample_rows
 
@@ -30,7 +31,7 @@ class Drawn(NamedTuple):
     drawn_log_probabilities : list of float
         Of each of the tokens, in nats: its log-probability in what was drawn from.
     ended : str
-        "length", "end" (of a document) or "stop".
+        "length", "end" (of a document), "stop", or "allow": it is a match, and nothing longer is.
     """
 
     text: str
@@ -97,6 +98,7 @@ class Stepwise:
     def __init__(self, network: Network, vocabulary: Vocabulary, how: Drawing, length: int, on: bool = False) -> None:
         self.network, self.vocabulary, self.how, self.length, self.on = network, vocabulary, how, length, on
         self._read = network.reader(length)
+        self._mask = None if how.allow is None else Mask(vocabulary, how.allow)
         self.ended = "length"
 
     def pieces(
@@ -135,14 +137,19 @@ class Stepwise:
         """Yield the symbols, without end but for the length."""
         seen, part = np.zeros(self.network.spec.vocabulary_size, bool), self.network.recurrent.states.part
         seen[prompt] = True
-        states = part(state)
+        states, mask = part(state), self._mask
+        matched = NOTHING if mask is None else mask.begin
         for left in range(self.length, 0, -1):
+            if mask is not None and mask.ended(matched):
+                self.ended = "allow"
+                return
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
                 logits, states = self._read(np.array([token]), states)
-            found = scores(logits[0], self.how, seen)
+            found = scores(logits[0], self.how, seen, None if mask is None else mask.allowed(matched))
             token = int(_sample_rows(found[None], 1.0, numbers.ahead(left)[:1])[0])
             numbers.use()
             seen[token] = True
+            matched = NOTHING if mask is None else mask.after(matched, token)
             yield Step(token, *(float(log_softmax(of.astype(np.float64))[token]) for of in (logits[0], found)))
             if token == self.vocabulary.end:
                 states = part(self.network.initial_state(1))
