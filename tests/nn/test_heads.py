@@ -8,6 +8,7 @@ import pytest
 import unrolled as ur
 from unrolled import backends
 from unrolled.nn import heads
+from unrolled.nn.adaptive import adaptive
 from unrolled.nn.heads import LANGUAGE
 from unrolled.nn.pools import EVERY, POOLS
 from unrolled.reference import losses
@@ -21,6 +22,7 @@ STEP = 1e-30
 HEADS = {
     "tags": heads.tags(K),
     "tags of a CRF": heads.tags(K, crf=True),
+    "tags by an adaptive softmax": adaptive((2, 4, K), (3, 2)),
     "labels": heads.labels(K),
     "labels by max": heads.labels(K, pooling="max"),
     "numbers": heads.numbers(K),
@@ -251,7 +253,7 @@ def test_what_is_predicted_is_what_the_head_is_of():
         if head.numbers:
             np.testing.assert_allclose(found, OF_NUMBERS[name](outputs), rtol=1e-15)
         elif name != "tags of a CRF":
-            np.testing.assert_array_equal(found, outputs.argmax(-1))
+            np.testing.assert_array_equal(found, head.scores(outputs, net.params).argmax(-1))
         else:
             scores = [net.params[f"head.{part}"] for part in ("transitions", "begin", "end")]
             np.testing.assert_array_equal(found, viterbi(outputs, LENGTHS, *scores))
@@ -309,3 +311,32 @@ def test_keys_of_a_piano_roll_are_learnt():
 def test_what_fits_no_head_is_said(said):
     with pytest.raises(ur.UnrolledError, match=said):
         REFUSED[said]()
+
+
+def test_an_adaptive_softmax_is_torch_s_and_sums_to_one():
+    torch = pytest.importorskip("torch")
+    limits, classes, hidden = [3, 8], 20, 9
+    theirs = torch.nn.AdaptiveLogSoftmaxWithLoss(hidden, classes, limits, div_value=2.0, head_bias=True).double()
+    widths = [tail[0].out_features for tail in theirs.tail]
+    head, rng = adaptive((*limits, classes), widths), np.random.default_rng(3)
+    with torch.no_grad():
+        first = [theirs.head.weight, *(tail[0].weight for tail in theirs.tail)]
+        weight = np.concatenate([w.numpy() for w in first])
+        bias = np.concatenate([theirs.head.bias.numpy(), np.zeros(sum(widths))])
+        params = {f"head.cluster_{i}": tail[1].weight.numpy() for i, tail in enumerate(theirs.tail, 1)}
+    rows, y = rng.normal(size=(7, 4, hidden)), rng.integers(0, classes, (7, 4))
+    outputs = rows @ weight.T + bias
+    ours = head.scores(outputs, params)
+    np.testing.assert_allclose(np.exp(ours).sum(axis=-1), 1, rtol=1e-13)
+    with torch.no_grad():
+        expected = theirs.log_prob(torch.tensor(rows.reshape(-1, hidden))).numpy().reshape(7, 4, classes)
+        loss = theirs(torch.tensor(rows.reshape(-1, hidden)), torch.tensor(y.ravel())).loss.item()
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+    np.testing.assert_allclose(head.loss(backends.choose("reference"), outputs, y, params=params)[0], loss, rtol=1e-12)
+    np.testing.assert_array_equal(head.predict(outputs, None, params), expected.argmax(axis=-1))
+
+
+@pytest.mark.parametrize("cut", [((3, 3, 9), (2, 2)), ((3, 9), (2, 2)), ((9,), ()), ((0, 9), (2,)), ((3, 9), (0,))])
+def test_clusters_that_make_no_sense_are_refused(cut):
+    with pytest.raises(ur.UnrolledError):
+        adaptive(*cut)

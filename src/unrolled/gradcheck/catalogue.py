@@ -9,7 +9,7 @@ from .. import backends
 from ..cells import Cell
 from ..codegen.derive import complete
 from ..errors import UnrolledError
-from ..nn import heads
+from ..nn import adaptive, heads
 from ..nn.heads import Head
 from ..nn.network import Network
 from ..nn.pools import POOLS
@@ -60,6 +60,7 @@ LANGUAGE: dict[str, dict[str, Any]] = {
 
 HEADS: dict[str, Head] = {
     "tags": heads.tags(3),
+    "tags, adaptive": adaptive.adaptive((2, 4, 7), (3, 2)),
     "tags, CRF": heads.tags(3, crf=True),
     **{f"classes, {pooling}": heads.classes(3, pooling) for pooling in POOLS},
     "labels": heads.labels(3),

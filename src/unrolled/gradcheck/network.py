@@ -102,10 +102,10 @@ def _tokens(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator) 
 def _targets(net: LossNetwork, steps: int, batch: int, rng: np.random.Generator) -> Array:
     """Draw targets for the head of a network."""
     head = getattr(net, "head", LANGUAGE)
-    outputs, rows = head.outputs or net.spec.vocabulary_size, (steps, batch) if head.stepwise else (batch,)
+    rows = (steps, batch) if head.stepwise else (batch,)
     if getattr(head, "numbers", 0):
         return rng.random((*rows, head.numbers))  # labels too: probabilities
-    return rng.integers(0, outputs, rows)
+    return rng.integers(0, head.classes or head.outputs or net.spec.vocabulary_size, rows)
 
 
 def _loss_laws(net: LossNetwork, x: Array, y: Array, state: Any, masks: Any) -> Iterator[Proof]:

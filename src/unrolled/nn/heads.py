@@ -26,6 +26,11 @@ def as_they_are(outputs: Array, lengths: Array | None = None, params: Params | N
     return outputs
 
 
+def as_scores(outputs: Array, params: Params) -> Array:
+    """Return outputs as logits of the classes."""
+    return outputs
+
+
 class Head(NamedTuple):
     """The part behind a stack: a selection of rows, a decoder's width, a loss. Plain data, as a cell is.
 
@@ -56,6 +61,10 @@ class Head(NamedTuple):
     """H and K -> the parameters of its own, by their names."""
     numbers: int = 0
     """How many numbers, or labels, the targets (..., numbers) are; 0: classes (...)."""
+    scores: Callable[[Array, Params], Array] = as_scores
+    """Outputs (..., K), params -> logits of the classes, (..., V)."""
+    classes: int = 0
+    """V, where that is not K."""
 
     @property
     def stepwise(self) -> bool:
