@@ -112,9 +112,27 @@ class Drawing(Declared):
         about="Text, or several, that what is drawn ends before; it is not written.",
     )
 
+    beam: int | None = option(
+        None,
+        "Draw nothing: search the likeliest text, and keep so many at each symbol.",
+        GROUP,
+        check_size,
+        about="Search the likeliest text instead of drawing one: so many are kept at each symbol.",
+    )
+
     def __post_init__(self) -> None:
         for name, declared in options(type(self)).items():
             object.__setattr__(self, name, check_plain(declared, getattr(self, name)))
+        if self.beam is not None:
+            chance = ("temperature", "repetition_penalty", "top_k", "top_p", "min_p")
+            usual = Drawing()
+            if odd := [name for name in chance if getattr(self, name) != getattr(usual, name)]:
+                raise UnrolledError(f"beam searches the likeliest text, and draws nothing; leave out {odd[0]}, or beam")
+
+    def check_number(self, n: int) -> None:
+        """Refuse to search several texts."""
+        if self.beam is not None and n > 1:
+            raise UnrolledError(f"beam finds one text, the likeliest, and {n:,} are asked for; leave out n, or beam")
 
     @property
     def plain(self) -> bool:

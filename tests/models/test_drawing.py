@@ -170,12 +170,12 @@ def test_what_may_be_the_beginning_of_a_stop_is_held_back():
 def test_documents_end_and_begin_anew_step_by_step(model):
     lines = ur.LanguageModel(model.network, replace(model.vocabulary, documents=True))
     for how in {}, {"top_k": 20}:
-        drawn = list(lines.draw(30, "th", 50, seed=1, **how))
-        assert [one.text for one in drawn] == list(lines.samples(30, "th", 50, seed=1, **how))
+        drawn = list(lines.draw(12, "th", 9, seed=1, **how))
+        assert [one.text for one in drawn] == list(lines.samples(12, "th", 9, seed=1, **how))
         assert {one.ended for one in drawn} == {"end", "length"}
         assert all((one.tokens[-1] == lines.vocabulary.end) == (one.ended == "end") for one in drawn)
         ended = [f"th{one.text}".rstrip() for one in drawn]
-        whole = lines.sample_documents(30, "th", seed=1, **how)
+        whole = lines.sample_documents(12, "th", seed=1, **how)
         assert all(text == other for text, other, one in zip(ended, whole, drawn, strict=True) if one.ended == "end")
     assert lines.sample("th", 300, seed=1) == lines.sample("th", 300, seed=1, stop="\x00")
     with pytest.raises(ur.UnrolledError, match=r"^stop ends a text before its document does; leave it out"):
@@ -248,7 +248,79 @@ def test_what_the_model_has_no_symbols_for_is_said(model):
     assert drawn[:4] == ("", [], [], [])
 
 
+def likeliest(model, prompt, length, width=None, ends=lambda text: False):
+    """Search in plain Python, all texts where there is no width: log-probabilities and texts, the likeliest first."""
+    *before, token = model.vocabulary.encode(prompt).tolist()
+    state = model.network.initial_state(1)
+    for first in before:
+        state = model.network.step([first], state)[1]
+    kept = [(0.0, "", token, state)]
+    for _ in range(length):
+        new = [one for one in kept if ends(one[1])]
+        for score, text, token, state in (one for one in kept if not ends(one[1])):
+            logits, after = model.network.step([token], state)
+            logs = log_softmax(logits[0].astype(float))
+            new += [(score + log, text + model.vocabulary.piece(k), k, after) for k, log in enumerate(logs.tolist())]
+        kept = sorted(new, key=lambda one: -one[0])[:width]
+    return [(score, text) for score, text, *_ in kept]
+
+
+@pytest.fixture(scope="module")
+def small():
+    network = ur.Network(ur.Spec(4, "lstm", 3, 5, 1), rng=np.random.default_rng(151))  # each width finds another text
+    for p in network.params.values():
+        p *= 5
+    return ur.LanguageModel(network, Vocabulary.of("ab\nc", "char"))
+
+
+def test_a_beam_finds_the_likeliest_text(small):
+    score, text = likeliest(small, "ab", 5)[0]
+    (found,) = small.draw(1, "ab", 5, beam=4**5)
+    assert (found.text, found.ended, found.drawn_log_probabilities) == (text, "length", [0] * 5)
+    assert sum(found.log_probabilities) == pytest.approx(score, abs=1e-5)  # float32 logits
+    assert small.sample("ab", 30, beam=1) == small.sample("ab", 30, temperature=0)
+    several = [likeliest(small, prompt, 12, width)[0] for width in (2, 3) for prompt in ("ab", "c", "bba")]
+    searched = [small.draw(1, prompt, 12, beam=width) for width in (2, 3) for prompt in ("ab", "c", "bba")]
+    assert [one.text for (one,) in searched] == [text for _, text in several]
+    assert small.sample("ab", 0, beam=3) == ""
+    assert "".join(small.stream("ab", 12, beam=2)) == several[0][1] == next(small.samples(1, "ab", 12, beam=2))
+
+
+def test_a_beam_keeps_what_has_ended_and_what_is_allowed(small):
+    lines = ur.LanguageModel(small.network, replace(small.vocabulary, documents=True))
+    for width in (1, 2, 300):
+        _, text = likeliest(small, "ab", 4, width, lambda text: text.endswith("\n"))[0]
+        (found,) = lines.draw(1, "ab", 4, beam=width)
+        assert (found.text, found.ended) == (text.rstrip("\n"), "end" if text.endswith("\n") else "length")
+        _, text = likeliest(small, "b", 4, width, lambda text: "cc" in text)[0]
+        (found,) = small.draw(1, "b", 4, beam=width, stop="cc")
+        assert (found.text, found.ended) == (text.partition("cc")[0], "stop" if "cc" in text else "length")
+    texts = [(score, text) for score, text in likeliest(small, "b", 4) if re.fullmatch("[ac]b+c[ab]", text)]
+    (found,) = small.draw(1, "b", 4, beam=4**4, allow="[ac]b+c[ab]")
+    assert (found.text, sum(found.log_probabilities)) == (texts[0][1], pytest.approx(texts[0][0], abs=1e-5))
+    assert small.sample("b", 9, beam=3, allow="abc") == "abc"
+    assert small.sample("b", 9, beam=3, allow="ax|cb") == "cb"  # what can't go on is left
+    with pytest.raises(ur.UnrolledError, match=r"^allow is 'ax', and no symbol"):
+        small.sample("b", 9, beam=3, allow="ax")
+
+
+def test_a_beam_is_one_text_and_no_chance(small, capsys):
+    for call in small.samples, small.draw, small.sample_documents:
+        with pytest.raises(
+            ur.UnrolledError, match=r"^(beam finds one text, the likeliest, and 3 are asked for; leave|the mo)"
+        ):
+            call(3, beam=2)
+    assert command("sample", "nofile", "--beam", 2, "--n", 3) == 2
+    assert capsys.readouterr().err.startswith("unrolled: beam finds one text, the likeliest, and 3 are asked for")
+
+
 WRONG = [
+    ({"beam": 0}, "beam is 0; it must be a whole number, 1 or more"),
+    ({"beam": 2, "top_p": 0.5}, "beam searches the likeliest text, and draws nothing; leave out top_p, or beam"),
+    (
+        {"beam": 2, "temperature": 0.5},
+        "beam searches the likeliest text, and draws nothing; leave out temperature, or beam",
+    ),
     ({"allow": ""}, "allow is ''; it must be a regular expression, such as '[a-z ]*'"),
     ({"allow": "(ab"}, "allow is '(ab': '(' at character 1 begins a group that is not closed"),
     ({"top_k": 0}, "top_k is 0; it must be a whole number, 1 or more"),
@@ -267,9 +339,9 @@ def test_what_makes_no_sense_is_said_before_a_model_is_read(options, said, model
         with pytest.raises(ur.UnrolledError) as error:
             call(**options | ({"n": 2} if "samples" in call.__name__ or "documents" in call.__name__ else {}))
         assert str(error.value) == said
-    ((name, value),) = options.items()
-    values = value if isinstance(value, tuple) else (value,)
-    assert command("sample", "nofile", *(f"--{name.replace('_', '-')}={one}" for one in values)) == 2
+    several = {name: value if isinstance(value, tuple) else (value,) for name, value in options.items()}
+    flags = [f"--{name.replace('_', '-')}={one}" for name, values in several.items() for one in values]
+    assert command("sample", "nofile", *flags) == 2
     assert capsys.readouterr().err == f"unrolled: {said}\n"
 
 
@@ -287,7 +359,7 @@ def test_the_command_writes_an_object_a_text(model, tmp_path, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     for line, drawn in zip(lines, model.draw(3, "th", 30, seed=2, **how), strict=True):
         settings = (
-            {"temperature": 1, "repetition_penalty": 1, "min_p": None, "allow": None, "length": 30}
+            {"temperature": 1, "repetition_penalty": 1, "min_p": None, "allow": None, "beam": None, "length": 30}
             | how
             | {"stop": ["m", "tt"]}
         )

@@ -44,6 +44,7 @@ _CALLED = {
     "--temperature": "temp t",
     "--n": "count num-samples samples n-samples num num-return-sequences best-of",
     "--top-p": "nucleus p",
+    "--beam": "beam-size beam-width num-beams",
     "--top-k": "k top-n",
     "--repetition-penalty": "repeat-penalty",
     "--stop": "stop-sequence stop-strings",

@@ -58,6 +58,7 @@ def sample(
         other = "--json" if n is None else "--n"
         raise UnrolledError(f"{other} draws texts and --documents documents; leave out one of the two")
     drawing = Drawing(**options)
+    drawing.check_number(n or documents or 1)
     from ..models.language_model import load, written
 
     language_model = load(model, cell=cell, weights=weights)

@@ -75,21 +75,15 @@ class Mask:
         return known
 
     def ended(self, matched: Matched) -> bool:
-        """Return whether a text is a match that nothing may follow.
+        """Return whether a text is a match that nothing may follow."""
+        return self._whole(matched) and not self.allowed(matched).any()
 
-        Raises
-        ------
-        UnrolledError
-            If nothing may follow, and it is no match.
-        """
-        if self.allowed(matched).any():
-            return False
-        if not self._whole(matched):
-            raise UnrolledError(
-                f"allow is {brief(self.pattern)}, and no symbol that the model knows goes on to a match of it; "
-                "allow more, or draw from another model"
-            )
-        return True
+    def dead_end(self) -> UnrolledError:
+        """Return what to say of a text that is no match, and that nothing may follow."""
+        return UnrolledError(
+            f"allow is {brief(self.pattern)}, and no symbol that the model knows goes on to a match of it; "
+            "allow more, or draw from another model"
+        )
 
     def _whole(self, matched: Matched) -> bool:
         return not matched.pending and self._expression.whole(matched.state)

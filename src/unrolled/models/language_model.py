@@ -49,6 +49,7 @@ from . import files as checkpoint
 from . import sampling as sample
 from .automatic import Chosen, for_text
 from .base import OfNetwork, Prepared, begin, ended, go_on
+from .beam import BeamSearch
 from .drawn import Drawn, Stepwise
 from .language_data import (
     Paths,
@@ -288,6 +289,8 @@ class LanguageModel:
     ) -> Iterator[str]:
         """Yield the continuation of a prompt as it is drawn, a symbol at a time; arguments as in `sample`."""
         how, length, rng = Drawing(**options), check_size("length", length, least=0), _chance(seed, rng)
+        if how.beam is not None:
+            return (drawn.text for drawn in self._drawn(1, prompt, length, how, rng))
         end, start = self.vocabulary.end, self._start(prompt, rng)
         if how.plain:
             return self._decoded(sample.tokens(self.network, start, length, how.temperature, rng, end=end))
@@ -524,7 +527,12 @@ class LanguageModel:
 
     def _drawn(self, n: int, prompt: str, length: int, how: Drawing, rng: np.random.Generator) -> Iterator[Drawn]:
         """Return texts that are drawn a step at a time, one after another."""
-        text, (read, groups) = Stepwise(self.network, self.vocabulary, how, length), self._begun(n, prompt, rng)
+        how.check_number(n)
+        read, groups = self._begun(n, prompt, rng)
+        if how.beam is not None:
+            search = BeamSearch(self.network, self.vocabulary, how, length)
+            return (search.text(state, token) for state, tokens, _ in groups for token in tokens)
+        text = Stepwise(self.network, self.vocabulary, how, length)
         return (
             text.text(state, token, read, own)
             for state, tokens, rngs in groups
