@@ -97,7 +97,6 @@ class Display(Callback):
         self.console = console
         self.unit = self.noun = "character"
         self.use = self.cell = ""
-        self.to_beat: tuple[str, float] | None = None
         self.last: Evaluation | None = None
         self.said = time.monotonic()
         self.live = Live(console=console, refresh_per_second=8, transient=True) if redrawn(console) else None
@@ -122,7 +121,7 @@ class Display(Callback):
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.to_beat, self.use = facts.unit, facts.to_beat, facts.use
+        self.unit, self.use = facts.unit, facts.use
         given = getattr(facts.model.spec.cell, "given", "")
         self.cell = f" --cell {shlex.quote(given)}" if ":" in given else ""
         self.noun = facts.unit or "target"
@@ -186,13 +185,12 @@ class Display(Callback):
         if result.interrupted:
             self._print("stopped", f"at step {result.steps:,}, epoch {result.epochs:.2f}; everything is saved")
         if result.best and result.best.val_loss is not None:
-            verdict = ""
-            if self.to_beat is not None:
-                what, loss = self.to_beat
-                verdict = f": {'below' if result.best.val_loss < loss else 'above'} {what}, {loss:.4f} nats"
             val = figures(result.best.val_loss, self.unit)
             val += said.others(result.best.metrics)
-            self._print("best", f"validation {val} at step {result.best.step:,}{verdict}")
+            self._print("best", f"validation {val} at step {result.best.step:,}")
+            if result.yardsticks is not None:
+                phrases = said.beside(result.yardsticks, result.best.val_loss, self.unit)
+                self._print("beside it", "  ".join(phrases))
         if result.test is not None:
             tested = figures(result.test["loss"], self.unit) + said.others(result.test)
             self._print("test", f"of the best model: {tested}")

@@ -111,7 +111,7 @@ def flag_of(name: str) -> str:
     return (param.secondary_opts if off else param.opts)[0]
 
 
-def check_out(out: Path, *read: str | os.PathLike[str]) -> None:
+def check_out(out: Path, *read: str | os.PathLike[str], flag: str = "--out") -> None:
     """Refuse to write over what is read, or over a run's files."""
     from ..training import run_folder as run
 
@@ -119,7 +119,7 @@ def check_out(out: Path, *read: str | os.PathLike[str]) -> None:
     same = [path for path in read if there and whole.is_relative_to(Path(path).resolve())]  # a folder's files too
     if same or (out.name in run.FILES and len(run.holds(out.parent)) > 1):
         what = "is read here" if same else "is a file of a run"
-        raise UnrolledError(f"--out would write over {printable(str(out))}, which {what}; choose another name")
+        raise UnrolledError(f"{flag} would write over {printable(str(out))}, which {what}; choose another name")
 
 
 def given(ctx: click.Context) -> set[str]:

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..data.text import Reading, encode, read
-from ..errors import UnrolledError, count
+from ..errors import UnrolledError, brief, count, one_line
+from ..storage import replaced
+from ..training.lines import beside, losses
 from .help import GroupedCommand
-from .options import cell_option, flag_of, flags, given, option, weights_option
+from .options import cell_option, check_out, flag_of, flags, given, option, weights_option
+from .own_cell import files_of
 
 if TYPE_CHECKING:
-    from ..models.language_model import LanguageModel
+    from ..data.text import Encoded, Vocabulary
     from ..models.scoring import Score
+
+TABLES = {".tsv": "\t", ".csv": ","}
+"""What stands between the fields of a table, by the ending of its file's name."""
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("files", nargs=-1, required=True, metavar="(FILE | FOLDER | -)...")
 @option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
-@option("Options", "--per-token", is_flag=True, help="Print each symbol's probability too.")
+@option(
+    "Options",
+    "--per-token",
+    metavar="FILE",
+    help="Write each symbol's and word's surprisal to this .tsv or .csv; - is standard output.",
+)
+@option("Options", "--yardsticks/--no-yardsticks", default=True, help="Say what simple models reach on the text.")
 @flags(Reading, group="Options")
 @option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
 @cell_option()
@@ -35,7 +51,8 @@ def score(
     model: Path,
     files: tuple[str, ...],
     as_json: bool,
-    per_token: bool,
+    per_token: str | None,
+    yardsticks: bool,
     window: int,
     cell: str | None,
     weights: str | None,
@@ -44,55 +61,98 @@ def score(
     """Say how well a model does on files: how it predicts a text, tags, labels, forecasts.
 
     Of a language model, the state starts at zero and is carried through the whole text; the first symbol is not
-    predicted. With --documents, JSON has the figures of each too, and null for one in which nothing is predicted.
+    predicted. Where its run is there, counts of n-grams of the text that it was trained on, and xz, predict the text
+    too. With --documents, JSON has the figures of each document, and null for one in which nothing is predicted.
     """
+    from ..models import surprisal
     from ..models.base import load
+    from ..models.files import model_file
     from ..models.language_model import LanguageModel
 
     loaded = load(model, cell=cell, weights=weights)
-    if isinstance(loaded, LanguageModel):
-        _of_text(loaded, files, as_json, per_token, window, **how)
+    if not isinstance(loaded, LanguageModel):
+        if odd := sorted(given(ctx) & {"per_token", "yardsticks", "window", *how}):
+            raise UnrolledError(f"{flag_of(odd[0])} is for language models; {model} is none: {loaded!r}")
+        figures, lines = loaded.scored(list(files))
+        click.echo(json.dumps(figures) if as_json else "\n".join(lines))
         return
-    if odd := sorted(given(ctx) & {"per_token", "window", *how}):
-        raise UnrolledError(f"{flag_of(odd[0])} is for language models; {model} is none: {loaded!r}")
-    figures, lines = loaded.scored(list(files))
-    click.echo(json.dumps(figures) if as_json else "\n".join(lines))
-
-
-def _of_text(
-    language_model: LanguageModel,
-    files: tuple[str, ...],
-    as_json: bool,
-    per_token: bool,
-    window: int,
-    **how: Any,
-) -> None:
-    """Print how well a language model predicts a text."""
-    from ..training.lines import losses
-
-    vocabulary = language_model.vocabulary
+    if per_token not in (None, "-"):
+        _check_table(Path(str(per_token)), model_file(model), *files_of(cell), *files)
+    vocabulary = loaded.vocabulary
     corpus = read(files, vocabulary.level, **how)
-    tokens, unit = encode(corpus, vocabulary).tokens, vocabulary.unit
-    result = language_model.score(corpus, window=window)
-    figures = _figures(result)
-    bits = vocabulary.bits_per_character(corpus.text, int(tokens[0]), result.bits * result.predicted)
-    if bits is not None:
-        figures["bits_per_character"] = bits
+    text = encode(corpus, vocabulary)
+    result = loaded.score(corpus, window=window)
+    figures = _figures(result) | result.rates(corpus.text, int(text.tokens[0]), vocabulary)
     if result.documents is not None:
         figures["documents"] = [part and _figures(part) for part in result.by_document()]
-    pairs: list[tuple[str, float]] = []
-    if per_token:
-        pairs = list(zip(map(vocabulary.label, tokens[1:].tolist()), result.log_probs.tolist(), strict=True))
-        figures["tokens"] = [{"symbol": s, "probability": math.exp(p), "nats": -p} for s, p in pairs]
-    if as_json:
-        click.echo(json.dumps(figures))
+    found, why = _yardsticks(model_file(model), text, vocabulary, cell) if yardsticks else (None, "")
+    if yardsticks:
+        figures["yardsticks"] = found
+    if per_token is not None:
+        _write_table(per_token, surprisal.table(result, text.tokens, vocabulary))
+    lines = [json.dumps(figures)] if as_json else _lines(figures, vocabulary, why)
+    click.echo("\n".join(lines), err=per_token == "-")
+
+
+def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str) -> list[str]:
+    """Return the figures of a text in words; `why` there are no yardsticks, where it is known."""
+    unit = vocabulary.unit
+    perplexity = math.inf if figures["perplexity"] is None else figures["perplexity"]
+    lines = [f"{count(figures['predicted'], unit)}: {losses(figures['nats'], unit)}, perplexity {perplexity:.4f}"]
+    others = {"character": "a character", "byte": "a byte", "word": "a word between blanks"}
+    rates = [
+        f"{figures[f'bits_per_{name}']:.4f} bits {what}"
+        for name, what in others.items()
+        if f"bits_per_{name}" in figures and (name != unit or unit == "word")
+    ]
+    if rates:
+        charged = "; words that the model doesn't list are charged their spelling"
+        lines.append(", ".join(rates) + (charged if vocabulary.spells else ""))
+    ends = ", ends of lines too" if vocabulary.spells else ""
+    ends += ", the newline between two documents with the one that it ends" if "documents" in figures else ""
+    lines.append(f"counted are all {unit}s but the first{ends}")
+    if figures.get("yardsticks"):
+        lines += [f"  {phrase}" for phrase in beside(figures["yardsticks"], figures["nats"], unit)]
+    elif why:
+        lines.append(f"nothing stands beside it: {why}")
+    return lines
+
+
+def _yardsticks(
+    file: Path, text: Encoded, vocabulary: Vocabulary, cell: str | None
+) -> tuple[dict[str, Any] | None, str]:
+    """Return what simple models of a run's training part give on a text, or why that is not known."""
+    from ..data.batches import Lanes
+    from ..models.trained_on import training_part
+    from ..models.yardsticks import COUNTED, yardsticks
+
+    try:
+        part = training_part(file, vocabulary, cell)
+    except UnrolledError as error:
+        return None, one_line(str(error))
+    found = yardsticks(part, Lanes(text.tokens, 1, 1, documents=text.documents), vocabulary)
+    if found is None:
+        return None, f"the text has more than {COUNTED:,} {vocabulary.unit}s"
+    return found.to_json(), ""
+
+
+def _check_table(path: Path, *read: str | os.PathLike[str]) -> None:
+    """Refuse a name that says no kind of table, and to write over what is read."""
+    if path.suffix.lower() not in TABLES:
+        raise UnrolledError(f"--per-token is {brief(str(path))}; its name must end in .tsv or .csv (or it is -)")
+    check_out(path, *read, flag="--per-token")
+
+
+def _write_table(name: str, rows: Iterable[Sequence[str | int | float]]) -> None:
+    """Write a table to a file, or to standard output as TSV."""
+    between = TABLES[".tsv" if name == "-" else Path(name).suffix.lower()]
+    text = StringIO()
+    csv.writer(text, delimiter=between, lineterminator="\n").writerows(rows)
+    if name == "-":
+        click.echo(text.getvalue(), nl=False)
         return
-    for symbol, p in pairs:
-        click.echo(f"{symbol!r}\t{math.exp(p):.6f}\t{-p:.4f}")
-    click.echo(f"{count(result.predicted, unit)}: {losses(result.nats, unit)}, perplexity {result.perplexity:.4f}")
-    if bits is not None:
-        charged = ", with words that the model doesn't list charged their spelling"
-        click.echo(f"{bits:.4f} bits a character{charged if vocabulary.spells else ''}")
+    with replaced(name) as file:
+        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def _figures(score: Score) -> dict[str, Any]:

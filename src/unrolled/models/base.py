@@ -117,6 +117,8 @@ class Prepared:
         What was asked for.
     resume : Reopened, optional
         The checkpoint that it goes on from.
+    yardsticks : function, optional
+        Finds what the validation part gives to simple models of the training part, in the end.
     """
 
     facts: Facts
@@ -130,6 +132,7 @@ class Prepared:
     backend: str
     resume: checkpoints.Reopened | None = None
     made_with: Mapping[str, str] = field(default_factory=dict)
+    yardsticks: Callable[[], dict[str, Any] | None] | None = None
 
     def content(self) -> dict[str, Any]:
         """Return what the checkpoint says beside the state."""
@@ -244,6 +247,8 @@ def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
                     facts.model.write(facts.out / MODEL)
                 if prepared.test is not None:
                     result.test = facts.model.evaluate(prepared.test)
+                if all_of_them and prepared.yardsticks is not None and not result.interrupted:
+                    result.yardsticks = prepared.yardsticks()
             except KeyboardInterrupt:
                 result.interrupted = True
         tell(all_of_them, "finished", result, facts.out)

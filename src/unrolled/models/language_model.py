@@ -66,6 +66,7 @@ from .language_data import (
 from .next_words import WordSearch, probabilities
 from .options import ANEW, Options
 from .scoring import Score, evaluate, score
+from .yardsticks import yardsticks
 
 USES = ("train", "validate", "test")
 
@@ -706,10 +707,16 @@ def _prepared(
     made = run.made_with(network.recurrent.backend)
     more = () if before is None else run.made_elsewhere(before.made_with, made) + metrics_log.set_aside(folder)
     facts = _facts(corpus, texts, (train, val, test), NextSymbol(network, vocabulary), options, more, why)
+    validation = held_out(val.tokens, *sizes, val.documents, whole=corpus.of_lines)
+
+    def beside() -> dict[str, Any] | None:
+        found = None if validation is None else yardsticks(batches, validation, vocabulary)
+        return None if found is None else found.to_json()
+
     return Prepared(
         facts=replace(facts, out=folder, step=0 if before is None else before.step),
         train=batches,
-        val=held_out(val.tokens, *sizes, val.documents, whole=corpus.of_lines),
+        val=validation,
         test=held_out(test.tokens, *sizes, test.documents, whole=corpus.of_lines),
         eval_every=options.eval_every or max(100, math.ceil(4 * len(val.tokens) / math.prod(sizes))),
         rng=rng,
@@ -718,6 +725,7 @@ def _prepared(
         backend=backend,
         resume=before,
         made_with=made,
+        yardsticks=beside,
     )
 
 
@@ -773,7 +781,6 @@ def _facts(
         options=options,
         plan=f"{options.batch_size} lanes x {options.seq_length} steps",
         out=None,
-        to_beat=None if bigrams is None else ("the text's bigram entropy", bigrams),
         use=f"unrolled sample {{model}} {much} --temperature 0.7",
     )
 

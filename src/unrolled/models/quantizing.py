@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from ..cells import Cell
 from ..data.text import read
 from ..errors import UnrolledError
-from ..training import checkpoints
-from ..training.trainer import CHECKPOINT, LAST, MODEL, Metrics
+from ..training.trainer import Metrics
 from . import files
 from .base import load
 from .language_model import LanguageModel
+from .trained_on import is_of_run, run_again
 
 
 class Cost(NamedTuple):
@@ -124,13 +124,11 @@ def _numbers(figures: Mapping[str, Any]) -> Metrics:
 def _run(file: Path, cell: str | Cell | None) -> tuple[Path, Any, list[str]]:
     """Return the folder of a model's run, that run with its data read once more, and the files of that."""
     folder = file.parent
-    if file.name not in (MODEL, LAST) or not os.path.exists(folder / CHECKPOINT):
+    if not is_of_run(file):
         raise UnrolledError(
             f"there is no run beside {file} to validate as; name the data: unrolled quantize MODEL FILE"
         )
-    kind = files.kind_named(checkpoints.kind_of(folder))
-    before = checkpoints.reopen(folder, kind, cell)
-    prepared = kind.model._again(None, before.options, folder, "auto", before)
+    prepared, before = run_again(folder, cell)
     if prepared.val is None:
         raise UnrolledError(f"{folder} held nothing out to validate; name the data: unrolled quantize MODEL FILE")
     return folder, prepared, [path for part in ("files", "val", "test") for path in before.source[part]]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..checks import NOT_FINITE, Array, check_a, check_size
 from ..data.batches import Lanes, as_tokens, check_documents
+from ..data.text import Vocabulary
 from ..errors import UnrolledError, count
 from ..nn.network import Network
 from ..reference.losses.classes import check_targets
@@ -49,6 +51,32 @@ class Score:
     def perplexity(self) -> float:
         """exp(nats): the number of equally likely symbols that would be as hard to predict."""
         return math.exp(self.nats) if self.nats < 700 else math.inf
+
+    def rates(self, text: Any, first: int, vocabulary: Vocabulary) -> dict[str, float]:
+        """Return bits a character, a byte and a word of the text that this is of, whose first token is `first`.
+
+        Counted is what is predicted; a word is what stands between blanks. Words that a vocabulary doesn't list are
+        charged their spelling. Nothing of tokens that are no text, nor of what a text has none of.
+
+        Examples
+        --------
+        >>> score = Score(math.log(2), np.log([0.5] * 6))
+        >>> score.rates("né le é", 0, Vocabulary.of("né le é", "char"))
+        {'bits_per_character': 1.0, 'bits_per_byte': 0.75, 'bits_per_word': 2.0}
+        """
+        if vocabulary.takes is np.ndarray:
+            return {}
+        bits, unseen = self.bits * self.predicted, 1
+        if isinstance(text, str):
+            unseen = vocabulary.unpredicted(text, first)
+            bits += vocabulary.spelling_bits(text[unseen:])
+        rest = text[unseen:]
+        if isinstance(rest, str):
+            size, characters = len(rest.encode("utf-8", "surrogatepass")), len(rest)
+        else:
+            size, characters = len(rest), len(rest.decode("utf-8", "replace"))
+        found = {"character": characters, "byte": size, "word": len(rest.split())}
+        return {f"bits_per_{what}": bits / number for what, number in found.items() if number}
 
     def by_document(self) -> list[Score | None]:
         """Return the score of each document, the newline that ends it included; None where nothing is predicted.

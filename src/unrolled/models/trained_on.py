@@ -1,15 +1,22 @@
-"""The documents that a run was trained on, read again from its files: a model holds no text."""
+"""What a run was trained on, read again from its files: a model holds no text."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from ..cells import Cell
+from ..data.batches import Lanes
 from ..data.text import Reading, Vocabulary, encode, read
 from ..declared import options
 from ..errors import UnrolledError, check_path
+from ..training import checkpoints
 from ..training.configuration import read_toml
 from ..training.run_folder import CONFIG
+from ..training.trainer import CHECKPOINT, LAST, MODEL
+from . import files
+from .base import Prepared
 from .options import Options
 
 
@@ -40,3 +47,32 @@ def documents_of_run(path: str | os.PathLike[str], vocabulary: Vocabulary) -> se
     how = {name: values[name] for name in options(Reading) if name in values}
     text = vocabulary.decode(encode(read(values["files"], vocabulary.level, **how), vocabulary).tokens)
     return {line.rstrip() for line in text.split("\n")} - {""}
+
+
+def is_of_run(file: Path) -> bool:
+    """Whether a model's file is a run's, in its folder."""
+    return file.name in (MODEL, LAST) and os.path.exists(file.parent / CHECKPOINT)
+
+
+def run_again(folder: Path, cell: str | Cell | None = None) -> tuple[Prepared, checkpoints.Reopened]:
+    """Return a run with its data read once more, which must be the same, and its checkpoint."""
+    kind = files.kind_named(checkpoints.kind_of(folder))
+    before = checkpoints.reopen(folder, kind, cell)
+    return kind.model._again(None, before.options, folder, "auto", before), before
+
+
+def training_part(file: Path, vocabulary: Vocabulary, cell: str | Cell | None = None) -> Lanes:
+    """Return what a language model's run trained on, read again.
+
+    Raises
+    ------
+    UnrolledError
+        If it can't be known: there is no run beside the model, or its text is not there any more, or another one.
+    """
+    if not is_of_run(file):
+        raise UnrolledError(f"there is no run beside {file}")
+    prepared, before = run_again(file.parent, cell)
+    if replace(before.codec["vocabulary"], documents=False) != replace(vocabulary, documents=False):
+        raise UnrolledError(f"{file} has another vocabulary than the run beside it")
+    assert isinstance(prepared.train, Lanes)
+    return prepared.train

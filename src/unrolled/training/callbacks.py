@@ -40,6 +40,9 @@ class Result:
     best: Evaluation | None = None
     test: dict[str, float] | None = None
     """Figures of the best model on the test part."""
+    yardsticks: dict[str, Any] | None = None
+    """What the validation part gives to counts of the training part, and to `xz`: of a language model, where anybody is
+    told how its run goes."""
 
     @property
     def test_loss(self) -> float | None:
@@ -70,8 +73,6 @@ class Facts:
     out : Path or None
     step : int
         Above 0 where a run goes on.
-    to_beat : pair (name, loss), optional
-        A loss, in nats a target, that a model ought to fall below.
     use : str
         What to do with a model: the command, with {model} in its file's place.
     task : str
@@ -88,7 +89,6 @@ class Facts:
     plan: str
     out: Path | None
     step: int = 0
-    to_beat: tuple[str, float] | None = None
     use: str = ""
     task: str = "language"
 

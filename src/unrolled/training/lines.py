@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from typing import Any
 
-from ..errors import printable
+from ..errors import count, printable
 from .callbacks import Callback, Facts
 from .state import Evaluation
+
+YARDSTICKS = {"unigram": "unigram counts", "bigram": "bigram counts", "fivegram": "5-gram counts", "xz": "xz"}
+"""What a loss is set beside, by name, as it is called."""
 
 
 def losses(nats: float, unit: str) -> str:
@@ -28,6 +32,32 @@ def figures(nats: float, unit: str) -> str:
     """
     perplexity = f", perplexity {math.exp(nats):.2f}" if unit in ("word", "token") and nats < 100 else ""
     return losses(nats, unit) + perplexity
+
+
+def beside(found: Mapping[str, Any], nats: float, unit: str) -> list[str]:
+    """Return yardsticks beside a loss, each a phrase, and which of them the loss is below.
+
+    Examples
+    --------
+    >>> found = {"unigram": 3.0, "bigram": 2.5, "fivegram": 1.5, "xz": 1.75, "predicted": 900, "counted": 8100}
+    >>> for phrase in beside(found, 1.6, "character"):
+    ...     print(phrase)
+    the same 900 characters, by 8,100 of the training part
+    unigram counts 3.0000 nats = 4.3281 bits a character
+    bigram counts 2.5000 nats = 3.6067 bits a character
+    5-gram counts 1.5000 nats = 2.1640 bits a character
+    xz 1.7500 nats = 2.5247 bits a character
+    the model is below all of them but 5-gram counts
+    """
+    known = {name: found[key] for key, name in YARDSTICKS.items() if found[key] is not None}
+    above = [name for name, value in known.items() if nats >= value]
+    said = f"above {' and '.join(above)}" if len(above) == len(known) else "below all of them"
+    if above and len(above) < len(known):
+        said += f" but {' and '.join(above)}"
+    if nats >= found["unigram"]:
+        said += ": it has learnt less than how often each symbol occurs (too few updates, a wrong rate, another text?)"
+    same = f"the same {count(found['predicted'], unit)}, by {found['counted']:,} of the training part"
+    return [same, *(f"{name} {figures(value, unit)}" for name, value in known.items()), f"the model is {said}"]
 
 
 def clock(seconds: float) -> str:

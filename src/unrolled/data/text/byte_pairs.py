@@ -76,6 +76,10 @@ class BytePairs(OfBytes):
     def _encoded(self, text: str | bytes) -> Tokens:
         return encoded_by_words(text, lambda piece: self._encoder.encode(_no_halves(piece)))
 
+    def label(self, token: int) -> str:
+        """Return its text, blanks and all."""
+        return self.piece(token)
+
     def _unpredicted(self, text: str, first: int) -> int:
         return len(self.token_bytes[first].decode("utf-8", "ignore"))
 

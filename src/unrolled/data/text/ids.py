@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...checks import as_kind
 from ...errors import UnrolledError, brief
@@ -32,7 +33,11 @@ class OfBytes(Vocabulary):
         return len(self.token_bytes)
 
     def _decoded(self, ids: Tokens) -> str:
-        return b"".join([self.token_bytes[k] for k in ids.tolist()]).decode("utf-8", "replace")
+        return self.written(ids).decode("utf-8", "replace")
+
+    def written(self, tokens: Sequence[int] | NDArray[Any]) -> bytes:
+        """Return the bytes of tokens (N,)."""
+        return b"".join([self.token_bytes[k] for k in as_tokens(tokens).tolist()])
 
     def _piece(self, token: int) -> str:
         return self.token_bytes[token].decode("utf-8", "replace")

@@ -243,6 +243,16 @@ class Vocabulary(ABC):
             raise UnrolledError(_outside(token, len(self)))
         return int(token)
 
+    def written(self, tokens: Sequence[int] | NDArray[Any]) -> bytes:
+        r"""Return what tokens (N,) are written as, in UTF-8.
+
+        Examples
+        --------
+        >>> Vocabulary.of("né", "char").written([1, 0]), Vocabulary.of("", "byte").written([195])
+        (b'\xc3\xa9n', b'\xc3')
+        """
+        return self.decode(tokens).encode("utf-8", "surrogatepass")
+
     # --- figures ---
 
     def unpredicted(self, text: str, first: int) -> int:

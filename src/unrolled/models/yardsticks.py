@@ -1,0 +1,90 @@
+"""What a text gives to simple models, to see whether a loss is right.
+
+The same tokens are predicted by counts of n-grams of the training part (`unrolled.data.text.kneser_ney`), and packed by
+`xz`, which has seen the training part too: what (training part + text) takes more than the training part alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..data.batches import Lanes, Tokens
+from ..data.text import Vocabulary
+from ..data.text.kneser_ney import KneserNey
+
+COUNTED = 1 << 22
+"""Tokens of the training part that are counted, at most: the last ones. Of a longer text to predict nothing is said."""
+
+PACKED = 1 << 22
+"""Bytes of the training part that `xz` sees, at most: the last ones. Its own window is twice that."""
+
+FEWEST = 1000
+"""Bytes of a text that are worth packing: a file of `xz` is a multiple of four bytes."""
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """Figures in nats a predicted token.
+
+    Attributes
+    ----------
+    predicted : tokens that are predicted: all of the text but the first
+    counted : tokens of the training part that were counted
+    unigram, bigram, fivegram : by counts of n-grams
+    xz : by `xz -6`; None where there is no text, too little of it, or Python was built without it
+    """
+
+    predicted: int
+    counted: int
+    unigram: float
+    bigram: float
+    fivegram: float
+    xz: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures by name."""
+        return asdict(self)
+
+
+def yardsticks(train: Lanes, text: Lanes, vocabulary: Vocabulary) -> Yardsticks | None:
+    """Return what simple models of a training part give on all that a text has to predict; None of a very long one.
+
+    Examples
+    --------
+    >>> part = Lanes(Vocabulary.of("ab", "char").encode("abababababab"), 1, 4)
+    >>> found = yardsticks(part, part, Vocabulary.of("ab", "char"))
+    >>> found.predicted, round(found.unigram, 4), found.xz
+    (11, 0.689, None)
+    """
+    seen, own = _last(train.tokens, train.documents, COUNTED)
+    tokens = np.asarray(text.tokens[: text.targets + 1])
+    if len(tokens) > COUNTED:
+        return None
+    documents = None if text.documents is None else text.documents[text.documents < len(tokens)]
+    found = KneserNey(seen, len(vocabulary), own).log_probabilities(tokens, documents)
+    one, two, five = (-float(found[order - 1].mean()) for order in (1, 2, 5))
+    return Yardsticks(len(tokens) - 1, len(seen), one, two, five, _packed(seen, tokens[1:], vocabulary))
+
+
+def _last(tokens: Tokens, documents: Tokens | None, most: int) -> tuple[Tokens, Tokens | None]:
+    """Return the last tokens of a text, at most so many, and where documents begin in them."""
+    begin = max(0, len(tokens) - most)
+    return np.asarray(tokens[begin:]), None if documents is None else documents[documents >= begin] - begin
+
+
+def _packed(seen: Tokens, tokens: Tokens, vocabulary: Vocabulary) -> float | None:
+    """Return the nats a token that `xz` takes for a text, having seen another, both as the vocabulary writes them."""
+    if vocabulary.takes is np.ndarray:
+        return None
+    text = vocabulary.written(tokens)
+    if len(text) < FEWEST:
+        return None
+    try:
+        from lzma import compress
+    except ImportError:  # an optional module of Python's
+        return None
+    before = vocabulary.written(seen[-PACKED:])[-PACKED:]
+    return max(0, len(compress(before + text)) - len(compress(before))) * 8 * float(np.log(2)) / len(tokens)
