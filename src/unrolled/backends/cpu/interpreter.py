@@ -54,6 +54,7 @@ class ProgramTape:
     kept: tuple[Any, ...]
     dt: Array | None
     _y: Array
+    rounds: bool
     backend: ClassVar[str] = "cpu"
 
     @property
@@ -159,6 +160,7 @@ def _arguments(
     given: list[Any],
     inverses: tuple[Array, ...],
     span: int = 0,
+    rounds: bool = False,
 ) -> tuple[Any, ...]:
     """Return what the engine takes for all steps of x, forward."""
     plan, dtype = memory.plan, memory.dtype
@@ -167,7 +169,7 @@ def _arguments(
     weights = [Weight(weight, None), *recurrent(cell, w, hidden, dtype, None), *projection(w, None, dtype)]
     inputs, *stages = stages_of(plan, weights, inverses)
     return (
-        [steps, batch, weight.shape[1], len(plan.rows), 0, 0, shares_units(batch), span],
+        [steps, batch, weight.shape[1], len(plan.rows), 0, 0, shares_units(batch), span, rounds],
         _inputs(x, dtype),
         Table(memory, weight.shape[1]).fill(weight) if x.dtype.kind in "iu" else None,
         memory.numbers(w),
@@ -200,6 +202,7 @@ def forward(
     masks: scan.ScanMasks = scan.UNMASKED,
     *,
     record: bool = True,
+    rounds: bool = False,
 ) -> tuple[Array, Any, ProgramTape | None]:
     """Run all steps, as `scan.forward`.
 
@@ -239,7 +242,8 @@ def forward(
     if steps * batch:
         now = {"live": live, "drop": drop, "x": _seen(cell, w, x, hidden, dtype), "dt": _times(dt)}
         given = _given(plan, now, keep, dtype, steps * batch)
-        of_dtype("interpreter_forward", dtype)(*_arguments(memory, cell, w, x, hidden, given, inverses, span))
+        arguments = _arguments(memory, cell, w, x, hidden, given, inverses, span, rounds)
+        of_dtype("interpreter_forward", dtype)(*arguments)
     y = states[0][1:, :, : s[0].shape[-1]]
     y = y if live is None else np.where(live[..., None], y, dtype.type(0))
     known = type(s)(*(f[..., : start.shape[-1]] for f, start in zip(states, s, strict=True)))
@@ -258,7 +262,7 @@ def forward(
         for n, stage in enumerate(cell.stages)
     )
     seen = (live, keep, proposed, drop)
-    tape = ProgramTape(theirs, own, read_only(x), known, gates, *seen, options, rings, inverses, kept, dt, y)
+    tape = ProgramTape(theirs, own, read_only(x), known, gates, *seen, options, rings, inverses, kept, dt, y, rounds)
     return y, final, tape
 
 
@@ -306,7 +310,7 @@ def backward(tape: ProgramTape, dy: Array, ds: Any) -> tuple[Array | None, Any, 
         now = {"live": tape.live, "drop": tape.drop, "dy": dy}
         now |= {"x": _seen(cell, w, x, hidden, dtype), "dt": _times(tape.dt)}
         of_dtype("interpreter_backward", dtype)(
-            [steps, batch, size, len(plan.rows), first, len(plan.accumulators), shares_units(batch), span],
+            [steps, batch, size, len(plan.rows), first, len(plan.accumulators), shares_units(batch), span, tape.rounds],
             _inputs(x, dtype),
             table and table.numbers,
             memory.numbers(w),

@@ -49,6 +49,7 @@ class EngineTape:
     packed: Array
     padded: tuple[list[Array], list[Array]]
     _y: Array
+    rounds: bool
     backend: ClassVar[str] = "cpu"
 
     @property
@@ -124,10 +125,10 @@ def _pad(out: Array, field: Array, hidden: int) -> Array:
     return out
 
 
-def _dims(weight_ih: Array | None, steps: int, batch: int, hidden: int, *, record: bool) -> list[int]:
+def _dims(weight_ih: Array | None, steps: int, batch: int, hidden: int, *, record: bool, rounds: bool) -> list[int]:
     """Return the sizes of a call, as csrc/bind_scan.h lists them; what the cell decides, the engine knows."""
     assert weight_ih is not None
-    return [steps, batch, weight_ih.shape[1], hidden, record, shares_units(batch)]
+    return [steps, batch, weight_ih.shape[1], hidden, record, shares_units(batch), rounds]
 
 
 def _refuse(cell: Cell, dtype: Any) -> None:
@@ -184,14 +185,11 @@ def run(
     rounds: bool = False,
 ) -> tuple[Array, Any, EngineTape | interpreter.ProgramTape | None]:
     """As `forward`, of what the engine runs."""
-    if rounds:
-        found: Any = scan.forward(cell, w, x, s, masks, record=record, rounds=True)
-        return found[0], found[1], found[2]
     steps, batch = x.shape[:2]
     live, keep, drop, _ = masks
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
     if not has_kernel(cell) or "weight_hr" in w or drop is not None or any(isinstance(m, float) for m in keep or ()):
-        return interpreter.forward(cell, w, x, s, masks, record=record)
+        return interpreter.forward(cell, w, x, s, masks, record=record, rounds=rounds)
     if live is not None:  # padding may hold anything, NaN too: it must not reach a product
         x = np.where(live if x.ndim == 2 else live[..., None], x, x.dtype.type(0))
     hidden = s[0].shape[-1]
@@ -201,7 +199,7 @@ def run(
     for field, start in zip(states, s, strict=True):
         _pad(field[0], start, hidden)
     proposed = [new((steps, batch, padded)) for _ in s] if record and keep is not None else []
-    dims = _dims(w["weight_ih"], steps, batch, hidden, record=record)
+    dims = _dims(w["weight_ih"], steps, batch, hidden, record=record, rounds=rounds)
     gates = new((steps, padded // width, batch, len(cell.gate_fields) if record else 0, width))
     y = states[0][1:] if live is None else new((steps, batch, padded))
     kept = [] if keep is None else [bytes_of(m, (steps, batch, hidden)) for m in keep]
@@ -222,7 +220,7 @@ def run(
     final = type(s)(*[f[steps % len(f), :, :hidden] for f in states])  # the last slot, or the one whose turn it was
     if not record:
         return y, final, None
-    return y, final, EngineTape(cell, x, Kept(read), live, keep, gates, (states, proposed), y)
+    return y, final, EngineTape(cell, x, Kept(read), live, keep, gates, (states, proposed), y, rounds)
 
 
 def backward(
@@ -244,7 +242,7 @@ def backward(
     cell, x, packed, dtype = tape.cell, tape.inputs, tape.weights, tape.packed.dtype
     steps, batch, hidden = dy.shape
     tokens, new = x.dtype.kind in "iu", of_dtype("empty", dtype)
-    dims = _dims(packed["weight_ih"], steps, batch, hidden, record=True)
+    dims = _dims(packed["weight_ih"], steps, batch, hidden, record=True, rounds=tape.rounds)
     inputs = dims[2]
     dx = None if tokens else new((steps, batch, padded_width(inputs, dtype)))
     dstate = [_pad(new((batch, padded_width(hidden, dtype))), f, hidden) for f in ds]

@@ -32,11 +32,11 @@ def linear(weight: Array, bias: Array | None, x: Array, *, rounds: bool = False)
     """
     weight, bias, x = check_linear(weight, bias, x)
     _refuse(weight, bias, x)
-    if rounds or not (x.size and weight.size):  # nothing to multiply
+    if not (x.size and weight.size):  # nothing to multiply
         return layers.linear(weight, bias, x, rounds=rounds)
     flat = matrix(x, x.dtype)
     y = empty((len(flat), padded_width(len(weight), x.dtype)), x.dtype)
-    size = [len(flat), x.shape[-1], len(weight)]
+    size = [len(flat), x.shape[-1], len(weight), rounds]
     of_dtype("linear", x.dtype)(
         size, flat, contiguous(weight, x.dtype), None if bias is None else contiguous(bias, x.dtype), y
     )
@@ -55,13 +55,13 @@ def linear_backward(weight: Array, x: Array, dy: Array, *, rounds: bool = False)
     weight, _, x = check_linear(weight, None, x)
     dy = check_gradient(dy, weight, x)
     _refuse(weight, x, dy)
-    if rounds or not (x.size and weight.size):
+    if not (x.size and weight.size):
         return layers.linear_backward(weight, x, dy, rounds=rounds)
     rows, inputs, outputs = x.size // x.shape[-1], x.shape[-1], len(weight)
     dx = empty((rows, padded_width(inputs, x.dtype)), x.dtype)
     dweight, dbias = empty(weight.shape, x.dtype), empty((outputs,), x.dtype)
     of_dtype("linear_backward", x.dtype)(
-        [rows, inputs, outputs],
+        [rows, inputs, outputs, rounds],
         matrix(x, x.dtype),
         contiguous(weight, x.dtype),
         matrix(dy, dy.dtype),

@@ -98,7 +98,7 @@ InterpretedStage<T> stage_of(Arrays& arrays, nb::handle h, const InterpretedLaye
 }
 
 // What both directions read. `dims`: steps, batch, inputs, fields of numbers a unit, first accumulator, number of them,
-// whether threads share the units, and steps taken at a time (0: all of the inputs' product, then one by one).
+// whether threads share the units, steps taken at a time (0: all of the inputs' product, then one by one), and rounds.
 template <class T>
 struct InterpreterCall {
   Arrays arrays;
@@ -110,9 +110,10 @@ struct InterpreterCall {
   InterpreterCall(const std::vector<long>& dims, nb::handle x, nb::handle table, nb::handle units, nb::list fields_of,
                   nb::handle layout, nb::list given_now, nb::tuple input, nb::list stage_list, bool copies = false)
       : arrays(copies) {
-    require(dims.size() == 8 && dims[2] >= 1 && dims[7] >= 0, "dims");
+    require(dims.size() == 9 && dims[2] >= 1 && dims[7] >= 0, "dims");
     q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.unit_count = dims[3];
     q.first_accumulator = dims[4], q.accumulator_count = dims[5], q.by_units = dims[6] != 0, q.span = dims[7];
+    q.rounds = dims[8] != 0;
     long all = count({q.steps, q.batch});
     count({q.steps, q.batch, q.inputs, MAX_SLOTS});
     read_fields(fields_of, layout);

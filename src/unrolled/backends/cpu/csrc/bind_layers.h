@@ -13,16 +13,16 @@ namespace unrolled {
 
 template <class T>
 Linear<T> linear_of(Arrays& arrays, const std::vector<long>& dims, nb::handle x, nb::handle weight) {
-  require(dims.size() == 3 && dims[0] >= 0 && dims[1] >= 1 && dims[2] >= 1, "dims");
+  require(dims.size() == 4 && dims[0] >= 0 && dims[1] >= 1 && dims[2] >= 1, "dims");
   Linear<T> q = {};
-  q.rows = dims[0], q.inputs = dims[1], q.outputs = dims[2];
+  q.rows = dims[0], q.inputs = dims[1], q.outputs = dims[2], q.rounds = dims[3] != 0;
   count({q.rows, q.inputs, q.outputs});
   q.x = arrays.matrix<const T>(x, q.rows, q.inputs, q.x_row, "x");
   q.weight = arrays.array<const T>(weight, count({q.outputs, q.inputs}), "weight");
   return q;
 }
 
-// dims: rows, inputs, outputs.
+// dims: rows, inputs, outputs, rounds.
 template <class T>
 void linear(const std::vector<long>& dims, nb::handle x, nb::handle weight, nb::handle bias, nb::handle y) {
   Arrays arrays;

@@ -37,14 +37,14 @@ struct Parameters {
   }
 };
 
-// What both directions have in common. `dims`: steps, batch, inputs, hidden, record, by_panels.
+// What both directions have in common. `dims`: steps, batch, inputs, hidden, record, by_panels, rounds.
 template <class T>
 Layer<T> layer_of(Arrays& arrays, const CellKernels& cell, const std::vector<long>& dims, nb::handle x, nb::dict w, nb::handle live,
                   nb::list keep, nb::list states, nb::list proposed, nb::handle gates) {
   Layer<T> q = {};
-  require(dims.size() == 6 && dims[2] >= 1 && dims[3] >= 1, "dims");
+  require(dims.size() == 7 && dims[2] >= 1 && dims[3] >= 1, "dims");
   q.steps = dims[0], q.batch = dims[1], q.inputs = dims[2], q.hidden = dims[3];
-  q.record = dims[4] != 0, q.by_panels = dims[5] != 0;
+  q.record = dims[4] != 0, q.by_panels = dims[5] != 0, q.rounds = dims[6] != 0;
   count({q.steps, q.batch, q.inputs, cell.rows, q.hidden});
   long padded = padded_row<T>(q.hidden), all = count({q.steps, q.batch});
   nb::ndarray<nb::ro> any;

@@ -74,6 +74,7 @@ NB_MODULE(_engine, m) {
   using namespace unrolled;
   nb::set_leak_warnings(false);  // a program may end while a daemon thread's frames still hold an object of ours
   state->kernels = sets().front();
+  multiplies_pairs = pairs_here();
   pthread_atfork(nullptr, nullptr, after_fork);
   nb::module_::import_("atexit").attr("register")(nb::cpp_function(&end));
   m.def("instruction_sets", &instruction_sets);
@@ -88,6 +89,8 @@ NB_MODULE(_engine, m) {
   m.def("calls_alone", [] { return state->solitude.left(); });
   m.def("fetch_above", [](long bytes) { fetched_above = bytes; }, nb::arg("bytes"));
   m.def("fetched_above", [] { return fetched_above; });
+  m.def("multiply_pairs", [](bool wanted) { multiplies_pairs = wanted && pairs_here(); }, nb::arg("wanted"));
+  m.def("multiplies_pairs", [] { return multiplies_pairs && state->kernels->bytes == 64; });
   m.def("trim", [] { memory.trim(); });
   define_peaks(m);
   define_for<float, double>(m);

@@ -46,6 +46,7 @@ struct Interpreter {
 
   const InterpretedLayer<T>& q;
   const long batch, rows;
+  const Operands form;           // of products
   const Groups<T> inputs;        // columns of products: of x,
   Groups<T> columns[MAX_SLOTS];  // and of every field
   T* unit_field[MAX_SLOTS];      // (band, units padded)
@@ -53,7 +54,8 @@ struct Interpreter {
   long slot_count = 0, register_slot = 0;  // a thread's; where its registers begin
 
   explicit Interpreter(const InterpretedLayer<T>& layer, Pieces& p)
-      : q(layer), batch(layer.batch), rows(layer.steps * layer.batch), inputs(layer.inputs, 1) {
+      : q(layer), batch(layer.batch), rows(layer.steps * layer.batch), form(operands_of<T>(layer.rounds)),
+        inputs(layer.inputs, 1) {
     // Where threads share the units, there is at least a group of columns for each if there are panels enough.
     const long least = q.by_units ? q.threads : 1;
     for (int f = 0; f < q.field_count; ++f)
@@ -214,14 +216,24 @@ struct Interpreter {
     return Share(from < other ? from : other, to < other ? to : other);
   }
 
+  // Words of a sum over some fields' units, each its own.
+  long words_of(long n) const { return words(form, n); }
+  long words_of(const int* list, long count) const {
+    long sum = 0;
+    for (long i = 0; i < count; ++i) sum += words_of(units(list[i]));
+    return sum;
+  }
+
   // f(first group, last group, the other units that these meet), for some groups of columns of a stage's product: at once,
-  // or one by one where there are heads.
+  // or one by one where there are heads. The other units are those of whole words.
   template <class F>
-  static void each_met(const InterpretedStage<T>& s, const Groups<T>& columns, const Share& some, long units, long other, const F& f) {
+  void each_met(const InterpretedStage<T>& s, const Groups<T>& columns, const Share& some, long units, long other, const F& f) const {
     if (s.heads == 1) return f(some.first, some.last, Share(0L, other));
     for (long g = some.first; g < some.last; ++g) {
       const long last = columns.first(g + 1) * width;
-      f(g, g + 1, met(s, columns.first(g) * width, last < units ? last : units, units, other));
+      const Share own = met(s, columns.first(g) * width, last < units ? last : units, units, other);
+      const long per = per_word(form), end = words_of(own.last) * per;
+      f(g, g + 1, Share(own.first / per * per, end < other ? end : other));
     }
   }
 
@@ -248,11 +260,13 @@ struct Interpreter {
   }
 };
 
-// Rows from `from`, ld apart, as the right operand of a product: (group, depth, vectors, W). This thread's share.
+// Rows from `from`, ld apart, as the right operand of a product: (group, depth in words, vectors, W). This thread's share.
 template <class T>
-static NOINLINE void pack_right(T* to, const T* from, long ld, long count, long depth, const Groups<T>& columns, const Worker& w) {
-  const Share mine(depth, w);
-  pack_rows(to, [&](long k) { return from + k * ld; }, count, depth, columns, mine.first, mine.last);
+static NOINLINE void pack_right(T* to, const T* from, long ld, long count, long depth, const Groups<T>& columns, Operands form,
+                                const Worker& w) {
+  const Share mine(words(form, depth), w);
+  pack_rows(to, [&](long k) { return k < depth ? from + k * ld : nullptr; }, count, words(form, depth), columns, mine.first, mine.last,
+            form);
 }
 
 template <class T>
@@ -288,10 +302,24 @@ struct InterpreterForward : Interpreter<T> {
     return sum;
   }
 
+  // Words of its sums: of x, or of all operands.
+  long depth_of(const InterpretedStage<T>& s) const {
+    return s.operands ? this->words_of(s.operand, s.operands) : this->words_of(s.depth);
+  }
+
+  // The weights of one block, of each operand apart.
+  void pack_block(T* to, const T* from, const InterpretedStage<T>& s, long units, const Groups<T>& mine, const Share& groups) const {
+    for (long j = 0, at = 0; j < (s.operands ? s.operands : 1); ++j) {
+      const long depth = s.operands ? this->units(s.operand[j]) : s.depth;
+      pack_transposed(to, from, s.columns, units, depth, mine, groups.first, groups.last, this->form, at, depth_of(s));
+      at += this->words_of(depth), from += depth;
+    }
+  }
+
   // Numbers of a packed weight.
   long size(const InterpretedStage<T>& s) const {
     long sum = 0;
-    for (long r = 0; r < s.blocks; ++r) sum += packed_size(columns[s.block[r]], s.depth, s.form.form);
+    for (long r = 0; r < s.blocks; ++r) sum += packed_size(columns[s.block[r]], depth_of(s), s.form.form);
     return sum;
   }
 
@@ -302,8 +330,11 @@ struct InterpreterForward : Interpreter<T> {
       const Groups<T>& mine = columns[s.block[r]];
       const long units = this->units(s.block[r]);
       const Share groups(mine.count, w);
-      pack_weight(to, from, s.columns, units, s.depth, mine, groups.first, groups.last, form);
-      to += packed_size(mine, s.depth, form.form), from += units * s.columns;
+      if (q.rounds)
+        pack_block(to, from, s, units, mine, groups);
+      else
+        pack_weight(to, from, s.columns, units, s.depth, mine, groups.first, groups.last, form);
+      to += packed_size(mine, depth_of(s), form.form), from += units * s.columns;
       if (!form.scale) continue;
       if (w.rank == 0) pack_units(scale, form.scale, 1, units);
       scale += this->row(s.block[r]), form.scale += units;
@@ -359,15 +390,15 @@ struct InterpreterForward : Interpreter<T> {
       const Share groups = part.groups(to), units = part.units(to);
       const long row = this->row(block);
       T* out = planes[r];
-      const Product<T> product = {rows, q.inputs, q.x, q.x_row, packed, to, out, row, nullptr};
+      const Product<T> product = {rows, this->words_of(q.inputs), q.x, q.x_row, packed, to, out, row, nullptr, this->form};
       if (q.tokens)
         for (long i = mine.first; i < mine.last; ++i)
           copy(out + i * row + units.first, q.table + q.tokens[i] * q.table_row + start + units.first, units.last - units.first);
       else if (q.by_units)
         Multiply<T>::template tiles<false>(product, mine, groups.first, groups.last, 0, q.inputs, false);
-      else if (!Multiply<T>::run(product, w))
+      else if (!Multiply<T>::run(product, q.inputs, w))
         return false;
-      packed += to.size(q.inputs), start += row;
+      packed += to.size(this->words_of(q.inputs)), start += row;
     }
     if (!q.input.groups) return q.by_units || w.barrier();
     if (!w.barrier()) return false;
@@ -402,11 +433,12 @@ struct InterpreterForward : Interpreter<T> {
                    units.last - units.first);
           } else {
             const T* x = q.x + (first * batch + from) * q.x_row;
-            Multiply<T>::template tiles<false>({rows, q.inputs, x, inner.step * q.x_row, packed, to, out, inner.step * row, nullptr},
+            Multiply<T>::template tiles<false>({rows, this->words_of(q.inputs), x, inner.step * q.x_row, packed, to, out,
+                                                inner.step * row, nullptr, this->form},
                                                Share(0L, inner.count), g, g + 1, 0, q.inputs, false);
           }
         }
-      packed += to.size(q.inputs), start += row;
+      packed += to.size(this->words_of(q.inputs)), start += row;
     }
   }
 
@@ -416,13 +448,14 @@ struct InterpreterForward : Interpreter<T> {
       const Groups<T>& to = columns[block];
       const Share groups = part.groups(to), units = part.units(to);
       const long row = this->row(block);
-      for (long j = 0, k = 0; s.weight && j < s.operands; k += this->units(s.operand[j]), ++j)
-        S::each_met(s, to, groups, this->units(block), this->units(s.operand[j]), [&](long g0, long g1, const Share& met) {
+      for (long j = 0, k = 0; s.weight && j < s.operands; k += this->words_of(this->units(s.operand[j])), ++j)
+        this->each_met(s, to, groups, this->units(block), this->units(s.operand[j]), [&](long g0, long g1, const Share& met) {
           const T* from = at[s.operand[j]] + met.first;
-          Multiply<T>::template tiles<false>({batch, s.depth, from, this->row(s.operand[j]), packed, to, at[block], row, nullptr},
-                                             part.rows, g0, g1, k + met.first, met.last - met.first, j > 0);
+          Multiply<T>::template tiles<false>({batch, depth_of(s), from, this->row(s.operand[j]), packed, to, at[block], row, nullptr,
+                                              this->form},
+                                             part.rows, g0, g1, k + this->words_of(met.first), met.last - met.first, j > 0);
         });
-      packed += s.weight ? to.size(s.depth) : 0;
+      packed += s.weight ? to.size(depth_of(s)) : 0;
       for (long b = part.rows.first; !s.weight && b < part.rows.last; ++b)
         copy(at[block] + b * row + units.first, at[s.operand[r]] + b * row + units.first, units.last - units.first);
     }
@@ -475,16 +508,35 @@ struct InterpreterBackward : Interpreter<T> {
       long size = 0;
       for (long j = 0; s.weight && j < s.operands; ++j) {
         const Groups<T>& mine = columns[s.operand[j]];
-        size += mine.size(s.rows);
+        size += mine.size(height_of(s));
         panels = mine.panels > panels ? mine.panels : panels;
       }
       packed_hh[n] = p.template take<T>(size);
       if (size) count_units(s);
     }
-    packed_ih = p.template take<T>(q.dx ? inputs.size(q.input.rows) : 0);
+    packed_ih = p.template take<T>(q.dx ? inputs.size(height_of(q.input)) : 0);
     right = p.template take<T>(panels * width * (q.span && q.span < q.steps ? q.span * batch : rows));
     padded_weight = p.template take<T>(panels * width * (q.span ? q.input.rows : units));
     bytes = p.used;
+  }
+
+  // Words of a sum over the units of all blocks.
+  long height_of(const InterpretedStage<T>& s) const { return this->words_of(s.block, s.blocks); }
+
+  // A weight's columns from `start` on as the right operand of such a sum.
+  NOINLINE void pack_blocks(T* to, const InterpretedStage<T>& s, long start, long count, const Groups<T>& mine, const Worker& w) const {
+    const Share part(height_of(s), w);
+    const long per = per_word(this->form);
+    const auto row_at = [&](long k) {
+      const T* from = s.weight + start;
+      for (long r = 0; r < s.blocks; ++r) {
+        const long units = this->units(s.block[r]), own = this->words_of(units) * per;
+        if (k < own) return k < units ? from + k * s.columns : nullptr;
+        k -= own, from += units * s.columns;
+      }
+      return static_cast<const T*>(nullptr);
+    };
+    pack_rows(to, row_at, count, height_of(s), mine, part.first, part.last, this->form);
   }
 
   NOINLINE bool prepare(const Worker& w) const {
@@ -494,11 +546,11 @@ struct InterpreterBackward : Interpreter<T> {
       for (long j = 0, start = 0; s.weight && j < s.operands; ++j) {
         const Groups<T>& mine = columns[s.operand[j]];
         const long units = this->units(s.operand[j]);
-        pack_right(to, s.weight + start, s.columns, units, s.rows, mine, w);
-        to += mine.size(s.rows), start += units;
+        pack_blocks(to, s, start, units, mine, w);
+        to += mine.size(height_of(s)), start += units;
       }
     }
-    if (q.dx) pack_right(packed_ih, q.input.weight, q.inputs, q.inputs, q.input.rows, inputs, w);
+    if (q.dx) pack_blocks(packed_ih, q.input, 0, q.inputs, inputs, w);
     this->spread(w);
     for (long n = q.first_accumulator; n < q.first_accumulator + q.accumulator_count; ++n) {
       const Share mine(batch * this->row(int(n)), w);
@@ -515,14 +567,16 @@ struct InterpreterBackward : Interpreter<T> {
       const Share groups = part.groups(columns_to), units = part.units(columns_to);
       const long row = this->row(s.operand[j]);
       T* to = at[s.d_operand[j]];
-      for (long r = 0, k = 0; s.weight && r < s.blocks; k += this->units(s.block[r]), ++r)
-        S::each_met(s, columns_to, groups, this->units(s.operand[j]), this->units(s.block[r]), [&](long g0, long g1, const Share& met) {
+      for (long r = 0, k = 0; s.weight && r < s.blocks; k += this->words_of(this->units(s.block[r])), ++r)
+        this->each_met(s, columns_to, groups, this->units(s.operand[j]), this->units(s.block[r]), [&](long g0, long g1, const Share& met) {
           const T* from = at[s.block[r]] + met.first;
-          Multiply<T>::template tiles<false>({batch, s.rows, from, this->row(s.block[r]), packed, columns_to, to, row, nullptr},
-                                             part.rows, g0, g1, k + met.first, met.last - met.first, r > 0 || !s.overwrite[j]);
+          Multiply<T>::template tiles<false>({batch, height_of(s), from, this->row(s.block[r]), packed, columns_to, to, row, nullptr,
+                                              this->form},
+                                             part.rows, g0, g1, k + this->words_of(met.first), met.last - met.first,
+                                             r > 0 || !s.overwrite[j]);
         });
       if (s.weight) {
-        packed += columns_to.size(s.rows);
+        packed += columns_to.size(height_of(s));
         continue;
       }
       const T* from = at[s.block[j]];  // without a weight, an operand is a block
@@ -563,9 +617,10 @@ struct InterpreterBackward : Interpreter<T> {
   NOINLINE bool weight_gradient(const InterpretedStage<T>& s, const T* operand, long row, const Groups<T>& columns, long count, long start,
                                 const Worker& w) const {
     if (!w.barrier()) return false;  // the last one's products are done
-    pack_right(right, operand, row, count, rows, columns, w);
+    pack_right(right, operand, row, count, rows, columns, this->form, w);
     if (!w.barrier()) return false;
-    const long ld = columns.panels * width, pieces = (rows + Multiply<T>::DEPTH - 1) / Multiply<T>::DEPTH;
+    const long ld = columns.panels * width, per = per_word(this->form), depth = this->words_of(rows);
+    const long pieces = (depth + Multiply<T>::DEPTH - 1) / Multiply<T>::DEPTH;
     T* to = s.d_weight + start;
     for (long r = 0; r < s.blocks; ++r) {
       const long units = this->units(s.block[r]), row_out = this->row(s.block[r]);
@@ -574,13 +629,14 @@ struct InterpreterBackward : Interpreter<T> {
       const Share mine = Multiply<T>::share(units, w);
       for (long piece = 0; piece < pieces; ++piece) {
         if (!w.go_on()) return false;
-        const long k = piece * rows / pieces, length = (piece + 1) * rows / pieces - k;
-        const T* from = this->all(s.block[r]) + k * row_out;
-        S::each_met(s, columns, Share(0L, columns.count), count, units, [&](long g0, long g1, const Share& met) {
+        const long k = piece * depth / pieces, end = (piece + 1) * depth / pieces * per;
+        const long length = (end < rows ? end : rows) - k * per;
+        const T* from = this->all(s.block[r]) + k * per * row_out;
+        this->each_met(s, columns, Share(0L, columns.count), count, units, [&](long g0, long g1, const Share& met) {
           const Share part(met.first > mine.first ? met.first : mine.first, met.last < mine.last ? met.last : mine.last);
           if (part.first < part.last)
-            Multiply<T>::template tiles<true>({units, rows, from, row_out, right, columns, padded_weight, ld, nullptr}, part, g0, g1, k,
-                                              length, k > 0);
+            Multiply<T>::template tiles<true>({units, depth, from, row_out, right, columns, padded_weight, ld, nullptr, this->form}, part,
+                                              g0, g1, k, length, k > 0);
         });
       }
       for (long i = mine.first; i < mine.last; ++i) copy(to + i * s.columns, padded_weight + i * ld, count);
@@ -597,9 +653,9 @@ struct InterpreterBackward : Interpreter<T> {
       Share part = mine;
       part.first = first, part.last = first + chunk < mine.last ? first + chunk : mine.last;
       for (long g = 0; g < inputs.count; ++g)
-        for (long r = 0, k = 0; r < q.input.blocks; k += this->units(q.input.block[r]), ++r)
-          Multiply<T>::template tiles<false>({rows, q.input.rows, this->all(q.input.block[r]), this->row(q.input.block[r]), packed_ih,
-                                              inputs, q.dx, q.dx_row, nullptr},
+        for (long r = 0, k = 0; r < q.input.blocks; k += this->words_of(this->units(q.input.block[r])), ++r)
+          Multiply<T>::template tiles<false>({rows, height_of(q.input), this->all(q.input.block[r]), this->row(q.input.block[r]),
+                                              packed_ih, inputs, q.dx, q.dx_row, nullptr, this->form},
                                              part, g, g + 1, k, this->units(q.input.block[r]), r > 0 || !*q.input.overwrite);
     }
     return true;
@@ -609,12 +665,12 @@ struct InterpreterBackward : Interpreter<T> {
   NOINLINE bool span_gradients(long first, long last, const Worker& w) const {
     const long count = (last - first) * batch, ld = inputs.panels * width;
     if (!w.barrier()) return false;  // the products of the span before are done, and all programs
-    pack_right(right, q.x + first * batch * q.x_row, q.x_row, q.inputs, count, inputs, w);
+    pack_right(right, q.x + first * batch * q.x_row, q.x_row, q.inputs, count, inputs, this->form, w);
     const Share mine(count, w);
     for (long g = 0; q.dx && g < inputs.count; ++g)
-      for (long r = 0, k = 0; r < q.input.blocks; k += this->units(q.input.block[r]), ++r)
-        Multiply<T>::template tiles<false>({count, q.input.rows, this->slot(q.input.block[r], first), this->row(q.input.block[r]), packed_ih,
-                                            inputs, q.dx + first * batch * q.dx_row, q.dx_row, nullptr},
+      for (long r = 0, k = 0; r < q.input.blocks; k += this->words_of(this->units(q.input.block[r])), ++r)
+        Multiply<T>::template tiles<false>({count, height_of(q.input), this->slot(q.input.block[r], first), this->row(q.input.block[r]),
+                                            packed_ih, inputs, q.dx + first * batch * q.dx_row, q.dx_row, nullptr, this->form},
                                            mine, g, g + 1, k, this->units(q.input.block[r]), r > 0 || !*q.input.overwrite);
     if (!w.barrier()) return false;
     T *to = padded_weight, *out = q.input.d_weight;
@@ -622,8 +678,9 @@ struct InterpreterBackward : Interpreter<T> {
       const int block = q.input.block[r];
       const long units = this->units(block);
       const Share rows_of = Multiply<T>::share(units, w);
-      Multiply<T>::template tiles<true>({units, count, this->slot(block, first), this->row(block), right, inputs, to, ld, nullptr}, rows_of, 0,
-                                        inputs.count, 0, count, last < q.steps);
+      Multiply<T>::template tiles<true>({units, this->words_of(count), this->slot(block, first), this->row(block), right, inputs, to, ld,
+                                         nullptr, this->form},
+                                        rows_of, 0, inputs.count, 0, count, last < q.steps);
       for (long i = rows_of.first; first == 0 && i < rows_of.last; ++i) copy(out + i * q.inputs, to + i * ld, q.inputs);
       to += units * ld, out += units * q.inputs;
     }

@@ -13,6 +13,9 @@ constexpr int MAX_FIELDS = 4;  // state fields of a cell
 // Products whose packed weights take more bytes fetch them ahead: the second-level cache's, as the caller tells.
 inline long fetched_above = LONG_MAX;
 
+// Whether this processor adds the products of pairs of bfloat16 to a sum in one instruction (of AVX-512 BF16).
+inline bool multiplies_pairs = false;
+
 // How the numbers of a packed weight are kept. All but WHOLE are of float weights, for products of one row.
 enum class Form { WHOLE, BFLOAT16, INT8 };
 
@@ -44,6 +47,7 @@ struct Layer {
   long steps, batch, inputs, hidden;
   bool record;              // keep gates and every state
   bool by_panels;           // threads share the hidden units of every step, not the rows of the batch
+  bool rounds;              // products round what they multiply to bfloat16 (operands.h)
   int threads;              // the most that will work on it
   const T* x;               // (T B, I), rows x_row apart; or null
   long x_row;
@@ -149,6 +153,7 @@ template <class T>
 struct InterpretedLayer {
   long steps, batch, inputs;
   bool by_units;  // threads share the units of every step, not the rows of the batch
+  bool rounds;    // products round what they multiply to bfloat16 (operands.h)
   long span;      // steps whose inputs' products are taken at a time, where no step waits for another's product; else 0
   int threads;
   const T* x;  // (T B, I), x_row apart; or null
@@ -182,6 +187,7 @@ struct InterpreterKernels {
 template <class T>
 struct Linear {
   long rows, inputs, outputs;
+  bool rounds;      // products round what they multiply to bfloat16 (operands.h)
   const T* x;       // (rows, I), x_row apart
   long x_row;
   const T* weight;  // (O, I)

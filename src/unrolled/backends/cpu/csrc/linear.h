@@ -12,7 +12,7 @@
 
 namespace unrolled::UNROLLED_ISA {
 
-// out (rows, columns) = start + a b, with b packed (group, depth, vectors, W).
+// out (rows, columns) = start + a b, with b packed (group, depth, vectors, W); `depth` counts words (operands.h).
 template <class T>
 struct Product {
   long rows, depth;
@@ -23,6 +23,7 @@ struct Product {
   T* out;         // rows ldo apart, ldo being whole vectors
   long ldo;
   const T* start; // (columns) the same for every row, whole vectors; or null for zeros
+  Operands form;
 };
 
 template <class T>
@@ -37,10 +38,42 @@ struct Multiply {
     return Share(mine.first * HEIGHT, mine.last * HEIGHT < rows ? mine.last * HEIGHT : rows);
   }
 
-  // Rows, groups of columns, and a part of the sum: [k, k + length) of b's depth, which begins at the left operand's
-  // first column; `add` to what `out` holds.
+  // Rows, groups of columns, and a part of the sum: `length` numbers from word k of b's depth on, which begins at the left
+  // operand's first column; `add` to what `out` holds.
   template <bool TURNED>
   static void tiles(const Product<T>& q, const Share& rows, long g0, long g1, long k, long length, bool add) {
+    if (q.form == Operands::WHOLE)
+      tiles_of_words<TURNED>(q, rows, g0, g1, k, length, add);
+    else
+      write_and_multiply<TURNED>(q, rows, g0, g1, k, length, add);
+  }
+
+  // The same where the left operand is to be rounded: some rows and a part of the sum at a time become words.
+  template <bool TURNED>
+  static NOINLINE void write_and_multiply(const Product<T>& q, const Share& rows, long g0, long g1, long k, long length, bool add) {
+    constexpr long SIZE = 16384, MOST = 1024;
+    alignas(64) T left[SIZE];
+    const long per = per_word(q.form), deep = words(q.form, length), parts = (deep + MOST - 1) / MOST;
+    for (long part = 0; part < parts; ++part) {
+      const long first = part * deep / parts, count = (part + 1) * deep / parts - first;
+      const long numbers = length - first * per < count * per ? length - first * per : count * per;
+      const long fit = TURNED ? SIZE / count / width * width : SIZE / ((count + width - 1) / width * width);
+      const Even cut(rows.last - rows.first, (rows.last - rows.first + fit - 1) / fit);
+      for (long row = rows.first, n, i = 0; row < rows.last; row += n, ++i) {
+        n = cut.at(i + 1) - cut.at(i);
+        Product<T> own = q;
+        own.a = left, own.lda = ((TURNED ? n : count) + width - 1) / width * width, own.out = q.out + row * q.ldo;
+        if (TURNED)
+          write_words_above(q.form, left, own.lda, q.a + row + first * per * q.lda, q.lda, numbers, n);
+        else
+          for (long r = 0; r < n; ++r) write_words(q.form, left + r * own.lda, q.a + (row + r) * q.lda + first * per, numbers);
+        tiles_of_words<TURNED>(own, Share(0L, n), g0, g1, k + first, count, add || part > 0);
+      }
+    }
+  }
+
+  template <bool TURNED>
+  static void tiles_of_words(const Product<T>& q, const Share& rows, long g0, long g1, long k, long length, bool add) {
     for (long g = g0; g < g1; ++g) {
       const int vectors = q.columns.vectors(g);
       const Cut cut(rows.first, rows.last, tile_rows(vectors));
@@ -57,23 +90,26 @@ struct Multiply {
         tile.fetch(i, vectors);
         tile.a = q.a + cut.at(i) * (TURNED ? 1 : q.lda);
         tile.out = q.out + cut.at(i) * q.ldo + q.columns.first(g) * width;
-        tile_function<T, TURNED>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);
+        tile_function<T, TURNED>(int(cut.at(i + 1) - cut.at(i)), vectors, q.form)(tile);
       }
     }
   }
 
-  static bool run(const Product<T>& q, const Worker& w) {
+  // All of it; rows of a have `numbers`.
+  static bool run(const Product<T>& q, long numbers, const Worker& w) {
     const Share mine = share(q.rows, w);
+    const long per = per_word(q.form), groups = q.form == Operands::WHOLE ? GROUPS : 4 * GROUPS;  // each writes a anew
     const long blocks = (q.depth + DEPTH - 1) / DEPTH, count = mine.last - mine.first, pieces = (count + ROWS - 1) / ROWS;
     for (long piece = 0; piece < pieces; ++piece) {
       const Share rows(mine.first + piece * count / pieces, mine.first + (piece + 1) * count / pieces);
       for (long block = 0; block < blocks; ++block) {
-        const long k = block * q.depth / blocks, length = (block + 1) * q.depth / blocks - k;
+        const long k = block * q.depth / blocks, end = (block + 1) * q.depth / blocks * per;
+        const long length = (end < numbers ? end : numbers) - k * per;
         Product<T> part = q;
-        part.a += k;
-        for (long g = 0; g < q.columns.count; g += GROUPS) {
+        part.a += k * per;
+        for (long g = 0; g < q.columns.count; g += groups) {
           if (!w.go_on()) return false;
-          tiles<false>(part, rows, g, g + GROUPS < q.columns.count ? g + GROUPS : q.columns.count, k, length, k > 0);
+          tiles<false>(part, rows, g, g + groups < q.columns.count ? g + groups : q.columns.count, k, length, k > 0);
         }
       }
     }
@@ -85,6 +121,7 @@ template <class T>
 struct LinearLayer {
   static constexpr int width = W<T>;
   const Linear<T>& q;
+  const Operands form;  // of products
   Groups<T> inputs, outputs;
   T* packed_weight;  // forward: (group of outputs, I, vectors, W); backward: (group of inputs, O, vectors, W)
   T* packed_x;       // (group of inputs, rows of a piece, vectors, W)
@@ -101,9 +138,11 @@ struct LinearLayer {
   long pieces() const { return (q.rows + ROWS - 1) / ROWS; }
 
   LinearLayer(const Linear<T>& layer, char* work, bool forward)
-      : q(layer), inputs(layer.inputs, 1), outputs(layer.outputs, 1, 1, vectors_of(layer.form.form)) {
+      : q(layer), form(operands_of<T>(layer.rounds)), inputs(layer.inputs, 1),
+        outputs(layer.outputs, 1, 1, vectors_of(layer.form.form)) {
     Pieces p(work);
-    packed_weight = p.template take<T>(forward ? packed_size(outputs, q.inputs, q.form.form) : inputs.size(q.outputs));
+    packed_weight = p.template take<T>(forward ? packed_size(outputs, words(form, q.inputs), q.form.form)
+                                               : inputs.size(words(form, q.outputs)));
     packed_x = p.template take<T>(forward ? 0 : inputs.size((q.rows + pieces() - 1) / (pieces() ? pieces() : 1)));
     start = p.template take<T>(forward ? outputs.panels * width : 0);
     scale = p.template take<T>(q.form.scale ? outputs.panels * width : 0);
@@ -120,14 +159,21 @@ struct LinearLayer {
 
   bool prepare(const Worker& w) const {
     const Share mine(outputs.count, w);
-    pack_weight(packed_weight, q.weight, q.inputs, q.outputs, q.inputs, outputs, mine.first, mine.last, q.form);
+    if (q.rounds)
+      pack_transposed(packed_weight, q.weight, q.inputs, q.outputs, q.inputs, outputs, mine.first, mine.last, form);
+    else
+      pack_weight(packed_weight, q.weight, q.inputs, q.outputs, q.inputs, outputs, mine.first, mine.last, q.form);
     if (w.rank == 0) pack_units(start, q.bias, 1, q.outputs);
     if (w.rank == 0 && q.form.scale) pack_units(scale, q.form.scale, 1, q.outputs);
     return w.barrier();
   }
 
+  Product<T> product() const {
+    return {q.rows, words(form, q.inputs), q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start, form};
+  }
+
   void forward(const Worker& w) const {
-    if (prepare(w)) Multiply<T>::run({q.rows, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, w);
+    if (prepare(w)) Multiply<T>::run(product(), q.inputs, w);
   }
 
   // One row; threads share the columns.
@@ -141,21 +187,22 @@ struct LinearLayer {
       }
       return;
     }
-    Multiply<T>::template tiles<false>({1, q.inputs, q.x, q.x_row, packed_weight, outputs, q.y, q.y_row, start}, Share(0L, 1L),
-                                       mine.first, mine.last, 0, q.inputs, false);
+    Multiply<T>::template tiles<false>(product(), Share(0L, 1L), mine.first, mine.last, 0, q.inputs, false);
   }
 
   void backward(const Worker& w) const {
-    const Share weights(q.outputs, w);
-    pack_rows(packed_weight, [this](long k) { return q.weight + k * q.inputs; }, q.inputs, q.outputs, inputs, weights.first, weights.last);
+    const Share weights(q.outputs, w), packed(words(form, q.outputs), w);
+    const auto row_of = [&](const T* from, long ld, long count) { return [=](long k) { return k < count ? from + k * ld : nullptr; }; };
+    pack_rows(packed_weight, row_of(q.weight, q.inputs, q.outputs), q.inputs, words(form, q.outputs), inputs, packed.first, packed.last, form);
     for (long i = weights.first; i < weights.last; ++i) sums[i] = 0;
     for (long piece = 0; piece < pieces(); ++piece) {
       const long first = piece * q.rows / pieces(), rows = (piece + 1) * q.rows / pieces() - first;
-      const Share mine(rows, w);
-      pack_rows(packed_x, [&](long k) { return q.x + (first + k) * q.x_row; }, q.inputs, rows, inputs, mine.first, mine.last);
-      const long blocks = (q.outputs + COLUMNS - 1) / COLUMNS;
+      const Share mine(rows, w), of_x(words(form, rows), w);
+      pack_rows(packed_x, row_of(q.x + first * q.x_row, q.x_row, rows), q.inputs, words(form, rows), inputs, of_x.first, of_x.last, form);
+      const long blocks = (q.outputs + COLUMNS - 1) / COLUMNS, per = per_word(form), deep = words(form, q.outputs);
       for (long block = 0; block < blocks; ++block) {
-        const long column = block * q.outputs / blocks, columns = (block + 1) * q.outputs / blocks - column;
+        const long column = block * deep / blocks * per, end = (block + 1) * deep / blocks * per;
+        const long columns = (end < q.outputs ? end : q.outputs) - column;
         const T* dy = q.dy + first * q.dy_row + column;
         for (long i = mine.first; copied && i < mine.last; ++i)
           for (long c = 0; c < columns; c += width) store(copied + i * COLUMNS + c, load(dy + i * q.dy_row + c, columns - c));
@@ -175,9 +222,10 @@ struct LinearLayer {
   bool products(const T* dy, long dy_row, long first, long rows, long column, long columns, const Worker& w) const {
     const long ld = padding() ? inputs.panels * width : q.inputs;
     T* gradient = (padding() ? wide : q.d_weight) + column * ld;
-    const Product<T> input = {rows, q.outputs, dy, dy_row, packed_weight, inputs, q.dx + first * q.dx_row, q.dx_row, nullptr};
-    const Product<T> weight = {columns, rows, dy, dy_row, packed_x, inputs, gradient, ld, nullptr};
-    Multiply<T>::template tiles<false>(input, Multiply<T>::share(rows, w), 0, inputs.count, column, columns, column > 0);
+    const Product<T> input = {rows, words(form, q.outputs), dy, dy_row, packed_weight, inputs, q.dx + first * q.dx_row, q.dx_row,
+                              nullptr, form};
+    const Product<T> weight = {columns, words(form, rows), dy, dy_row, packed_x, inputs, gradient, ld, nullptr, form};
+    Multiply<T>::template tiles<false>(input, Multiply<T>::share(rows, w), 0, inputs.count, words(form, column), columns, column > 0);
     if (!w.go_on()) return false;
     Multiply<T>::template tiles<true>(weight, Multiply<T>::share(columns, w), 0, inputs.count, 0, rows, first > 0);
     const Share mine((columns + width - 1) / width, w);

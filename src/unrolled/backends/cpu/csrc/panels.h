@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "operands.h"
 #include "simd.h"
 #include "tile.h"
 
@@ -37,22 +38,26 @@ struct Groups {
 constexpr long vectors_of(Form form) { return form == Form::WHOLE ? 4 : MAX_VECTORS; }
 
 // Weights (per H, depth), row (gate, unit) -> packed (group, k, panel, gate, W): the right operand of a product with
-// their transpose. Groups [first, last).
+// their transpose. Groups [first, last). k are words; those of a part of the weights, `depth` numbers, may begin at word
+// `at` of `whole`.
 template <class T>
-static void pack_transposed(T* to, const T* w, long ld, long hidden, long depth, const Groups<T>& g, long gfirst, long glast) {
+static void pack_transposed(T* to, const T* w, long ld, long hidden, long depth, const Groups<T>& g, long gfirst, long glast,
+                            Operands form = Operands::WHOLE, long at = 0, long whole = 0) {
   typedef Vec<T> V;
   constexpr int n = W<T>;
+  const long count = words(form, depth);
+  if (!whole) whole = count;
   for (long group = gfirst; group < glast; ++group) {
     const int vectors = g.vectors(group);
-    T* base = to + g.packed(group, depth);
+    T* base = to + g.packed(group, whole) + at * vectors * n;
     for (int v = 0; v < vectors; ++v) {
       const long panel = g.first(group) + v / g.per, gate = v % g.per;
       const long units = hidden - panel * n < n ? hidden - panel * n : n;
       const T* rows = w + (gate * hidden + panel * n) * ld;
-      for (long k = 0; k < depth; k += n) {
-        const long width = depth - k < n ? depth - k : n;
+      for (long k = 0; k < count; k += n) {
+        const long width = count - k < n ? count - k : n;
         V block[n];
-        for (int i = 0; i < n; ++i) block[i] = i < units ? load(rows + i * ld + k, width) : V{};
+        for (int i = 0; i < n; ++i) block[i] = i < units ? beside(form, rows + i * ld, depth, k) : V{};
         transpose<T>(block);
         for (int i = 0; i < width; ++i) store(base + ((k + i) * vectors + v) * n, block[i]);
       }
@@ -60,18 +65,22 @@ static void pack_transposed(T* to, const T* w, long ld, long hidden, long depth,
   }
 }
 
-// Rows k of a matrix, found by row(k) (null: zeros) -> packed (group, k, vectors, W); its columns in groups of vectors.
+// Rows of a matrix, found by row(number) (null: zeros) -> packed (group, k, vectors, W); its columns in groups of vectors.
+// k are words, of which there are `depth`.
 template <class T, class Row>
-static void pack_rows(T* to, const Row& row, long width, long depth, const Groups<T>& g, long kfirst, long klast) {
+static void pack_rows(T* to, const Row& row, long width, long depth, const Groups<T>& g, long kfirst, long klast,
+                      Operands form = Operands::WHOLE) {
   constexpr int n = W<T>;
+  const long per = per_word(form);
   for (long k = kfirst; k < klast; ++k) {
-    const T* from = row(k);
+    const T *from = row(k * per), *next = per == 2 ? row(k * per + 1) : nullptr;
     for (long group = 0; group < g.count; ++group) {
       const int vectors = g.vectors(group);
       T* base = to + g.packed(group, depth) + k * vectors * n;
       for (int v = 0; v < vectors; ++v) {
         const long column = (g.first(group) + v) * n;
-        store(base + v * n, from ? load(from + column, width - column) : Vec<T>{});
+        const Vec<T> first = from ? load(from + column, width - column) : Vec<T>{};
+        store(base + v * n, form == Operands::WHOLE ? first : above<T>(form, first, next ? load(next + column, width - column) : Vec<T>{}));
       }
     }
   }

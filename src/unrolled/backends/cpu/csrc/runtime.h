@@ -4,6 +4,10 @@
 
 #include <nanobind/nanobind.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <chrono>
 #include <exception>
@@ -57,6 +61,16 @@ inline bool runs_here(const std::string& name) {
   if (name == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
   return true;
+}
+
+// Whether there is AVX-512 BF16, which not all that has AVX-512 has.
+inline bool pairs_here() {
+#if defined(__x86_64__)
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
+#else
+  return false;
+#endif
 }
 
 // Best first; only those that this processor can run.

@@ -33,7 +33,7 @@ struct Backward : Gradients<T, C> {
     dvalues = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
     dparams = p.template take<T>(C::PARAMS * this->batch * this->padded);
     for (int s = 0; s < C::STAGES; ++s)
-      for (int j = 0; j < C::operands[s]; ++j) packed_hh[s][j] = p.template take<T>(groups.size(C::rows[s] * q.hidden));
+      for (int j = 0; j < C::operands[s]; ++j) packed_hh[s][j] = p.template take<T>(groups.size(this->depth_of_gates(C::rows[s])));
     bytes = p.used;
   }
 
@@ -42,12 +42,12 @@ struct Backward : Gradients<T, C> {
 
   void pack(const Worker& w) const {
     for (int s = 0; s < C::STAGES; ++s) {
-      const long depth = C::rows[s] * q.hidden;
+      const long depth = this->depth_of_gates(C::rows[s]);
       const Share mine(depth, w);
       for (int j = 0; j < C::operands[s]; ++j) {
         const T* weights = q.weight_hh + C::row_start[s] * q.hidden * this->columns + j * q.hidden;
         pack_rows(packed_hh[s][j], [&](long k) { return this->weight_row(weights, this->columns, k, C::rows[s]); }, q.hidden, depth,
-                  groups, mine.first, mine.last);
+                  groups, mine.first, mine.last, this->form);
       }
     }
     if (w.rank != w.size - 1) return;
@@ -60,16 +60,16 @@ struct Backward : Gradients<T, C> {
     const int vectors = groups.vectors(g);
     const Cut cut(rows.first, rows.last, tile_rows(vectors));
     Tile<T> tile = {};
-    tile.lda = C::ROWS * width;
+    tile.lda = C::ROWS * this->lane_words();
     tile.ldo = this->padded, tile.add = true;
     for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
     this->over_gates(*this, tile, C::rows[s], groups, g, packed_hh[s][j], [&](long panel) {
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i);
         tile.fetch(i, vectors);
-        tile.a = this->dah + panel * this->step_of_panel() + (row_of(t, row) * C::ROWS + C::row_start[s]) * width;
+        tile.a = this->dah_words + panel * this->step_of_words() + row_of(t, row) * tile.lda + C::row_start[s] * this->lane_words();
         tile.out = out + row * this->padded + groups.first(g) * width;
-        tile_function<T, false>(int(cut.at(i + 1) - row), vectors)(tile);
+        tile_function<T, false>(int(cut.at(i + 1) - row), vectors, this->form)(tile);
       }
     });
   }
@@ -154,6 +154,18 @@ struct Backward : Gradients<T, C> {
     finish<S, Vec<T>>(f, t, b, panel);
   }
 
+  // What a stage has written of the gradients of this step's pre-activations, as operands.
+  NOINLINE void write_gates(long t, long row_start, long row_blocks, const Share& rows, const Share& mine) const {
+    const long lanes = this->lane_words(), count = row_blocks * width;
+    for (long panel = groups.first(mine.first); panel < groups.first(mine.last); ++panel)
+      for (long b = rows.first; b < rows.last; ++b) {
+        const long place = row_of(t, b) * C::ROWS + row_start;
+        const long from = panel * this->step_of_panel() + place * width, to = panel * this->step_of_words() + place * lanes;
+        write_words(this->form, this->dah_words + to, this->dah + from, count);
+        if (C::SPLIT && q.dx) write_words(this->form, this->dax_words + to, this->dax + from, count);
+      }
+  }
+
   // Stage S of step t, and on to the stages before it: the map, then what its products hand back.
   template <int S>
   bool stages(long t, const Share& rows, const Share& mine, const Worker& w) const {
@@ -167,6 +179,7 @@ struct Backward : Gradients<T, C> {
         for (; q.plain && b + 1 < rows.last; b += 2) finish<S, Two<Vec<T>>>(*this, t, b, panel);
         for (; b < rows.last; ++b) finish_one<S>(*this, t, b, panel);
       }
+      if (q.rounds) write_gates(t, C::row_start[S], C::rows[S], rows, mine);
       if (q.by_panels && !w.barrier()) return false;
       for (long g = mine.first; g < mine.last; ++g)
         for (int j = 0; j < C::operands[S]; ++j) {

@@ -27,13 +27,18 @@ struct Forward : Sizes<T, C> {
   T* params;                        // (P, number, W)
   T* values;                        // (number, B, Hp): what a stage hands to the next
   T* table;                         // (P, V, R, W): pre-activations by token; null without a table
+  Operands x_form;                  // of the inputs' product; tokens pick columns, which are copied
+  T* left_x;                        // (copies, span B, row of words) inputs as operands, where they are rounded; else unused
+  T* left;                          // (copies, operands, B, row of words) what a step multiplies; a copy for each of those
+                                    // threads that share the units
   long span;                        // steps whose inputs are multiplied at a time
   T* ax;                            // (P, span B, R, W): their pre-activations; null with a table
   size_t bytes;
 
   Forward(const Layer<T>& layer, char* work) : Sizes<T, C>(layer), inputs(layer.hidden, C::ROWS, 1, vectors_of(layer.form_ih.form)) {
     Pieces p(work);
-    packed_ih = p.template take<T>(packed_size(inputs, q.inputs, q.form_ih.form));
+    x_form = q.tokens ? Operands::WHOLE : this->form;
+    packed_ih = p.template take<T>(packed_size(inputs, words(x_form, q.inputs), q.form_ih.form));
     scale_ih = p.template take<T>(q.form_ih.scale ? this->padded * C::ROWS : 0);
     whole = p.template take<short>(q.form_ih.scale || q.form_hh.scale ? q.threads * C::MAX_OPERANDS * row_length() : 0);
     bias_ih = p.template take<T>(this->padded * C::ROWS);
@@ -46,25 +51,38 @@ struct Forward : Sizes<T, C> {
     for (int s = 0; s < C::STAGES; ++s) {
       groups[s] = scan_groups(q, C::rows[s]);
       bias_hh[s] = p.template take<T>(this->padded * C::rows[s]);
-      for (int j = 0; j < C::operands[s]; ++j) packed_hh[s][j] = p.template take<T>(packed_size(groups[s], q.hidden, q.form_hh.form));
+      for (int j = 0; j < C::operands[s]; ++j)
+        packed_hh[s][j] = p.template take<T>(packed_size(groups[s], this->words_of(q.hidden), q.form_hh.form));
       scale_hh[s] = p.template take<T>(q.form_hh.scale ? this->padded * C::rows[s] : 0);
     }
+    const long copies = !q.rounds ? 0 : q.by_panels ? q.threads : 1;
+    left_x = p.template take<T>(x_form == Operands::WHOLE ? 0 : copies * span * this->batch * this->row_of_words(q.inputs));
+    left = p.template take<T>(copies * left_size());
     bytes = p.used;
   }
+
+  long left_size() const { return C::MAX_OPERANDS * this->batch * this->row_of_words(q.hidden); }
+  long rank_of(const Worker& w) const { return q.by_panels ? w.rank : 0; }
 
   long row_length() const { return whole_row<T>(q.inputs > q.hidden ? q.inputs : q.hidden); }
 
   // The rows [first, ...) of a weight's scales.
   static Rounding<T> from_row(const Rounding<T>& form, long first) { return {form.form, form.scale ? form.scale + first : nullptr}; }
 
+  void pack_columns(T* to, const T* weight, long ld, long depth, const Groups<T>& g, const Share& mine, const Rounding<T>& small,
+                    Operands operands) const {
+    if (operands == Operands::WHOLE) return pack_weight(to, weight, ld, q.hidden, depth, g, mine.first, mine.last, small);
+    pack_transposed(to, weight, ld, q.hidden, depth, g, mine.first, mine.last, operands);
+  }
+
   void pack(const Worker& w) const {
     const Share mine(inputs.count, w);
-    if (!q.tokens || q.table) pack_weight(packed_ih, q.weight_ih, q.inputs, q.hidden, q.inputs, inputs, mine.first, mine.last, q.form_ih);
+    if (!q.tokens || q.table) pack_columns(packed_ih, q.weight_ih, q.inputs, q.inputs, inputs, mine, q.form_ih, x_form);
     for (int s = 0; s < C::STAGES; ++s) {
       const Share part(groups[s].count, w);
       for (int j = 0; j < C::operands[s]; ++j)
-        pack_weight(packed_hh[s][j], q.weight_hh + C::row_start[s] * q.hidden * this->columns + j * q.hidden, this->columns,
-                    q.hidden, q.hidden, groups[s], part.first, part.last, from_row(q.form_hh, C::row_start[s] * q.hidden));
+        pack_columns(packed_hh[s][j], q.weight_hh + C::row_start[s] * q.hidden * this->columns + j * q.hidden, this->columns,
+                     q.hidden, groups[s], part, from_row(q.form_hh, C::row_start[s] * q.hidden), this->form);
     }
     if (w.rank != w.size - 1) return;
     pack_units(bias_ih, q.bias_ih, C::ROWS, q.hidden);
@@ -82,11 +100,14 @@ struct Forward : Sizes<T, C> {
 
   // Pre-activations of the inputs of steps [first, last), rows of the batch, groups of columns: x Wih^T + bih. One-hot
   // inputs meet no product: a table has a row for every token, or (a text shorter than that) columns are read as they are.
-  void input_product(long first, long last, const Share& rows, const Share& columns) const {
+  void input_product(long first, long last, const Share& rows, const Share& columns, const Worker& w) const {
     struct Axis {
       long count, step;  // rows, and how far apart they are
     };
     const long steps = last - first, count = rows.last - rows.first;
+    const bool whole = x_form == Operands::WHOLE;
+    const T* x = whole ? q.x + first * this->batch * q.x_row : write_inputs(first, last, rows, w);
+    const long x_row = whole ? q.x_row : this->row_of_words(q.inputs), depth = words(x_form, q.inputs);
     Axis inner = {count, 1}, outer = {steps, this->batch};  // tiles run along the longer of the two
     if (count == this->batch)
       inner = {steps * count, 1}, outer = {1, 0};
@@ -96,11 +117,11 @@ struct Forward : Sizes<T, C> {
       const int vectors = inputs.vectors(g);
       const Cut cut(0, inner.count, tile_rows(vectors));
       Tile<T> tile = {};
-      tile.lda = inner.step * q.x_row, tile.segments = 1, tile.length = q.inputs;
-      tile.w = packed_ih + inputs.packed(g, q.inputs);
+      tile.lda = inner.step * x_row, tile.segments = 1, tile.length = depth;
+      tile.w = packed_ih + inputs.packed(g, depth);
       tile.ldo = inner.step * C::ROWS * width;
       tile.start = bias_ih + inputs.first(g) * C::ROWS * width;
-      tile.next = inputs.next(packed_ih, g, q.inputs);
+      tile.next = inputs.next(packed_ih, g, depth);
       for (int v = 0; v < vectors; ++v)
         tile.offset[v] = (v / C::ROWS) * span * this->batch * C::ROWS * width + v % C::ROWS * width;
       for (long o = 0; o < outer.count; ++o)
@@ -111,11 +132,33 @@ struct Forward : Sizes<T, C> {
             continue;
           }
           tile.fetch(o * cut.tiles + i, vectors);
-          tile.a = q.x + (first * this->batch + row) * q.x_row;
+          tile.a = x + row * x_row;
           tile.out = input(inputs.first(g), first, row);
-          tile_function<T, false>(int(n), vectors)(tile);
+          tile_function<T, false>(int(n), vectors, x_form)(tile);
         }
     }
+  }
+
+  // Inputs of those steps as operands: rows (T B, row of words).
+  NOINLINE const T* write_inputs(long first, long last, const Share& rows, const Worker& w) const {
+    const long row_of = this->row_of_words(q.inputs);
+    T* to = left_x + rank_of(w) * span * this->batch * row_of;
+    for (long t = first; t < last; ++t)
+      for (long b = rows.first; b < rows.last; ++b)
+        write_words(x_form, to + ((t - first) * this->batch + b) * row_of, q.x + (t * this->batch + b) * q.x_row, q.inputs);
+    return to;
+  }
+
+  // The operands of stage S, rows (operand, B, row of words); null where they are multiplied as they are.
+  template <int S>
+  NOINLINE const T* write_operands(long t, const Share& rows, const Worker& w) const {
+    if (!q.rounds) return nullptr;
+    const long row_of = this->row_of_words(q.hidden);
+    T* to = left + rank_of(w) * left_size();
+    for (int j = 0; j < C::operands[S]; ++j)
+      for (long b = rows.first; b < rows.last; ++b)
+        write_words(this->form, to + (j * this->batch + b) * row_of, operand<S>(t, j) + b * this->padded, q.hidden);
+    return to;
   }
 
   // The same for a single row and weights of fewer bits.
@@ -236,7 +279,8 @@ struct Forward : Sizes<T, C> {
   template <int S>
   Tile<T> tile_of(long g, T* sums) const {
     Tile<T> tile = {};
-    tile.lda = this->padded, tile.segments = 1, tile.length = q.hidden;
+    tile.lda = q.rounds ? this->row_of_words(q.hidden) : this->padded;
+    tile.segments = 1, tile.length = this->words_of(q.hidden);
     tile.out = sums, tile.ldo = groups[S].vectors(g) * width;
     tile.start = bias_hh[S] + groups[S].first(g) * C::rows[S] * width;
     for (int v = 0; v < groups[S].vectors(g); ++v) tile.offset[v] = v * width;
@@ -251,22 +295,24 @@ struct Forward : Sizes<T, C> {
 
   // Rows [row, end) of that product, which are tile number i's.
   template <int S>
-  INLINE void multiply(const Forward& f, Tile<T>& tile, long t, long g, int vectors, long i, long row, long end) {
+  INLINE void multiply(const Forward& f, Tile<T>& tile, const T* words_at, long t, long g, int vectors, long i, long row, long end) {
+    const long depth = tile.length;
     if (C::operands[S] == 0)
       for (long r = 0; r < end - row; ++r) copy(tile.out + r * tile.ldo, tile.start, tile.ldo);
     for (int j = 0; j < C::operands[S]; ++j) {
-      tile.a = f.template operand<S>(t, j) + row * f.padded;
-      tile.w = f.packed_hh[S][j] + f.groups[S].packed(g, f.q.hidden);
+      tile.a = (words_at ? words_at + j * f.batch * tile.lda : f.template operand<S>(t, j)) + row * tile.lda;
+      tile.w = f.packed_hh[S][j] + f.groups[S].packed(g, depth);
       tile.add = j > 0;
-      tile.next = f.groups[S].next(f.packed_hh[S][j], g, f.q.hidden);
+      tile.next = f.groups[S].next(f.packed_hh[S][j], g, depth);
       tile.fetch(i, vectors);
-      tile_function<T, false>(int(end - row), vectors)(tile);
+      tile_function<T, false>(int(end - row), vectors, f.form)(tile);
     }
   }
 
   template <int S>
-  void stage(long t, const Share& rows, const Share& mine) const {
+  void stage(long t, const Share& rows, const Share& mine, const Worker& w) const {
     alignas(64) T sums[MAX_ROWS * MAX_VECTORS * width];
+    const T* words_at = write_operands<S>(t, rows, w);
     for (long g = mine.first; g < mine.last; ++g) {
       const int vectors = groups[S].vectors(g);
       const long first = groups[S].first(g), panels = vectors / C::rows[S];
@@ -275,7 +321,7 @@ struct Forward : Sizes<T, C> {
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i), end = cut.at(i + 1);
         if (S + 1 == C::STAGES) expect(*this, t, row, end, first, panels);
-        multiply<S>(*this, tile, t, g, vectors, i, row, end);
+        multiply<S>(*this, tile, words_at, t, g, vectors, i, row, end);
         for (long p = 0; p < panels; ++p) {
           const T* ah = sums + p * C::rows[S] * width;
           long b = row;
@@ -318,17 +364,18 @@ struct Forward : Sizes<T, C> {
     alignas(64) T sums[2 * MAX_VECTORS * width];
     constexpr long per = C::rows[S] * width;
     const bool small = q.form_hh.form != Form::WHOLE;
-    SmallRow<T> left[C::MAX_OPERANDS];
-    if (small) small_operands<S>(t, left, w);
+    SmallRow<T> rounded_row[C::MAX_OPERANDS];
+    if (small) small_operands<S>(t, rounded_row, w);
+    const T* words_at = write_operands<S>(t, Share(0L, 1L), w);
     long first = groups[S].first(mine.first), count = 0;  // panels whose sums are there
     for (long g = mine.first; g < mine.last; ++g) {
       const int vectors = groups[S].vectors(g);
       if (table) expect_table<S>(t, groups[S].first(g), vectors / C::rows[S]);
       if (small) {
-        multiply_small_row<S>(left, g, sums + count * per);
+        multiply_small_row<S>(rounded_row, g, sums + count * per);
       } else {
         Tile<T> tile = tile_of<S>(g, sums + count * per);
-        multiply<S>(*this, tile, t, g, vectors, 0, 0, 1);
+        multiply<S>(*this, tile, words_at, t, g, vectors, 0, 0, 1);
       }
       count += vectors / C::rows[S];
       if (count == 1 && g + 1 < mine.last) continue;
@@ -347,7 +394,7 @@ struct Forward : Sizes<T, C> {
       if (this->batch == 1 && q.plain)
         stage_of_row<S>(t, mine, w);
       else
-        stage<S>(t, rows, mine);
+        stage<S>(t, rows, mine, w);
       if (q.by_panels && !w.barrier()) return false;
       return stages<S + 1>(t, rows, w);
     }
@@ -372,7 +419,7 @@ struct Forward : Sizes<T, C> {
         if (q.form_ih.form != Form::WHOLE)
           small_input(columns, w);
         else
-          input_product(t, t + span < this->steps ? t + span : this->steps, rows, columns);
+          input_product(t, t + span < this->steps ? t + span : this->steps, rows, columns, w);
         if (q.by_panels && !w.barrier()) return;
       }
       if (!stages<0>(t, rows, w)) return;

@@ -21,6 +21,9 @@ struct Gradients : Sizes<T, C> {
   long span;                        // steps after which their part of the weights' gradients is added up
   T* dax;                           // (P, span B + 1, R, W) gradient of the input pre-activations
   T* dah;                           // the same for the recurrent ones; dax where the cell does not tell them apart
+  T* dax_words;                     // (P, span B + 1, R, lane words): dax as the left operand of products; dax itself where
+  T* dah_words;                     // they multiply it as it is. And dah
+  T* turned[2];                     // (P, words of span B, R, W): dax and dah as the left operands of sums over rows
   T* packed_ih;                     // (group, R H, vectors, W)
   T* packed_x;                      // (group, span B, vectors, W)
   T* packed_operand[C::STAGES][C::MAX_OPERANDS];  // (group, span B, vectors, W)
@@ -35,10 +38,16 @@ struct Gradients : Sizes<T, C> {
     span = this->span_of(256 * 1024, 256);
     dax = p.template take<T>(this->panels * step_of_panel());
     dah = C::SPLIT ? p.template take<T>(this->panels * step_of_panel()) : dax;
-    packed_ih = p.template take<T>(q.dx ? input_columns.size(C::ROWS * q.hidden) : 0);
-    packed_x = p.template take<T>(q.x ? input_columns.size(span * this->batch) : 0);
+    const long size = q.rounds ? this->panels * step_of_words() : 0, turn = q.rounds ? this->panels * step_of_turned() : 0;
+    const long depth = this->words_of(span * this->batch);
+    T *words_x = p.template take<T>(size), *words_h = p.template take<T>(C::SPLIT ? size : 0);
+    dax_words = q.rounds ? words_x : dax, dah_words = !q.rounds ? dah : C::SPLIT ? words_h : words_x;
+    turned[0] = p.template take<T>(turn), turned[1] = p.template take<T>(C::SPLIT ? turn : 0);
+    if (!C::SPLIT) turned[1] = turned[0];
+    packed_ih = p.template take<T>(q.dx ? input_columns.size(depth_of_gates(C::ROWS)) : 0);
+    packed_x = p.template take<T>(q.x ? input_columns.size(depth) : 0);
     for (int s = 0; s < C::STAGES; ++s)
-      for (int j = 0; j < C::operands[s]; ++j) packed_operand[s][j] = p.template take<T>(hidden_columns.size(span * this->batch));
+      for (int j = 0; j < C::operands[s]; ++j) packed_operand[s][j] = p.template take<T>(hidden_columns.size(depth));
     wide_ih = p.template take<T>(q.x && input_padding() ? C::ROWS * q.hidden * input_columns.panels * width : 0);
     wide_hh = p.template take<T>(hidden_padding() ? C::ROWS * q.hidden * C::OPERAND_WIDTH * this->padded : 0);
     biases[0] = p.template take<T>(gates);
@@ -50,21 +59,29 @@ struct Gradients : Sizes<T, C> {
   bool hidden_padding() const { return q.hidden % width != 0; }
   // One row more than there are: panels a power of two apart would share few places of the cache.
   long step_of_panel() const { return (span * this->batch + 1) * C::ROWS * width; }
+  long lane_words() const { return this->words_of(width); }
+  long step_of_words() const { return (span * this->batch + 1) * C::ROWS * lane_words(); }
+  long step_of_turned() const { return (this->words_of(span * this->batch) + 1) * C::ROWS * width; }
+  // Words of a sum over some row blocks of a gate buffer, without its padding; those of a narrower panel are whole words.
+  long depth_of_gates(long row_blocks) const {
+    return row_blocks * (q.hidden / width * lane_words() + this->words_of(q.hidden % width));
+  }
 
-  // Which row of the weights belongs to index k = (panel, row block, lane) of a gate buffer without its padding.
+  // Which row of the weights belongs to number k = (panel, row block, lane) of that sum; null where a word has none.
   const T* weight_row(const T* w, long ld, long k, long row_blocks) const {
     const long panel = k / width / row_blocks, left = q.hidden - panel * width, lanes = left < width ? left : width;
-    const long place = k - panel * row_blocks * width;
-    return w + (place / lanes * q.hidden + panel * width + place % lanes) * ld;
+    const long place = k - panel * row_blocks * width, across = this->words_of(lanes) * per_word(this->form);
+    if (place % across >= lanes) return nullptr;
+    return w + (place / across * q.hidden + panel * width + place % across) * ld;
   }
 
   // The inputs' weights packed, and sums that begin at 0.
   void prepare(const Worker& w) const {
     if (q.dx) {
-      const long depth = C::ROWS * q.hidden;
+      const long depth = depth_of_gates(C::ROWS);
       const Share mine(depth, w);
       pack_rows(packed_ih, [&](long k) { return weight_row(q.weight_ih, q.inputs, k, C::ROWS); }, q.inputs, depth,
-                input_columns, mine.first, mine.last);
+                input_columns, mine.first, mine.last, this->form);
     }
     const Share panels(this->panels, w);
     zero(biases[0], C::ROWS * width, panels);
@@ -78,17 +95,18 @@ struct Gradients : Sizes<T, C> {
 
   // The products' left operands of steps [first, last), as the right operands of the gradients of their weights.
   void pack_operands(long first, long last, const Worker& w) const {
-    const long start = first * this->batch, depth = last * this->batch - start;
+    const long start = first * this->batch, count = last * this->batch - start, depth = this->words_of(count);
     const Share mine(depth, w);
-    if (q.x)
-      pack_rows(packed_x, [&](long k) { return q.x + (start + k) * q.x_row; }, q.inputs, depth, input_columns, mine.first, mine.last);
+    const auto row_at = [&](const T* from, long step) {
+      return [=](long k) { return k < count ? from + (start + k) * step : nullptr; };
+    };
+    if (q.x) pack_rows(packed_x, row_at(q.x, q.x_row), q.inputs, depth, input_columns, mine.first, mine.last, this->form);
     for (int s = 0; s < C::STAGES; ++s)
       for (int j = 0; j < C::operands[s]; ++j) {
         const int from = C::operand[s][j];
         T* to = packed_operand[s][j];
         if (from < C::STATES) {
-          const T* states = q.states[from] + start * this->padded;
-          pack_rows(to, [&](long k) { return states + k * this->padded; }, q.hidden, depth, hidden_columns, mine.first, mine.last);
+          pack_rows(to, row_at(q.states[from], this->padded), q.hidden, depth, hidden_columns, mine.first, mine.last, this->form);
           continue;
         }
         const int gate = C::value_gate[from - C::STATES];
@@ -97,8 +115,12 @@ struct Gradients : Sizes<T, C> {
           T* base = to + hidden_columns.packed(g, depth);
           for (long k = mine.first; k < mine.last; ++k)
             for (int v = 0; v < vectors; ++v) {
-              const T* slot = this->slot(first + k / this->batch, hidden_columns.first(g) + v, k % this->batch);
-              store(base + (k * vectors + v) * width, load(slot + gate * width));
+              const auto value = [&](long row) {
+                if (row >= count) return Vec<T>{};
+                return load(this->slot(first + row / this->batch, hidden_columns.first(g) + v, row % this->batch) + gate * width);
+              };
+              const long row = k * per_word(this->form);
+              store(base + (k * vectors + v) * width, above<T>(this->form, value(row), value(row + 1)));
             }
         }
       }
@@ -111,11 +133,12 @@ struct Gradients : Sizes<T, C> {
   INLINE void over_gates(const Gradients& f, Tile<T>& tile, int row_blocks, const Groups<T>& columns, long g, const T* packed,
                          const Run& run) {
     const int vectors = columns.vectors(g);
-    const T* right = packed + columns.packed(g, row_blocks * f.q.hidden);
-    const T* next = columns.next(packed, g, row_blocks * f.q.hidden);
-    const long whole = f.q.hidden / width, rest = f.q.hidden % width, panel = row_blocks * width * vectors * width;
+    const long depth = f.depth_of_gates(row_blocks), lanes = f.lane_words();
+    const T* right = packed + columns.packed(g, depth);
+    const T* next = columns.next(packed, g, depth);
+    const long whole = f.q.hidden / width, rest = f.words_of(f.q.hidden % width), panel = row_blocks * lanes * vectors * width;
     const long fit = 192 * 1024 / long(panel * sizeof(T)), most = fit < 1 ? 1 : fit;
-    tile.segment_step = f.step_of_panel(), tile.length = row_blocks * width;
+    tile.segment_step = f.step_of_words(), tile.length = row_blocks * lanes;
     for (long c = 0; c < whole; c += most) {
       tile.segments = whole - c < most ? whole - c : most;
       tile.w = right + c * panel;
@@ -123,14 +146,22 @@ struct Gradients : Sizes<T, C> {
       run(c);
     }
     if (rest == 0) return;
-    tile.segments = row_blocks, tile.segment_step = width, tile.length = rest;
+    tile.segments = row_blocks, tile.segment_step = lanes, tile.length = rest;
     tile.w = right + whole * panel, tile.next = nullptr;
     run(whole);
   }
 
-  // out (rows of the weights, columns) (+)= dG^T right over `depth` rows; threads share (panel, row block, tile of lanes).
-  bool weight_product(T* out, long ld, const T* right, const Groups<T>& columns, const T* da, int row_start, int row_blocks,
-                      long depth, bool add, const Worker& w) const {
+  // Rows of a gate buffer as the left operand of sums over them.
+  void turn(T* to, const T* da, long count, const Share& mine) const {
+    for (long panel = mine.first; panel < mine.last; ++panel)
+      write_words_above(this->form, to + panel * step_of_turned(), C::ROWS * width, da + panel * step_of_panel(), C::ROWS * width,
+                        count, C::ROWS * width);
+  }
+
+  // out (rows of the weights, columns) (+)= dG^T right over `depth` words of rows; threads share (panel, row block, tile of
+  // lanes). Panels of the left operand are `step` apart.
+  bool weight_product(T* out, long ld, const T* right, const Groups<T>& columns, const T* da, long step, int row_start,
+                      int row_blocks, long depth, bool add, const Worker& w) const {
     constexpr int height = tile_rows(4), tiles = (width + height - 1) / height;
     const Share mine(this->panels * row_blocks * tiles, w);
     for (long u = mine.first; u < mine.last; ++u) {
@@ -142,7 +173,7 @@ struct Gradients : Sizes<T, C> {
       Tile<T> tile = {};
       tile.lda = C::ROWS * width, tile.segments = 1, tile.length = depth;
       tile.ldo = ld, tile.add = add;
-      tile.a = da + panel * step_of_panel() + (row_start + block) * width + lane;
+      tile.a = da + panel * step + (row_start + block) * width + lane;
       for (int v = 0; v < MAX_VECTORS; ++v) tile.offset[v] = v * width;
       for (long g = 0; g < columns.count; ++g) {
         const int vectors = columns.vectors(g);
@@ -151,7 +182,7 @@ struct Gradients : Sizes<T, C> {
         // The sums so far of the next tile are far away: let the cache fetch them while this one runs.
         for (long r = 0; add && r < end - lane; ++r)
           for (int v = 0; v < 4; ++v) __builtin_prefetch(tile.out + r * ld + (vectors + v) * width, 1);
-        tile_function<T, true>(int(end - lane), vectors)(tile);
+        tile_function<T, true>(int(end - lane), vectors, this->form)(tile);
       }
     }
     return true;
@@ -168,15 +199,15 @@ struct Gradients : Sizes<T, C> {
         const int vectors = input_columns.vectors(g);
         const Cut cut(first, last, tile_rows(vectors));
         Tile<T> tile = {};
-        tile.lda = C::ROWS * width, tile.ldo = q.dx_row;
+        tile.lda = C::ROWS * lane_words(), tile.ldo = q.dx_row;
         for (int v = 0; v < vectors; ++v) tile.offset[v] = v * width;
         over_gates(*this, tile, C::ROWS, input_columns, g, packed_ih, [&](long panel) {
           tile.add = panel > 0;
           for (long i = 0; i < cut.tiles; ++i) {
             tile.fetch(i, vectors);
-            tile.a = dax + panel * step_of_panel() + cut.at(i) * C::ROWS * width;
+            tile.a = dax_words + panel * step_of_words() + cut.at(i) * tile.lda;
             tile.out = q.dx + (start + cut.at(i)) * q.dx_row + input_columns.first(g) * width;
-            tile_function<T, false>(int(cut.at(i + 1) - cut.at(i)), vectors)(tile);
+            tile_function<T, false>(int(cut.at(i + 1) - cut.at(i)), vectors, this->form)(tile);
           }
         });
       }
@@ -247,18 +278,26 @@ struct Gradients : Sizes<T, C> {
     const long start = first * this->batch, depth = last * this->batch - start;
     const bool add = last < this->steps;
     const Share panels(this->panels, w);
+    const T *left_x = dax, *left_h = dah;
+    long step = step_of_panel(), words_deep = depth;
+    if (q.rounds) {
+      if (!C::SPLIT || q.x) turn(turned[0], dax, depth, panels);
+      if (C::SPLIT) turn(turned[1], dah, depth, panels);
+      if (!w.barrier()) return false;
+      left_x = turned[0], left_h = turned[1], step = step_of_turned(), words_deep = this->words_of(depth);
+    }
     if (q.tokens) {
       add_tokens(start, depth, panels);
     } else {
       const long ld = input_padding() ? input_columns.panels * width : q.inputs;
       T* out = input_padding() ? wide_ih : q.d_weight_ih;
-      if (!weight_product(out, ld, packed_x, input_columns, dax, 0, C::ROWS, depth, add, w)) return false;
+      if (!weight_product(out, ld, packed_x, input_columns, left_x, step, 0, C::ROWS, words_deep, add, w)) return false;
     }
     for (int s = 0; s < C::STAGES; ++s)
       for (int j = 0; j < C::operands[s]; ++j) {
         const long ld = hidden_padding() ? C::OPERAND_WIDTH * this->padded : this->columns;
         T* out = (hidden_padding() ? wide_hh + j * this->padded : q.d_weight_hh + j * q.hidden) + C::row_start[s] * q.hidden * ld;
-        if (!weight_product(out, ld, packed_operand[s][j], hidden_columns, dah, C::row_start[s], C::rows[s], depth, add, w))
+        if (!weight_product(out, ld, packed_operand[s][j], hidden_columns, left_h, step, C::row_start[s], C::rows[s], words_deep, add, w))
           return false;
       }
     if (q.dx && !input_gradient(start, depth, w)) return false;

@@ -12,9 +12,15 @@ struct Sizes {
   static constexpr int width = W<T>;
   const Layer<T>& q;
   const long batch, steps, rows, hidden, panels, padded, columns;
+  const Operands form;  // of products
   explicit Sizes(const Layer<T>& q_)
       : q(q_), batch(q_.batch), steps(q_.steps), rows(q_.steps * q_.batch), hidden(q_.hidden),
-        panels((q_.hidden + width - 1) / width), padded(panels * width), columns(C::OPERAND_WIDTH * q_.hidden) {}
+        panels((q_.hidden + width - 1) / width), padded(panels * width), columns(C::OPERAND_WIDTH * q_.hidden),
+        form(operands_of<T>(q_.rounds)) {}
+
+  // Words of so many numbers; and, as the left operand of a product, of rows of them: whole vectors.
+  long words_of(long n) const { return words(form, n); }
+  long row_of_words(long n) const { return (words_of(n) + width - 1) / width * width; }
 
   T* state(int field, long t) const {
     const long slot = q.record || field == 0 ? t : t & 1;

@@ -3,6 +3,7 @@
 // on how rows and columns were shared out.
 #pragma once
 
+#include "operands.h"
 #include "simd.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -28,7 +29,8 @@ constexpr long LINE = 64 / sizeof(T);  // numbers in a line of the cache
 // Tiles of fewer rows read so much for each product that fetching more would only get in their way.
 constexpr int FETCHING_ROWS = 4;
 
-// sums(r, v) = start + sum over k of a(r, k) w(k, v).
+// sums(r, v) = start + sum over k of a(r, k) w(k, v). Both operands are of the same words (operands.h), which are counted as
+// numbers are here.
 template <class T>
 struct Tile {
   const T* a;         // left operand; a(r, k) at a + r lda + k, or (transposed) at a + r + k lda
@@ -51,8 +53,20 @@ struct Tile {
   }
 };
 
-template <class T, int ROWS, int N, bool TRANSPOSED>
-static __attribute__((noinline)) void run_tile(const Tile<T>& q) {
+// a b + c of words.
+template <bool PAIRS, class V>
+INLINE V multiply_words(V a, V b, V c) {
+#if UNROLLED_PAIRS
+  if constexpr (PAIRS) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(c) : "v"(b), "v"(a));
+    return c;
+  }
+#endif
+  return fma(a, b, c);
+}
+
+template <class T, int ROWS, int N, bool TRANSPOSED, bool PAIRS>
+INLINE void tile_of_words(const Tile<T>& q) {
   typedef Vec<T> V;
   constexpr int w = W<T>;
   V sum[ROWS][N];
@@ -82,7 +96,7 @@ static __attribute__((noinline)) void run_tile(const Tile<T>& q) {
       for (int r = 0; r < ROWS; ++r) {
         const V x = broadcast(TRANSPOSED ? left + r : left + r * q.lda + k);
 #pragma GCC unroll 8
-        for (int v = 0; v < N; ++v) sum[r][v] = fma(x, column[v], sum[r][v]);
+        for (int v = 0; v < N; ++v) sum[r][v] = multiply_words<PAIRS>(x, column[v], sum[r][v]);
       }
       right += N * w;
       if (TRANSPOSED) left += q.lda;
@@ -94,12 +108,29 @@ static __attribute__((noinline)) void run_tile(const Tile<T>& q) {
     for (int v = 0; v < N; ++v) store(q.out + r * q.ldo + q.offset[v], sum[r][v]);
 }
 
+template <class T, int ROWS, int N, bool TRANSPOSED>
+static NOINLINE void run_tile(const Tile<T>& q) {
+  tile_of_words<T, ROWS, N, TRANSPOSED, false>(q);
+}
+
+#if defined(__clang__) && UNROLLED_PAIRS
+#define UNROLLED_WITH_PAIRS __attribute__((target("avx512bf16")))  // GCC's assembler knows the instruction without
+#else
+#define UNROLLED_WITH_PAIRS
+#endif
+
+template <class T, int ROWS, int N, bool TRANSPOSED>
+static NOINLINE UNROLLED_WITH_PAIRS void run_pairs(const Tile<T>& q) {
+  tile_of_words<T, ROWS, N, TRANSPOSED, true>(q);
+}
+
 template <class T>
 using TileFunction = void (*)(const Tile<T>&);
 
-template <class T, bool TRANSPOSED>
-static TileFunction<T> tile_function(int rows, int vectors) {
-#define UNROLLED_ROWS(R, N) tile_rows(N) < R ? nullptr : &run_tile<T, (tile_rows(N) < R ? 1 : R), N, TRANSPOSED>
+template <class T, bool TRANSPOSED, bool PAIRS>
+static TileFunction<T> function_of_words(int rows, int vectors) {
+#define UNROLLED_TILE(R, N) PAIRS ? &run_pairs<T, R, N, TRANSPOSED> : &run_tile<T, R, N, TRANSPOSED>
+#define UNROLLED_ROWS(R, N) tile_rows(N) < R ? nullptr : UNROLLED_TILE((tile_rows(N) < R ? 1 : R), N)
 #define UNROLLED_VECTORS(N)                                                                                     \
   {UNROLLED_ROWS(1, N), UNROLLED_ROWS(2, N), UNROLLED_ROWS(3, N), UNROLLED_ROWS(4, N), UNROLLED_ROWS(5, N), \
    UNROLLED_ROWS(6, N), UNROLLED_ROWS(7, N), UNROLLED_ROWS(8, N)}
@@ -108,7 +139,15 @@ static TileFunction<T> tile_function(int rows, int vectors) {
       UNROLLED_VECTORS(5), UNROLLED_VECTORS(6), UNROLLED_VECTORS(7), UNROLLED_VECTORS(8)};
 #undef UNROLLED_VECTORS
 #undef UNROLLED_ROWS
+#undef UNROLLED_TILE
   return table[vectors - 1][rows - 1];
+}
+
+template <class T, bool TRANSPOSED>
+static TileFunction<T> tile_function(int rows, int vectors, Operands form) {
+  if constexpr (UNROLLED_PAIRS && sizeof(T) == sizeof(float))
+    if (form == Operands::PAIRS) return function_of_words<T, TRANSPOSED, true>(rows, vectors);
+  return function_of_words<T, TRANSPOSED, false>(rows, vectors);
 }
 
 // n things in `parts` parts of even size, the larger ones first: 50 in 9 are 6 6 6 6 6 5 5 5 5, not 6 ... 6 2. Divides
