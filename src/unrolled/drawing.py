@@ -85,10 +85,10 @@ class Drawing(Declared):
     )
     top_k: int | None = option(
         None,
-        "Only the so many likeliest symbols.",
+        "Only the likeliest symbols, so many.",
         GROUP,
         check_size,
-        about="Only the so many likeliest. Fan et al. 2018.",
+        about="Only the likeliest symbols, so many. Fan et al. 2018.",
     )
     top_p: float | None = option(
         None,
@@ -114,10 +114,10 @@ class Drawing(Declared):
 
     beam: int | None = option(
         None,
-        "Draw nothing: search the likeliest text, and keep so many at each symbol.",
+        "Draw nothing: search a likely text, and keep so many at each symbol.",
         GROUP,
         check_size,
-        about="Search the likeliest text instead of drawing one: so many are kept at each symbol.",
+        about="Search a text that is likely as a whole instead of drawing one: so many are kept at each symbol.",
     )
 
     def __post_init__(self) -> None:
@@ -127,12 +127,12 @@ class Drawing(Declared):
             chance = ("temperature", "repetition_penalty", "top_k", "top_p", "min_p")
             usual = Drawing()
             if odd := [name for name in chance if getattr(self, name) != getattr(usual, name)]:
-                raise UnrolledError(f"beam searches the likeliest text, and draws nothing; leave out {odd[0]}, or beam")
+                raise UnrolledError(f"beam searches a likely text, and draws nothing; leave out {odd[0]}, or beam")
 
     def check_number(self, n: int) -> None:
         """Refuse to search several texts."""
         if self.beam is not None and n > 1:
-            raise UnrolledError(f"beam finds one text, the likeliest, and {n:,} are asked for; leave out n, or beam")
+            raise UnrolledError(f"beam finds one text, and {n:,} are asked for; leave out n, or beam")
 
     @property
     def plain(self) -> bool:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @option("Options", "--length", type=int, help="Symbols to draw, of a document at most. [default: 400]")
 @option("Options", "--n", "-n", type=click.IntRange(min=1), help="Draw so many texts; whole documents, a line each.")
 @option("Options", "--documents", type=click.IntRange(min=1), help="Draw so many whole documents, new ones marked.")
-@option("Options", "--json", "as_json", is_flag=True, help="Print a JSON object a text, with log-probabilities.")
+@option(
+    "Options", "--json", "as_json", is_flag=True, help="As --n 1 or more: a JSON object a text, with log-probabilities."
+)
 @cell_option()
 @weights_option()
 @option("Options", "--seed", default=None, type=click.IntRange(min=0), help="Same seed, same text.")
