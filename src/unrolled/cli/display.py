@@ -190,7 +190,8 @@ class Display(Callback):
             self._print("best", f"validation {val} at step {result.best.step:,}")
             if result.yardsticks is not None:
                 phrases = said.beside(result.yardsticks, result.best.val_loss, self.unit)
-                self._print("beside it", "  ".join(phrases))
+                for k, phrase in enumerate(phrases):
+                    self._print("" if k else "beside it", phrase)
         if result.test is not None:
             tested = figures(result.test["loss"], self.unit) + said.others(result.test)
             self._print("test", f"of the best model: {tested}")
