@@ -39,6 +39,7 @@ def test_yardsticks_are_of_the_very_tokens_that_are_predicted():
     assert (found.unigram, found.bigram, found.fivegram) == tuple(-counted[n].mean() for n in (0, 1, 4))
     more = len(lzma.compress((seen + text[1:1999]).encode())) - len(lzma.compress(seen.encode()))
     assert found.xz == pytest.approx(8 * more * np.log(2) / 1998, rel=1e-12)
+    assert found.units == {"character": 1998, "byte": 1998 + text[1:1999].count("é"), "word": len(text[1:1999].split())}
     # five symbols, one twice as likely: the drawn text's entropy is 2 log 3 / 3 + log 6 ... within its sampling error
     assert found.unigram == pytest.approx(np.log(3) / 3 + 4 * np.log(6) / 6, abs=0.02)
 

@@ -189,6 +189,10 @@ class Display(Callback):
             val += said.others(result.best.metrics)
             self._print("best", f"validation {val} at step {result.best.step:,}")
             if result.yardsticks is not None:
+                bits = result.best.val_loss * result.yardsticks["predicted"] / math.log(2)
+                known = {unit: bits / number for unit, number in result.yardsticks["units"].items() if number}
+                if others := said.rates(known, self.unit):
+                    self._print("", others)
                 phrases = said.beside(result.yardsticks, result.best.val_loss, self.unit)
                 for k, phrase in enumerate(phrases):
                     self._print("" if k else "beside it", phrase)

@@ -16,7 +16,7 @@ import click
 from ..data.text import Reading, encode, read
 from ..errors import UnrolledError, brief, count, one_line
 from ..storage import replaced
-from ..training.lines import beside, losses
+from ..training.lines import beside, losses, rates
 from .help import GroupedCommand
 from .options import cell_option, check_out, flag_of, flags, given, option, weights_option
 from .own_cell import files_of
@@ -99,15 +99,10 @@ def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str) -> list
     unit = vocabulary.unit
     perplexity = math.inf if figures["perplexity"] is None else figures["perplexity"]
     lines = [f"{count(figures['predicted'], unit)}: {losses(figures['nats'], unit)}, perplexity {perplexity:.4f}"]
-    others = {"character": "a character", "byte": "a byte", "word": "a word between blanks"}
-    rates = [
-        f"{figures[f'bits_per_{name}']:.4f} bits {what}"
-        for name, what in others.items()
-        if f"bits_per_{name}" in figures and (name != unit or unit == "word")
-    ]
-    if rates:
-        charged = "; words that the model doesn't list are charged their spelling"
-        lines.append(", ".join(rates) + (charged if vocabulary.spells else ""))
+    names = [name for name in figures if name.startswith("bits_per_")]
+    others = rates({name.removeprefix("bits_per_"): figures[name] for name in names}, "" if vocabulary.spells else unit)
+    if others:
+        lines.append(others + "; words that the model doesn't list are charged their spelling" * vocabulary.spells)
     ends = ", ends of lines too" if vocabulary.spells else ""
     ends += ", the newline between two documents with the one that it ends" if "documents" in figures else ""
     lines.append(f"counted are all {unit}s but the first{ends}")

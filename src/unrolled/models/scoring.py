@@ -70,13 +70,7 @@ class Score:
         if isinstance(text, str):
             unseen = vocabulary.unpredicted(text, first)
             bits += vocabulary.spelling_bits(text[unseen:])
-        rest = text[unseen:]
-        if isinstance(rest, str):
-            size, characters = len(rest.encode("utf-8", "surrogatepass")), len(rest)
-        else:
-            size, characters = len(rest), len(rest.decode("utf-8", "replace"))
-        found = {"character": characters, "byte": size, "word": len(rest.split())}
-        return {f"bits_per_{what}": bits / number for what, number in found.items() if number}
+        return {f"bits_per_{unit}": bits / number for unit, number in units(text[unseen:]).items() if number}
 
     def by_document(self) -> list[Score | None]:
         """Return the score of each document, the newline that ends it included; None where nothing is predicted.
@@ -125,6 +119,19 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
         name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
         raise UnrolledError(f"{NOT_FINITE}, {name} up to {peak:.3g}")
     return Score(-float(log_probs.mean()), log_probs, documents)
+
+
+def units(text: str | bytes) -> dict[str, int]:
+    """Return how many characters, bytes of UTF-8 and words between blanks a text has.
+
+    Examples
+    --------
+    >>> units("né le"), units("né".encode())
+    ({'character': 5, 'byte': 6, 'word': 2}, {'character': 2, 'byte': 3, 'word': 1})
+    """
+    written = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    size = len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else len(text)
+    return {"character": len(written), "byte": size, "word": len(written.split())}
 
 
 def log_probabilities(logits: Array, targets: Array) -> Array:

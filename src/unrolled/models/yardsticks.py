@@ -6,7 +6,8 @@ The same tokens are predicted by counts of n-grams of the training part (`unroll
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from ..data.batches import Lanes, Tokens
 from ..data.text import Vocabulary
 from ..data.text.kneser_ney import KneserNey
+from .scoring import units
 
 COUNTED = 1 << 22
 """Tokens of the training part that are counted, at most: the last ones. Of a longer text to predict nothing is said."""
@@ -35,6 +37,8 @@ class Yardsticks:
     counted : tokens of the training part that were counted
     unigram, bigram, fivegram : by counts of n-grams
     xz : by `xz -6`; None where there is no text, too little of it, or Python was built without it
+    units : how many characters, bytes and words the predicted text has; empty where there is none, and of words, since
+        an unlisted one is not written as it was
     """
 
     predicted: int
@@ -43,6 +47,7 @@ class Yardsticks:
     bigram: float
     fivegram: float
     xz: float | None = None
+    units: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures by name."""
@@ -66,7 +71,11 @@ def yardsticks(train: Lanes, text: Lanes, vocabulary: Vocabulary) -> Yardsticks 
     documents = None if text.documents is None else text.documents[text.documents < len(tokens)]
     found = KneserNey(seen, len(vocabulary), own).log_probabilities(tokens, documents)
     one, two, five = (-float(found[order - 1].mean()) for order in (1, 2, 5))
-    return Yardsticks(len(tokens) - 1, len(seen), one, two, five, _packed(seen, tokens[1:], vocabulary))
+    written = b"" if vocabulary.takes is np.ndarray else vocabulary.written(tokens[1:])
+    more = _packed(seen, written, vocabulary)
+    xz = None if more is None else 8 * math.log(2) * more / (len(tokens) - 1)
+    known = {} if vocabulary.spells or not written else units(written)
+    return Yardsticks(len(tokens) - 1, len(seen), one, two, five, xz, known)
 
 
 def _last(tokens: Tokens, documents: Tokens | None, most: int) -> tuple[Tokens, Tokens | None]:
@@ -75,11 +84,8 @@ def _last(tokens: Tokens, documents: Tokens | None, most: int) -> tuple[Tokens, 
     return np.asarray(tokens[begin:]), None if documents is None else documents[documents >= begin] - begin
 
 
-def _packed(seen: Tokens, tokens: Tokens, vocabulary: Vocabulary) -> float | None:
-    """Return the nats a token that `xz` takes for a text, having seen another, both as the vocabulary writes them."""
-    if vocabulary.takes is np.ndarray:
-        return None
-    text = vocabulary.written(tokens)
+def _packed(seen: Tokens, text: bytes, vocabulary: Vocabulary) -> int | None:
+    """Return the bytes that `xz` takes for a text, having seen another, both as the vocabulary writes them."""
     if len(text) < FEWEST:
         return None
     try:
@@ -87,4 +93,4 @@ def _packed(seen: Tokens, tokens: Tokens, vocabulary: Vocabulary) -> float | Non
     except ImportError:  # an optional module of Python's
         return None
     before = vocabulary.written(seen[-PACKED:])[-PACKED:]
-    return max(0, len(compress(before + text)) - len(compress(before))) * 8 * float(np.log(2)) / len(tokens)
+    return max(0, len(compress(before + text)) - len(compress(before)))

@@ -60,6 +60,19 @@ def beside(found: Mapping[str, Any], nats: float, unit: str) -> list[str]:
     return [same, *(f"{name} {figures(value, unit)}" for name, value in known.items()), f"the model is {said}"]
 
 
+def rates(bits: Mapping[str, float], unit: str) -> str:
+    """Return bits a character, a byte and a word between blanks, but for those of a symbol.
+
+    Examples
+    --------
+    >>> rates({"character": 2.0, "byte": 1.75, "word": 9.5}, "character")
+    '1.7500 bits a byte, 9.5000 bits a word between blanks'
+    """
+    names = {"character": "a character", "byte": "a byte", "word": "a word between blanks"}
+    shown = (f"{bits[name]:.4f} bits {what}" for name, what in names.items() if bits.get(name) and name != unit)
+    return ", ".join(shown)
+
+
 def clock(seconds: float) -> str:
     """Seconds as m:ss or h:mm:ss.
 
