@@ -209,7 +209,7 @@ def test_a_warning_of_the_library_is_a_note(said, monkeypatch):
         (["train", "--hiden-size", "3"], "there is no option --hiden-size; did you mean --hidden-size?"),
         (["score", "x", "y", "--temp", "1"], "there is no option --temp; --help lists all"),
         (["train", "nofile", "--hidden_size=5", "--rnn_size", "4", "--lr", "1", "--cell", "GRU"], "nofile: no such"),
-        (["generate", "nofile", "-n", "3"], "can't read the model nofile"),
+        (["generate", "nofile", "-n", "3"], "nofile: no such file or folder"),
     ],
 )
 def test_familiar_names_are_taken_or_led_to_ours(said, args, message):

@@ -108,7 +108,7 @@ def test_every_kind_has_its_own_score(said, tmp_path):
             "--documents is about files that a language model is scored on",
         ),
         (["int8", "book.txt", "-o", "small"], "int8: its weights are int8 already"),
-        (["nowhere", "-o", "small"], "can't read the model nowhere: No such file or directory"),
+        (["nowhere", "-o", "small"], "nowhere: no such file or folder, and no built-in model is called"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(said, book, args, message):

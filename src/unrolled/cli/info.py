@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import click
 
@@ -18,12 +17,14 @@ from .own_cell import OwnCell
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("model", type=click.Path(path_type=Path), required=False)
+@click.argument("model", type=click.Path(), required=False)
 @option("Options", "--cells", is_flag=True, help="Describe every cell.")
 @option("Options", "--cell", type=OwnCell(), help="Describe this one, or my_cell.py:NAME; a model's, where it is that.")
 @option("Options", "--build", is_flag=True, help="Say how the native engine was built.")
-def info(model: Path | None, cells: bool, cell: str | None, build: bool) -> None:
+def info(model: str | None, cells: bool, cell: str | None, build: bool) -> None:
     """Describe a model file; without one, this installation."""
+    from ..models.files import BUILT_IN, described, model_file
+
     if build:
         for name, value in backends.build_info().items():
             click.echo(f"{name:<11} {_in_words(value)}")
@@ -44,12 +45,11 @@ def info(model: Path | None, cells: bool, cell: str | None, build: bool) -> None
         click.echo(f"backends: {', '.join(backends.BACKENDS)}; auto is {auto}")
         click.echo(backends.describe())
         click.echo(f"cells: {', '.join(CELLS)}")
+        click.echo(f"built-in models: {', '.join(BUILT_IN)}")
         return
-    from ..models.files import described, model_file
-
-    model = model_file(model)
-    found = described(model, cell)
-    click.echo(f"{printable(str(model))}: {found.kind.noun}, {os.path.getsize(model):,} bytes")
+    file = model_file(model)
+    found = described(file, cell)
+    click.echo(f"{printable(str(file))}: {found.kind.noun}, {os.path.getsize(file):,} bytes")
     for name, value in found.lines():
         click.echo(f"  {name:<17} {value}")
     for name, p in found.params.items():

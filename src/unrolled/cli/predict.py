@@ -18,7 +18,7 @@ from .own_cell import files_of
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path())
 @click.argument("files", nargs=-1, metavar="[FILE | -]...")
 @option("Options", "--prompt", metavar="TEXT", help="language: what is likeliest to come next after this.")
 @option("Options", "--top", type=int, metavar="N", help="language: how many. [default: 5]")
@@ -28,7 +28,7 @@ from .own_cell import files_of
 @cell_option()
 @click.pass_context
 def predict(
-    ctx: click.Context, /, model: Path, files: tuple[str, ...], out: Path | None, cell: str | None, **how: Any
+    ctx: click.Context, /, model: str, files: tuple[str, ...], out: Path | None, cell: str | None, **how: Any
 ) -> None:
     """Write files back with what a model says of them: tags, labels, forecasts. Of a language model: what comes next.
 

@@ -30,7 +30,7 @@ class Percent(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path())
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER]...")
 @option("Options", "--out", "-o", type=click.Path(path_type=Path), required=True, help="File to write.")
 @option("Options", "--weights", default="int8", metavar="FORM", help="bfloat16, or int8 with a scale a row.")
@@ -41,7 +41,7 @@ class Percent(click.ParamType):  # type: ignore[type-arg]
 def quantize(
     ctx: click.Context,
     /,
-    model: Path,
+    model: str,
     files: tuple[str, ...],
     out: Path,
     weights: str,

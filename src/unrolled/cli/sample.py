@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path())
 @option("Options", "--prompt", default="", help="Text to continue; it primes the state.")
 @option("Options", "--length", type=int, help="Symbols to draw, of a document at most. [default: 400]")
 @option("Options", "--n", "-n", type=click.IntRange(min=1), help="Draw so many texts; whole documents, a line each.")
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 @option("Options", "--seed", default=None, type=click.IntRange(min=0), help="Same seed, same text.")
 @flags(Drawing)
 def sample(
-    model: Path,
+    model: str,
     prompt: str,
     length: int | None,
     n: int | None,
@@ -45,7 +44,7 @@ def sample(
     seed: int | None,
     **options: Any,
 ) -> None:
-    """Write text with a trained model, symbol by symbol.
+    """Write text with a trained model, symbol by symbol: a file, a run's folder, or pride, which is built in.
 
     A model of documents of one line each (--documents lines; or records of one line, such as names in a table) begins
     each line anew. With --n, each text continues the prompt; those of other models have --length symbols, and an
@@ -99,7 +98,7 @@ def _write_json(language_model: LanguageModel, n: int, prompt: str, how: dict[st
         click.echo(json.dumps(record))
 
 
-def _write_documents(drawn: list[str], model: Path, vocabulary: Vocabulary) -> None:
+def _write_documents(drawn: list[str], model: str, vocabulary: Vocabulary) -> None:
     """Write documents, those marked that are new; how many these are, or why that isn't known, to standard error."""
     from ..models.trained_on import documents_of_run
 

@@ -30,7 +30,7 @@ TABLES = {".tsv": "\t", ".csv": ","}
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path())
 @click.argument("files", nargs=-1, required=True, metavar="(FILE | FOLDER | -)...")
 @option("Options", "--json", "as_json", is_flag=True, help="Print JSON.")
 @option(
@@ -48,7 +48,7 @@ TABLES = {".tsv": "\t", ".csv": ","}
 def score(
     ctx: click.Context,
     /,
-    model: Path,
+    model: str,
     files: tuple[str, ...],
     as_json: bool,
     per_token: str | None,

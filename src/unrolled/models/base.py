@@ -282,6 +282,8 @@ def load(
     Parameters
     ----------
     path : path
+        "pride", a str, is the built-in language model of *Pride and Prejudice*, wherever that is called from; a file
+        or folder of that name is "./pride", or a `Path`.
     backend : str
     cell : Cell or str, optional
         The cell, where it is a user's own: a file names it and holds none of its code. One that was registered

@@ -20,7 +20,7 @@ from .. import backends, storage
 from ..cells import Cell, find_cell
 from ..checks import Array, array_dtype
 from ..data.text import Vocabulary
-from ..errors import UnrolledError, brief, check_path, one_line
+from ..errors import UnrolledError, brief, check_path, one_line, suggest, warn
 from ..nn import own_cells, rounding
 from ..nn.network import Network
 from ..nn.spec import Spec
@@ -38,6 +38,9 @@ KINDS = {
 }
 """Kinds of models as files call them -> the module here that has the `KIND`."""
 
+
+BUILT_IN = ("pride",)
+"""Models that are in the package, by the names that they are loaded by; docs/models has a page of each."""
 
 WEIGHTS = "weights"
 """Entry of a file whose weights are smaller than float32."""
@@ -147,8 +150,21 @@ def described(path: str | Path, cell: str | Cell | None = None) -> Described:
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:
-    """Return a model's file; in a run's folder that of the best one."""
-    file = Path(check_path("the path of a model", path))
+    """Return a model's file: a built-in one by its name, a str; in a run's folder that of the best one.
+
+    Raises
+    ------
+    UnrolledError
+        If nothing is there, and the name is that of no built-in model either.
+    """
+    plain = check_path("the path of a model", path)
+    if isinstance(path, str) and path in BUILT_IN:
+        if os.path.lexists(path):
+            warn(f"{path} is the built-in model; what is called so in this folder is ./{path}")
+        return Path(__file__).with_name("built_in") / f"{path}.safetensors"
+    file = Path(plain)
+    if file.parent == Path() and not file.suffix and not os.path.lexists(file):
+        raise UnrolledError(f"{plain}: no such file or folder, and {suggest('built-in model', plain, list(BUILT_IN))}")
     return file / MODEL if file.is_dir() else file
 
 

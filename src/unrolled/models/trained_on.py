@@ -10,7 +10,7 @@ from ..cells import Cell
 from ..data.batches import Lanes
 from ..data.text import Reading, Vocabulary, encode, read
 from ..declared import options
-from ..errors import UnrolledError, check_path
+from ..errors import UnrolledError
 from ..training import checkpoints
 from ..training.configuration import read_toml
 from ..training.run_folder import CONFIG
@@ -35,8 +35,7 @@ def documents_of_run(path: str | os.PathLike[str], vocabulary: Vocabulary) -> se
     UnrolledError
         If they can't be known: there is no run beside the model, its text was no file, or is not there any more.
     """
-    given = Path(check_path("the path of a model", path))
-    config = (given if given.is_dir() else given.parent) / CONFIG
+    config = files.model_file(path).parent / CONFIG
     if not config.is_file():
         raise UnrolledError(f"{config} is not there, which says what the model was trained on")
     values = read_toml(config, Options, Reading)

@@ -1,0 +1,84 @@
+"""The model in the package: it is the one that its page tells of, and writes as it was taught."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+import unrolled as ur
+from unrolled.cli import main
+from unrolled.errors import UnrolledError, UnrolledWarning
+from unrolled.models.files import model_file
+
+DOCS = Path(__file__).parents[2] / "docs"
+HELD_OUT = (
+    "“You are very kind,” said Elizabeth, “but I have no intention of dancing this evening; and I am\n"
+    "persuaded that Mr. Darcy will not ask me.” She could not but smile, however, when her mother, who\n"
+    "had been listening to every word of it, began to speak of the colonel and his regiment.\n"
+)
+"""Nobody's but ours, in her manner."""
+NAMES = ("Elizabeth", "Jane", "Lydia", "Bennet", "Bingley", "Collins", "Darcy", "Wickham")
+
+
+@pytest.fixture(scope="module")
+def pride():
+    return ur.load("pride")
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code, *capsys.readouterr()
+
+
+def test_its_file_is_the_one_that_its_page_tells_of(pride):
+    file = model_file("pride")
+    page = (DOCS / "models" / "pride.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(file.read_bytes()).hexdigest() in page
+    assert f"{file.stat().st_size:,} bytes" in page
+    assert file.stat().st_size < 2_000_000
+    assert f"{pride.network.spec.parameter_count:,} parameters" in page
+    assert pride.network.weights == "int8"
+
+
+def test_it_predicts_her_english_and_writes_it(pride):
+    assert pride.score(HELD_OUT).nats == pytest.approx(0.86816, abs=1e-4)  # float32 sums in another order: 1e-6
+    shuffled = "".join(sorted(HELD_OUT))
+    assert pride.score(shuffled).nats > 5  # the same letters, in another order
+    text = pride.sample("It is a truth", 12_000, temperature=0.7, seed=1)
+    assert sum(name in text for name in NAMES) >= 3
+
+
+def test_a_name_is_the_model_and_a_path_is_a_path(pride, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    own = ur.LanguageModel.train(
+        "the cat sat. " * 40, hidden_size=7, num_layers=1, batch_size=2, epochs=1, seq_length=12
+    )
+    own.save("pride")
+    with pytest.warns(
+        UnrolledWarning, match=r"pride is the built-in model; what is called so in this folder is \./pride"
+    ):
+        assert ur.load("pride").network.spec == pride.network.spec
+    assert ur.load("./pride").network.spec == ur.load(Path("pride")).network.spec == own.network.spec
+    status, out, err = run(capsys, "info", "./pride")
+    assert (status, out.split(":")[0], err) == (0, "pride", "")
+    Path("pride").unlink()
+    for wrong in ("prid", "Pride"):
+        with pytest.raises(UnrolledError, match=rf"{wrong}: no such file .* did you mean 'pride'\? Known: pride"):
+            ur.load(wrong)
+
+
+def test_commands_take_its_name(pride, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("held.txt").write_text(HELD_OUT, encoding="utf-8")
+    status, out, _ = run(capsys, "sample", "pride", "--prompt", "It is", "--length", "50", "--seed", "1")
+    assert (status, out) == (0, "It is" + pride.sample("It is", 50, seed=1) + "\n")
+    status, out, _ = run(capsys, "score", "pride", "held.txt", "--json")
+    assert (status, json.loads(out)["predicted"]) == (0, len(HELD_OUT) - 1)
+    assert run(capsys, "info", "pride")[1].splitlines()[0].endswith(f"{model_file('pride').stat().st_size:,} bytes")
+    assert run(capsys, "sample", "prid")[0::2] == (
+        2,
+        "unrolled: prid: no such file or folder, and no built-in model is called 'prid'; did you mean 'pride'? "
+        "Known: pride\n",
+    )
