@@ -1,7 +1,9 @@
 """The model in the package: it is the one that its page tells of, and writes as it was taught."""
 
 import hashlib
+import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,28 @@ def test_commands_take_its_name(pride, tmp_path, monkeypatch, capsys):
         "unrolled: prid: no such file or folder, and no built-in model is called 'prid'; did you mean 'pride'? "
         "Known: pride\n",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the kernel's own libraries
+def test_its_notebook_runs_from_the_top_to_the_bottom_without_a_network(tmp_path, monkeypatch):
+    for extra in ("nbclient", "ipykernel"):
+        pytest.importorskip(extra, reason=f"{extra} is not installed: pip install 'unrolled[notebook]'")
+    for folder in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR", "UNROLLED_DATA"):
+        monkeypatch.setenv(folder, str(tmp_path))
+    monkeypatch.setenv("NOTEBOOK_SHORT", "1")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
+    spec = importlib.util.spec_from_file_location("make_notebook", DOCS / "make_notebook.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    stored = json.loads((DOCS / "notebooks" / "pride.ipynb").read_text(encoding="utf-8"))
+    for notebook in (stored, module.run("pride", tmp_path)):
+        code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+        outputs = [output for cell in code for output in cell["outputs"]]
+        assert not [output for output in outputs if output["output_type"] == "error"]
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+        text = "".join("".join(output.get("text", "")) for output in outputs)
+        losses = [float(loss) for loss in re.findall(r"validation ([\d.]+) nats a character", text)]
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] < losses[0] - 0.1
