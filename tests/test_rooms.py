@@ -30,6 +30,7 @@ ROOMS = [
     "training",
     "inspect",
     "models",
+    "tuning",
     "interop",
     "sklearn",
     "gradcheck",

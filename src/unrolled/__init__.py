@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .reference import losses
     from .seeding import manual_seed
     from .training import optim
+    from .tuning import tune
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ __all__ = [
     "losses",
     "manual_seed",
     "optim",
+    "tune",
 ]
 
 _LATER = {
@@ -72,6 +74,7 @@ _LATER = {
     "batches": "data.padded",
     "load": "models.base",
     "manual_seed": "seeding",
+    "tune": "tuning",
     "check_cell": "gradcheck",
     "check_network": "gradcheck",
 }

@@ -79,6 +79,30 @@ def draw_confusion(counts: Any, names: Sequence[str]) -> Any:
     return figure
 
 
+def draw_rungs(lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], over: str, loss: str) -> Any:
+    """Return a figure of a search: a line a setting, (name, work, loss), the best first, with its name.
+
+    Parameters
+    ----------
+    lines : list of (name, x, losses)
+    over : str
+        What x counts, on a scale of logarithms: "minutes of work".
+    loss : str
+        What the losses are.
+    """
+    figure = new_figure()
+    axes = figure.add_subplot(xlabel=over, ylabel=loss, xscale="log")
+    for k, (name, x, losses) in reversed(list(enumerate(lines))):
+        style = {"color": "tab:blue", "linewidth": 2.0} if not k else {"color": "grey", "linewidth": 0.8, "alpha": 0.7}
+        axes.plot(x, losses, marker=".", label=name if not k else None, **style)
+    ticks = sorted({point for _, x, _ in lines for point in x})
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    return figure
+
+
 class Panel(NamedTuple):
     """A series as it is drawn.
 

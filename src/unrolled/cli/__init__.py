@@ -25,7 +25,20 @@ class Verbs(UserDict[str, Any]):
 
 VERBS = Verbs(
     dict.fromkeys(
-        ("bench", "check", "compare", "fetch", "info", "plot", "predict", "quantize", "sample", "score", "train")
+        (
+            "bench",
+            "check",
+            "compare",
+            "fetch",
+            "info",
+            "plot",
+            "predict",
+            "quantize",
+            "sample",
+            "score",
+            "train",
+            "tune",
+        )
     )
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from ..training.checkpoints import Kind
 from .options import F, default_of, flag
 
 
-def flags_of_kinds(*, ahead: Sequence[str] = ()) -> Callable[[F], F]:
+def flags_of_kinds(*, ahead: Sequence[str] = (), without: Collection[str] = ()) -> Callable[[F], F]:
     """The options of all kinds of models, each once; the help says where kinds mean or begin with something else."""
     fields: dict[str, dict[str, Field[Any]]] = {}
     for task, kind in files.kinds().items():
         for name, field in options_of(kind).items():
-            fields.setdefault(name, {})[task] = field
+            if name not in without:
+                fields.setdefault(name, {})[task] = field
     order = sorted(fields, key=lambda name: ahead.index(name) if name in ahead else len(ahead))
 
     def decorate(command: F) -> F:

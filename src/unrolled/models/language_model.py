@@ -714,7 +714,7 @@ def _prepared(
         return None if found is None else found.to_json()
 
     return Prepared(
-        facts=replace(facts, out=folder, step=0 if before is None else before.step),
+        facts=replace(facts, out=folder, step=0 if before is None else before.step, sha256=source["sha256"]),
         train=batches,
         val=validation,
         test=held_out(test.tokens, *sizes, test.documents, whole=corpus.of_lines),

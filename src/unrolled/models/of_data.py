@@ -162,14 +162,15 @@ class OfData(OfNetwork):
             options, why = for_rows(options, asked, parts["train"], multiplied(spec, head))
         network = Network(spec, backend=backend, rng=rng, head=head)
         model = kind.model(network, **codec)
+        digest = run.fingerprint(model.codec(), *material.digest)
         source = {
             "name": material.name,
             **{place: run.absolute(material.paths.get(part, [])) for place, part in PLACES.items()},
             "how": {},
-            "sha256": run.fingerprint(model.codec(), *material.digest),
+            "sha256": digest,
             "symbols": int(parts["train"].targets),
         }
-        if before is not None and source["sha256"] != before.source["sha256"]:
+        if before is not None and digest != before.source["sha256"]:
             raise UnrolledError(f"the data is not what {folder} was trained on. Give the old data, or start a new run")
         made = run.made_with(network.recurrent.backend)
         again = () if before is None else run.made_elsewhere(before.made_with, made) + metrics_log.set_aside(folder)
@@ -186,6 +187,7 @@ class OfData(OfNetwork):
             step=0 if before is None else before.step,
             use="unrolled predict {model} FILE",
             task=kind.task,
+            sha256=digest,
         )
         return Prepared(
             facts=facts,

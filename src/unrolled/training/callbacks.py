@@ -77,6 +77,8 @@ class Facts:
         What to do with a model: the command, with {model} in its file's place.
     task : str
         What the kind of model is asked for by.
+    sha256 : str
+        Of the data as a network sees it.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Facts:
     step: int = 0
     use: str = ""
     task: str = "language"
+    sha256: str = ""
 
 
 class Callback:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..checks import Array
+from ..errors import UnrolledError
 from .clipping import first_nonfinite
 
 ROLLBACKS = 3
@@ -19,6 +20,10 @@ EXPLODED = 10
 
 class Diverged(Exception):
     """The numbers went wrong; the message says where."""
+
+
+class KeptDiverging(UnrolledError):
+    """A run was given up: its numbers went wrong at lower rates too."""
 
 
 def described(step: int, what: str, loss: float, params: Mapping[str, Array], grads: Mapping[str, Array]) -> Diverged:

@@ -107,14 +107,18 @@ def claimed(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
                 path.rmdir()
 
 
+class Held(UnrolledError):
+    """Another process holds a folder."""
+
+
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes off a run's folder. The folder itself is locked: nothing is left behind, killed or not.
 
     Raises
     ------
-    UnrolledError
-        If another process holds it.
+    Held
+        If another process holds it; with `wait`, that one's end is waited for.
     """
     try:
         import fcntl
@@ -127,10 +131,10 @@ def held(folder: Path) -> Iterator[None]:
         raise UnrolledError(f"{folder} can't be read as a run's folder: {error.strerror}") from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:  # where a file system has no locks, nothing is held
             if isinstance(error, BlockingIOError):
-                raise UnrolledError(f"another process is training in {folder}; choose another --out, or wait") from None
+                raise Held(f"another process is training in {folder}; choose another --out, or wait") from None
         yield
     finally:
         os.close(descriptor)
@@ -214,6 +218,12 @@ def _about(facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> di
 
 def _write_about(folder: Path, about: Mapping[str, Any]) -> None:
     storage.write_atomically(folder / ABOUT, (json.dumps(about, indent=2) + "\n").encode())
+
+
+def remove_models(folder: Path) -> None:
+    """Remove the models and the checkpoint of a run; its configuration and its metrics stay."""
+    for name in (MODEL, LAST, CHECKPOINT):
+        (folder / name).unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

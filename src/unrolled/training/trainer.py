@@ -22,7 +22,7 @@ from ..nn.masks import Masks, part_masks
 from ..storage import Arrays, Stored
 from .callbacks import Callback, Progress, Result, tell
 from .clipping import clip_by_norm, clip_by_value, first_nonfinite
-from .divergence import EXPLODED, ROLLBACKS, Diverged, described
+from .divergence import EXPLODED, ROLLBACKS, Diverged, KeptDiverging, described
 from .interrupts import Interrupts
 from .optimizers import Optimizer
 from .schedules import Schedule
@@ -443,7 +443,7 @@ class Trainer:
         state, good = self.state, self.good
         if good is None or state.rollbacks >= ROLLBACKS:
             tried = f" ({ROLLBACKS} lower rates were tried)" if state.rollbacks else ""
-            raise UnrolledError(f"{why}{tried}. {self._what_is_kept()}; try a lower --learning-rate or --grad-clip")
+            raise KeptDiverging(f"{why}{tried}. {self._what_is_kept()}; try a lower --learning-rate or --grad-clip")
         rollbacks, scale = state.rollbacks + 1, state.rate_scale / 2
         best, best_params = state.best, state.best_params
         with self.interrupts.whole():

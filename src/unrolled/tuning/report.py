@@ -1,0 +1,75 @@
+"""What a search has found: a line a trial, a table of the settings, a picture."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..pictures import draw_rungs
+from .state import State, Trial
+
+PICTURE = "tune.png"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search has found.
+
+    Attributes
+    ----------
+    folder : Path
+        Of the search.
+    state : State
+    """
+
+    folder: Path
+    state: State
+
+    @property
+    def best(self) -> Path:
+        """Folder of the best run, an ordinary one."""
+        return self.run(self.state.ranked()[0])
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Rows of a table, a setting each, the best first: its best trial."""
+        return [self._row(rank, trial) for rank, trial in enumerate(self.state.ranked(), 1)]
+
+    def run(self, trial: Trial) -> Path:
+        """Return the folder of a trial's run."""
+        return self.folder / f"{trial.setting:02}" / str(trial.rung)
+
+    def draw(self) -> Any:
+        """Return loss against work, a line a setting, as a figure of matplotlib's."""
+        lines = []
+        for ranked in self.state.ranked():
+            made = sorted((t for t in self.state.trials if t.setting == ranked.setting), key=lambda t: t.rung)
+            points = [(self.state.rungs[t.rung].minutes, t.best.val_loss) for t in made if t.best]
+            name = "automatic" if not ranked.setting else f"setting {ranked.setting}"
+            lines.append((name, [x for x, _ in points], [loss for _, loss in points if loss is not None]))
+        return draw_rungs(lines, "minutes of work, of a trial", "validation loss")
+
+    def _row(self, rank: int, trial: Trial) -> dict[str, Any]:
+        best = trial.best
+        row = {"rank": rank, "run": os.fspath(self.run(trial))} | {n: trial.options.get(n) for n in self.state.space}
+        row |= {"work": float(f"{self.state.rungs[trial.rung].minutes:.3g}"), "passes": float(f"{trial.epochs:.3g}")}
+        row |= {"val_loss": best and best.val_loss}
+        row |= {name: best and best.metrics.get(name) for name in self._metrics()}
+        return row | {"seconds": round(trial.seconds, 2)}
+
+    def _metrics(self) -> list[str]:
+        return list(dict.fromkeys(name for t in self.state.trials if t.best for name in t.best.metrics))
+
+
+def line(state: State, trial: Trial) -> str:
+    """Return a line about a trial that is over."""
+    done = len([t for t in state.trials if t.rung == trial.rung])
+    what = "the automatic choice" if not trial.setting else f"setting {trial.setting}"
+    said = f"rung {trial.rung + 1} of {len(state.rungs)}, trial {done}, {what}: "
+    if trial.best is None:
+        return f"{said}failed: {trial.failed}"
+    figures = {"validation": trial.best.val_loss, **({} if state.decides == "loss" else trial.best.metrics)}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if value is not None)
+    return f"{said}{shown}, {trial.epochs:.3g} passes, {trial.seconds:.1f} s"

@@ -1,0 +1,364 @@
+"""A search for settings by successive halving, by one process or several that share a folder.
+
+| path | what is there |
+|---|---|
+| `tune.json` | the state of the search (`unrolled.tuning.state`) |
+| `07/1` | the run of setting 7 in rung 1, an ordinary one; the models of all but the best are removed |
+| `tune.png` | loss against work, where matplotlib is installed |
+
+Whoever holds the folder of a setting makes its trial; whoever holds that of the search writes down what came of it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from .. import backends, declared
+from ..cells import CellName, name_of
+from ..checks import as_kind, check_positive, check_size
+from ..data.text import Reading, recorded
+from ..data.text.packed import plain_name
+from ..errors import UnrolledError, check_path, printable
+from ..models import files
+from ..models.tasks import kind_for, options_of
+from ..training import run_folder as run
+from ..training.checkpoints import Kind
+from ..training.interrupts import stops
+from . import state as states
+from .report import Tuned, line
+from .space import SPACE, settings
+from .state import State, Trial
+from .trials import Trials
+
+MINUTES = 60.0
+"""Work of a search where none is named."""
+REFUSED = {
+    "epochs": "the passes of a trial follow from minutes, which all of them share",
+    "folds": "a search compares by one part to validate on",
+}
+"""Options of training that a search can't fix."""
+
+
+def tune(
+    source: Any = None,
+    *,
+    minutes: float = MINUTES,
+    out: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    processes: int = 1,
+    threads: int | None = None,
+    seed: int = 1,
+    task: str | None = None,
+    val: Any = (),
+    test: Any = (),
+    keep: bool = False,
+    backend: str = "auto",
+    verbose: bool = False,
+    **options: Any,
+) -> Tuned:
+    """Search settings that train well: at random, by successive halving (Li et al. 2018).
+
+    Of the settings of a rung, a third goes on to the next one, where each is trained anew with three times the work.
+    The first setting is what is chosen automatically; the others differ from it (`unrolled.tuning.space`). Work is
+    counted, never timed: a seed gives the same search on every machine of one kind, whatever the processes.
+
+    Parameters
+    ----------
+    source : path, list of paths, or data in memory as the kind's `train` takes it, optional
+    minutes : float
+        Work of the whole search; it takes that long where training is as fast as is planned for.
+    out : path, optional
+        Folder of the search; where one is in it, that is shared or gone on with. None makes a new one in tunes/.
+    resume : path, optional
+        Folder of a search to go on with, or to share; it has all that is not given here.
+    processes : int
+        How many train at a time. A script that asks for several must be one that can be imported (`if __name__ ==
+        "__main__":`).
+    threads : int, optional
+        Threads of the engine, of all processes together.
+    seed : int
+        Draws the settings; of every trial, too.
+    task : str, optional
+        "language", "tag", "classify" or "forecast"; by default as the data and the options say.
+    val, test : path or list of paths, optional
+    keep : bool
+        Whether the models of all trials are kept, not only those of the best.
+    backend : str
+    verbose : bool
+        Whether a line a trial is printed to standard error.
+    **options
+        Any option of the kind's `train`, which all trials then have.
+
+    Returns
+    -------
+    Tuned
+        The ranks, and where the best run is.
+
+    Raises
+    ------
+    UnrolledError
+        If an option makes no sense, the data is not that of the search in the folder, or all trials of a rung fail.
+    KeyboardInterrupt
+        After Ctrl-C, once everything is saved.
+
+    Examples
+    --------
+    >>> import tempfile, unrolled as ur
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = ur.tune("the cat sat on the mat. " * 40, minutes=0.6, out=f"{folder}/cat", hidden_size=8)
+    ...     model = ur.load(found.best)
+    >>> len(found.rows), model.network.spec.hidden_size
+    (3, 8)
+    """
+    processes, verbose = check_size("processes", processes, most=256), as_kind("verbose", verbose, "bool")
+    given = None if _paths(source) is not None else source
+    if resume is None:
+        _check_processes(processes, options.get("cell"))
+        folder, state = _begun(source, minutes, out, seed, task, val, test, keep, backend, options)
+        cell = options.get("cell")
+    else:
+        folder, cell = Path(check_path("the folder of a search", resume)), options.pop("cell", None)
+        _check_processes(processes, cell)
+        if options:
+            raise UnrolledError(f"{min(options)} can't change when a search goes on; it has the options it began with")
+        state = _gone_on(folder, source, cell)
+    with _threads(processes, threads) as each, _saved(folder, verbose):
+        search = Search(folder, Trials(state, given, cell), verbose)
+        with _helped(processes - 1, (folder, given, cell, each, verbose)):
+            search.work()
+    return Tuned(folder, states.read(folder))
+
+
+class Search:
+    """A search in its folder, as one process works at it."""
+
+    def __init__(self, folder: Path, trials: Trials, verbose: bool) -> None:
+        self.folder, self.trials, self.verbose = folder, trials, verbose
+
+    def work(self) -> None:
+        """Make trials until none is left; where others make the last ones of a rung, wait for them."""
+        while todo := states.read(self.folder).todo():
+            if not any(self.attempt(*trial) for trial in todo):
+                self.attempt(*todo[0], wait=True)
+
+    def attempt(self, rung: int, setting: int, *, wait: bool = False) -> bool:
+        """Make a trial unless another process does; return whether it is over."""
+        place = run.make_folder(self.folder / f"{setting:02}")
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(run.held(place, wait=wait))
+            except run.Held:
+                return False
+            if (rung, setting) not in {(trial.rung, trial.setting) for trial in states.read(self.folder).trials}:
+                self.record(self.trials.made(rung, setting, place / str(rung)))
+        return True
+
+    def record(self, trial: Trial) -> None:
+        """Write down what came of a trial, and remove the models of all but the best one so far."""
+        with run.held(self.folder, wait=True):
+            state = states.read(self.folder)
+            state.trials.append(trial)
+            state.written(self.folder)
+            if not state.keep:
+                best = state.ranked()[0]
+                for other in state.trials:
+                    if other is not best:
+                        run.remove_models(self.folder / f"{other.setting:02}" / str(other.rung))
+        if self.verbose:
+            print(line(state, trial), file=sys.stderr, flush=True)
+
+
+def _begun(
+    source: Any,
+    minutes: float,
+    out: str | os.PathLike[str] | None,
+    seed: int,
+    task: str | None,
+    val: Any,
+    test: Any,
+    keep: bool,
+    backend: str,
+    options: Mapping[str, Any],
+) -> tuple[Path, State]:
+    """Write the state of a new search, or find the same one in its folder."""
+    paths = _paths(source)
+    known = {name for kind in files.kinds().values() for name in options_of(kind)}
+    kind = kind_for(paths or (), known & options.keys(), task)
+    how = recorded({name: options[name] for name in declared.options(Reading) if name in options})
+    fixed = {name: value for name, value in options.items() if name not in how}
+    _check_options(kind, fixed, seed, val)
+    rungs = states.rungs(check_positive("minutes", as_kind("minutes", minutes, "float")))
+    cell = fixed.get("cell")
+    fixed |= {} if cell is None else {"cell": name_of(cell)}
+    state = State(
+        task=kind.task,
+        decides="loss",
+        minutes=float(minutes),
+        seed=seed,
+        rungs=rungs,
+        space={name: str(of) for name, of in SPACE[kind.task].items() if name not in fixed},
+        fixed=fixed,
+        settings=[dict(setting) for setting in settings(kind.task, fixed, rungs[0].settings, seed)],
+        files=run.absolute(paths or []),
+        val=_held_out("val", val),
+        test=_held_out("test", test),
+        how=how,
+        sha256="",
+        backend=backend,
+        keep=as_kind("keep", keep, "bool"),
+    )
+    facts = Trials(state, None if paths is not None else source, cell).facts()
+    state = replace(state, sha256=facts.sha256, decides=facts.model.decides)
+    name = Path(plain_name(state.files[0])).stem if state.files else facts.name
+    wanted = Path("tunes") / name if out is None else Path(check_path("the folder of a search", out))
+    folder = run.make_folder(wanted, new=out is None)
+    with run.held(folder, wait=True):
+        if (folder / states.STATE).exists():
+            _check_same(folder, states.read(folder), state)
+        elif there := run.holds(folder):
+            raise UnrolledError(f"{folder} holds a run ({there[0]}); choose another --out")
+        else:
+            state.written(folder)
+            state = states.read(folder)
+    return folder, state
+
+
+def _check_options(kind: Kind, fixed: Mapping[str, Any], seed: int, val: Any) -> None:
+    """Refuse options that no search can have, before anything is read."""
+    for name, why in REFUSED.items():
+        if name in fixed:
+            raise UnrolledError(f"{name} can't be fixed: {why}")
+    options = kind.options(**fixed, seed=seed)
+    if not options.val_fraction and not val:
+        raise UnrolledError("val_fraction is 0; settings are compared by a part to validate on")
+
+
+def _check_same(folder: Path, old: State, new: State) -> None:
+    """Refuse to share a search of something else."""
+    mine, theirs = (vars(state.plan) for state in (new, old))
+    for name in ("task", "sha256", "minutes", "seed", "how", "backend", "keep", "fixed"):
+        if mine[name] != theirs[name]:
+            what = "data" if name == "sha256" else "options" if name == "fixed" else name
+            raise UnrolledError(f"{folder} holds a search with other {what}; choose another --out, or --resume it")
+
+
+def _gone_on(folder: Path, source: Any, cell: Any) -> State:
+    """Return the state of a search that goes on, if its data is the one that it began with."""
+    state = states.read(folder)
+    paths = _paths(source)
+    if source is None and not state.files and state.task != "language":
+        raise UnrolledError(f"the data of {folder} was no file; give it again")
+    if paths:
+        state = replace(state, files=run.absolute(paths))
+    if Trials(state, None if paths is not None else source, cell).facts().sha256 != state.sha256:
+        raise UnrolledError(f"the data is not that of the search in {folder}. Give the old data, or start a new search")
+    if paths:
+        with run.held(folder, wait=True):
+            replace(states.read(folder), files=state.files).written(folder)
+    return state
+
+
+def _paths(source: Any) -> list[str] | None:
+    """Return the paths that data is in, none for the built-in corpus; None of data in memory."""
+    several = list(source) if isinstance(source, list | tuple) else [] if source is None else [source]
+    if not all(isinstance(path, os.PathLike) for path in several):
+        return None
+    paths = [check_path("a file to read", path) for path in several]
+    if "-" in paths:
+        raise UnrolledError("a search reads its data more than once, which standard input can't be; name a file")
+    return paths
+
+
+def _held_out(name: str, given: Any) -> list[str]:
+    """Return the absolute paths of files to validate or to test on."""
+    several = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+    return run.absolute([check_path(f"a file of {name}", path) for path in several])
+
+
+def _check_processes(processes: int, cell: Any) -> None:
+    """Refuse processes that could not share a search."""
+    if processes > 1 and sys.platform == "win32":
+        raise UnrolledError(f"processes is {processes}; folders can't be locked on Windows, so one process searches")
+    if processes > 1 and isinstance(cell, CellName):
+        raise UnrolledError(
+            f"processes is {processes}; other processes don't have your own cell {cell}. Start the command several "
+            "times with one --out instead"
+        )
+
+
+@contextmanager
+def _threads(processes: int, threads: int | None) -> Iterator[int]:
+    """Divide the engine's threads among processes; yield how many each has."""
+    before = backends.threads()
+    each = max(1, (before if threads is None else check_size("threads", threads, most=1024)) // processes)
+    if each == before:
+        yield each
+        return
+    backends.set_threads(each)
+    try:
+        yield each
+    finally:
+        backends.set_threads(before)
+
+
+@contextmanager
+def _saved(folder: Path, verbose: bool) -> Iterator[None]:
+    """Say how a search goes on that is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if verbose:
+            again = f"unrolled tune --resume {printable(shlex.quote(str(folder)))}"
+            print(f"the search is saved: {again} goes on", file=sys.stderr, flush=True)
+        raise
+
+
+@contextmanager
+def _helped(number: int, arguments: tuple[Any, ...]) -> Iterator[None]:
+    """Let other processes work at the search too; what ends this one ends them, with all saved."""
+    spawn = multiprocessing.get_context("spawn")
+    helpers = [spawn.Process(target=_help, args=arguments, daemon=True) for _ in range(number)]
+    heard = helpers and signal.SIGINT in stops()
+    old = signal.signal(signal.SIGINT, signal.SIG_IGN) if heard else None  # they inherit that: Ctrl-C is for this one
+    try:
+        for helper in helpers:
+            helper.start()
+    finally:
+        if heard:
+            signal.signal(signal.SIGINT, old)
+    try:
+        yield
+        for helper in helpers:
+            helper.join()
+    finally:
+        for helper in helpers:
+            if helper.is_alive():
+                helper.terminate()
+        for helper in helpers:
+            helper.join()
+
+
+def _help(folder: Path, source: Any, cell: Any, threads: int, verbose: bool) -> None:
+    """Work at a search that another process has begun, until it is over or that one ends."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with suppress(KeyboardInterrupt):
+        if backends.threads() != threads:
+            backends.set_threads(threads)
+        try:
+            Search(folder, Trials(states.read(folder), source, cell), verbose).work()
+        except UnrolledError as error:
+            print(f"a helping process has stopped: {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,268 @@
+"""A search: its rungs, its settings, one process or several, an end before its time, and what it refuses."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import unrolled as ur
+from unrolled.cli import main
+from unrolled.cli.compare import comparison
+from unrolled.models import files
+from unrolled.training.divergence import KeptDiverging
+from unrolled.training.run_folder import held
+from unrolled.training.trainer import CHECKPOINT, MODEL, Trainer
+from unrolled.tuning import state as states
+from unrolled.tuning.space import SPACE, settings
+from unrolled.tuning.trials import Trials, chosen
+
+TEXT = "".join(np.random.default_rng(0).choice(["the ", "cat ", "sat ", "on ", "mats. "], size=300).tolist())
+SMALL = {"hidden_size": 8, "embedding_size": 5, "sample_length": 0}
+LEAST, THREE, NINE = 1e-4, 6e-4, 27e-4
+"""Minutes of a trial in the shortest rung, here, and of searches of three settings and of nine."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _brief():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(states, "LEAST", LEAST)
+        yield
+
+
+@pytest.fixture
+def book(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT)
+    return tmp_path / "book.txt"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Make a search of nine settings."""
+    folder = tmp_path_factory.mktemp("nine")
+    (folder / "book.txt").write_text(TEXT)
+    return ur.tune(folder / "book.txt", minutes=NINE, out=folder / "out", **SMALL)
+
+
+@pytest.fixture
+def search(made, tmp_path):
+    """Copy the folder of that search."""
+    return shutil.copytree(made.folder, tmp_path / "out")
+
+
+def figures(found):
+    return {(t.rung, t.setting): (t.best.val_loss, t.epochs, t.options) for t in found.state.trials}
+
+
+SIZES = [(6e-4, [3, 1]), (27e-4, [9, 3, 1]), (0.0108, [27, 9, 3, 1]), (600, [27, 9, 3, 1])]
+
+
+@pytest.mark.parametrize(("minutes", "sizes"), SIZES)
+def test_rungs_cost_the_same_and_the_whole_time(minutes, sizes):
+    rungs = states.rungs(minutes)
+    assert [rung.settings for rung in rungs] == sizes
+    costs = [rung.settings * rung.minutes for rung in rungs]
+    assert costs == pytest.approx([minutes / len(sizes)] * len(sizes))
+    assert rungs[0].minutes >= LEAST * (1 - 1e-9)  # it is minutes, divided
+
+
+@pytest.mark.parametrize("task", SPACE)
+def test_every_draw_of_a_space_is_an_option_of_its_kind(task):
+    usual = files.kinds()[task].options()
+    drawn = settings(task, {}, 27, seed=3)
+    assert drawn[0] == {}
+    assert drawn[:9] == settings(task, {}, 9, seed=3)
+    assert len({json.dumps(one) for one in drawn}) == 27
+    for one in drawn[1:]:
+        assert list(one) == list(SPACE[task])
+        options = replace(usual, **{n: SPACE[task][n].of(getattr(usual, n) or 0.002, v) for n, v in one.items()})
+        assert usual.hidden_size / 2 <= options.hidden_size <= usual.hidden_size * 2
+        assert 0 <= options.dropout <= 0.8
+
+
+def test_a_search_halves_by_three_and_leaves_one_ordinary_run(made, book):
+    state = made.state
+    by_rung = [[t.setting for t in state.of_rung(k)] for k in range(3)]
+    assert [len(rung) for rung in by_rung] == [9, 3, 1]
+    assert [set(rung) for rung in by_rung[1:]] == [set(by_rung[0][:3]), set(by_rung[1][:1])]
+    losses = {(t.rung, t.setting): t.best.val_loss for t in state.trials}
+    assert made.rows[0]["val_loss"] == min(losses.values())
+    assert [row["val_loss"] for row in made.rows] == sorted(row["val_loss"] for row in made.rows)
+    # The first setting is what is chosen automatically, to the bit.
+    automatic = ur.LanguageModel.train(book, auto=True, minutes=state.rungs[0].minutes, **SMALL)
+    assert losses[0, 0] == automatic.result.best.val_loss
+    # Models are those of the best run alone; the others keep what is compared.
+    assert [path.parent for path in made.folder.rglob(MODEL)] == [made.best]
+    assert ur.load(made.best).score(TEXT).nats < np.log(len(set(TEXT)))
+    assert comparison([made.run(t) for t in state.trials])[0]["run"] == str(made.best)
+    assert ur.LanguageModel.resume(made.best).result.best.val_loss == made.rows[0]["val_loss"]
+
+
+def test_an_interrupted_search_goes_on_to_the_same_bits(book, tmp_path, monkeypatch):
+    whole = ur.tune(book, minutes=THREE, out=tmp_path / "whole", **SMALL)
+    step, steps = Trainer.step, []
+
+    def interrupted(self):
+        steps.append(self)
+        if len(steps) in (3, whole.state.trials[0].best.step + 10):
+            raise KeyboardInterrupt
+        step(self)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    for done, how in [(0, {"minutes": THREE, "out": tmp_path / "cut"} | SMALL), (1, {"resume": tmp_path / "cut"})]:
+        with pytest.raises(ur.Interrupted):
+            ur.tune(None if done else book, **how)
+        assert len(states.read(tmp_path / "cut").trials) == done
+        assert len(list((tmp_path / "cut").rglob(CHECKPOINT))) == done + 1
+    # The same command goes on too.
+    assert figures(ur.tune(book, minutes=THREE, out=tmp_path / "cut", **SMALL)) == figures(whole)
+
+
+def test_what_another_process_makes_is_left_to_it(search, monkeypatch):
+    state = states.read(search)
+    replace(state, trials=[t for t in state.trials if t.rung == 0 and t.setting < 7]).written(search)
+    seen = []
+
+    def made(self, rung, setting, folder):
+        seen.append(setting)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trials, "made", made)
+    with held(search / "07"), pytest.raises(KeyboardInterrupt):
+        ur.tune(resume=search)
+    assert seen == [8]
+
+
+@pytest.mark.slow  # two more Pythons are started
+def test_processes_change_nothing(made, book, tmp_path):
+    found = ur.tune(book, minutes=NINE, out=tmp_path / "two", processes=3, threads=2, **SMALL)
+    assert figures(found) == figures(made)
+    assert found.best.relative_to(found.folder) == made.best.relative_to(made.folder)
+
+
+def test_what_diverges_is_the_worst_and_a_search_of_nothing_else_ends(book, tmp_path, monkeypatch):
+    trained, bad = Trials._trained, {1}
+
+    def diverging(self, options, folder):
+        if int(folder.parent.name) in bad:
+            raise KeptDiverging("stopped at step 3")
+        return trained(self, options, folder)
+
+    monkeypatch.setattr(Trials, "_trained", diverging)
+    found = ur.tune(book, minutes=THREE, out=tmp_path / "out", **SMALL)
+    assert [row["val_loss"] is None for row in found.rows] == [False, False, True]
+    assert {t.setting: t.failed for t in found.state.trials} == {0: None, 1: "stopped at step 3", 2: None}
+    bad |= {0, 2}
+    with pytest.raises(ur.UnrolledError, match=r"every trial of rung 1 failed. Setting 0: stopped at step 3"):
+        ur.tune(book, minutes=THREE, out=tmp_path / "other", **SMALL)
+
+
+def test_a_setting_changes_its_size_first_and_keeps_to_the_work(book):
+    kind = files.kinds()["language"]
+    how = {"minutes": 0.01, "level": "word"}
+    usual, nothing = chosen(kind, book, {}, **how)
+    options, changed = chosen(kind, book, {"hidden_size": 2.0, "learning_rate": 0.5, "dropout": 0.1}, **how)
+    assert (nothing, changed["hidden_size"]) == ({}, 2 * usual.hidden_size)
+    assert options.dropout == pytest.approx(usual.dropout + 0.1)
+    assert options.patience == usual.patience == 0
+    labels = (["aa", "bb", "ab", "ba"] * 9, [0, 1, 0, 1] * 9)
+    kind = files.kinds()["classify"]
+    few, many = (chosen(kind, labels, {}, minutes=m, hidden_size=8, level="char")[0] for m in (0.001, 0.002))
+    assert few.epochs < many.epochs  # though its patience, which stays, could end it
+    assert few.patience == kind.options.patience
+
+
+DATA = {
+    "tag": "the\tD\ncat\tN\nsat\tV\n\na\tD\ndog\tN\n\n" * 20,
+    "classify": "text,label\n" + "good day,glad\nbad day,sad\nso good,glad\nso bad,sad\n" * 12,
+    "forecast": "load\n" + "".join(f"{n % 7}\n" for n in range(120)),
+}
+
+
+@pytest.mark.parametrize("task", DATA)
+def test_every_kind_of_model_can_be_searched(task, tmp_path):
+    path, small = tmp_path / f"data.{'tsv' if task == 'tag' else 'csv'}", {"hidden_size": 8, "num_layers": 1}
+    path.write_text(DATA[task])
+    more = {"horizon": 6, "context": 12, "segment": 3} if task == "forecast" else {}
+    found = ur.tune(path, task=task, minutes=THREE, out=tmp_path / "out", **small, **more)
+    assert len(found.state.trials) == 4
+    assert ur.load(found.best).network.spec.hidden_size == 8
+    assert found.state.decides == ur.load(found.best).decides
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"minutes": 5e-4}, "minutes is 0.0005; the shortest search, of 3 settings, takes 0.0006"),
+        ({"epochs": 3}, "epochs can't be fixed: the passes of a trial follow from minutes"),
+        ({"task": "classify", "folds": 3}, "folds can't be fixed"),
+        ({"val_fraction": 0}, "val_fraction is 0; settings are compared by a part to validate on"),
+        ({"processes": 0}, "processes is 0; it must be a whole number, from 1 to 256"),
+        ({"hidden_sise": 8}, "no option is called 'hidden_sise'; did you mean 'hidden_size'"),
+        ({"cell": "lstn"}, "no cell is called 'lstn'"),
+        ({"horizon": 3, "task": "language"}, "--horizon is an option of forecast"),
+        ({"val": "none.txt"}, r"none\.txt"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_written(how, said, book, tmp_path):
+    with pytest.raises(ur.UnrolledError, match=said):
+        ur.tune(book, out=tmp_path / "out", **how)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_search_other_data_and_a_damaged_state_are_refused(search, book, tmp_path):
+    same = {"minutes": NINE, "out": search} | SMALL
+    for how, said in [({"seed": 5}, "seed"), ({"cell": "lstm"}, "options"), ({"keep": True}, "keep")]:
+        with pytest.raises(ur.UnrolledError, match=f"holds a search with other {said}; choose another --out"):
+            ur.tune(book, **same | how)
+    with pytest.raises(ur.UnrolledError, match="hidden_size can't change when a search goes on"):
+        ur.tune(resume=search, hidden_size=9)
+    ur.tune(book, resume=search)  # the same data elsewhere
+    book.write_text(TEXT + "the end")
+    with pytest.raises(ur.UnrolledError, match=r"the data is not that of the search in .*out\. Give the old data"):
+        ur.tune(resume=search)
+    good = (search / states.STATE).read_text()
+    content = json.loads(good)
+    bad = [good[:-40], "[1]", json.dumps(content | {"minutes": 7.0}), json.dumps(content | {"trials": [3]})]
+    for text in (*bad, json.dumps({k: v for k, v in content.items() if k != "sha256"}), "{}"):
+        (search / states.STATE).write_text(text)
+        with pytest.raises(ur.UnrolledError, match=r"tune\.json is damaged"):
+            ur.tune(resume=search)
+    with pytest.raises(ur.UnrolledError, match="holds no search"):
+        ur.tune(resume=tmp_path)
+
+
+def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def said(*args):
+        with pytest.raises(SystemExit) as end:
+            main([str(arg) for arg in args])
+        return end.value.code, *capfd.readouterr()
+
+    small = ["--hidden-size", 8, "--embedding-size", 5]
+    status, out, err = said("tune", "book.txt", "--minutes", THREE, *small)
+    assert (status, err.count("\n")) == (0, 4)
+    assert err.startswith("rung 1 of 2, trial 1, the automatic choice: validation ")
+    head, *rest = out.splitlines()
+    assert head.split()[:3] == ["rank", "run", "cell"]
+    assert "hidden_size" not in head
+    assert len(rest) == 3 + 3
+    assert rest[-1].startswith("the best run: unrolled sample tunes/book/")
+    assert said(*rest[-1].split()[4:], "--length", 20)[0] == 0
+    assert said("tune", "--resume", "tunes/book") == (0, out, "")
+    line = "unrolled: --resume goes on with the options of the search; leave out --minutes\n"
+    assert said("tune", "--resume", "tunes/book", "--minutes", 3)[::2] == (2, line)
+    line = "unrolled: a search reads its data more than once, which standard input can't be; name a file\n"
+    assert said("tune", "-", "--minutes", 3)[::2] == (2, line)
+    monkeypatch.setattr(Trials, "made", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    lines = "the search is saved: unrolled tune --resume cut goes on\nunrolled: interrupted\n"
+    assert said("tune", "book.txt", "--minutes", THREE, *small, "--out", "cut")[::2] == (130, lines)
+
+
+def test_the_picture_has_a_line_a_setting(made):
+    pytest.importorskip("matplotlib")
+    axes = made.draw().axes[0]
+    assert sorted(len(one.get_xdata()) for one in axes.get_lines()) == [1] * 6 + [2, 2, 3]
+    assert len(axes.get_legend().get_texts()) == 1
