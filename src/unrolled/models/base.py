@@ -247,7 +247,7 @@ def carry_out(prepared: Prepared, callbacks: Sequence[Callback]) -> Result:
                     facts.model.write(facts.out / MODEL)
                 if prepared.test is not None:
                     result.test = facts.model.evaluate(prepared.test)
-                if all_of_them and prepared.yardsticks is not None and not result.interrupted:
+                if callbacks and prepared.yardsticks is not None and not result.interrupted:
                     result.yardsticks = prepared.yardsticks()
             except KeyboardInterrupt:
                 result.interrupted = True
