@@ -237,7 +237,7 @@ def test_a_description_of_numpy_s_kinds_is_one_of_python_s():
         ("dropout", Fraction(10**400), "dropout is too large a number; not even a float would hold it"),
         ("hidden_size", 10**400, "hidden_size is too large a number; not even a float would hold it"),
         ("tied", 1, "tied is 1; it must be true or false"),
-        ("dtype", np.int32, "no dtype is called 'int32'; did you mean 'float32'? Known: float32, float64"),
+        ("dtype", np.int32, "no dtype is called 'int32'; did you mean 'float32'? Known: float32, float64, bfloat16"),
     ],
 )
 def test_a_description_of_another_kind_is_refused(name, value, message):
