@@ -474,7 +474,7 @@ class LanguageModel:
         state, token = sample.primed(self.network, start, self.vocabulary.end)
         if by == "word" and self.vocabulary.takes is not np.ndarray and self.vocabulary.level != "word":
             return WordSearch(self.network, self.vocabulary, prompt, state, token).likeliest(top)
-        chances = probabilities(self.network(np.array([[token]]), state)[0][0, 0])
+        chances = probabilities(self.network.logits(np.array([[token]]), state)[0][0, 0])
         likeliest = np.argsort(-chances, kind="stable")[:top].tolist()
         return [(self.vocabulary.label(token), float(chances[token])) for token in likeliest]
 
@@ -702,6 +702,9 @@ def _prepared(
     rng = np.random.default_rng(options.seed)
     network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
     if init_from is not None:
+        if network.head.classes and len(vocabulary) > len(init_from.vocabulary):
+            new = count(len(vocabulary) - len(init_from.vocabulary), "symbol")
+            raise UnrolledError(f"the text has {new} that the model doesn't know; an adaptive softmax can't grow")
         for name, p in init_from.network.params.items():  # new symbols come last, and keep their random weights
             network.params[name][tuple(slice(size) for size in p.shape)] = p
     made = run.made_with(network.recurrent.backend)

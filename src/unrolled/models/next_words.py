@@ -103,12 +103,12 @@ class WordSearch:
 
     def _begin(self, state: Any, token: int) -> None:
         """Begin a word with each symbol: behind each run of blanks, or at once."""
-        logits, state = self.network(np.array([[token]]), state)
+        logits, state = self.network.logits(np.array([[token]]), state)
         weights, chances, states = [np.ones(1)], [probabilities(logits[0])], [state]
         while len(weights[-1]):
             reached = weights[-1][:, None] * chances[-1]
             rows, blanks = np.nonzero(self.all_blank & (reached > LEAST))
-            logits, state = self.network(blanks[None], map_state(lambda a: a[:, rows], states[-1]))  # noqa: B023
+            logits, state = self.network.logits(blanks[None], map_state(lambda a: a[:, rows], states[-1]))  # noqa: B023
             weights.append(reached[rows, blanks])
             chances.append(probabilities(logits[0]))
             states.append(state)
@@ -139,7 +139,7 @@ class WordSearch:
         tokens = np.concatenate([np.full(len(begun.rows), begun.path[-1]) for begun in several])
         given = [map_state(lambda a, rows=begun.rows: a[:, rows], begun.states) for begun in several]
         joined = map_state(lambda *parts: np.concatenate(parts, axis=1), *given)
-        logits, states = self.network(tokens[None], joined)
+        logits, states = self.network.logits(tokens[None], joined)
         chances, place = probabilities(logits[0]), 0
         for begun in several:
             rows = np.arange(place, place := place + len(begun.rows))

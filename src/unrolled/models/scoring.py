@@ -112,7 +112,7 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
         begins = places if documents is None else np.union1d(places, documents)
     parts, state, chunks = [], None, Lanes(tokens, 1, CHUNK, documents=begins)
     for chunk in chunks:
-        logits, state = network(chunk.x, state, starts=chunk.starts)
+        logits, state = network.logits(chunk.x, state, starts=chunk.starts)
         parts.append(log_probabilities(logits[:, 0], chunk.y[:, 0]))
     log_probs = np.concatenate(parts)
     if not np.isfinite(log_probs).all():

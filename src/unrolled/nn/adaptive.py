@@ -21,9 +21,10 @@ from ..backends.base import Backend
 from ..checks import Array, as_numbers, check_size
 from ..errors import UnrolledError, brief
 from ..reference import losses
-from .heads import Head
+from .heads import LANGUAGE, Head
 from .inputs import known
 from .pools import EVERY, Params, Shapes
+from .spec import Spec
 
 SHRINK = 4
 """How many times fewer numbers a cluster reads than the one before it."""
@@ -99,6 +100,30 @@ def adaptive(limits: Sequence[int], widths: Sequence[int]) -> Head:
     )
 
 
+def of_spec(spec: Spec, head: Head | None) -> Head | None:
+    """Return the head of a network: a language model's softmax is its description's, any other head stays.
+
+    Raises
+    ------
+    UnrolledError
+        If an adaptive softmax is asked for where there are no symbols to predict, or too few, or the decoder is tied.
+    """
+    if spec.softmax == "full" or (head is not None and head.classes):
+        return head
+    if head not in (None, LANGUAGE):
+        raise UnrolledError(f"softmax is {spec.softmax!r}; only language models have it, for their many words")
+    if spec.tied:
+        raise UnrolledError("an adaptive softmax has no weight of the embedding's shape; leave out tied, or softmax")
+    size, width = spec.vocabulary_size, spec.stack().output_size
+    given = [int(limit) for limit in spec.softmax.partition(":")[2].split(",") if limit]
+    limits = [*(given or (size // SHRINK**2, size // SHRINK)), size]
+    if sorted(set(limits)) != limits or not limits[0]:
+        raise UnrolledError(
+            f"limits of the softmax are {brief(limits[:-1])}; expected rising ones, below {size:,} symbols"
+        )
+    return adaptive(limits, [max(1, width // SHRINK**i) for i in range(1, len(limits))])
+
+
 def _shapes(width: int, outputs: int, *, clusters: Clusters) -> Shapes:
     """Return the weight of every cluster, (classes, d)."""
     return {name: (last - first, at.stop - at.start) for first, last, at, name in clusters.parts()}
@@ -146,7 +171,7 @@ def adaptive_cross_entropy(
             d[mine, at], grads[name], _bias = backend.linear_backward(params[name], read, dlogits)
     whole = np.zeros(outputs.shape, d.dtype)
     whole.reshape(-1, outputs.shape[-1])[live] = d
-    return loss, whole, grads
+    return loss if np.iscomplexobj(loss) else float(loss), whole, grads
 
 
 def log_probabilities(outputs: Array, params: Params, *, clusters: Clusters) -> Array:

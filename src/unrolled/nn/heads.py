@@ -295,7 +295,7 @@ def check_head(head: Any, spec: Spec) -> Head:
     outputs = check_size("outputs", head.outputs, least=0) or spec.vocabulary_size
     if spec.tied and outputs != spec.vocabulary_size:
         raise UnrolledError(f"tied weights give an output a symbol, {spec.vocabulary_size}; the head has {outputs}")
-    if spec.label_smoothing and head.loss is not cross_entropy:
+    if spec.label_smoothing and (head.loss is not cross_entropy or spec.softmax != "full"):
         raise UnrolledError("label_smoothing is of classes; the head's loss is another one than cross_entropy")
     return head
 

@@ -94,6 +94,19 @@ class Network(ReadingNetwork):
         outputs, new, _ = self._infer(tokens, state, starts, lengths)
         return outputs, new
 
+    def logits(self, tokens: Any, state: Any = None, *, starts: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+        """As `__call__`; of an adaptive softmax, log-probabilities of all symbols, instead of the head's outputs.
+
+        Examples
+        --------
+        >>> import unrolled as ur
+        >>> net = ur.Network(ur.Spec(vocabulary_size=32, hidden_size=8, softmax="adaptive"))
+        >>> net(np.zeros((7, 3), int))[0].shape, net.logits(np.zeros((7, 3), int))[0].shape
+        ((7, 3, 6), (7, 3, 32))
+        """
+        outputs, new = self(tokens, state, starts=starts, lengths=lengths)
+        return self.head.scores(outputs, self._params), new
+
     def _infer(self, tokens: Any, state: Any, starts: Any, lengths: Any) -> tuple[Array, Any, Array | None]:
         """As `__call__`; with the lengths, checked."""
         tokens, lengths = take_tokens(tokens, lengths, self.spec)
@@ -360,7 +373,7 @@ class Network(ReadingNetwork):
     def step(self, tokens: Any, state: Any = None) -> tuple[Array, Any]:
         """One step of inference: tokens (B,) -> logits (B, V) and the new state."""
         self._recurrent.check_step()
-        logits, new = self(as_array("tokens", tokens)[None], state)
+        logits, new = self.logits(as_array("tokens", tokens)[None], state)
         return logits[0], new
 
     def reader(self, length: int) -> Callable[[Array, Sequence[Any]], tuple[Array, list[Any]]]:
@@ -393,6 +406,6 @@ class Network(ReadingNetwork):
         def read(tokens: Array, states: Sequence[Any]) -> tuple[Array, list[Any]]:
             x = tokens[None] if folds else own._read(tokens[None], fold=weight is None, record=False)[1].x
             y, new, _ = run(stack, own._backend, weights, x, states, None, None, record=False)
-            return own._decode(own._show(y, None))[0], new
+            return own.head.scores(own._decode(own._show(y, None))[0], own._params), new
 
         return read

@@ -14,7 +14,8 @@ from ..checks import ROUNDED, Array, array_dtype, check_memory, check_rng, check
 from ..errors import UnrolledError, brief
 from ..seeding import generator
 from . import rounding
-from .heads import LANGUAGE, Head, check_head
+from .adaptive import of_spec
+from .heads import LANGUAGE, Head, as_scores, check_head
 from .initializers import initialise_ends, table_of
 from .masks import Masks, Rates, outer_rates, sample_masks, stack_rates
 from .params import Parametric, Params, usable
@@ -40,8 +41,9 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
     ) -> None:
         if not isinstance(spec, Spec):
             raise UnrolledError(f"spec is {brief(spec)}; expected a Spec, such as unrolled.Spec(vocabulary_size=65)")
-        self.spec, self.head = spec, check_head(head, spec)
         spec.check()
+        head = of_spec(spec, check_head(head, spec)) or head
+        self.spec, self.head = spec, head
         size, width = spec.vocabulary_size, spec.embedding_size
         shapes = spec.shapes(head)
         check_memory(sum(map(math.prod, shapes.values())), array_dtype(spec.dtype))
@@ -139,7 +141,7 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         if spec.bidirectional:
             raise UnrolledError("a bidirectional network samples nothing: it reads whole sequences")
         state = self.initial_state(1) if state is None else states.take(state, 1, cast)
-        if not self._plain or self._recurrent.dtype == ROUNDED:
+        if not self._plain or self._recurrent.dtype == ROUNDED or self.head.scores is not as_scores:
             return None
         return backends.choose(self.recurrent.backend).sampler(
             self.recurrent.cell,

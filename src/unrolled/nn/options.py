@@ -9,6 +9,7 @@ from ..cells import Cell, find_cell
 from ..cells.settings import parse_settings
 from ..checks import as_kind, check_fraction, check_size, check_weight
 from ..declared import Declared, about, one_of, option, options
+from ..errors import UnrolledError, brief
 from .initializers import INITS, check_forget_bias, check_init_name
 
 DTYPES = ("float32", "float64", "bfloat16")
@@ -212,6 +213,28 @@ class NetworkOptions(Declared):
         lambda name, value: check_settings(name, value),
         about="Constants of the cell that are not trained: numbers, and activations by name.",
     )
+    softmax: str = option(
+        "full",
+        "Of language models: full, adaptive (rare words in clusters), or adaptive:2000,10000 with their limits.",
+        "Head",
+        lambda _, value: check_softmax(value),
+        about="Of language models: `full`; `adaptive`, for many words: those below a 16th of the vocabulary in one "
+        "softmax, those below a quarter and the others in two clusters that read 4 and 16 times fewer numbers; or "
+        "`adaptive:2000,10000`, with these limits. Words are numbered by falling frequency.",
+        source="Grave et al. 2017",
+        around=True,
+    )
+
+
+def check_softmax(value: object) -> str:
+    """Return a kind of softmax, or say what is wrong with it."""
+    name, _, given = str(value).partition(":")
+    limits = given.split(",") if given else []
+    if name not in ("full", "adaptive") or (name == "full" and value != "full") or str(value).endswith(":"):
+        raise UnrolledError(f"softmax is {brief(value)}; expected full, adaptive, or adaptive:2000,10000")
+    if not all(limit.isascii() and limit.isdigit() and len(limit) < 10 for limit in limits):
+        raise UnrolledError(f"softmax is {brief(value)}; its limits must be whole numbers with commas between")
+    return str(value)
 
 
 def check_settings(name: str, value: object) -> str:

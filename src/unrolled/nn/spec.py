@@ -69,6 +69,10 @@ class Spec(SpellingOptions, NetworkOptions, _Sized):
         >>> Spec(vocabulary_size=11, hidden_size=5, num_layers=1).shapes()["decoder.weight"]
         (11, 5)
         """
+        if self.softmax != "full":
+            from .adaptive import of_spec  # which knows this class
+
+            head = of_spec(self, head)
         size, stack = self.vocabulary_size, self.stack()
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding_size:
