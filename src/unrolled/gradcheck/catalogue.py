@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from .. import backends
 from ..cells import Cell
 from ..codegen.derive import complete
@@ -54,6 +56,7 @@ LANGUAGE: dict[str, dict[str, Any]] = {
     "activation regularisation": {"ar": 0.7, "dropout": 0.3},
     "temporal activation regularisation": {"tar": 0.9, "locked_dropout": 0.3},
     "label smoothing": {"label_smoothing": 0.2},
+    "adaptive softmax": {"softmax": "adaptive:3,6"},
 }
 """Options of a language network, around its stack."""
 
@@ -86,13 +89,23 @@ def build(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Recurre
 
 def build_language(cell: Cell, options: dict[str, Any], backend: str = "auto") -> Network:
     """Return a small language network with these options."""
-    return Network(Spec(11, cell, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend, rng=0)
+    return _drawn(
+        Network(Spec(11, cell, **({"embedding_size": I, "hidden_size": H} | options)), backend=backend, rng=0)
+    )
 
 
 def build_head(cell: Cell, head: Head, *, words: bool = True) -> Network:
     """Return a small network with this head, which reads words with their spelling, both ways, or tokens one way."""
     more: dict[str, Any] = WORDS | {"bidirectional": True, "input_dropout": 0.2} if words else {}
-    return Network(Spec(11, cell, I, H, 1, **more), head=head, rng=0)
+    return _drawn(Network(Spec(11, cell, I, H, 1, **more), head=head, rng=0))
+
+
+def _drawn(net: Network) -> Network:
+    """Draw the head's own parameters, which begin at 0, where some derivatives are 0 too."""
+    for name, p in net.params.items():
+        if name.startswith("head."):
+            p[...] = np.random.default_rng(0).uniform(-0.5, 0.5, p.shape)
+    return net
 
 
 def refused(cell: Cell) -> dict[str, str]:

@@ -83,7 +83,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
 
     >>> options = for_text(Options(minutes=1), [], symbols=650_000, vocabulary_size=76).options
     >>> options.cell, options.hidden_size, options.batch_size, options.minutes
-    ('gru_reset_after', 384, 16, None)
+    ('gru_reset_after', 320, 16, None)
     """
     minutes = options.minutes or MINUTES
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it

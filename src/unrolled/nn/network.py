@@ -102,7 +102,7 @@ class Network(ReadingNetwork):
         >>> import unrolled as ur
         >>> net = ur.Network(ur.Spec(vocabulary_size=32, hidden_size=8, softmax="adaptive"))
         >>> net(np.zeros((7, 3), int))[0].shape, net.logits(np.zeros((7, 3), int))[0].shape
-        ((7, 3, 6), (7, 3, 32))
+        ((7, 3, 7), (7, 3, 32))
         """
         outputs, new = self(tokens, state, starts=starts, lengths=lengths)
         return self.head.scores(outputs, self._params), new

@@ -41,9 +41,10 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
     ) -> None:
         if not isinstance(spec, Spec):
             raise UnrolledError(f"spec is {brief(spec)}; expected a Spec, such as unrolled.Spec(vocabulary_size=65)")
+        head = check_head(head, spec)
         spec.check()
-        head = of_spec(spec, check_head(head, spec)) or head
-        self.spec, self.head = spec, head
+        self.spec, self.head = spec, of_spec(spec, head) or head
+        head = self.head
         size, width = spec.vocabulary_size, spec.embedding_size
         shapes = spec.shapes(head)
         check_memory(sum(map(math.prod, shapes.values())), array_dtype(spec.dtype))

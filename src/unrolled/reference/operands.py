@@ -36,7 +36,7 @@ def operand(a: Array, rounds: bool) -> Array:
     Examples
     --------
     >>> operand(np.float32([1.001, 1.004, 3e38]), rounds=True).tolist()
-    [1.0, 1.0078125, 2.9907378403152936e+38]
+    [1.0, 1.0078125, 3.00405527047391e+38]
     """
     return (upper_half(a).astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(a.shape) if rounds else a
 
