@@ -42,6 +42,13 @@ TABLES = {".tsv": "\t", ".csv": ","}
 @option("Options", "--yardsticks/--no-yardsticks", default=True, help="Say what simple models reach on the text.")
 @flags(Reading, group="Options")
 @option("Options", "--window", default=0, help="Start every so many symbols anew; 0 for never.")
+@option(
+    "Options",
+    "--dynamic",
+    default=0.0,
+    metavar="RATE",
+    help="Learn from what has been scored, such as 0.001 (dynamic evaluation); 0 does not.",
+)
 @cell_option()
 @weights_option()
 @click.pass_context
@@ -54,6 +61,7 @@ def score(
     per_token: str | None,
     yardsticks: bool,
     window: int,
+    dynamic: float,
     cell: str | None,
     weights: str | None,
     **how: Any,
@@ -71,7 +79,7 @@ def score(
 
     loaded = load(model, cell=cell, weights=weights)
     if not isinstance(loaded, LanguageModel):
-        if odd := sorted(given(ctx) & {"per_token", "yardsticks", "window", *how}):
+        if odd := sorted(given(ctx) & {"per_token", "yardsticks", "window", "dynamic", *how}):
             raise UnrolledError(f"{flag_of(odd[0])} is for language models; {model} is none: {loaded!r}")
         figures, lines = loaded.scored(list(files))
         click.echo(json.dumps(figures) if as_json else "\n".join(lines))
@@ -81,7 +89,7 @@ def score(
     vocabulary = loaded.vocabulary
     corpus = read(files, vocabulary.level, **how)
     text = encode(corpus, vocabulary)
-    result = loaded.score(corpus, window=window)
+    result = loaded.score(corpus, window=window, dynamic=dynamic)
     figures = _figures(result) | result.rates(corpus.text, int(text.tokens[0]), vocabulary)
     if result.documents is not None:
         figures["documents"] = [part and _figures(part) for part in result.by_document()]

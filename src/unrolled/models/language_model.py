@@ -548,7 +548,12 @@ class LanguageModel:
         yield decoder.finish()
 
     def score(
-        self, text: str | bytes | Tokens | Corpus | Sequence[str], *, window: int = 0, documents: str = "none"
+        self,
+        text: str | bytes | Tokens | Corpus | Sequence[str],
+        *,
+        window: int = 0,
+        dynamic: float = 0.0,
+        documents: str = "none",
     ) -> Score:
         """Return how well the model predicts a text; the documents of a corpus, or of a list, each by itself.
 
@@ -557,6 +562,9 @@ class LanguageModel:
         text : str, bytes, array (N,) or list of tokens, Corpus, or list of str, its documents
         window : int
             Begin anew, in the initial state, every so many symbols; 0 carries the state through all of the text.
+        dynamic : float
+            Learn from each segment once it is scored, at this rate (Krause et al. 2018; `unrolled.models.dynamic`); 0
+            does not. The model stays as it is.
         documents : str
             "lines": each line of a text, or of a list of them, is a document, and its end is predicted too.
 
@@ -570,9 +578,10 @@ class LanguageModel:
             texts = [text] if isinstance(text, str) else texts_of(text)
             text = of_documents(texts, self.vocabulary.level, "files" if documents == "none" else documents)
         if not isinstance(text, Corpus):
-            return score(self.network, self.vocabulary.encode(text), window=window)  # type: ignore[arg-type]
+            tokens = self.vocabulary.encode(text)  # type: ignore[arg-type]
+            return score(self.network, tokens, window=window, dynamic=dynamic)
         encoded = encode(text, self.vocabulary)
-        return score(self.network, encoded.tokens, encoded.documents, window=window)
+        return score(self.network, encoded.tokens, encoded.documents, window=window, dynamic=dynamic)
 
     def plot_loss(self) -> Any:
         """Draw the losses of its training over the epochs; returns matplotlib's axes.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..checks import NOT_FINITE, Array, check_a, check_size
+from ..checks import NOT_FINITE, Array, check_a, check_size, check_weight
 from ..data.batches import Lanes, as_tokens, check_documents
 from ..data.text import Vocabulary
 from ..errors import UnrolledError, count
 from ..nn.network import Network
 from ..reference.losses.classes import check_targets
+from .dynamic import adapted
 
 CHUNK = 256
 """Steps a call; bounds the memory of the logits, changes no result. (Fewer pack a decoder's weights more often.)"""
@@ -86,11 +88,14 @@ class Score:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # said in a line, below
-def score(network: Network, tokens: Array, documents: Array | None = None, *, window: int = 0) -> Score:
+def score(
+    network: Network, tokens: Array, documents: Array | None = None, *, window: int = 0, dynamic: float = 0.0
+) -> Score:
     """Probability of every token after the first, given all the tokens before it (from the initial state).
 
     With `documents`, the places that documents begin at, given the tokens of its document before it; with a `window`,
     given at most so many: the state is the initial one at every window's first token, as where windows are trained on.
+    With a rate for `dynamic` evaluation, the parameters learn from what has been scored (`unrolled.models.dynamic`).
 
     Examples
     --------
@@ -110,11 +115,14 @@ def score(network: Network, tokens: Array, documents: Array | None = None, *, wi
     if check_size("window", window, least=0):
         places = np.arange(window, len(tokens), window)
         begins = places if documents is None else np.union1d(places, documents)
-    parts, state, chunks = [], None, Lanes(tokens, 1, CHUNK, documents=begins)
-    for chunk in chunks:
-        logits, state = network.logits(chunk.x, state, starts=chunk.starts)
-        parts.append(log_probabilities(logits[:, 0], chunk.y[:, 0]))
-    log_probs = np.concatenate(parts)
+    read = (
+        adapted(network, tokens, begins, dynamic)
+        if check_weight("dynamic", dynamic)
+        else _read(network, tokens, begins)
+    )
+    log_probs = np.concatenate([log_probabilities(logits, y) for logits, y in read])
+    if dynamic and not np.isfinite(log_probs).all():
+        raise UnrolledError(f"the model diverged while it learnt from the text; lower the rate, {dynamic:g}")
     if not np.isfinite(log_probs).all():
         name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
         raise UnrolledError(f"{NOT_FINITE}, {name} up to {peak:.3g}")
@@ -132,6 +140,14 @@ def units(text: str | bytes) -> dict[str, int]:
     written = text if isinstance(text, str) else text.decode("utf-8", "replace")
     size = len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else len(text)
     return {"character": len(written), "byte": size, "word": len(written.split())}
+
+
+def _read(network: Network, tokens: Array, begins: Array | None) -> Iterator[tuple[Array, Array]]:
+    """Yield logits (S, V) and targets (S,), a piece of the text at a time."""
+    state: Any = None
+    for chunk in Lanes(tokens, 1, CHUNK, documents=begins):
+        logits, state = network.logits(chunk.x, state, starts=chunk.starts)
+        yield logits[:, 0], chunk.y[:, 0]
 
 
 def log_probabilities(logits: Array, targets: Array) -> Array:
