@@ -88,7 +88,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     minutes = options.minutes or MINUTES
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     most = options.epochs if "epochs" in asked else PASSES
-    words = vocabulary_size > WORDS
+    words, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
     usual = _set(options, asked, cell="gru_reset_after", num_layers=1, schedule="cosine", tied=words)
     sizes = [_set(usual, asked, hidden_size=w, embedding_size=w if words else 64) for w in WIDTHS]
     numbers = [multiplied(size.spec(vocabulary_size)) for size in sizes]
