@@ -198,10 +198,12 @@ def test_every_kind_of_model_can_be_searched(task, tmp_path):
         ({"epochs": 3}, "epochs can't be fixed: the passes of a trial follow from minutes"),
         ({"task": "classify", "folds": 3}, "folds can't be fixed"),
         ({"val_fraction": 0}, "val_fraction is 0; settings are compared by a part to validate on"),
+        ({"threads": 0}, "threads is 0; it must be a whole number, from 1 to 1,024"),
         ({"processes": 0}, "processes is 0; it must be a whole number, from 1 to 256"),
         ({"hidden_sise": 8}, "no option is called 'hidden_sise'; did you mean 'hidden_size'"),
         ({"cell": "lstn"}, "no cell is called 'lstn'"),
         ({"horizon": 3, "task": "language"}, "--horizon is an option of forecast"),
+        ({"val_fraction": 0.9999}, "the training part has 0 characters"),
         ({"val": "none.txt"}, r"none\.txt"),
     ],
 )
@@ -218,6 +220,13 @@ def test_another_search_other_data_and_a_damaged_state_are_refused(search, book,
             ur.tune(book, **same | how)
     with pytest.raises(ur.UnrolledError, match="hidden_size can't change when a search goes on"):
         ur.tune(resume=search, hidden_size=9)
+    with pytest.raises(ur.UnrolledError, match="cell is 'lstm'; that of the search is 'not fixed'"):
+        ur.tune(resume=search, cell="lstm")
+    state = states.read(search)
+    replace(state, fixed=state.fixed | {"cell": "mine"}).written(search)
+    with pytest.raises(ur.UnrolledError, match=r"no cell is called 'mine'.* a cell of your own is given again: --cell"):
+        ur.tune(resume=search)
+    state.written(search)
     ur.tune(book, resume=search)  # the same data elsewhere
     book.write_text(TEXT + "the end")
     with pytest.raises(ur.UnrolledError, match=r"the data is not that of the search in .*out\. Give the old data"):

@@ -1,44 +1,30 @@
-"""A search for settings by successive halving, by one process or several that share a folder.
-
-| path | what is there |
-|---|---|
-| `tune.json` | the state of the search (`unrolled.tuning.state`) |
-| `07/1` | the run of setting 7 in rung 1, an ordinary one; the models of all but the best are removed |
-| `tune.png` | loss against work, where matplotlib is installed |
-
-Whoever holds the folder of a setting makes its trial; whoever holds that of the search writes down what came of it.
-"""
+"""`unrolled.tune`: a search for settings by successive halving, from what is asked for to what was found."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import shlex
-import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
-from .. import backends, declared
-from ..cells import CellName, name_of
+from .. import declared
+from ..cells import CellName, find_cell, name_of
 from ..checks import as_kind, check_positive, check_size
 from ..data.text import Reading, recorded
 from ..data.text.packed import plain_name
-from ..errors import UnrolledError, check_path, printable
+from ..errors import UnrolledError, brief, check_path
 from ..models import files
 from ..models.tasks import kind_for, options_of
 from ..training import run_folder as run
 from ..training.checkpoints import Kind
-from ..training.interrupts import stops
 from . import state as states
-from .report import Tuned, line
+from .report import Tuned
 from .space import SPACE, settings
-from .state import State, Trial
+from .state import State
 from .trials import Trials
+from .work import carry_out
 
 MINUTES = 60.0
 """Work of a search where none is named."""
@@ -115,12 +101,13 @@ def tune(
     --------
     >>> import tempfile, unrolled as ur
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     found = ur.tune("the cat sat on the mat. " * 40, minutes=0.6, out=f"{folder}/cat", hidden_size=8)
+    ...     found = ur.tune("the cat sat on the mat. " * 12, minutes=0.6, out=f"{folder}/cat", hidden_size=8)
     ...     model = ur.load(found.best)
     >>> len(found.rows), model.network.spec.hidden_size
     (3, 8)
     """
     processes, verbose = check_size("processes", processes, most=256), as_kind("verbose", verbose, "bool")
+    threads = None if threads is None else check_size("threads", threads, most=1024)
     given = None if _paths(source) is not None else source
     if resume is None:
         _check_processes(processes, options.get("cell"))
@@ -132,50 +119,8 @@ def tune(
         if options:
             raise UnrolledError(f"{min(options)} can't change when a search goes on; it has the options it began with")
         state = _gone_on(folder, source, cell)
-    with _threads(processes, threads) as each, _saved(folder, verbose):
-        search = Search(folder, Trials(state, given, cell), verbose)
-        with _helped(processes - 1, (folder, given, cell, each, verbose)):
-            search.work()
+    carry_out(folder, state, given, cell, processes=processes, threads=threads, verbose=verbose)
     return Tuned(folder, states.read(folder))
-
-
-class Search:
-    """A search in its folder, as one process works at it."""
-
-    def __init__(self, folder: Path, trials: Trials, verbose: bool) -> None:
-        self.folder, self.trials, self.verbose = folder, trials, verbose
-
-    def work(self) -> None:
-        """Make trials until none is left; where others make the last ones of a rung, wait for them."""
-        while todo := states.read(self.folder).todo():
-            if not any(self.attempt(*trial) for trial in todo):
-                self.attempt(*todo[0], wait=True)
-
-    def attempt(self, rung: int, setting: int, *, wait: bool = False) -> bool:
-        """Make a trial unless another process does; return whether it is over."""
-        place = run.make_folder(self.folder / f"{setting:02}")
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(run.held(place, wait=wait))
-            except run.Held:
-                return False
-            if (rung, setting) not in {(trial.rung, trial.setting) for trial in states.read(self.folder).trials}:
-                self.record(self.trials.made(rung, setting, place / str(rung)))
-        return True
-
-    def record(self, trial: Trial) -> None:
-        """Write down what came of a trial, and remove the models of all but the best one so far."""
-        with run.held(self.folder, wait=True):
-            state = states.read(self.folder)
-            state.trials.append(trial)
-            state.written(self.folder)
-            if not state.keep:
-                best = state.ranked()[0]
-                for other in state.trials:
-                    if other is not best:
-                        run.remove_models(self.folder / f"{other.setting:02}" / str(other.rung))
-        if self.verbose:
-            print(line(state, trial), file=sys.stderr, flush=True)
 
 
 def _begun(
@@ -256,6 +201,7 @@ def _gone_on(folder: Path, source: Any, cell: Any) -> State:
     """Return the state of a search that goes on, if its data is the one that it began with."""
     state = states.read(folder)
     paths = _paths(source)
+    _check_cell(state, cell)
     if source is None and not state.files and state.task != "language":
         raise UnrolledError(f"the data of {folder} was no file; give it again")
     if paths:
@@ -266,6 +212,18 @@ def _gone_on(folder: Path, source: Any, cell: Any) -> State:
         with run.held(folder, wait=True):
             replace(states.read(folder), files=state.files).written(folder)
     return state
+
+
+def _check_cell(state: State, cell: Any) -> None:
+    """Refuse another cell than the search's, or none where that is a user's own."""
+    name = state.fixed.get("cell")
+    if cell is not None and name_of(cell) != name:
+        raise UnrolledError(f"cell is {brief(name_of(cell))}; that of the search is {brief(name or 'not fixed')}")
+    if cell is None and name is not None:
+        try:
+            find_cell(name)
+        except UnrolledError as error:
+            raise UnrolledError(f"{error}; a cell of your own is given again: --cell my_cell.py:NAME") from None
 
 
 def _paths(source: Any) -> list[str] | None:
@@ -294,71 +252,3 @@ def _check_processes(processes: int, cell: Any) -> None:
             f"processes is {processes}; other processes don't have your own cell {cell}. Start the command several "
             "times with one --out instead"
         )
-
-
-@contextmanager
-def _threads(processes: int, threads: int | None) -> Iterator[int]:
-    """Divide the engine's threads among processes; yield how many each has."""
-    before = backends.threads()
-    each = max(1, (before if threads is None else check_size("threads", threads, most=1024)) // processes)
-    if each == before:
-        yield each
-        return
-    backends.set_threads(each)
-    try:
-        yield each
-    finally:
-        backends.set_threads(before)
-
-
-@contextmanager
-def _saved(folder: Path, verbose: bool) -> Iterator[None]:
-    """Say how a search goes on that is interrupted."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if verbose:
-            again = f"unrolled tune --resume {printable(shlex.quote(str(folder)))}"
-            print(f"the search is saved: {again} goes on", file=sys.stderr, flush=True)
-        raise
-
-
-@contextmanager
-def _helped(number: int, arguments: tuple[Any, ...]) -> Iterator[None]:
-    """Let other processes work at the search too; what ends this one ends them, with all saved."""
-    spawn = multiprocessing.get_context("spawn")
-    helpers = [spawn.Process(target=_help, args=arguments, daemon=True) for _ in range(number)]
-    heard = helpers and signal.SIGINT in stops()
-    old = signal.signal(signal.SIGINT, signal.SIG_IGN) if heard else None  # they inherit that: Ctrl-C is for this one
-    try:
-        for helper in helpers:
-            helper.start()
-    finally:
-        if heard:
-            signal.signal(signal.SIGINT, old)
-    try:
-        yield
-        for helper in helpers:
-            helper.join()
-    finally:
-        for helper in helpers:
-            if helper.is_alive():
-                helper.terminate()
-        for helper in helpers:
-            helper.join()
-
-
-def _help(folder: Path, source: Any, cell: Any, threads: int, verbose: bool) -> None:
-    """Work at a search that another process has begun, until it is over or that one ends."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    with suppress(KeyboardInterrupt):
-        if backends.threads() != threads:
-            backends.set_threads(threads)
-        try:
-            Search(folder, Trials(states.read(folder), source, cell), verbose).work()
-        except UnrolledError as error:
-            print(f"a helping process has stopped: {error}", file=sys.stderr, flush=True)
