@@ -12,8 +12,8 @@ of 16 rows and 50 steps, state carried on; milliseconds. First the losses are co
 
 Streams: many texts at once, each by its own numbers; the others take a step of the network for all at a time, and the
 same rule picks a token of each. Tokens a second (of the processor's time, on one thread), of texts of 400 tokens, 100
-where there are 64, 25 where there are 512; fewer than 32 of ours are drawn one after another. A logit's last bit may
-draw another token, from which on a text is another: of a hundred texts one may be.
+where there are 64, 25 where there are 512. A logit's last bit may draw another token, from which on a text is another:
+of a hundred texts one may be.
 
 Small: drawing as above, beside our own with weights in bfloat16 and in int8, and onnxruntime's own dynamic int8;
 microseconds of the processor's time (on one thread). Ours in bfloat16 must draw what float32 draws from the rounded

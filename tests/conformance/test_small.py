@@ -8,6 +8,7 @@ from own_cell import OWN
 from unrolled import UnrolledError, backends
 from unrolled.cells import CELLS
 from unrolled.codegen.cpp import EMITTED
+from unrolled.models import sampling
 from unrolled.nn import rounding
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
@@ -87,6 +88,27 @@ def test_every_instruction_set_and_cells_without_kernels(cell, form):
 @pytest.mark.parametrize("options", [{"embedding": 0}, {"embedding": H, "tied": True}])
 def test_one_hot_and_tied_weights(options, form):
     compare(network("gru_reset_before", form, **options), form, [_engine.instruction_set()])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("length", [2, 20])  # so that the embedding is looked up, and folded
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before", OWN], ids=lambda cell: getattr(cell, "name", cell))
+def test_many_texts_are_each_what_it_is_alone(cell, form, length):
+    """More of them than the engine has rows, some of which end before others."""
+    net = network(cell, form)
+    net.params["decoder.bias"][7] = 3.5  # the end of a text
+    net.weights, state, first = form, net.zero_state(1), np.arange(sampling.ROWS + 9) % V
+
+    def texts(numbers):
+        rngs = [np.random.default_rng(n) for n in numbers]
+        return list(sampling.streams(net, state, first[numbers], length, 1.0, rngs, end=7))
+
+    alone = [texts([n])[0] for n in range(len(first))]
+    assert len({len(text) for text in alone}) > 1
+    for threads in (1, 2):
+        backends.set_threads(threads)
+        for count in (2, 3, len(first)):
+            assert texts(range(count)) == alone[:count]
 
 
 @pytest.mark.parametrize("form", FORMS[1:])

@@ -95,12 +95,13 @@ def test_a_row_that_is_read_beside_others_has_the_bits_that_it_has_alone(cell, d
     ("cell", "backend", "end"),
     [
         *[("lstm", "auto", 0), ("gru_reset_before", "auto", 0), ("mgu", "auto", 0), ("lstm", "reference", 0)],
-        *[("lstm", "auto", None), ("sru", "auto", None)],
+        *[("lstm", "auto", None), ("sru", "auto", None), ("lstm projected", "auto", 0)],
     ],
 )
 def test_a_stream_draws_what_it_draws_alone(cell, backend, end):
     """However many there are, and whatever the threads; each from its own numbers, one a token."""
-    net = ur.Network(ur.Spec(7, cell, 4, 6, 2, learn_state=True), backend=backend, rng=1)
+    name, *projected = cell.split()
+    net = ur.Network(ur.Spec(7, name, 4, 6, 2, learn_state=True, proj_size=5 * len(projected)), backend=backend, rng=1)
     for name, p in net.params.items():
         p[...] = 0.7 if "initial" in name else 2 * p
     net.params["decoder.weight"][0], net.params["decoder.bias"][0] = 0, -1  # documents of many lengths

@@ -94,6 +94,7 @@ class Backend(Protocol):
         state: Any,
         length: int,
         weights: str = "float32",
+        rows: int = 1,
     ) -> Any:
         """Return what samples many tokens a call (see `unrolled.backends.cpu.sampler`); None where nothing does."""
 

@@ -29,8 +29,11 @@ CHUNK = 32
 AT_ONCE = 8
 """Tokens drawn a call where a document may end at any of them, and what comes after it is drawn in vain."""
 
+ROWS = 64
+"""Streams of which the engine reads a token each at a time; the others wait until one has ended."""
+
 MANY = 32
-"""Streams from which one batch is faster than one after another, whose weights are packed once for all steps."""
+"""Streams from which steps of the network are worth it where the engine's sampler does not know it."""
 
 IN_CACHE = 1 << 15
 """Probabilities that are worked out at once, of whole rows."""
@@ -140,10 +143,9 @@ def streams(
 ) -> Iterator[list[int]]:
     """Yield the text of each of B streams, at most `length` tokens, to a document's end; all from one state.
 
-    Each draws what it would draw alone, by numbers of its own. Few are drawn one after another. Of many the network
-    reads a token each at every step: on the engine a row's bits depend on no other row. In NumPy they do, since its
-    products of one row and of many differ, so the reference draws one stream after another however many there are; so
-    does the engine with int8 weights, which it has for one row alone.
+    Each draws what it would draw alone, by numbers of its own. The engine reads a token of each of many rows at a time;
+    a row's bits depend on no other row there. In NumPy they do, since its products of one row and of many differ, so
+    the reference draws one stream after another however many there are.
 
     Parameters
     ----------
@@ -172,9 +174,9 @@ def streams(
     numbers = [_Numbers(check_rng(rng)) for rng in rngs]
     if len(numbers) != len(first):
         raise UnrolledError(f"there are {len(numbers)} rngs and {len(first)} tokens; each stream has one of both")
-    alike = network.weights != "int8" and not network.recurrent.cell.sees_x  # the bits of one row and of many
-    if len(first) >= MANY and network.recurrent.backend == "cpu" and alike:
-        return iter(_together(network, state, first, numbers, length, how))
+    rows = _rows_of(network, state, length, len(first))
+    if rows is not None and length:
+        return iter(_together(rows, state, first, numbers, length, how))
     return _one_by_one(TokenSampler(network, state, length), state, first, numbers, length, how)
 
 
@@ -202,9 +204,15 @@ class _Numbers:
             self.drawn = self.rng.random(min(CHUNK, length))
         return self.drawn[:length]
 
-    def use(self) -> None:
+    def exactly(self, count: int) -> Array:
+        """Return so many numbers for tokens to come."""
+        if len(self.drawn) < count:
+            self.drawn = np.append(self.drawn, self.rng.random(count - len(self.drawn)))
+        return self.drawn[:count]
+
+    def use(self, count: int = 1) -> None:
         """Go on behind the first."""
-        self.drawn = self.drawn[1:]
+        self.drawn = self.drawn[count:]
 
 
 def _on_and_on(sampler: TokenSampler, token: int, numbers: _Numbers, length: int, how: _How) -> Iterator[int]:
@@ -239,27 +247,66 @@ def _one_by_one(
         yield list(_to_the_end(sampler, token, own, length, how))
 
 
+def _rows_of(network: Network, state: Any, length: int, count: int) -> Any:
+    """Return what samples a token each of several rows at a time; None where one after another is as good."""
+    if count < 2 or network.recurrent.backend != "cpu":
+        return None
+    sampler = network.sampler(state, length, min(count, ROWS))
+    if sampler is None and count >= MANY and not network.recurrent.cell.sees_x:
+        return _Steps(network, state, length, min(count, ROWS))
+    return sampler
+
+
 def _together(
-    network: Network, state: Any, tokens: Array, numbers: Sequence[_Numbers], length: int, how: _How
+    sampler: Any, state: Any, tokens: Array, numbers: Sequence[_Numbers], length: int, how: _How
 ) -> list[list[int]]:
-    """As `streams`, all in one batch; those that have ended leave it."""
+    """As `streams`, each in a row of the sampler, where the next begins when it has ended."""
     texts: list[list[int]] = [[] for _ in numbers]
-    read, going = network.reader(length), np.arange(len(tokens))
-    states = _rows(network.recurrent.states.part(state), np.zeros(len(tokens), int))
-    for step in range(length):
-        if step % CHUNK == 0:
-            u = np.stack([numbers[n].rng.random(min(CHUNK, length - step)) for n in going.tolist()])
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
-            logits, states = read(tokens, states)
-        tokens = _sample_rows(logits, how.temperature, u[:, step % CHUNK])
-        for n, token in zip(going.tolist(), tokens.tolist(), strict=True):
-            texts[n].append(token)
-        on = tokens != how.end
-        if not on.all():
-            going, tokens, u, states = going[on], tokens[on], u[on], _rows(states, on)
-        if not len(going):
-            break
-    return texts
+    going, waiting = dict[int, int](), iter(range(len(texts)))  # which stream a row has
+    fed = np.zeros(sampler.rows, int)
+    while True:
+        for row in range(sampler.rows):
+            if row not in going and (n := next(waiting, None)) is not None:
+                sampler.start(state, row)
+                going[row], fed[row] = n, tokens[n]
+        if not going:
+            return texts
+        left = min(length - len(texts[n]) for n in going.values())
+        u = np.full((sampler.rows, min(left, CHUNK if how.end is None else AT_ONCE)), -1.0)  # below 0: nothing is drawn
+        for row, n in going.items():
+            u[row] = numbers[n].exactly(u.shape[1])
+        drawn = sampler.sample_rows(fed, u, how.temperature).tolist()
+        for row, n in list(going.items()):
+            text = drawn[row][: drawn[row].index(how.end) + 1] if how.end in drawn[row] else drawn[row]
+            texts[n] += text
+            numbers[n].use(len(text))
+            fed[row] = text[-1]
+            if text[-1] == how.end or len(texts[n]) == length:
+                del going[row]
+
+
+class _Steps:
+    """As the engine's sampler, by steps of the network: for what that does not know."""
+
+    def __init__(self, network: Network, state: Any, length: int, rows: int) -> None:
+        self.rows, self._read, self._part = rows, network.reader(length), network.recurrent.states.part
+        self._states = _rows(self._part(state), np.zeros(rows, int))
+
+    def start(self, state: Any, row: int) -> None:
+        """Let a row draw from this state (L, 1, H) from now on."""
+        own = np.arange(self.rows)[:, None] == row
+        pairs = zip(self._states, self._part(state), strict=True)
+        self._states = [type(s)(*(np.where(own, n, f) for f, n in zip(s, new, strict=True))) for s, new in pairs]
+
+    def sample_rows(self, tokens: Array, u: Array, temperature: float) -> Array:
+        """Sample a token of each row for each of its numbers u (B, N), none where that is below 0."""
+        drawn, live = np.zeros(u.shape, int), u[:, 0] >= 0
+        for n in range(u.shape[1]):
+            with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+                logits, self._states = self._read(tokens, self._states)
+            drawn[live, n] = _sample_rows(logits[live], temperature, u[live, n])
+            tokens = drawn[:, n]
+        return drawn
 
 
 def _rows(states: Sequence[Any], index: Array) -> list[Any]:

@@ -131,13 +131,15 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
         }
         return outer_rates(self._recurrent, batch, dropped, before)
 
-    def sampler(self, state: Any, length: int) -> Any:
+    def sampler(self, state: Any, length: int, rows: int = 1) -> Any:
         """Return what samples about `length` tokens from this state (L, 1, H), many a call; None without the engine.
+
+        It has several rows, each with a state of its own, where many texts are drawn at once.
 
         The state None is the network's own initial one.
         The engine's knows plain stacks: no mixtures of zoneout, no projection, no residual layers, one width.
         """
-        spec, length = self.spec, check_size("length", length, least=0)
+        spec, length, rows = self.spec, check_size("length", length, least=0), check_size("rows", rows, least=1)
         states, cast = self._recurrent.states, self._recurrent._cast
         if spec.bidirectional:
             raise UnrolledError("a bidirectional network samples nothing: it reads whole sequences")
@@ -153,6 +155,7 @@ class WeightedNetwork(Parametric, derived=("recurrent",)):
             state,
             length,
             rounding.form_of(self.params, self.weights),
+            rows,
         )
 
     @property

@@ -180,16 +180,16 @@ def _arguments(
     )
 
 
-def step(cell: Cell, w: scan.Params, hidden: int, dtype: Any, tokens: bool) -> tuple[Any, ...]:
-    """Return one step of one row, of a token or of numbers, as csrc/bind_sampler.h takes it."""
+def step(cell: Cell, w: scan.Params, hidden: int, dtype: Any, tokens: bool, rows: int) -> tuple[Any, ...]:
+    """Return one step of some rows, of a token each or of numbers, as csrc/bind_sampler.h takes it."""
     plan = plans(cell, _options(cell, w, scan.UNMASKED, record=False))[0]
     cell, w, numbers = complete(cell), prepared(cell, w), range(len(cell.state_fields))
-    memory = Memory(plan, 1, units_of(cell, hidden, hidden), dtype)
+    memory = Memory(plan, rows, units_of(cell, hidden, hidden), dtype)
     for n in numbers:
-        memory.hold(n, zeros((1, hidden), dtype), 2)
+        memory.hold(n, zeros((rows, hidden), dtype), 2)
     memory.allot({f: 1 for f in plan.fields if f not in memory.rings})
-    inverses = tuple(empty((1, len(p.group)), dtype) for p in (plan.inputs, *plan.stages))
-    x = np.zeros((1, 1), np.int64) if tokens else zeros((1, 1, w["weight_ih"].shape[1]), dtype)
+    inverses = tuple(empty((rows, len(p.group)), dtype) for p in (plan.inputs, *plan.stages))
+    x = np.zeros((1, rows), np.int64) if tokens else zeros((1, rows, w["weight_ih"].shape[1]), dtype)
     states = (np.array([plan.number(Field(kind, n)) for n in numbers], np.int32) for kind in ("s", "new"))
     return (*_arguments(memory, cell, w, x, hidden, [], inverses), *states)
 

@@ -305,10 +305,11 @@ class Cpu:
         state: Any,
         length: int,
         weights: str = "float32",
+        rows: int = 1,
     ) -> Sampler | None:
         """Return what samples many tokens a call; None where the engine does not run the cell or these arrays."""
         if not runs(weight, bias, embedding, *(p for layer in layers for p in layer.values())) or reason(
             cell, weight.dtype
         ):
             return None
-        return Sampler(cell, has_kernel(cell), layers, embedding, weight, bias, state, length, weights)
+        return Sampler(cell, has_kernel(cell), layers, embedding, weight, bias, state, length, weights, rows)

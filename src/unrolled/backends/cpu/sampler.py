@@ -15,6 +15,7 @@ from . import interpreter
 from .arrays import contiguous, of_dtype
 from .arrays import weights as arrays_of
 from .layers import linear
+from .threads import shares_units
 from .weights import INPUTS
 
 FORMS = ("float32", "bfloat16", "int8")
@@ -56,6 +57,7 @@ class Sampler:
         state: Any,
         length: int,
         weights: str = "float32",
+        rows: int = 1,
     ) -> None:
         form, dtype = FORMS.index(check_choice("form of weights", weights, FORMS)), weight.dtype
         if form and dtype != np.float32:
@@ -67,12 +69,14 @@ class Sampler:
             with np.errstate(all="ignore"):
                 first |= {name: linear(embedding, None, first[name]) for name in INPUTS if name in first}
             embedding = None
-        dims = [first["weight_ih"].shape[1], hidden, len(weight)]
+        dims = [first["weight_ih"].shape[1], hidden, len(weight), rows, shares_units(rows)]
         all_layers = (first, *layers[1:])
         if kernels:
             given: list[Any] = [arrays_of(cell, w, dtype) for w in all_layers]
         else:
-            given = [interpreter.step(cell, w, hidden, dtype, embedding is None and w is first) for w in all_layers]
+            given = [
+                interpreter.step(cell, w, hidden, dtype, embedding is None and w is first, rows) for w in all_layers
+            ]
         self._engine = of_dtype("Sampler", dtype)(
             cell.name if kernels else "",
             dims,
@@ -82,12 +86,13 @@ class Sampler:
             contiguous(bias, dtype),
             form,
         )
-        self._dtype, self._symbols = dtype, len(weight)
-        self.start(state)
+        self.rows, self._dtype, self._symbols = rows, dtype, len(weight)
+        for row in range(rows):
+            self.start(state, row)
 
-    def start(self, state: Any) -> None:
-        """Draw from this state from now on; the weights stay packed."""
-        self._engine.set_state([contiguous(field[:, 0], self._dtype) for field in state])
+    def start(self, state: Any, row: int = 0) -> None:
+        """Let a row draw from this state from now on; the weights stay packed."""
+        self._engine.set_state([contiguous(field[:, 0], self._dtype) for field in state], row)
 
     def sample(self, token: int, u: Array, temperature: float) -> list[int]:
         """Feed a token, sample the next with u[0], feed that, and so on; return what was drawn, one for each u.
@@ -95,8 +100,12 @@ class Sampler:
         Several threads may call: each call is drawn whole, one after the other.
         """
         token, temperature = check_size("token", token, 0, self._symbols - 1), check_weight("temperature", temperature)
-        u = as_floats("u", u, 1)
-        drawn = np.empty(len(u), np.int64)
-        if self._engine.sample(token, contiguous(u, np.float64), temperature, drawn) < len(u):
+        drawn: list[int] = self.sample_rows(np.array([token]), as_floats("u", u, 1)[None], temperature)[0].tolist()
+        return drawn
+
+    def sample_rows(self, tokens: Array, u: Array, temperature: float) -> Array:
+        """As `sample`, for each row: tokens (B,), u (B, N) -> (B, N); below 0 in u, 0 is fed and nothing drawn."""
+        drawn = np.empty(u.shape, np.int64)
+        if not self._engine.sample(contiguous(tokens, np.int64), contiguous(u, np.float64), temperature, drawn):
             raise UnrolledError(NOT_FINITE)
-        return [int(token) for token in drawn]
+        return drawn

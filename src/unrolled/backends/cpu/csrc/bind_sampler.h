@@ -42,6 +42,8 @@ inline bool is_int8(const float* w, long rows, long columns, float* scale) {
   return true;
 }
 
+constexpr long MAX_STREAMS = 4096;
+
 template <class T>
 class Sampler {
   std::vector<std::unique_ptr<Scratch>> blocks_;
@@ -56,9 +58,10 @@ class Sampler {
   const ScanKernels<T>* scan_ = nullptr;
   std::mutex sampling_;  // held by the call that goes on from the state
   Sampling<T> q_ = {};
-  long long token_ = 0;
-  long done_ = 0;
-  long count_of_layers_ = 0, fields_ = 0, hidden_ = 0;
+  std::vector<long long> tokens_;
+  int failed_ = 0;
+  bool shares_units_ = true;  // of threads: not the rows, if these are few
+  long rows_ = 0, count_of_layers_ = 0, fields_ = 0, hidden_ = 0;
   double products_ = 0;  // of one symbol
   int threads_ = 1;
 
@@ -70,41 +73,42 @@ class Sampler {
     return reinterpret_cast<U*>(blocks_.back()->get());
   }
 
-  // How a weight is packed: in the form that is wanted if that holds its numbers, else as they are.
+  // How a weight is packed: in the form that is wanted if that holds its numbers, else as they are; so are those of bfloat16
+  // for several rows, which have the same bits and are then multiplied faster.
   Rounding<T> rounding_of(const T* w, long rows, long columns) {
     if constexpr (sizeof(T) == sizeof(float)) {
-      if (form_ == Form::BFLOAT16 && w && is_bfloat16(w, rows * columns)) return {form_, nullptr};
+      if (form_ == Form::BFLOAT16 && rows_ == 1 && w && is_bfloat16(w, rows * columns)) return {form_, nullptr};
       std::vector<T> scale(form_ == Form::INT8 && w ? rows : 0);
       if (scale.size() && is_int8(w, rows, columns, scale.data())) return {form_, scales_.emplace_back(std::move(scale)).data()};
     }
     return {Form::WHOLE, nullptr};
   }
 
-  // What a layer reads: the new h of the one below; the first, a row of the embedding, or null for tokens.
-  const T* x_of(size_t layer) const { return layer ? after_[(layer - 1) * fields_] : q_.embedding; }
+  // What a layer reads: the new h of the one below; the first, rows of the embedding, or null for tokens.
+  const T* x_of(size_t layer) const { return layer ? after_[(layer - 1) * fields_] : q_.inputs; }
 
   void add(Arrays& arrays, const CellKernels& cell, nb::dict weights, long inputs) {
     Layer<T> q = {};
-    q.steps = q.batch = 1, q.inputs = inputs, q.hidden = hidden_, q.by_panels = q.plain = true;
+    q.steps = 1, q.batch = rows_, q.inputs = inputs, q.hidden = hidden_, q.by_panels = shares_units_, q.plain = true;
     Parameters<T, const T>{q.weight_ih, q.weight_hh, q.bias_ih, q.bias_hh, q.params}.read(arrays, weights, cell, inputs, hidden_);
-    q.x = x_of(layers_.size()), q.x_row = inputs;
-    if (!q.x) q.tokens = &token_, q.table = true;  // which is not packed
+    q.x = x_of(layers_.size()), q.x_row = layers_.size() ? q_.padded : inputs;
+    if (!q.x) q.tokens = tokens_.data(), q.table = true;  // which is not packed
     else q.form_ih = rounding_of(q.weight_ih, cell.rows * hidden_, inputs);
     q.form_hh = rounding_of(q.weight_hh, cell.rows * hidden_, cell.columns * hidden_);
     for (long f = 0; f < fields_; ++f) {
-      q.states[f] = piece<T>(2 * q_.padded);
-      before_.push_back(q.states[f]), after_.push_back(q.states[f] + q_.padded);
+      q.states[f] = piece<T>(2 * rows_ * q_.padded);
+      before_.push_back(q.states[f]), after_.push_back(q.states[f] + rows_ * q_.padded);
     }
     layers_.push_back(q);
     products_ += double(cell.rows) * hidden_ * (double(cell.columns) * hidden_ + inputs);
   }
 
-  // The arguments of interpreter_forward for one step of one row, then the numbers of the fields of the old and of the new state.
+  // The arguments of interpreter_forward for one step, then the numbers of the fields of the old and of the new state.
   void add(nb::tuple parts, long inputs) {
     std::vector<long> dims;
     require(parts.size() == 11 && nb::try_cast(parts[0], dims), "a layer");
     for (int i : {4, 6, 8}) require(nb::isinstance<nb::list>(parts[i]), "a layer");
-    require(nb::isinstance<nb::tuple>(parts[7]) && dims.size() > 2 && dims[0] == 1 && dims[1] == 1 && dims[2] == inputs, "a layer");
+    require(nb::isinstance<nb::tuple>(parts[7]) && dims.size() > 2 && dims[0] == 1 && dims[1] == rows_ && dims[2] == inputs && dims[7] == 0, "a layer");
     calls_.push_back(std::make_unique<InterpreterCall<T>>(
         dims, parts[1], parts[2], parts[3], nb::list(parts[4]), parts[5], nb::list(parts[6]), nb::tuple(parts[7]), nb::list(parts[8]), true));
     InterpreterCall<T>& call = *calls_.back();
@@ -114,9 +118,9 @@ class Sampler {
       if (s.heads == 1 && s.operands) s.form = rounding_of(s.weight, s.rows, s.columns);
     const T* x = x_of(interpreted_.size());
     require(!x == !!q.tokens && call.given.empty(), "the inputs of a layer");
-    if (x) q.x = x, q.x_row = inputs;
-    else q.tokens = &token_;
-    q.by_units = true;
+    if (x) q.x = x, q.x_row = interpreted_.size() ? q_.padded : inputs;
+    else q.tokens = tokens_.data();
+    q.by_units = shares_units_;
     long olds = 0, news = 0;
     const int* old_fields = call.arrays.template indices<int>(parts[9], olds, q.field_count, "the old state");
     const int* new_fields = call.arrays.template indices<int>(parts[10], news, q.field_count, "the new state");
@@ -125,7 +129,7 @@ class Sampler {
     for (long f = 0; f < fields_; ++f) {
       const auto slot = [&](int field) {
         require(field >= q.unit_count && call.fields[field].units == hidden_, "a field of the state");
-        return call.fields[field].base + call.fields[field].phase % call.fields[field].period * q_.padded;
+        return call.fields[field].base + call.fields[field].phase % call.fields[field].period * rows_ * q_.padded;
       };
       before_.push_back(slot(old_fields[f])), after_.push_back(slot(new_fields[f]));
     }
@@ -140,13 +144,13 @@ class Sampler {
     const T* from = arrays.array<const T>(embedding, numbers, "embedding");
     T* own = piece<T>(numbers, false);
     memcpy(own, from, numbers * sizeof(T));
-    q_.embedding = own, q_.embedded = inputs;
+    q_.embedding = own, q_.embedded = inputs, q_.inputs = piece<T>(count({rows_, inputs}));
   }
 
   // What all threads need; then the weights are packed.
   void prepare() {
     const InterpreterKernels<T>& interpreter = kernels().interpreter;
-    threads_ = products_ < 1e5 ? 1 : state->threads;
+    threads_ = products_ * double(rows_) < 1e5 ? 1 : state->threads;
     for (Layer<T>& q : layers_) q.threads = threads_, work_.push_back(piece<char>(scan_->forward_work(q), false));
     for (InterpretedLayer<T>& q : interpreted_) q.threads = threads_, work_.push_back(piece<char>(interpreter.forward_work(q), false));
     q_.decoder.threads = threads_, q_.decoder.form = rounding_of(q_.decoder.weight, q_.decoder.outputs, hidden_);
@@ -161,27 +165,29 @@ class Sampler {
     q_.decoder.weight = q_.decoder.bias = nullptr;
     q_.layers = count_of_layers_, q_.work = work_.data(), q_.states = long(before_.size());
     q_.before = before_.data(), q_.after = after_.data();
+    q_.weights = piece<double>(threads_ * q_.blocks * PICK_BLOCK), q_.sums = piece<double>(threads_ * q_.blocks);
     if (scan_)
-      q_.layer = layers_.data(), q_.step = scan_->step, q_.x = &layers_[0].x;
+      q_.layer = layers_.data(), q_.step = scan_->step;
     else
-      q_.interpreted = interpreted_.data(), q_.interpret = interpreter.step, q_.x = &interpreted_[0].x;
+      q_.interpreted = interpreted_.data(), q_.interpret = interpreter.step;
   }
 
  public:
   Sampler(const Sampler&) = delete;
 
-  // The cell's name, or "" where it has no kernels. dims: inputs of the first layer, hidden, V.
+  // The cell's name, or "" where it has no kernels. dims: inputs of the first layer, hidden, V, rows; whether threads share units.
   Sampler(const std::string& name, const std::vector<long>& dims, nb::list layers, nb::handle embedding, nb::handle decoder,
           nb::handle bias, int form) {
     require(form >= 0 && form <= (sizeof(T) == sizeof(float) ? 2 : 0), "the form of the weights");
     form_ = Form(form);
-    require(dims.size() == 3 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && layers.size() >= 1, "dims");
+    require(dims.size() == 5 && dims[0] >= 1 && dims[1] >= 1 && dims[2] >= 1 && dims[3] >= 1 && dims[3] <= MAX_STREAMS && layers.size() >= 1, "dims");
     Arrays arrays;
     const CellKernels* cell = name.empty() ? nullptr : &cell_of(name);
     const long inputs = dims[0], vocabulary = dims[2];
-    hidden_ = dims[1], count_of_layers_ = long(layers.size());
-    count({inputs, cell ? cell->rows : 1, hidden_}), count({vocabulary, hidden_});
-    q_.padded = padded_row<T>(hidden_), q_.token = &token_, q_.done = &done_;
+    hidden_ = dims[1], q_.rows = rows_ = dims[3], shares_units_ = dims[4] != 0, count_of_layers_ = long(layers.size());
+    count({inputs, cell ? cell->rows : 1, hidden_}), count({vocabulary, hidden_}), count({rows_, hidden_, 64}), count({rows_, vocabulary});
+    tokens_.resize(rows_);
+    q_.padded = padded_row<T>(hidden_), q_.tokens = tokens_.data(), q_.failed = &failed_;
     if (cell) scan_ = &cell->scan.of<T>(), fields_ = cell->states;
     set_embedding(embedding, inputs, vocabulary);
     products_ = double(vocabulary) * hidden_;
@@ -193,12 +199,11 @@ class Sampler {
         add(nb::tuple(layers[l]), l ? hidden_ : inputs);
     }
     Linear<T>& d = q_.decoder;
-    d.rows = 1, d.inputs = hidden_, d.outputs = vocabulary, d.x = x_of(layers.size()), d.x_row = q_.padded;
+    d.rows = rows_, d.inputs = hidden_, d.outputs = vocabulary, d.x = x_of(layers.size()), d.x_row = q_.padded;
     d.weight = arrays.array<const T>(decoder, count({vocabulary, hidden_}), "decoder");
     d.bias = arrays.optional<const T>(bias, vocabulary, "bias");
-    d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(d.y_row);
+    d.y_row = padded_row<T>(vocabulary), d.y = piece<T>(count({rows_, d.y_row}));
     q_.blocks = (vocabulary + PICK_BLOCK - 1) / PICK_BLOCK;
-    q_.weights = piece<double>(q_.blocks * PICK_BLOCK), q_.sums = piece<double>(q_.blocks);
     prepare();
   }
 
@@ -214,32 +219,36 @@ class Sampler {
     return mine;
   }
 
-  // Fields of the state, each (L, H).
-  void set_state(nb::list fields) {
+  // Fields of the state of a row, each (L, H).
+  void set_state(nb::list fields, long row) {
     Arrays arrays;
     std::vector<const T*> from;
-    require(long(fields.size()) == fields_, "the number of states");
+    require(long(fields.size()) == fields_ && row >= 0 && row < rows_, "the number of states");
     for (nb::handle field : fields) from.push_back(arrays.array<const T>(field, count({count_of_layers_, hidden_}), "state"));
     const auto mine = alone();
     for (long l = 0; l < count_of_layers_; ++l)
-      for (long f = 0; f < fields_; ++f) memcpy(before_[l * fields_ + f], from[f] + l * hidden_, hidden_ * sizeof(T));
+      for (long f = 0; f < fields_; ++f)
+        memcpy(before_[l * fields_ + f] + row * q_.padded, from[f] + l * hidden_, hidden_ * sizeof(T));
   }
 
-  // Feeds `token`, samples the next with u[0], feeds that, and so on; `sampled` is as long as `u`. Returns how many were sampled:
-  // fewer where the network's outputs are not finite.
-  long sample(long long token, nb::handle u, double temperature, nb::handle sampled) {
+  // Feeds a token of each row, `tokens` (B), samples the next with its first number of `u` (B, N), feeds that, and so on;
+  // `sampled` is like `u`. False where the network's outputs are not finite.
+  bool sample(nb::handle tokens, nb::handle u, double temperature, nb::handle sampled) {
     Arrays arrays;
-    long length = 0;
-    const double* numbers = arrays.any<const double>(u, length, "u");
-    long long* out = arrays.array<long long>(sampled, length, "sampled");
-    require(token >= 0 && token < q_.decoder.outputs, "the token");
+    long all = 0;
+    const long long* first = arrays.tokens(tokens, rows_, q_.decoder.outputs, "the tokens");
+    const double* numbers = arrays.any<const double>(u, all, "u");
+    require(all % rows_ == 0, "the size of u");
+    long long* out = arrays.array<long long>(sampled, all, "sampled");
     require(temperature >= 0 && temperature < INFINITY, "the temperature");
     const auto mine = alone();
-    q_.u = numbers, q_.sampled = out, q_.count = length, q_.temperature = temperature;
-    token_ = token, done_ = 0;
-    if (q_.embedding) *q_.x = q_.embedding + token * q_.embedded;
-    run(threads_, [&](const Worker& w) { kernels().sample(q_, w); }, meets_often(products_));
-    return done_;
+    q_.u = numbers, q_.sampled = out, q_.count = all / rows_, q_.temperature = temperature, failed_ = 0;
+    for (long b = 0; b < rows_; ++b) {
+      tokens_[b] = first[b];
+      if (q_.embedding) memcpy(q_.inputs + b * q_.embedded, q_.embedding + first[b] * q_.embedded, q_.embedded * sizeof(T));
+    }
+    run(threads_, [&](const Worker& w) { kernels().sample(q_, w); }, meets_often(products_ * double(rows_)));
+    return failed_ == 0;
   }
 };
 

@@ -350,15 +350,15 @@ struct InterpreterForward : Interpreter<T> {
     return w.barrier();
   }
 
-  // One row times a weight of fewer bits; `blocks` are where the products go.
+  // Row b times a weight of fewer bits; `blocks` are where the products go.
   NOINLINE void small_product(const InterpretedStage<T>& s, const SmallRow<T>& left, const T* packed, const T* scale, T* const* blocks,
-                              const Part& part) const {
+                              long b, const Part& part) const {
     for (long r = 0; r < s.blocks; ++r) {
       const Groups<T>& to = columns[s.block[r]];
       const Share groups = part.groups(to);
       for (long g = groups.first; g < groups.last; ++g) {
         const long first = to.first(g) * width;
-        multiply_small<T>(s.form.form, left, packed, to, g, s.depth, blocks[r] + first, nullptr, scale + first);
+        multiply_small<T>(s.form.form, left, packed, to, g, s.depth, blocks[r] + b * this->row(s.block[r]) + first, nullptr, scale + first);
       }
       packed += packed_size(to, s.depth, s.form.form), scale += s.form.scale ? this->row(s.block[r]) : 0;
     }
@@ -368,11 +368,12 @@ struct InterpreterForward : Interpreter<T> {
     return small_row(s.form.form, x, s.depth, whole + w.rank * row_length);
   }
 
-  // All operands of a stage, side by side.
-  const T* join(const InterpretedStage<T>& s, T* const* at, const Worker& w) const {
-    if (s.operands == 1) return at[s.operand[0]];
+  // All operands of row b of a stage, side by side.
+  const T* join(const InterpretedStage<T>& s, T* const* at, long b, const Worker& w) const {
+    const auto from = [&](long j) { return at[s.operand[j]] + b * this->row(s.operand[j]); };
+    if (s.operands == 1) return from(0);
     T* row = joined + w.rank * row_length;
-    for (long j = 0, k = 0; j < s.operands; k += this->units(s.operand[j]), ++j) copy(row + k, at[s.operand[j]], this->units(s.operand[j]));
+    for (long j = 0, k = 0; j < s.operands; k += this->units(s.operand[j]), ++j) copy(row + k, from(j), this->units(s.operand[j]));
     return row;
   }
 
@@ -383,7 +384,8 @@ struct InterpreterForward : Interpreter<T> {
     T* planes[MAX_SLOTS];
     for (long r = 0; r < q.input.blocks; ++r) planes[r] = this->all(q.input.block[r]);
     const bool small = q.input.form.form != Form::WHOLE;
-    if (small) small_product(q.input, row_of(q.input, q.x, w), packed_ih, scale_ih, planes, part);
+    for (long b = mine.first; small && b < mine.last; ++b)
+      small_product(q.input, row_of(q.input, q.x + b * q.x_row, w), packed_ih, scale_ih, planes, b, part);
     for (long r = 0, start = 0; !small && r < q.input.blocks; ++r) {
       const int block = q.input.block[r];
       const Groups<T>& to = columns[block];
@@ -473,10 +475,10 @@ struct InterpreterForward : Interpreter<T> {
       for (long n = 0; n < q.stages; ++n) {
         const InterpretedStage<T>& s = q.stage[n];
         S::pick(s.block, s.blocks, at, planes);
-        if (s.form.form != Form::WHOLE)
-          small_product(s, row_of(s, join(s, at, w), w), packed_hh[n], scale_hh[n], planes, part);
-        else if (s.operands)
-          product(s, packed_hh[n], at, part);
+        const bool small = s.form.form != Form::WHOLE;
+        for (long b = part.rows.first; small && b < part.rows.last; ++b)
+          small_product(s, row_of(s, join(s, at, b, w), w), packed_hh[n], scale_hh[n], planes, b, part);
+        if (!small && s.operands) product(s, packed_hh[n], at, part);
         if (s.groups && !this->normalise(s, planes, s.inverse + t * batch * s.groups, part)) return;
         this->interpret(n, at, part, w);
         if (!q.span && !part.meet()) return;  // the next product reads what others have written

@@ -16,7 +16,7 @@ inline long fetched_above = LONG_MAX;
 // Whether this processor adds the products of pairs of bfloat16 to a sum in one instruction (of AVX-512 BF16).
 inline bool multiplies_pairs = false;
 
-// How the numbers of a packed weight are kept. All but WHOLE are of float weights, for products of one row.
+// How the numbers of a packed weight are kept. All but WHOLE are of float weights, for products of rows one by one.
 enum class Form { WHOLE, BFLOAT16, INT8 };
 
 template <class T>
@@ -192,7 +192,7 @@ struct Linear {
   long x_row;
   const T* weight;  // (O, I)
   const T* bias;    // (O) or null
-  Rounding<T> form; // of the weight, where one row is multiplied by so many threads
+  Rounding<T> form; // of the weight, where rows are multiplied one by one, by so many threads
   int threads;
   T* y;             // (rows, y_row), y_row being O padded
   long y_row;
@@ -219,33 +219,34 @@ struct Loss {
   long d_row;
 };
 
-// Sampling tokens from a language network, each fed back.
+// Sampling tokens from a language network, each fed back; B rows at once, each from its own numbers.
 constexpr long PICK_BLOCK = 64;  // logits whose weights are added up first among themselves
 
 template <class T>
 struct Sampling {
   long layers;
-  const Layer<T>* layer;                 // one row, one step each, the first of which reads `token` or *x; or null,
+  long rows;                             // B
+  const Layer<T>* layer;                 // one step each, the first of which reads `tokens` or `inputs`; or null,
   const InterpretedLayer<T>* interpreted;  // where the cell has no kernels
   char** work;                           // of each layer, with the weights packed
   void (*step)(const Layer<T>&, char* work, const Worker&);
   void (*interpret)(const InterpretedLayer<T>&, char* work, const Worker&);
   const T* embedding;      // (V, E); or null
   long embedded;           // E
-  const T** x;             // where the first layer reads its row of the embedding
-  Linear<T> decoder;       // one row
+  T* inputs;               // (B, E) where the first layer reads its rows
+  Linear<T> decoder;
   char* decoder_work;
   long states;             // fields of all layers
-  T *const *before, *const *after;  // each of them before a step and after it
+  T *const *before, *const *after;  // each of them before a step and after it, (B, Hp)
   long padded;             // Hp
   long blocks;             // of logits
-  double *weights, *sums;  // scratch: (blocks, PICK_BLOCK) and (blocks)
-  long long* token;        // what was sampled last
-  const double* u;         // (count) uniform in [0, 1)
+  double *weights, *sums;  // scratch: (threads, blocks, PICK_BLOCK) and (threads, blocks)
+  long long* tokens;       // (B) what was sampled last
+  const double* u;         // (B, count) uniform in [0, 1); below 0 where nothing is to be sampled
   double temperature;      // 0: the likeliest
-  long long* sampled;      // (count)
+  long long* sampled;      // (B, count)
   long count;
-  long* done;              // how many were sampled: fewer where logits are not finite
+  int* failed;             // 1 where logits are not finite
 };
 
 constexpr int UPDATE_NUMBERS = 8;

@@ -127,7 +127,7 @@ struct LinearLayer {
   T* packed_x;       // (group of inputs, rows of a piece, vectors, W)
   T* start;          // (O padded) the bias,
   T* scale;          // and the scales of a weight in int8
-  short* whole;      // (threads, I padded) the row that is multiplied with them
+  SmallRows<T> left; // (threads, rows) that are multiplied with those
   T* wide;           // (O, I padded) gradient of the weight while its rows do not end at a vector; else unused
   T* copied;         // (rows, COLUMNS) of dy, side by side; null where they lie near each other anyway
   T* sums;           // (O padded) the bias's gradient
@@ -146,7 +146,7 @@ struct LinearLayer {
     packed_x = p.template take<T>(forward ? 0 : inputs.size((q.rows + pieces() - 1) / (pieces() ? pieces() : 1)));
     start = p.template take<T>(forward ? outputs.panels * width : 0);
     scale = p.template take<T>(q.form.scale ? outputs.panels * width : 0);
-    whole = p.template take<short>(q.form.scale ? q.threads * whole_row<T>(q.inputs) : 0);
+    if (q.form.form != Form::WHOLE) left = SmallRows<T>(p, q.threads * q.rows, q.inputs);
     wide = p.template take<T>(!forward && padding() ? q.outputs * inputs.panels * width : 0);
     const bool copies = !forward && q.outputs > FAR;
     T* columns = p.template take<T>(copies ? ROWS * COLUMNS : 0);
@@ -176,18 +176,26 @@ struct LinearLayer {
     if (prepare(w)) Multiply<T>::run(product(), q.inputs, w);
   }
 
-  // One row; threads share the columns.
-  void row(const Worker& w) const {
-    const Share mine(outputs.count, w);
-    if (q.form.form != Form::WHOLE) {
-      const SmallRow<T> left = small_row(q.form.form, q.x, q.inputs, whole + w.rank * whole_row<T>(q.inputs));
-      for (long g = mine.first; g < mine.last; ++g) {
+  // As `forward` with the weight that is packed. Of one row, threads share the columns.
+  void some_rows(const Worker& w) const {
+    const Worker one = {0, 1, w.shared};
+    const Share rows(q.rows, q.rows == 1 ? one : w), columns(outputs.count, q.rows == 1 ? w : one);
+    if (q.form.form != Form::WHOLE)
+      small_rows(rows, columns, w.rank);
+    else if (q.rows == 1)
+      Multiply<T>::template tiles<false>(product(), rows, columns.first, columns.last, 0, q.inputs, false);
+    else
+      Multiply<T>::run(product(), q.inputs, w);
+  }
+
+  void small_rows(const Share& rows, const Share& columns, int rank) const {
+    for (long b = rows.first; b < rows.last; ++b) left.set(rank * q.rows + b, q.form.form, q.x + b * q.x_row, q.inputs);
+    for (long g = columns.first; g < columns.last; ++g)
+      for (long b = rows.first; b < rows.last; ++b) {
         const long first = outputs.first(g) * width;
-        multiply_small(q.form.form, left, packed_weight, outputs, g, q.inputs, q.y + first, start + first, scale + first);
+        multiply_small(q.form.form, left[rank * q.rows + b], packed_weight, outputs, g, q.inputs, q.y + b * q.y_row + first, start + first,
+                       scale + first);
       }
-      return;
-    }
-    Multiply<T>::template tiles<false>(product(), Share(0L, 1L), mine.first, mine.last, 0, q.inputs, false);
   }
 
   void backward(const Worker& w) const {

@@ -23,7 +23,7 @@ struct Forward : Sizes<T, C> {
   T* bias_ih;                       // (P, R, W)
   T* bias_hh[C::STAGES];            // (P, rows of the stage, W)
   T *scale_ih, *scale_hh[C::STAGES];  // as the biases, of weights in int8; else unused
-  short* whole;                     // (threads, operands, row_length) what is multiplied with those
+  SmallRows<T> rounded;              // (threads, operands, B) what is multiplied with weights of fewer bits
   T* params;                        // (P, number, W)
   T* values;                        // (number, B, Hp): what a stage hands to the next
   T* table;                         // (P, V, R, W): pre-activations by token; null without a table
@@ -40,7 +40,8 @@ struct Forward : Sizes<T, C> {
     x_form = q.tokens ? Operands::WHOLE : this->form;
     packed_ih = p.template take<T>(packed_size(inputs, words(x_form, q.inputs), q.form_ih.form));
     scale_ih = p.template take<T>(q.form_ih.scale ? this->padded * C::ROWS : 0);
-    whole = p.template take<short>(q.form_ih.scale || q.form_hh.scale ? q.threads * C::MAX_OPERANDS * row_length() : 0);
+    if (q.form_ih.form != Form::WHOLE || q.form_hh.form != Form::WHOLE)
+      rounded = SmallRows<T>(p, q.threads * C::MAX_OPERANDS * this->batch, q.inputs > q.hidden ? q.inputs : q.hidden);
     bias_ih = p.template take<T>(this->padded * C::ROWS);
     params = p.template take<T>(this->padded * C::PARAMS);
     values = p.template take<T>(C::MAX_VALUES * this->batch * this->padded);
@@ -64,7 +65,7 @@ struct Forward : Sizes<T, C> {
   long left_size() const { return C::MAX_OPERANDS * this->batch * this->row_of_words(q.hidden); }
   long rank_of(const Worker& w) const { return q.by_panels ? w.rank : 0; }
 
-  long row_length() const { return whole_row<T>(q.inputs > q.hidden ? q.inputs : q.hidden); }
+  long rounded_row(int operand, long b, const Worker& w) const { return (w.rank * C::MAX_OPERANDS + operand) * this->batch + b; }
 
   // The rows [first, ...) of a weight's scales.
   static Rounding<T> from_row(const Rounding<T>& form, long first) { return {form.form, form.scale ? form.scale + first : nullptr}; }
@@ -161,14 +162,18 @@ struct Forward : Sizes<T, C> {
     return to;
   }
 
-  // The same for a single row and weights of fewer bits.
-  NOINLINE void small_input(const Share& columns, const Worker& w) const {
+  // The same for one step and weights of fewer bits.
+  NOINLINE void small_input(const Share& rows, const Share& columns, const Worker& w) const {
+    alignas(64) T sums[MAX_VECTORS * width];
     const Form form = q.form_ih.form;
-    const SmallRow<T> left = small_row(form, q.x, q.inputs, whole + w.rank * C::MAX_OPERANDS * row_length());
-    for (long g = columns.first; g < columns.last; ++g) {
-      const long first = inputs.first(g) * C::ROWS * width;
-      multiply_small(form, left, packed_ih, inputs, g, q.inputs, ax + first, bias_ih + first, scale_ih + first);
-    }
+    for (long b = rows.first; b < rows.last; ++b) rounded.set(rounded_row(0, b, w), form, q.x + b * q.x_row, q.inputs);
+    for (long g = columns.first; g < columns.last; ++g)
+      for (long b = rows.first; b < rows.last; ++b) {
+        const long from = inputs.first(g) * C::ROWS * width;
+        multiply_small(form, rounded[rounded_row(0, b, w)], packed_ih, inputs, g, q.inputs, sums, bias_ih + from, scale_ih + from);
+        for (long panel = inputs.first(g); panel < inputs.first(g + 1); ++panel)
+          copy(input(panel, 0, b), sums + (panel - inputs.first(g)) * C::ROWS * width, C::ROWS * width);
+      }
   }
 
   // A row of the packed weights is a column of Wih.
@@ -313,6 +318,8 @@ struct Forward : Sizes<T, C> {
   void stage(long t, const Share& rows, const Share& mine, const Worker& w) const {
     alignas(64) T sums[MAX_ROWS * MAX_VECTORS * width];
     const T* words_at = write_operands<S>(t, rows, w);
+    const bool small = q.form_hh.form != Form::WHOLE;
+    if (small) small_operands<S>(t, rows, w);
     for (long g = mine.first; g < mine.last; ++g) {
       const int vectors = groups[S].vectors(g);
       const long first = groups[S].first(g), panels = vectors / C::rows[S];
@@ -321,7 +328,10 @@ struct Forward : Sizes<T, C> {
       for (long i = 0; i < cut.tiles; ++i) {
         const long row = cut.at(i), end = cut.at(i + 1);
         if (S + 1 == C::STAGES) expect(*this, t, row, end, first, panels);
-        multiply<S>(*this, tile, words_at, t, g, vectors, i, row, end);
+        if (small)
+          for (long b = row; b < end; ++b) multiply_small_row<S>(b, g, sums + (b - row) * tile.ldo, w);
+        else
+          multiply<S>(*this, tile, words_at, t, g, vectors, i, row, end);
         for (long p = 0; p < panels; ++p) {
           const T* ah = sums + p * C::rows[S] * width;
           long b = row;
@@ -335,19 +345,20 @@ struct Forward : Sizes<T, C> {
 
   // The operands of stage S, for weights of fewer bits.
   template <int S>
-  NOINLINE void small_operands(long t, SmallRow<T>* left, const Worker& w) const {
+  NOINLINE void small_operands(long t, const Share& rows, const Worker& w) const {
     for (int j = 0; j < C::operands[S]; ++j)
-      left[j] = small_row(q.form_hh.form, operand<S>(t, j), q.hidden, whole + (w.rank * C::MAX_OPERANDS + j) * row_length());
+      for (long b = rows.first; b < rows.last; ++b)
+        rounded.set(rounded_row(j, b, w), q.form_hh.form, operand<S>(t, j) + b * this->padded, q.hidden);
   }
 
-  // A single row's product of that stage with those.
+  // Row b's product of that stage with those.
   template <int S>
-  NOINLINE void multiply_small_row(const SmallRow<T>* left, long g, T* sums) const {
+  NOINLINE void multiply_small_row(long b, long g, T* sums, const Worker& w) const {
     const long first = groups[S].first(g) * C::rows[S] * width;
     const T* start = bias_hh[S] + first;
     if (C::operands[S] == 0) copy(sums, start, groups[S].vectors(g) * width);
     for (int j = 0; j < C::operands[S]; ++j, start = sums)
-      multiply_small(q.form_hh.form, left[j], packed_hh[S][j], groups[S], g, q.hidden, sums, start, scale_hh[S] + first);
+      multiply_small(q.form_hh.form, rounded[rounded_row(j, b, w)], packed_hh[S][j], groups[S], g, q.hidden, sums, start, scale_hh[S] + first);
   }
 
   // Lets the cache fetch what stage S reads of a token's row of the table, while the product runs.
@@ -364,15 +375,14 @@ struct Forward : Sizes<T, C> {
     alignas(64) T sums[2 * MAX_VECTORS * width];
     constexpr long per = C::rows[S] * width;
     const bool small = q.form_hh.form != Form::WHOLE;
-    SmallRow<T> rounded_row[C::MAX_OPERANDS];
-    if (small) small_operands<S>(t, rounded_row, w);
+    if (small) small_operands<S>(t, Share(0L, 1L), w);
     const T* words_at = write_operands<S>(t, Share(0L, 1L), w);
     long first = groups[S].first(mine.first), count = 0;  // panels whose sums are there
     for (long g = mine.first; g < mine.last; ++g) {
       const int vectors = groups[S].vectors(g);
       if (table) expect_table<S>(t, groups[S].first(g), vectors / C::rows[S]);
       if (small) {
-        multiply_small_row<S>(rounded_row, g, sums + count * per);
+        multiply_small_row<S>(0, g, sums + count * per, w);
       } else {
         Tile<T> tile = tile_of<S>(g, sums + count * per);
         multiply<S>(*this, tile, words_at, t, g, vectors, 0, 0, 1);
@@ -417,7 +427,7 @@ struct Forward : Sizes<T, C> {
       if ((t % 4 == 0 || t % span == 0) && !w.go_on()) return;
       if (!q.table && t % span == 0) {
         if (q.form_ih.form != Form::WHOLE)
-          small_input(columns, w);
+          small_input(rows, columns, w);
         else
           input_product(t, t + span < this->steps ? t + span : this->steps, rows, columns, w);
         if (q.by_panels && !w.barrier()) return;

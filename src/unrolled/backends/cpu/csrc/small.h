@@ -1,4 +1,4 @@
-// Weights of fewer bits, and products of one row with them. Numbers of a column lie side by side: of bfloat16 those of k and
+// Weights of fewer bits, and products of rows with them, one by one. Numbers of a column lie side by side: of bfloat16 those of k and
 // k + 1, of int8 those of k to k + 3. bfloat16 is widened to float, and summed in the order of tile.h: the same bits. int8 is
 // multiplied with the row as 16-bit whole numbers, whose sums are exact, whatever the tile and the instruction set; then times
 // the scales of column and row. Its bytes are kept as 128 more, without a sign: of each sum 128 times the row's is taken away.
@@ -8,6 +8,7 @@
 
 #include "kernels.h"
 #include "panels.h"
+#include "pieces.h"
 #include "simd.h"
 
 namespace unrolled::UNROLLED_ISA {
@@ -87,7 +88,7 @@ INLINE bool has_quad_sums() {
 #endif
 }
 
-// Numbers of 16 bits that each thread needs for a row.
+// Numbers of 16 bits that a row needs.
 template <class T>
 static long whole_row(long depth) {
   return (depth + W<T> - 1) / W<T> * W<T>;
@@ -133,6 +134,22 @@ static SmallRow<T> small_row(Form form, const T* x, long depth, short* scratch) 
     if (form == Form::INT8) return round_row(scratch, x, depth);
   return {x, nullptr, 0, 0};
 }
+
+// Some rows, each as it is multiplied.
+template <class T>
+class SmallRows {
+  SmallRow<T>* row_ = nullptr;
+  short* whole_ = nullptr;
+  long length_ = 0;
+
+ public:
+  SmallRows() = default;
+  // Room for `count` rows of at most so many numbers.
+  SmallRows(Pieces& p, long count, long depth)
+      : row_(p.template take<SmallRow<T>>(count)), whole_(p.template take<short>(count * whole_row<T>(depth))), length_(whole_row<T>(depth)) {}
+  const SmallRow<T>& operator[](long i) const { return row_[i]; }
+  void set(long i, Form form, const T* x, long depth) const { row_[i] = small_row(form, x, depth, whole_ + i * length_); }
+};
 
 // One row times a group of columns, N vectors that lie side by side.
 struct SmallProduct {
