@@ -179,13 +179,15 @@ DATA = {
     "forecast": "load\n" + "".join(f"{n % 7}\n" for n in range(120)),
 }
 
+MORE = {"tag": {"column": "2"}, "classify": {"label": "label"}, "forecast": {"horizon": 6, "context": 12, "segment": 3}}
+
 
 @pytest.mark.parametrize("task", DATA)
 def test_every_kind_of_model_can_be_searched(task, tmp_path):
     path, small = tmp_path / f"data.{'tsv' if task == 'tag' else 'csv'}", {"hidden_size": 8, "num_layers": 1}
     path.write_text(DATA[task])
-    more = {"horizon": 6, "context": 12, "segment": 3} if task == "forecast" else {}
-    found = ur.tune(path, task=task, minutes=THREE, out=tmp_path / "out", **small, **more)
+    found = ur.tune(path, task=task, minutes=THREE, out=tmp_path / "out", **small, **MORE[task])
+    assert found.state.fixed == small | MORE[task]
     assert len(found.state.trials) == 4
     assert ur.load(found.best).network.spec.hidden_size == 8
     assert found.state.decides == ur.load(found.best).decides

@@ -42,7 +42,7 @@ ELSEWHERE = ("minutes", "seed", "epochs", "folds")
 def tune(ctx: click.Context, /, files: tuple[str, ...], resume: str | None, **chosen: Any) -> None:
     """Search settings that train well: at random, by successive halving.
 
-    DATA is as for train, and so is any option, which all trials then have. The first setting tried is what train
+    Files and options are those of train; what is given, all trials have. The first setting tried is what train
     chooses by itself; a third of the settings goes on to the next rung, with three times the work each. The best run
     is an ordinary one. Ctrl-C saves and stops, with exit status 130; --resume goes on. Several commands with one --out
     share the work.

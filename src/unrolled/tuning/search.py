@@ -12,7 +12,7 @@ from typing import Any
 from .. import declared
 from ..cells import CellName, find_cell, name_of
 from ..checks import as_kind, check_positive, check_size
-from ..data.text import Reading, recorded
+from ..data.text import recorded
 from ..data.text.packed import plain_name
 from ..errors import UnrolledError, brief, check_path
 from ..models import files
@@ -139,7 +139,8 @@ def _begun(
     paths = _paths(source)
     known = {name for kind in files.kinds().values() for name in options_of(kind)}
     kind = kind_for(paths or (), known & options.keys(), task)
-    how = recorded({name: options[name] for name in declared.options(Reading) if name in options})
+    reading = declared.options(kind.reading) if kind.reading else {}
+    how = recorded({name: options[name] for name in reading if name in options})
     fixed = {name: value for name, value in options.items() if name not in how}
     _check_options(kind, fixed, seed, val)
     rungs = states.rungs(check_positive("minutes", as_kind("minutes", minutes, "float")))
