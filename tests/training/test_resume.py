@@ -20,7 +20,7 @@ from unrolled import storage
 from unrolled.data.text import Reading
 from unrolled.declared import options as declared_options
 from unrolled.models import files as checkpoint
-from unrolled.models import language_data, language_model
+from unrolled.models import language_data, language_model, language_run
 from unrolled.models.options import Options
 from unrolled.training import checkpoints, configuration, metrics_log, trainer
 from unrolled.training import run_folder as run
@@ -472,7 +472,7 @@ class During(Callback):
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(language_model, "evaluate"), (checkpoint, "save")], ids=["evaluate", "save the best one"]
+    ("owner", "name"), [(language_run, "evaluate"), (checkpoint, "save")], ids=["evaluate", "save the best one"]
 )
 def test_a_signal_during_a_validation_loses_nothing_of_its_line(whole, tmp_path, monkeypatch, owner, name):
     out = tmp_path / "run"

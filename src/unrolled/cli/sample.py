@@ -60,7 +60,8 @@ def sample(
         raise UnrolledError(f"{other} draws texts and --documents documents; leave out one of the two")
     drawing = Drawing(**options)
     drawing.check_number(n or documents or 1)
-    from ..models.language_model import load, written
+    from ..models.language_model import load
+    from ..models.writer import written
 
     language_model = load(model, cell=cell, weights=weights)
     how = drawing.to_json() | {"seed": seed} | ({} if length is None else {"length": length})
