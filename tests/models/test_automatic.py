@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.models.automatic import SHOWN, SPEED, WORK, for_rows, for_text, multiplied, seconds
+from unrolled.models.automatic import IN_CLUSTERS, SHOWN, SHOWN_WORDS, for_rows, for_text, multiplied, seconds
 from unrolled.models.options import Options
 from unrolled.models.tagger_data import Options as TaggerOptions
+from unrolled.nn.heads import LANGUAGE
 from unrolled.training.callbacks import Callback
 
 NOVEL = {"symbols": 650_000, "vocabulary_size": 76}
@@ -28,7 +29,8 @@ def test_the_work_is_that_of_the_minutes_and_the_width_fits_it(minutes):
     options = for_text(Options(minutes=minutes), ["minutes"], **NOVEL).options
     n, shown = numbers(options), options.epochs * NOVEL["symbols"]
     updates = shown / (options.batch_size * options.seq_length)
-    assert seconds(n, shown, updates) == pytest.approx(60 * minutes, rel=0.01)  # passes have three digits
+    spec = options.spec(NOVEL["vocabulary_size"])
+    assert seconds(spec, shown, updates) == pytest.approx(60 * minutes, rel=0.01)  # passes have three digits
     assert shown >= SHOWN * n * 0.99
     wider = for_text(Options(minutes=minutes, hidden_size=2 * options.hidden_size), ["hidden_size"], **NOVEL).options
     assert wider.epochs * NOVEL["symbols"] < SHOWN * numbers(wider)
@@ -52,11 +54,29 @@ def test_short_texts_have_fewer_lanes_and_passes_end():
     assert for_text(Options(), [], symbols=4, vocabulary_size=3).options.batch_size == 2
 
 
-def test_words_share_one_matrix_and_the_time_is_the_decoder_s():
-    options = for_text(Options(minutes=3), ["minutes"], symbols=2_000_000, vocabulary_size=33_000).options
-    assert options.tied
-    assert options.embedding_size == options.hidden_size
-    assert WORK * numbers(options, 33_000) * options.epochs * 2_000_000 < 180 * SPEED
+def test_many_words_have_an_adaptive_softmax_and_fewer_share_one_matrix():
+    size = 33_000
+    options = for_text(Options(level="word", minutes=3), ["level", "minutes"], 2_000_000, size).options
+    assert (options.softmax, options.tied, options.embedding_size) == ("adaptive", False, options.hidden_size)
+    spec = options.spec(size)
+    assert options.epochs * 2_000_000 >= SHOWN_WORDS * multiplied(spec, ends=False) * 0.99
+    assert seconds(spec, options.epochs * 2e6, options.epochs * 2e6 / 1024) == pytest.approx(180, rel=0.01)
+    clusters = [spec.shapes()[f"head.cluster_{k}"] for k in (1, 2)]
+    assert multiplied(spec) == pytest.approx(
+        multiplied(spec, ends=False)
+        + np.prod(spec.shapes()["decoder.weight"])
+        + IN_CLUSTERS * sum(map(np.prod, clusters))
+    )
+    few = for_text(Options(level="word"), ["level"], 2_000_000, 3000).options
+    assert (few.softmax, few.tied, few.embedding_size) == ("full", True, few.hidden_size)
+    asked = {"hidden_size": 30, "embedding_size": 20}
+    assert not for_text(Options(level="word", **asked), [*asked, "level"], 2_000_000, 3000).options.tied
+    assert (
+        for_text(Options(level="word", hidden_size=30), ["hidden_size"], 2_000_000, 3000).options.embedding_size == 30
+    )
+    assert for_text(Options(tied=True), ["tied"], 2_000_000, size).options.softmax == "full"
+    asked = {"softmax": "adaptive", "level": "word"}
+    assert not for_text(Options(**asked), [*asked], 2_000_000, 3000).options.tied
 
 
 def test_rows_are_passed_until_there_are_updates_enough_within_the_time():
@@ -66,12 +86,13 @@ def test_rows_are_passed_until_there_are_updates_enough_within_the_time():
     def rows(n):
         return Rows([ur.data.batches.Batch(np.zeros((9, 32), int), np.zeros((9, 32), int))] * n)
 
+    spec, large = (ur.Spec(11, hidden_size=h, num_layers=1, embedding_size=4) for h in (5, 1500))
     usual = TaggerOptions()
-    assert for_rows(usual, [], rows(400), 1000).options.epochs == usual.epochs == 12
-    assert for_rows(usual, [], rows(20), 1000).options.epochs == 75
-    assert for_rows(usual, [], rows(2), 1000).options.epochs == 120
-    assert for_rows(TaggerOptions(minutes=0.1), [], rows(400), 10_000_000).options.epochs == 1
-    assert for_rows(TaggerOptions(epochs=3), ["epochs"], rows(20), 1000).options.epochs == 3
+    assert for_rows(usual, [], rows(400), spec, LANGUAGE).options.epochs == usual.epochs == 12
+    assert for_rows(usual, [], rows(20), spec, LANGUAGE).options.epochs == 75
+    assert for_rows(usual, [], rows(2), spec, LANGUAGE).options.epochs == 120
+    assert for_rows(TaggerOptions(minutes=0.1), [], rows(400), large, LANGUAGE).options.epochs == 1
+    assert for_rows(TaggerOptions(epochs=3), ["epochs"], rows(20), spec, LANGUAGE).options.epochs == 3
 
 
 def test_a_run_keeps_what_was_chosen_and_goes_on_to_the_same_bits(tmp_path):

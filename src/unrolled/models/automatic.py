@@ -24,10 +24,10 @@ SPEED = 1.8e11
 """Operations a second that are planned with: about what two threads of the engine do (docs/benchmarks.md)."""
 WORK = 6
 """Operations that a symbol costs for each number that multiplies it: two forward, four backward."""
-A_SYMBOL, AN_UPDATE = 4e-7, 4e-4
-"""Seconds that each costs besides."""
+A_SYMBOL, AN_UPDATE, A_PARAMETER = 4e-7, 4e-4, 1e-9
+"""Seconds that each costs besides; a parameter, in every update."""
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
-SHOWN = 7
+SHOWN, SHOWN_WORDS = 5, 20
 """Symbols that a network is to be shown for each number that multiplies them: fewer, and it is too large to learn."""
 PASSES = 40
 """Passes over a text, at most."""
@@ -40,8 +40,10 @@ DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (math.inf, 0.3))
 """Passes over the text, and the dropout for fewer than that: what is seen often is learnt by heart."""
 LOOKED_AT = 20
 """Batches, at most, that the steps of a pass are estimated from."""
-WORDS = 1000
-"""Symbols from which on a vocabulary is one of words."""
+WORDS, MANY_WORDS = 1000, 5000
+"""Symbols from which on a vocabulary is one of words, and words from which on their softmax is an adaptive one."""
+IN_CLUSTERS = 0.15
+"""Share of the words of a text that are in a cluster of it (by Zipf's law a seventh)."""
 
 
 class Chosen(NamedTuple):
@@ -89,12 +91,14 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     most = options.epochs if "epochs" in asked else PASSES
     words, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
-    usual = _set(options, asked, cell="gru_reset_after", num_layers=1, schedule="cosine", tied=words)
-    sizes = [_set(usual, asked, hidden_size=w, embedding_size=w if words else 64) for w in WIDTHS]
-    numbers = [multiplied(size.spec(vocabulary_size)) for size in sizes]
+    usual = _set(options, asked, cell="gru_reset_after", num_layers=1, schedule="cosine")
+    sizes = [_of_width(usual, asked, width, vocabulary_size) for width in WIDTHS]
+    specs = [size.spec(vocabulary_size) for size in sizes]
     a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
-    passes = [min(most, 60 * minutes / seconds(n, symbols, symbols / a_batch)) for n in numbers]
-    k = max((k for k, n in enumerate(numbers) if passes[k] * symbols >= SHOWN * n), default=0)
+    passes = [min(most, 60 * minutes / seconds(spec, symbols, symbols / a_batch)) for spec in specs]
+    learnt = [multiplied(spec, ends=not words) for spec in specs]
+    enough = SHOWN_WORDS if words else SHOWN
+    k = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n), default=0)
     shown = passes[k] * symbols
     lanes = max(FEWEST, min(LANES, round(shown / (STEPS * UPDATES)), symbols // (2 * STEPS)))
     chosen = _set(
@@ -108,11 +112,11 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     )
     if "epochs" not in asked:
         chosen = replace(chosen, minutes=None)
-    said = _said(chosen, asked, shown, numbers[k], passes[k])
+    said = _said(chosen, asked, shown / learnt[k], enough, passes[k])
     return Chosen(chosen, tuple(said))
 
 
-def for_rows(options: O, asked: Collection[str], batches: Batches, numbers: int) -> Chosen:
+def for_rows(options: O, asked: Collection[str], batches: Batches, spec: Spec, head: Head) -> Chosen:
     """Choose how often sentences, examples or windows are passed, where that isn't asked for.
 
     The other defaults of a kind of model were chosen on data of its kind. Where patience ends a run, nothing is chosen.
@@ -123,31 +127,49 @@ def for_rows(options: O, asked: Collection[str], batches: Batches, numbers: int)
     asked : collection of str
     batches : Batches
         Of one pass.
-    numbers : int
-        How many multiply what a step reads (`multiplied`).
+    spec : Spec
+    head : Head
     """
     if "epochs" in asked or options.patience:
         return Chosen(options, ())
     minutes, usual = options.minutes or MINUTES, options.epochs
     some = [batches[k] for k in range(0, len(batches), -(-len(batches) // LOOKED_AT))]
     steps = sum(len(batch.x) * batch.size for batch in some) / len(some) * len(batches)
-    in_time = 60 * minutes / seconds(numbers, steps, len(batches))
+    in_time = 60 * minutes / seconds(spec, steps, len(batches), head)
     passes = max(1, math.floor(min(max(usual, UPDATES / len(batches)), 10 * usual, in_time)))
     why = f"{passes * len(batches):,} updates, within {minutes:g} minutes' work"
     return Chosen(replace(options, epochs=float(passes), minutes=None), (f"epochs {passes}: {why}",))
 
 
-def seconds(numbers: int, symbols: float, updates: float) -> float:
-    """Return how long is planned for: so many symbols, each multiplied with so many numbers, in so many updates."""
-    return symbols * (WORK * numbers / SPEED + A_SYMBOL) + updates * AN_UPDATE
+def seconds(spec: Spec, symbols: float, updates: float, head: Head | None = None) -> float:
+    """Return how long is planned for: so many symbols in so many updates of a network."""
+    numbers, parameters = multiplied(spec, head), sum(map(math.prod, spec.shapes(head).values()))
+    return symbols * (WORK * numbers / SPEED + A_SYMBOL) + updates * (AN_UPDATE + parameters * A_PARAMETER)
 
 
-def multiplied(spec: Spec, head: Head | None = None) -> int:
-    """Return how many numbers multiply what a step reads: all of the matrices but embeddings, which are looked up."""
+def multiplied(spec: Spec, head: Head | None = None, *, ends: bool = True) -> float:
+    """Return how many numbers multiply what a step reads: those of all matrices but embeddings, which are looked up.
+
+    Those of a cluster count as often as words are in it; without the `ends`, those of the stack alone do.
+    """
     shapes = spec.shapes(head)
-    tied = math.prod(shapes["embedding.weight"]) if spec.tied else 0
     looked_up = "embedding.weight", "characters.embedding.weight"
-    return tied + sum(math.prod(s) for name, s in shapes.items() if len(s) > 1 and name not in looked_up)
+    found = math.prod(shapes["embedding.weight"]) if spec.tied and ends else 0.0
+    for name, shape in shapes.items():
+        if len(shape) > 1 and name not in looked_up and (ends or "recurrent." in name):
+            found += math.prod(shape) * (IN_CLUSTERS if name.startswith("head.cluster") else 1)
+    return found
+
+
+def _of_width(options: Options, asked: Collection[str], width: int, vocabulary_size: int) -> Options:
+    """Return the options with a width, and what stands around the stack: where there are many symbols, less of it."""
+    options, words = _set(options, asked, hidden_size=width), vocabulary_size > WORDS
+    many = options.level == "word" and vocabulary_size > MANY_WORDS and not (options.tied or options.label_smoothing)
+    options = _set(options, asked, softmax="adaptive" if many else "full")
+    width = options.spec(vocabulary_size).widths[-1]
+    options = _set(options, asked, embedding_size=width if words else 64)
+    fits = options.softmax == "full" and options.embedding_size == width and not options.proj_size
+    return _set(options, asked, tied=words and fits)
 
 
 def _set(options: O, asked: Collection[str], **chosen: Any) -> O:
@@ -163,11 +185,11 @@ def _rate(options: Options) -> float | None:
     return float(f"{min(0.01, max(0.001, 1.25 / width)):.1g}")
 
 
-def _said(options: Options, asked: Collection[str], shown: float, numbers: int, passes: float) -> Iterator[str]:
+def _said(options: Options, asked: Collection[str], shown: float, enough: int, passes: float) -> Iterator[str]:
     """Yield what was chosen for a text, and why."""
     why = {
         "cell": "learns most in a given time of those tried",
-        "hidden_size": f"a number that multiplies is shown {shown / numbers:.1f} symbols; about {SHOWN} is best",
+        "hidden_size": f"each number of its matrices is shown {shown:.1f} symbols; about {enough} is best",
         "epochs": "as many as the time allows" if passes < PASSES else f"no more than {PASSES}",
         "batch_size": "small batches make many updates",
         "learning_rate": "the wider, the lower",

@@ -19,7 +19,7 @@ from ..training import checkpoints, metrics_log
 from ..training import run_folder as run
 from ..training.callbacks import Facts, Result
 from . import files
-from .automatic import for_rows, multiplied
+from .automatic import for_rows
 from .base import OfNetwork, Prepared, begin, ended, go_on
 
 
@@ -159,7 +159,7 @@ class OfData(OfNetwork):
         spec, head = kind.spec(options, **codec), kind.head(**codec)
         why: tuple[str, ...] = ()
         if asked is not None:
-            options, why = for_rows(options, asked, parts["train"], multiplied(spec, head))
+            options, why = for_rows(options, asked, parts["train"], spec, head)
         network = Network(spec, backend=backend, rng=rng, head=head)
         model = kind.model(network, **codec)
         digest = run.fingerprint(model.codec(), *material.digest)
