@@ -35,6 +35,7 @@ from side_by_side import arguments, machine, report
 
 from unrolled import backends, bench
 from unrolled.models import sampling as sample
+from unrolled.models.streams import streams
 from unrolled.nn import rounding
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
@@ -93,7 +94,7 @@ def streaming(network: Network, threads: int, count: int) -> dict[str, Callable[
 
     def ours() -> list[list[int]]:
         state, first = network.zero_state(1), np.ones(count, int)
-        return list(sample.streams(network, state, first, length, 1.0, rngs()))
+        return list(streams(network, state, first, length, 1.0, rngs()))
 
     def by(step: Callable[[Any, Any], tuple[Any, Any]], state: Any) -> list[list[int]]:
         tokens, drawn = np.ones(count, int), []

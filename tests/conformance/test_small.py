@@ -8,7 +8,7 @@ from own_cell import OWN
 from unrolled import UnrolledError, backends
 from unrolled.cells import CELLS
 from unrolled.codegen.cpp import EMITTED
-from unrolled.models import sampling
+from unrolled.models import streams
 from unrolled.nn import rounding
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
@@ -97,11 +97,11 @@ def test_many_texts_are_each_what_it_is_alone(cell, form, length):
     """More of them than the engine has rows, some of which end before others."""
     net = network(cell, form)
     net.params["decoder.bias"][7] = 3.5  # the end of a text
-    net.weights, state, first = form, net.zero_state(1), np.arange(sampling.ROWS + 9) % V
+    net.weights, state, first = form, net.zero_state(1), np.arange(streams.ROWS + 9) % V
 
     def texts(numbers):
         rngs = [np.random.default_rng(n) for n in numbers]
-        return list(sampling.streams(net, state, first[numbers], length, 1.0, rngs, end=7))
+        return list(streams.streams(net, state, first[numbers], length, 1.0, rngs, end=7))
 
     alone = [texts([n])[0] for n in range(len(first))]
     assert len({len(text) for text in alone}) > 1

@@ -14,6 +14,7 @@ from unrolled import backends
 from unrolled.cli import main
 from unrolled.data.text import Vocabulary, encode, read
 from unrolled.models import sampling as sample
+from unrolled.models.streams import streams
 
 NAMES = ["anna", "bob", "eve", "dan", "hannah", "otto"] * 20
 SMALL = {"hidden_size": 9, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 7, "epochs": 3}
@@ -109,7 +110,7 @@ def test_a_stream_draws_what_it_draws_alone(cell, backend, end):
 
     def drawn(count):
         rngs = [np.random.default_rng(n) for n in range(count)]
-        return list(sample.streams(net, net.initial_state(1), first[:count], 50, 0.9, rngs, end=end))
+        return list(streams(net, net.initial_state(1), first[:count], 50, 0.9, rngs, end=end))
 
     expected = []
     for n, token in enumerate(first.tolist()):
@@ -346,7 +347,7 @@ def test_what_samples_can_not_draw_is_said_at_once(model):
     with pytest.raises(ur.UnrolledError, match=r"^rng can't be split into streams: "):
         model.samples(2, rng=old)
     with pytest.raises(ur.UnrolledError, match=r"^there are 2 rngs and 3 tokens; each stream has one of both$"):
-        sample.streams(model.network, None, [1, 2, 3], 5, 1.0, [np.random.default_rng(1)] * 2)
+        streams(model.network, None, [1, 2, 3], 5, 1.0, [np.random.default_rng(1)] * 2)
     with pytest.raises(ur.UnrolledError, match=r"^prompt are float64; expected integers"):
         sample.tokens(model.network, [1.5], 3, 1.0, 1)
     with pytest.raises(ur.UnrolledError, match=r"^prompt run from 0 to 99; they must be at least 0 and below "):

@@ -23,6 +23,7 @@ from ..seeding import generator, spawn_streams
 from . import sampling as sample
 from .beam import BeamSearch
 from .drawn import Drawn, Stepwise
+from .streams import streams
 
 TOGETHER = 512
 """Texts drawn at once: more need more memory, and are hardly faster."""
@@ -228,7 +229,7 @@ class Writer:
             return (drawn.tokens for drawn in self._drawn(n, prompt, length, how, rng))
         groups, end = self._begun(n, prompt, rng)[1], self.vocabulary.end
         return chain.from_iterable(
-            sample.streams(self.network, state, np.array(tokens), length, how.temperature, rngs, end=end)
+            streams(self.network, state, np.array(tokens), length, how.temperature, rngs, end=end)
             for state, tokens, rngs in groups
         )
 
