@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import backends
+from .checks import ROUNDED
 from .errors import UnrolledError
 from .models import sampling as sample
 from .nn.network import Network
@@ -243,7 +244,21 @@ def has_torch() -> bool:
 
 def model_row(size: tuple[int, ...], threads: int, seconds: float) -> Row:
     """One training step of a language model: tokens, loss, gradients, clipping, Adam; the state is carried on."""
-    network, (x, y) = _model(size, threads), _tokens(size)
+    network, (x, y) = model_of(size, threads), tokens_of(size)
+    batch, steps, vocabulary, embedding, hidden, layers = size
+    rows = batch * steps  # the first layer's product takes one row a symbol or a token, whichever are fewer
+    work = min(vocabulary, rows) * 4 * hidden * embedding
+    work += rows * (4 * hidden * hidden * (2 * layers - 1) + hidden * vocabulary)
+    theirs: list[Callable[[], Any]] = []
+    error = None
+    if has_torch():
+        error = model_error(network, x, y)
+        theirs = [torch_step(network, x, y, adam) for adam in ("foreach", "fused")]
+    return _row(size, threads, seconds, model_step(network, x, y), theirs, 6.0 * work, error)
+
+
+def model_step(network: Network, x: Any, y: Any) -> Callable[[], None]:
+    """Return one training step on these tokens."""
     optimizer, state = make_optimizer("adam", network.params), None
 
     def step() -> None:
@@ -252,16 +267,7 @@ def model_row(size: tuple[int, ...], threads: int, seconds: float) -> Row:
         clip_by_norm(grads, CLIP)
         optimizer.update(grads, RATE)
 
-    batch, steps, vocabulary, embedding, hidden, layers = size
-    rows = batch * steps  # the first layer's product takes one row a symbol or a token, whichever are fewer
-    work = min(vocabulary, rows) * 4 * hidden * embedding
-    work += rows * (4 * hidden * hidden * (2 * layers - 1) + hidden * vocabulary)
-    theirs: list[Callable[[], Any]] = []
-    error = None
-    if has_torch():
-        error = _model_error(network, x, y)
-        theirs = [_torch_step(network, x, y, adam) for adam in ("foreach", "fused")]
-    return _row(size, threads, seconds, step, theirs, 6.0 * work, error)
+    return step
 
 
 def stack_row(cell: str, size: tuple[int, ...], threads: int, seconds: float) -> Row:
@@ -292,7 +298,7 @@ def stack_row(cell: str, size: tuple[int, ...], threads: int, seconds: float) ->
 
 def drawing_row(size: tuple[int, ...], threads: int, seconds: float) -> Row:
     """Draw `TOKENS` tokens one at a time, each fed back; PyTorch draws by the same rule from the same numbers."""
-    network = _model(size, threads)
+    network = model_of(size, threads)
     run, theirs = drawing(network), []
     if has_torch():
         theirs = [torch_drawing(network)]
@@ -316,13 +322,15 @@ def _use_threads(threads: int) -> None:
         import_module("torch").set_num_threads(threads)
 
 
-def _model(size: tuple[int, ...], threads: int) -> Network:
+def model_of(size: tuple[int, ...], threads: int, dtype: str = "float32") -> Network:
+    """Return the network of a size, and use so many threads."""
     _use_threads(threads)
     _, _, vocabulary, embedding, hidden, layers = size
-    return Network(Spec(vocabulary, "lstm", embedding, hidden, layers), rng=0)
+    return Network(Spec(vocabulary, "lstm", embedding, hidden, layers, dtype=dtype), rng=0)
 
 
-def _tokens(size: tuple[int, ...]) -> Any:
+def tokens_of(size: tuple[int, ...]) -> Any:
+    """Return what such a network reads, and the targets."""
     return np.random.default_rng(0).integers(0, size[2], (2, size[1], size[0]))
 
 
@@ -402,7 +410,7 @@ def said_of(limits: Limits | None) -> list[str]:
     return [said + ("; reads, GB/s: " + ", ".join(reads) if reads else "")]
 
 
-def torch_model(network: Network) -> Any:
+def torchmodel_of(network: Network) -> Any:
     """Return the obvious torch module with the same parameters, by the same names."""
     torch = import_module("torch")
     spec = network.spec
@@ -438,7 +446,7 @@ def drawing(network: Network) -> Callable[[], list[int]]:
 def torch_drawing(network: Network) -> Callable[[], list[int]]:
     """Return what draws `TOKENS` tokens with PyTorch, a call a token."""
     torch = import_module("torch")
-    module = torch_model(network)
+    module = torchmodel_of(network)
 
     def run() -> list[int]:
         token, state, drawn = 1, None, []
@@ -457,16 +465,19 @@ def _torch_loss(module: Any, x: Any, y: Any, state: Any) -> Any:
     return import_module("torch").nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten()), state
 
 
-def _torch_step(network: Network, x: Any, y: Any, adam: str) -> Callable[[], None]:
+def torch_step(network: Network, x: Any, y: Any, adam: str) -> Callable[[], None]:
+    """Return PyTorch's training step; for a network of bfloat16, under autocast."""
     torch = import_module("torch")
-    module, state = torch_model(network), None
+    module, state = torchmodel_of(network), None
     optimizer = torch.optim.Adam(module.parameters(), RATE, **{adam: True})
     x, y = torch.from_numpy(x), torch.from_numpy(y)
+    rounds = network.recurrent.dtype == ROUNDED
 
     def step() -> None:
         nonlocal state
         optimizer.zero_grad(set_to_none=True)
-        loss, new = _torch_loss(module, x, y, state)
+        with torch.autocast("cpu", torch.bfloat16, enabled=rounds):
+            loss, new = _torch_loss(module, x, y, state)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
         optimizer.step()
@@ -476,9 +487,10 @@ def _torch_step(network: Network, x: Any, y: Any, adam: str) -> Callable[[], Non
     return step
 
 
-def _model_error(network: Network, x: Any, y: Any) -> float:
+def model_error(network: Network, x: Any, y: Any) -> float:
+    """Largest error of the loss and of all gradients, against PyTorch in float64."""
     torch = import_module("torch")
-    exact = torch_model(network).double()
+    exact = torchmodel_of(network).double()
     want, _ = _torch_loss(exact, torch.from_numpy(x), torch.from_numpy(y), None)
     want.backward()
     loss, grads, _ = network.loss_and_gradients(x, y)

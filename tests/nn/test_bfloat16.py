@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 import unrolled as ur
+from unrolled.data.text.stdlib import default_corpus
 from unrolled.errors import UnrolledError
 from unrolled.nn.rounding import check_weights
 from unrolled.reference import layers, scan
 from unrolled.reference.operands import operand
+from unrolled.training.clipping import clip_by_norm
+from unrolled.training.optimizers import make_optimizer
 
 TEXT = "It is a truth universally acknowledged, that a single man must be in want of a wife.\n" * 20
 SMALL = {"hidden_size": 12, "num_layers": 2, "embedding_size": 5, "batch_size": 3, "seq_length": 20, "epochs": 1}
@@ -106,3 +109,23 @@ def test_what_does_not_round_refuses():
         ur.MLSTM(4, 8, dtype="bfloat16")
     with pytest.raises(UnrolledError, match="float32; this one is bfloat16"):
         check_weights("int8", "bfloat16")
+
+
+@pytest.mark.slow
+def test_400_steps_on_text_lose_what_those_of_float32_do():
+    text = np.frombuffer(default_corpus(16 * 13_000).text.encode(), np.uint8)
+    ids = text.reshape(16, -1).T.astype(np.int64)
+    means = {}
+    for dtype in ("float32", "bfloat16"):
+        spec = ur.Spec(128, embedding_size=24, hidden_size=48, num_layers=1, dtype=dtype)
+        net, state, losses = ur.Network(spec, rng=0), None, []
+        optimizer = make_optimizer("adam", net.params)
+        for at in range(0, 400 * 32, 32):
+            loss, grads, state = net.loss_and_gradients(ids[at : at + 32], ids[at + 1 : at + 33], state)
+            clip_by_norm(grads, 5.0)
+            optimizer.update(grads, 2e-3)
+            losses.append(loss)
+        means[dtype] = np.mean(losses)
+        assert np.mean(losses[-50:]) < 0.7 * losses[0]  # it has learnt
+    assert means["bfloat16"] == pytest.approx(means["float32"], rel=2e-3)
+    assert means["bfloat16"] != means["float32"]

@@ -33,12 +33,32 @@ INLINE F rounded(F v) {
 }
 INLINE D rounded(D v) { return v; }  // never asked for
 
+#if UNROLLED_PAIRS
+// Two vectors rounded, the first in the lower half.
+INLINE __m512i rounded_both(F first, F second) {
+#if defined(__clang__)  // which knows the instruction only in functions that ask for it
+  typedef short H __attribute__((vector_size(64)));
+  const H upper = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                   33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16((__m512i)rounded(first), (__m512i)upper, (__m512i)rounded(second));
+#else
+  __m512i both;
+  asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(both) : "v"(second), "v"(first));
+  return both;
+#endif
+}
+#endif
+
 // The words of a vector and of the one that follows it in the sum, lane by lane.
 template <class T>
 INLINE Vec<T> above(Operands form, Vec<T> first, Vec<T> second) {
   if constexpr (sizeof(T) == sizeof(float)) {
-    typedef Lanes<float>::U U;
-    if (form == Operands::PAIRS) return (F)(((U)rounded(first) >> 16) | (U)rounded(second));
+#if UNROLLED_PAIRS
+    typedef short H __attribute__((vector_size(64)));
+    const H in_turn = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23,
+                     8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    if (form == Operands::PAIRS) return (F)_mm512_permutexvar_epi16((__m512i)in_turn, rounded_both(first, second));
+#endif
     if (form == Operands::ROUNDED) return rounded(first);
   }
   return first;
@@ -52,11 +72,7 @@ INLINE Vec<T> beside(Operands form, const T* from, long n, long k) {
   if constexpr (sizeof(T) == sizeof(float))
     if (form == Operands::PAIRS) {
       constexpr long w = W<float>;
-      const F first = load(from + at, left), second = left > w ? load(from + at + w, left - w) : F{};
-      typedef short H __attribute__((vector_size(64)));
-      const H upper = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-                       33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-      return (F)_mm512_permutex2var_epi16((__m512i)rounded(first), (__m512i)upper, (__m512i)rounded(second));
+      return (F)rounded_both(load(from + at, left), left > w ? load(from + at + w, left - w) : F{});
     }
 #endif
   const Vec<T> v = load(from + at, left);
