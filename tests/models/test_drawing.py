@@ -289,7 +289,7 @@ def test_a_beam_finds_the_likeliest_text(small):
 def test_a_beam_keeps_what_has_ended_and_what_is_allowed(small):
     lines = ur.LanguageModel(small.network, replace(small.vocabulary, documents=True))
     for width in (1, 2, 300):
-        _, text = likeliest(small, "ab", 4, width, lambda text: text.endswith("\n"))[0]
+        _, text = likeliest(small, "\nab", 4, width, lambda text: text.endswith("\n"))[0]
         (found,) = lines.draw(1, "ab", 4, beam=width)
         assert (found.text, found.ended) == (text.rstrip("\n"), "end" if text.endswith("\n") else "length")
         _, text = likeliest(small, "b", 4, width, lambda text: "cc" in text)[0]

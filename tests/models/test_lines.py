@@ -207,6 +207,20 @@ def test_whole_documents_are_drawn(run):
         other.sample_documents(3)
 
 
+def test_a_prompt_is_read_behind_the_newline_that_begins_its_document(run):
+    model = ur.load(run / "run")
+    for how in ({}, {"top_k": 5}, {"repetition_penalty": 1.5}):
+        drawn = model.sample("so", 9, seed=3, **how)
+        assert drawn.startswith(next(model.samples(1, "so", 9, seed=3, **how)))
+    assert model.sample("so", 9, seed=3) == model.sample("\nso", 9, seed=3)
+    assert model.predict("so", by="symbol") == model.predict("\nso", by="symbol")
+    (one,) = model.draw(1, "so", seed=3)
+    assert one.ended == "end"
+    whole, begun = (model.score(text) for text in (f"\nso{one.text}\n", "\nso"))
+    nats = whole.nats * whole.predicted - begun.nats * begun.predicted
+    np.testing.assert_allclose(-sum(one.log_probabilities), nats, atol=1e-5)
+
+
 def test_the_command_marks_documents_that_are_new(run, capsys):
     drawn = ur.load(run / "run").sample_documents(20, seed=3)
     for path in ("run", "run/model.safetensors"):

@@ -33,7 +33,6 @@ from ..seeding import generator
 from ..training import checkpoints
 from ..training.callbacks import Callback, Result
 from . import files as checkpoint
-from . import sampling as sample
 from .base import Prepared, begin, ended, go_on
 from .language_data import (
     Paths,
@@ -266,7 +265,7 @@ class LanguageModel(Writer):
         if not prompt and self.vocabulary.newline is None:
             raise UnrolledError("the model knows no newline that it could begin behind; give a prompt")
         start = self._start(prompt, generator())
-        state, token = sample.primed(self.network, start, self.vocabulary.end)
+        state, token = self._primed(start)
         if by == "word" and self.vocabulary.takes is not np.ndarray and self.vocabulary.level != "word":
             return WordSearch(self.network, self.vocabulary, prompt, state, token).likeliest(top)
         chances = probabilities(self.network.logits(np.array([[token]]), state)[0][0, 0])

@@ -51,8 +51,9 @@ class Writer:
             return (drawn.text for drawn in self._drawn(1, prompt, length, how, rng))
         end, start = self.vocabulary.end, self._start(prompt, rng)
         if how.plain:
-            return self._decoded(sample.tokens(self.network, start, length, how.temperature, rng, end=end))
-        state, token = sample.primed(self.network, start, end)
+            begun = self._behind_newline(start)
+            return self._decoded(sample.tokens(self.network, begun, length, how.temperature, rng, end=end))
+        state, token = self._primed(start)
         text = Stepwise(self.network, self.vocabulary, how, length, on=True)
         return (piece for _, piece in text.pieces(state, token, start if prompt else start[:0], rng))
 
@@ -207,13 +208,22 @@ class Writer:
             warn(f"the model doesn't list {names} of the prompt; it reads {UNK} instead")
         return self.vocabulary.encode(prompt) if prompt else np.array([self.vocabulary.first_token(rng)])
 
+    def _behind_newline(self, start: Tokens) -> Tokens:
+        """Return a prompt's tokens behind the newline that every document of a line begins with."""
+        end = self.vocabulary.end
+        return start if end is None or start[:1].tolist() in ([], [end]) else np.concatenate([[end], start])
+
+    def _primed(self, start: Tokens) -> tuple[Any, int]:
+        """Return the state that a prompt's last token is read in, and that token."""
+        return sample.primed(self.network, self._behind_newline(start), self.vocabulary.end)
+
     def _begun(
         self, n: int, prompt: str, rng: np.random.Generator
     ) -> tuple[Tokens, Iterator[tuple[Any, list[int], list[np.random.Generator]]]]:
         """Return a prompt's tokens; then, of some texts at a time, the state, what each is fed first, and its rng."""
         spawn_streams(rng, 0)  # a generator that can't is refused before anything is drawn
         start = self._start(prompt, rng)
-        state, token = sample.primed(self.network, start, self.vocabulary.end)
+        state, token = self._primed(start)
 
         def groups() -> Iterator[tuple[Any, list[int], list[np.random.Generator]]]:
             for first in range(0, n, TOGETHER):
