@@ -240,6 +240,12 @@ def test_another_search_other_data_and_a_damaged_state_are_refused(search, book,
         (search / states.STATE).write_text(text)
         with pytest.raises(ur.UnrolledError, match=r"tune\.json is damaged"):
             ur.tune(resume=search)
+    lies = {"rungs": []}, {"settings": []}, {"trials": [content["trials"][0] | {"setting": 26}]}
+    for lie in lies:  # with the digest that belongs to it
+        changed = {name: value for name, value in (content | lie).items() if name != "digest"}
+        (search / states.STATE).write_text(json.dumps(changed | {"digest": states._digest(changed)}))
+        with pytest.raises(ur.UnrolledError, match=r"tune\.json is damaged"):
+            ur.tune(resume=search)
     with pytest.raises(ur.UnrolledError, match="holds no search"):
         ur.tune(resume=tmp_path)
 

@@ -203,6 +203,11 @@ def read(folder: Path) -> State:
         said = entries(_STATE)("", content)
         if said["digest"] != _digest({name: value for name, value in content.items() if name != "digest"}):
             raise UnrolledError("its contents are not those that its digest is of")
+        drawn = len(said["settings"])
+        if [rung["settings"] for rung in said["rungs"][:1]] != [drawn]:
+            raise UnrolledError(f"it has {drawn} settings, which its first rung has not")
+        if any(trial["setting"] >= drawn for trial in said["trials"]):
+            raise UnrolledError(f"it has a trial of none of its {drawn} settings")
     except UnrolledError as error:
         raise UnrolledError(f"{path} is damaged or no state of a search: {error}") from None
     del said["version"], said["digest"]
