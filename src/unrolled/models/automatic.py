@@ -85,7 +85,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
 
     >>> options = for_text(Options(minutes=1), [], symbols=650_000, vocabulary_size=76).options
     >>> options.cell, options.hidden_size, options.batch_size, options.minutes
-    ('gru_reset_after', 320, 16, None)
+    ('gru_reset_after', 384, 16, None)
     """
     minutes = options.minutes or MINUTES
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
@@ -112,7 +112,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     )
     if "epochs" not in asked:
         chosen = replace(chosen, minutes=None)
-    said = _said(chosen, asked, shown / learnt[k], enough, passes[k])
+    said = _said(chosen, asked, shown / learnt[k], passes[k])
     return Chosen(chosen, tuple(said))
 
 
@@ -185,11 +185,11 @@ def _rate(options: Options) -> float | None:
     return float(f"{min(0.01, max(0.001, 1.25 / width)):.1g}")
 
 
-def _said(options: Options, asked: Collection[str], shown: float, enough: int, passes: float) -> Iterator[str]:
+def _said(options: Options, asked: Collection[str], shown: float, passes: float) -> Iterator[str]:
     """Yield what was chosen for a text, and why."""
     why = {
         "cell": "learns most in a given time of those tried",
-        "hidden_size": f"each number of its matrices is shown {shown:.1f} symbols; about {enough} is best",
+        "hidden_size": f"as wide as the time can teach: {shown:.1f} symbols for each number of its matrices",
         "epochs": "as many as the time allows" if passes < PASSES else f"no more than {PASSES}",
         "batch_size": "small batches make many updates",
         "learning_rate": "the wider, the lower",
