@@ -74,7 +74,8 @@ WEIGHTS = ("learn_state", "tied", "forget_bias", "init")
     "Training",
     "--auto/--no-auto",
     default=None,
-    help="Choose what isn't given by data and time. [default: on; off with --config]",
+    help="Choose cell, sizes, passes, batch, rate and dropout by data and time where they aren't given, instead of "
+    "their defaults. [default: on; off with --config]",
 )
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of the native engine. [default: all physical cores]")

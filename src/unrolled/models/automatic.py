@@ -113,7 +113,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     if "epochs" not in asked:
         chosen = replace(chosen, minutes=None)
     said = _said(chosen, asked, shown / learnt[k], passes[k])
-    return Chosen(chosen, tuple(said))
+    return Chosen(chosen, (_planned(minutes), *said))
 
 
 def for_rows(options: O, asked: Collection[str], batches: Batches, spec: Spec, head: Head) -> Chosen:
@@ -138,7 +138,7 @@ def for_rows(options: O, asked: Collection[str], batches: Batches, spec: Spec, h
     in_time = 60 * minutes / seconds(spec, steps, len(batches), head)
     passes = max(1, math.floor(min(max(usual, UPDATES / len(batches)), 10 * usual, in_time)))
     why = f"{passes * len(batches):,} updates, within {minutes:g} minutes' work"
-    return Chosen(replace(options, epochs=float(passes), minutes=None), (f"epochs {passes}: {why}",))
+    return Chosen(replace(options, epochs=float(passes), minutes=None), (_planned(minutes), f"epochs {passes}: {why}"))
 
 
 def seconds(spec: Spec, symbols: float, updates: float, head: Head | None = None) -> float:
@@ -183,6 +183,11 @@ def _rate(options: Options) -> float | None:
         return options.learning_rate
     width = options.spec(2).widths[-1]
     return float(f"{min(0.01, max(0.001, 1.25 / width)):.1g}")
+
+
+def _planned(minutes: float) -> str:
+    plural = "" if minutes == 1 else "s"
+    return f"for {minutes:g} minute{plural} of counted work, by two threads of the engine; NumPy takes far longer"
 
 
 def _said(options: Options, asked: Collection[str], shown: float, passes: float) -> Iterator[str]:
