@@ -101,9 +101,9 @@ def build_head(cell: Cell, head: Head, *, words: bool = True) -> Network:
 
 
 def _drawn(net: Network) -> Network:
-    """Draw the head's own parameters, which begin at 0, where some derivatives are 0 too."""
+    """Draw the weights of clusters, which begin at 0, where derivatives of what they multiply are 0 too."""
     for name, p in net.params.items():
-        if name.startswith("head."):
+        if name.startswith("head.cluster"):
             p[...] = np.random.default_rng(0).uniform(-0.5, 0.5, p.shape)
     return net
 
