@@ -28,7 +28,7 @@ struct Product {
 
 template <class T>
 struct Multiply {
-  static constexpr int width = W<T>, VECTORS = 4, HEIGHT = tile_rows(VECTORS);
+  static constexpr int width = W<T>, HEIGHT = tile_rows(VECTORS);
   // Rows of a, steps of the sum, and groups of columns that are taken at a time: these pieces stay in the second-level cache.
   static constexpr long ROWS = 256, DEPTH = 256, GROUPS = 4;
 

@@ -15,7 +15,7 @@ struct Groups {
   long panels = 0, per = 1, count = 0;
   Even cut;
   Groups() = default;
-  Groups(long width, long per_, long least = 1, long vectors = 4) : panels((width + W<T> - 1) / W<T>), per(per_) {
+  Groups(long width, long per_, long least = 1, long vectors = VECTORS) : panels((width + W<T> - 1) / W<T>), per(per_) {
     const long most = per >= vectors ? 1 : vectors / per, few = least < panels ? least : panels;
     count = (panels + most - 1) / most;
     if (count < few) count = few;
@@ -35,7 +35,7 @@ struct Groups {
 };
 
 // Vectors of a group: while some numbers are widened, more sums can go on.
-constexpr long vectors_of(Form form) { return form == Form::WHOLE ? 4 : MAX_VECTORS; }
+constexpr long vectors_of(Form form) { return form == Form::WHOLE ? VECTORS : MAX_VECTORS; }
 
 // Weights (per H, depth), row (gate, unit) -> packed (group, k, panel, gate, W): the right operand of a product with
 // their transpose. Groups [first, last). k are words; those of a part of the weights, `depth` numbers, may begin at word

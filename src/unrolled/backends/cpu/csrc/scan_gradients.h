@@ -162,7 +162,7 @@ struct Gradients : Sizes<T, C> {
   // lanes). Panels of the left operand are `step` apart.
   bool weight_product(T* out, long ld, const T* right, const Groups<T>& columns, const T* da, long step, int row_start,
                       int row_blocks, long depth, bool add, const Worker& w) const {
-    constexpr int height = tile_rows(4), tiles = (width + height - 1) / height;
+    constexpr int height = tile_rows(VECTORS), tiles = (width + height - 1) / height;
     const Share mine(this->panels * row_blocks * tiles, w);
     for (long u = mine.first; u < mine.last; ++u) {
       if ((u - mine.first) % 8 == 0 && !w.go_on()) return false;

@@ -8,13 +8,13 @@
 
 namespace unrolled::UNROLLED_ISA {
 
-#if UNROLLED_BYTES == 32
-constexpr int SUMS = 12;  // accumulators: 16 registers less operands
-#elif defined(__x86_64__) && UNROLLED_BYTES == 16
-constexpr int SUMS = 12;
+#if defined(__x86_64__) && UNROLLED_BYTES <= 32
+constexpr int REGISTERS = 16, SUMS = 12, VECTORS = 3;
 #else
-constexpr int SUMS = 24;  // of 32 registers
+constexpr int REGISTERS = 32, SUMS = 24, VECTORS = 4;
 #endif
+// Vectors that a core has, those of them that are sums, and vectors of a tile's row where nothing else asks for a number:
+// so many that the rows divide a panel's lanes.
 
 constexpr int MAX_VECTORS = 8;  // vectors of a tile's row
 constexpr int MAX_ROWS = 8;
@@ -65,6 +65,13 @@ INLINE V multiply_words(V a, V b, V c) {
   return fma(a, b, c);
 }
 
+// GCC would read a vector again for every use; this keeps it in its register.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define UNROLLED_KEEP(vector) asm("" : "+v"(vector))
+#else
+#define UNROLLED_KEEP(vector) (void)(vector)
+#endif
+
 template <class T, int ROWS, int N, bool TRANSPOSED, bool PAIRS>
 INLINE void tile_of_words(const Tile<T>& q) {
   typedef Vec<T> V;
@@ -83,14 +90,30 @@ INLINE void tile_of_words(const Tile<T>& q) {
         __builtin_prefetch(ahead, 0, 2);
         ahead += LINE<T>;
       }
+      if constexpr (ROWS < N && ROWS * N + N >= REGISTERS) {
+        // What the rows bring stays in registers beside the sums, and columns come one by one.
+        V x[ROWS];
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; ++r) {
+          x[r] = broadcast(TRANSPOSED ? left + r : left + r * q.lda + k);
+          UNROLLED_KEEP(x[r]);
+        }
+#pragma GCC unroll 8
+        for (int v = 0; v < N; ++v) {
+          V column = load(right + v * w);
+          UNROLLED_KEEP(column);
+#pragma GCC unroll 8
+          for (int r = 0; r < ROWS; ++r) sum[r][v] = multiply_words<PAIRS>(x[r], column, sum[r][v]);
+        }
+        right += N * w;
+        if (TRANSPOSED) left += q.lda;
+        continue;
+      }
       V column[N];
 #pragma GCC unroll 8
       for (int v = 0; v < N; ++v) {
         column[v] = load(right + v * w);
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-        // GCC would read the vector again for every row; keep it in its register.
-        if (ROWS <= 4) asm("" : "+v"(column[v]));
-#endif
+        if (ROWS <= 4) UNROLLED_KEEP(column[v]);
       }
 #pragma GCC unroll 8
       for (int r = 0; r < ROWS; ++r) {
