@@ -410,7 +410,7 @@ def said_of(limits: Limits | None) -> list[str]:
     return [said + ("; reads, GB/s: " + ", ".join(reads) if reads else "")]
 
 
-def torchmodel_of(network: Network) -> Any:
+def torch_model(network: Network) -> Any:
     """Return the obvious torch module with the same parameters, by the same names."""
     torch = import_module("torch")
     spec = network.spec
@@ -446,7 +446,7 @@ def drawing(network: Network) -> Callable[[], list[int]]:
 def torch_drawing(network: Network) -> Callable[[], list[int]]:
     """Return what draws `TOKENS` tokens with PyTorch, a call a token."""
     torch = import_module("torch")
-    module = torchmodel_of(network)
+    module = torch_model(network)
 
     def run() -> list[int]:
         token, state, drawn = 1, None, []
@@ -468,7 +468,7 @@ def _torch_loss(module: Any, x: Any, y: Any, state: Any) -> Any:
 def torch_step(network: Network, x: Any, y: Any, adam: str) -> Callable[[], None]:
     """Return PyTorch's training step; for a network of bfloat16, under autocast."""
     torch = import_module("torch")
-    module, state = torchmodel_of(network), None
+    module, state = torch_model(network), None
     optimizer = torch.optim.Adam(module.parameters(), RATE, **{adam: True})
     x, y = torch.from_numpy(x), torch.from_numpy(y)
     rounds = network.recurrent.dtype == ROUNDED
@@ -490,7 +490,7 @@ def torch_step(network: Network, x: Any, y: Any, adam: str) -> Callable[[], None
 def model_error(network: Network, x: Any, y: Any) -> float:
     """Largest error of the loss and of all gradients, against PyTorch in float64."""
     torch = import_module("torch")
-    exact = torchmodel_of(network).double()
+    exact = torch_model(network).double()
     want, _ = _torch_loss(exact, torch.from_numpy(x), torch.from_numpy(y), None)
     want.backward()
     loss, grads, _ = network.loss_and_gradients(x, y)
