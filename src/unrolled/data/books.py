@@ -12,6 +12,7 @@ from ..checks import check_a
 from ..errors import UnrolledError, brief, check_path, one_line, suggest
 from .download import download, sha256
 from .text import is_whole
+from .text.files import user_folder
 
 
 class Book(NamedTuple):
@@ -119,12 +120,7 @@ def data_folder() -> Path:
     UnrolledError
         If the user has no folder.
     """
-    try:
-        if given := os.environ.get("UNROLLED_DATA"):
-            return Path(given).expanduser()
-        return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share", "unrolled").expanduser()
-    except RuntimeError:
-        raise UnrolledError("this user has no home folder for texts; UNROLLED_DATA=/a/folder names one") from None
+    return user_folder("UNROLLED_DATA", "XDG_DATA_HOME", "~/.local/share", "for texts")
 
 
 def fetch(name: str, output: str | os.PathLike[str] | None = None, *, force: bool = False) -> Fetched:

@@ -92,7 +92,8 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     most = options.epochs if "epochs" in asked else PASSES
     words, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
     usual = _set(options, asked, cell="gru_reset_after", num_layers=1, schedule="cosine")
-    sizes = [_of_width(usual, asked, width, vocabulary_size) for width in WIDTHS]
+    widths = WIDTHS[:1] if "hidden_size" in asked else WIDTHS  # where one is asked for, there is one to plan
+    sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]
     a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
     passes = [min(most, 60 * minutes / seconds(spec, symbols, symbols / a_batch)) for spec in specs]

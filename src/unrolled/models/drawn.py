@@ -146,7 +146,7 @@ class Stepwise:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
                 logits, states = self._read(np.array([token]), states)
             allowed = None if mask is None else mask.allowed(matched)
-            if mask is not None and not mask.allowed(matched).any():
+            if mask is not None and allowed is not None and not allowed.any():
                 raise mask.dead_end()
             found = scores(logits[0], self.how, seen, allowed)
             token = int(_sample_rows(found[None], 1.0, numbers.ahead(left)[:1])[0])

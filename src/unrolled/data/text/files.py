@@ -37,14 +37,23 @@ def cache_folder() -> Path:
     UnrolledError
         If the user has no folder.
     """
+    return user_folder("UNROLLED_CACHE", "XDG_CACHE_HOME", "~/.cache", "to keep the tokens of a large text in")
+
+
+def user_folder(own: str, standard: str, usual: str, purpose: str) -> Path:
+    """Return the folder that the variable `own` names; else `unrolled` in the one of `standard`, or in the usual one.
+
+    Raises
+    ------
+    UnrolledError
+        If the user has no folder.
+    """
     try:
-        if given := os.environ.get("UNROLLED_CACHE"):
+        if given := os.environ.get(own):
             return Path(given).expanduser()
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "unrolled").expanduser()
+        return Path(os.environ.get(standard) or usual, "unrolled").expanduser()
     except RuntimeError:
-        raise UnrolledError(
-            "this user has no home folder to keep the tokens of a large text in; UNROLLED_CACHE=/a/folder names one"
-        ) from None
+        raise UnrolledError(f"this user has no home folder {purpose}; {own}=/a/folder names one") from None
 
 
 def cannot_keep(error: OSError) -> UnrolledError:
