@@ -56,6 +56,37 @@ def test_reassembled_lanes_are_the_text(N, B, T):
     assert data.targets == sum(y.size for _, y in chunks) == B * L
 
 
+@pytest.mark.parametrize(("N", "B", "T"), list(sizes(seed=4)))
+def test_varied_chunks_are_the_text_too_and_none_is_empty(N, B, T):
+    tokens = np.random.default_rng(N).integers(0, 50, size=N)
+    data = lanes(tokens, B, T, documents=np.arange(1, N, 7), varied=True)
+    whole = lanes(tokens, B, data.lane_length, documents=np.arange(1, N, 7))[0]
+    for epoch in range(3):
+        of_epoch = data.of_epoch([5, epoch])
+        chunks = [of_epoch(k) for k in range(len(data))]
+        assert all(len(chunk.x) for chunk in chunks)
+        for name in ("x", "y", "starts"):
+            assert np.array_equal(np.concatenate([getattr(chunk, name) for chunk in chunks]), getattr(whole, name))
+        assert [chunk.share * T for chunk in chunks] == pytest.approx([len(chunk.x) for chunk in chunks])
+
+
+def test_varied_lengths_are_drawn_as_merity_and_others_draw_them():
+    data = lanes(np.arange(70 * 4000 + 1), 1, 70, varied=True)
+    one, other = (
+        np.array([len(of_epoch(k).x) for k in range(len(data))])
+        for of_epoch in (data.of_epoch([1, 0]), data.of_epoch([1, 1]))
+    )
+    assert (one != other).any()
+    usual = one[one > 53]
+    # 70 / (1 - 0.05 / 2), since there are as many as without; a twentieth of 4,000 is halved, give or take 14
+    assert usual.mean() == pytest.approx(71.8, abs=0.3)
+    assert usual.std() == pytest.approx(5.1, abs=0.2)
+    assert 150 < (one <= 53).sum() < 250
+    fixed = lanes(np.arange(71), 1, 35)
+    assert [len(fixed.of_epoch([1, 0])(k).x) for k in (0, 1)] == [35, 35]
+    assert fixed.of_epoch([1, 0])(0).share == 1
+
+
 @pytest.mark.parametrize(("N", "B", "T"), list(sizes(seed=2)))
 def test_every_target_is_used_once_but_for_fewer_than_a_batch_at_the_end(N, B, T):
     targets = sorted(int(t) for _, y in lanes(range(N), B, T) for t in y.reshape(-1))

@@ -115,6 +115,7 @@ EVERY_OPTION = {
     "trained state": {"learn_state": True, "tied": True, "embedding_size": 12},
     "widths": {"hidden_size": (9, 12)},
     "rounded products": {"dtype": "bfloat16"},
+    "varied lengths": {"vary_seq_length": True},
     "warm-up": {"schedule": "cosine", "warmup": 20},
     "steps": {"schedule": "step", "lr_decay_every": 0.4},
     "adamw, clipped by value": {"optimizer": "adamw", "clip": "value", "grad_clip": 0.01, "weight_decay": 0.1},

@@ -50,6 +50,22 @@ def test_parts_of_a_batch_give_the_update_of_the_whole():
         np.testing.assert_allclose(parts.network.params[name], p, rtol=0, atol=1e-12)
 
 
+def test_the_rate_follows_the_length_of_a_varied_chunk():
+    options = SMALL | {"optimizer": "sgd", "learning_rate": 0.5, "grad_clip": 0, "val_fraction": 0, "seq_length": 70}
+    weights = Weights()
+    ur.LanguageModel.train(TEXT, vary_seq_length=True, callbacks=[weights], **options)
+    tokens = vocabulary_of(Corpus(TEXT, "char", "text")).encode(TEXT)
+    varied = lanes(tokens, 6, 70, varied=True)
+    first = varied.of_epoch([1, 0])(0)
+    assert first.share == len(first.x) / 70 != 1
+    network = ur.Network(weights.network.spec, backend="reference", rng=np.random.default_rng(1))
+    before = {name: p.copy() for name, p in network.params.items()}
+    _, grads, _ = network.loss_and_gradients(first.x, first.y)
+    for name, p in before.items():
+        # one update in float64, of numbers below 1
+        np.testing.assert_allclose(weights.seen[0][name], p - 0.5 * first.share * grads[name], rtol=0, atol=1e-14)
+
+
 def test_the_moving_average_is_its_equation():
     weights = Weights()
     model = ur.LanguageModel.train(TEXT, average="ema", ema_decay=0.75, callbacks=[weights], val_fraction=0, **SMALL)

@@ -7,7 +7,7 @@ when the tokens are memory-mapped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ class Batch:
     starts : (T, B) bool, steps at which a document begins; None if they aren't kept apart
     weights : as y, or without its last axis, at least 0: what each target counts; None if all count the same. Padding
         counts 0.
+    share : of the learning rate: below 1 for a batch of fewer steps than others
 
     Examples
     --------
@@ -46,6 +47,7 @@ class Batch:
     lengths: NDArray[np.integer[Any]] | None = None
     starts: NDArray[np.bool_] | None = None
     weights: NDArray[Any] | None = None
+    share: float = 1.0
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter((self.x, self.y))
@@ -90,13 +92,18 @@ class Batches(Protocol):
     def carries(self) -> bool:
         """Whether batch k + 1 goes on where batch k ended: its rows' states are passed on."""
 
-    @property
-    def shuffled(self) -> bool:
-        """Whether batches come in another order in each epoch."""
-
     def __len__(self) -> int: ...
 
     def __getitem__(self, k: int) -> Batch: ...
+
+    def of_epoch(self, seed: Sequence[int]) -> Callable[[int], Batch]:
+        """Return what gives batch k of one epoch: these, in another order, or cut elsewhere, as the seed draws it."""
+
+
+def shuffled(batches: Batches, seed: Sequence[int]) -> Callable[[int], Batch]:
+    """Return what gives batch k in an order that the seed draws."""
+    order = np.random.default_rng(seed).permutation(len(batches))
+    return lambda k: batches[int(order[k])]
 
 
 def as_tokens(tokens: Sequence[int] | NDArray[Any], name: str = "tokens") -> Tokens:
@@ -173,6 +180,7 @@ class Lanes:
     seq_length : T, the steps of every chunk but perhaps the last
     name : what the tokens are, for messages
     documents : where documents begin, in rising order; None if they aren't kept apart
+    varied : whether chunks are cut elsewhere in each epoch (`of_epoch`)
 
     Raises
     ------
@@ -186,6 +194,7 @@ class Lanes:
     seq_length: int
     name: str = "the text"
     documents: Tokens | None = None
+    varied: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", as_tokens(self.tokens))
@@ -200,7 +209,6 @@ class Lanes:
         return (len(self.tokens) - 1) // self.batch_size
 
     carries = True
-    shuffled = False
 
     @property
     def targets(self) -> int:
@@ -212,11 +220,35 @@ class Lanes:
 
     def __getitem__(self, k: int) -> Batch:
         """Chunk k of every lane: x, y (T, B); the last chunk may have fewer steps."""
-        steps = self._steps(k)
+        return self._cut(self._steps(k))
+
+    def of_epoch(self, seed: Sequence[int]) -> Callable[[int], Batch]:
+        """Return what gives chunk k of an epoch: `self[k]`, or where chunks are varied, of steps that the seed draws.
+
+        Lengths come from N(T, T/14), or one in twenty from N(T/2, T/14), as Merity et al. (2018) have it with T = 70:
+        so an epoch does not end its chunks where the last one did. There are as many as without, and together they
+        have all steps of a lane. A chunk's share of the learning rate is its length / T.
+
+        Examples
+        --------
+        >>> data = lanes(range(562), batch_size=2, seq_length=70, varied=True)
+        >>> for epoch in 0, 1:
+        ...     chunk = data.of_epoch([1, epoch])
+        ...     print([len(chunk(k).x) for k in range(len(data))])
+        [73, 70, 66, 71]
+        [72, 71, 66, 71]
+        """
+        if not self.varied:
+            return self.__getitem__
+        edges = cut_points(self.lane_length, len(self), self.seq_length, np.random.default_rng(seed))
+        return lambda k: self._cut(slice(int(edges[k]), int(edges[k + 1])))
+
+    def _cut(self, steps: slice) -> Batch:
         shape, used = (self.batch_size, self.lane_length), self.targets
         x = self.tokens[:used].reshape(shape)[:, steps].T
         y = self.tokens[1 : used + 1].reshape(shape)[:, steps].T
-        return Batch(_chunk(x, self.name), _chunk(y, self.name), starts=self.starts(k))
+        share = (steps.stop - steps.start) / self.seq_length if self.varied else 1.0
+        return Batch(_chunk(x, self.name), _chunk(y, self.name), starts=self._starts(steps), share=share)
 
     def _steps(self, k: int) -> slice:
         """Steps of a lane that chunk k has."""
@@ -236,9 +268,12 @@ class Lanes:
         >>> lanes(range(12), batch_size=2, seq_length=3, documents=np.array([1, 8])).starts(0).T.tolist()
         [[False, True, False], [False, False, False]]
         """
+        return self._starts(self._steps(k))
+
+    def _starts(self, steps: slice) -> NDArray[np.bool_] | None:
         if self.documents is None:
             return None
-        steps, begins = self._steps(k), np.arange(self.batch_size) * self.lane_length
+        begins = np.arange(self.batch_size) * self.lane_length
         starts = np.zeros((steps.stop - steps.start, self.batch_size), bool)
         first, last = (np.searchsorted(self.documents, begins + edge) for edge in (steps.start, steps.stop))
         for lane in np.flatnonzero(last > first):
@@ -260,6 +295,7 @@ def lanes(
     name: str = "the text",
     unit: str = "token",
     documents: Tokens | None = None,
+    varied: bool = False,
 ) -> Lanes:
     """Cut tokens (N,) into B contiguous lanes, read side by side in chunks of T steps: x, y (T, B) int32.
 
@@ -276,6 +312,7 @@ def lanes(
     seq_length : T, the steps of a chunk
     name, unit : what the tokens are, all and one of them, for messages ("the validation part", "character")
     documents : where documents begin, in rising order, if their states are to be kept apart (`Lanes.starts`)
+    varied : whether an epoch's chunks are to end elsewhere than the last one's did (`Lanes.of_epoch`)
 
     Raises
     ------
@@ -301,7 +338,26 @@ def lanes(
         hint = f" (a batch of {fits} fits)" if fits > 0 else ""
         asked = f"batch size {B} x sequence length {T} needs {need:,}. Give more text, or smaller batches or sequences"
         raise UnrolledError(f"{name} has {count(len(array), unit)}; {asked}{hint}")
-    return Lanes(array, B, T, name, documents)
+    return Lanes(array, B, T, name, documents, varied)
+
+
+SPREAD, HALVED = 1 / 14, 0.05
+"""Of lengths that vary: their standard deviation, of T, and how often T is halved (Merity et al. 2018: 5 of 70)."""
+
+
+def cut_points(steps: int, chunks: int, seq_length: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return where so many steps are cut into chunks of lengths that vary around T, (chunks + 1,), 0 and `steps` too.
+
+    Examples
+    --------
+    >>> np.diff(cut_points(695, 10, 70, np.random.default_rng(1))).tolist()
+    [74, 77, 70, 73, 72, 77, 74, 73, 69, 36]
+    """
+    usual = np.where(rng.random(chunks) < HALVED, seq_length / 2, seq_length)
+    lengths = np.maximum(rng.normal(usual, seq_length * SPREAD), max(1.0, seq_length * SPREAD))
+    ends, k = np.round(np.cumsum(lengths) * (steps / lengths.sum())).astype(np.int64), np.arange(chunks)
+    ends = np.maximum.accumulate(np.maximum(ends - k, 1)) + k  # no chunk is empty
+    return np.concatenate([[0], np.minimum(ends, steps - (chunks - 1 - k))])
 
 
 LANES, LANE_LENGTH = 64, 1000

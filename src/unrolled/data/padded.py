@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..checks import Array, as_kind, check_seed, check_size
 from ..errors import UnrolledError, count
 from . import sequences
-from .batches import Batch
+from .batches import Batch, shuffled
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,6 @@ class Padded:
     seed: int = 0
 
     carries = False
-    shuffled = True
 
     def __post_init__(self) -> None:
         check_size("batch_size", self.batch_size)
@@ -106,6 +105,10 @@ class Padded:
         """Numbers of the sequences in batch k, a row each."""
         k = operator.index(k)
         return self.order[k * self.batch_size : (k + 1) * self.batch_size]
+
+    def of_epoch(self, seed: Sequence[int]) -> Callable[[int], Batch]:
+        """Return what gives batch k of an epoch, in an order that the seed draws."""
+        return shuffled(self, seed)
 
     def __getitem__(self, k: int) -> Batch:
         """Batch k: x (T, B, ...) and y (T, B, ...) or (B, ...), T its longest sequence; y is zeros if there is none."""

@@ -8,7 +8,7 @@ recurrent neural network for long-term time series forecasting".)
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..checks import Array
 from ..errors import UnrolledError, count
-from .batches import Batch
+from .batches import Batch, shuffled
 
 INSTANCES = ("last", "mean", "standard", "none")
 OUTPUTS = ("direct", "recurrent")
@@ -231,7 +231,6 @@ class Windows:
     numbers: Sequence[int] | None = None
 
     carries = False
-    shuffled = True
 
     def __post_init__(self) -> None:
         if not len(self.places):
@@ -286,6 +285,10 @@ class Windows:
         context, horizon = self.layout.context, self.layout.horizon
         at = (starts[series] + first - context)[:, None] + np.arange(context + horizon)
         return series, at, flat[at]
+
+    def of_epoch(self, seed: Sequence[int]) -> Callable[[int], Batch]:
+        """Return what gives batch k of an epoch, in an order that the seed draws."""
+        return shuffled(self, seed)
 
     def __getitem__(self, k: int) -> Batch:
         """Batch k: x (T, R, F), y (T, R, w); weights are 0 where nothing is asked."""

@@ -125,7 +125,14 @@ def prepared(
         Chosen(options, ()) if asked is None else for_text(options, asked, len(train.tokens), len(vocabulary))
     )
     sizes = options.batch_size, options.seq_length
-    batches = lanes(train.tokens, *sizes, name="the training part", unit=unit, documents=train.documents)
+    batches = lanes(
+        train.tokens,
+        *sizes,
+        name="the training part",
+        unit=unit,
+        documents=train.documents,
+        varied=options.vary_seq_length,
+    )
     rng = np.random.default_rng(options.seed)
     network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
     if init_from is not None:

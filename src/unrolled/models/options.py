@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..checks import check_widths
 from ..data.options import SplitOptions, TextOptions
-from ..declared import anew, documented, options
+from ..declared import anew, documented, option, options
 from ..errors import UnrolledError
 from ..keywords import suggesting
 from ..nn.options import NetworkOptions
@@ -46,6 +46,15 @@ class Options(ModelOptions, TextOptions):
     >>> Options(hidden_size=(6, 5)).num_layers
     2
     """
+
+    vary_seq_length: bool = option(
+        False,
+        "Cut chunks elsewhere in each epoch, around --seq-length.",
+        "Training",
+        about="Chunks have lengths drawn around `seq_length` in each epoch, one in twenty around half of it, and "
+        "the rate follows the length.",
+        source="Merity et al. 2018",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -305,7 +305,7 @@ class Trainer:
         """Make one update."""
         tick, state, model, options = time.perf_counter(), self.state, self.model, self.options
         k = state.step % len(self.train)
-        batch = self.train[self._order(k)]
+        batch = self._of_epoch(state.step // len(self.train))(k)
         masks = model.draw_masks(batch, state.rng)
         before = state.carried if self.train.carries and k else None
         loss, grads, carried = accumulated(model, batch, before, masks, options.accumulate)
@@ -314,7 +314,7 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm) and loss < EXPLODED * model.guess):
             raise described(state.step + 1, "training loss", loss, model.params, grads)
         rate = self._rate(state.step)
-        state.optimizer.update(grads, rate)
+        state.optimizer.update(grads, rate * batch.share)
         state.step += 1
         self._average()
         state.carried = carried if self.train.carries else None
@@ -329,20 +329,16 @@ class Trainer:
         time_used = 0.0 if minutes is None else min(1.0, self.seconds / (60 * minutes))
         return self.state.schedule.rate(step, step / len(self.train), time_used) * self.state.rate_scale
 
-    def _order(self, k: int) -> int:
-        """Return the batch that comes k-th in this epoch.
+    def _of_epoch(self, epoch: int) -> Callable[[int], Batch]:
+        """Return what gives the batches of an epoch.
 
-        A shuffled order follows from the seed and the epoch alone, so that a run which goes on finds it again.
+        What is drawn follows from the seed and the epoch alone, so that a run which goes on finds it again.
         """
-        if not self.train.shuffled:
-            return k
-        epoch = self.state.step // len(self.train)
-        if self._shuffled is None or self._shuffled[0] != epoch:
-            rng = np.random.default_rng([self.options.seed, epoch])
-            self._shuffled = epoch, rng.permutation(len(self.train))
-        return int(self._shuffled[1][k])
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, self.train.of_epoch([self.options.seed, epoch])
+        return self._epoch[1]
 
-    _shuffled: tuple[int, Array] | None = None
+    _epoch: tuple[int, Callable[[int], Batch]] | None = None
 
     def _average(self) -> None:
         """Take the weights into their average, if there is one."""
