@@ -78,6 +78,8 @@ def test_commands_take_its_name(pride, tmp_path, monkeypatch, capsys):
     assert (status, out) == (0, "It is" + pride.sample("It is", 50, seed=1) + "\n")
     status, out, _ = run(capsys, "score", "pride", "held.txt", "--json")
     assert (status, json.loads(out)["predicted"]) == (0, len(HELD_OUT) - 1)
+    *_, last = run(capsys, "score", "pride", "held.txt")[1].splitlines()
+    assert last == "no yardsticks: the built-in model has no run beside it whose text could be counted"
     assert run(capsys, "info", "pride")[1].splitlines()[0].endswith(f"{model_file('pride').stat().st_size:,} bytes")
     assert run(capsys, "sample", "prid")[0::2] == (
         2,

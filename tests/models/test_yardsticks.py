@@ -130,10 +130,10 @@ def test_score_prints_and_writes_it_all(tmp_path, capsys, monkeypatch):
     assert json.loads(said)["yardsticks"] == found.to_json()
     model.save("alone.safetensors")
     command("score", "alone.safetensors", "new.txt")
-    assert "nothing stands beside it: there is no run beside alone.safetensors" in capsys.readouterr().out
+    assert "no yardsticks: alone.safetensors has no run beside it whose text" in capsys.readouterr().out
     (tmp_path / "book.txt").write_text("another text of the\n" * 60)
     command("score", "r", "new.txt")
-    assert "nothing stands beside it: the text is not the one that r was trained on" in capsys.readouterr().out
+    assert "no yardsticks: the text is not the one that r was trained on" in capsys.readouterr().out
     for name, why in (("t.txt", "must end in .tsv or .csv"), ("new.tsv", "would write over new.tsv, which is read")):
         (tmp_path / "new.tsv").write_text("a cat")
         assert command("score", "r", "new.tsv", "--per-token", name) == 2

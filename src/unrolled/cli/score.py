@@ -117,7 +117,7 @@ def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str) -> list
     if figures.get("yardsticks"):
         lines += [f"  {phrase}" for phrase in beside(figures["yardsticks"], figures["nats"], unit)]
     elif why:
-        lines.append(f"nothing stands beside it: {why}")
+        lines.append(f"no yardsticks: {why}")
     return lines
 
 

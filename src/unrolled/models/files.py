@@ -42,6 +42,8 @@ KINDS = {
 BUILT_IN = ("pride",)
 """Models that are in the package, by the names that they are loaded by; docs/models has a page of each."""
 
+BUILT_IN_FOLDER = Path(__file__).with_name("built_in")
+
 WEIGHTS = "weights"
 """Entry of a file whose weights are smaller than float32."""
 
@@ -161,7 +163,7 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     if isinstance(path, str) and path in BUILT_IN:
         if os.path.lexists(path):
             warn(f"{path} is the built-in model; what is called so in this folder is ./{path}")
-        return Path(__file__).with_name("built_in") / f"{path}.safetensors"
+        return BUILT_IN_FOLDER / f"{path}.safetensors"
     file = Path(plain)
     if file.parent == Path() and not file.suffix and not os.path.lexists(file):
         raise UnrolledError(f"{plain}: no such file or folder, and {suggest('built-in model', plain, list(BUILT_IN))}")
