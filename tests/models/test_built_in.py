@@ -63,6 +63,11 @@ def test_a_name_is_the_model_and_a_path_is_a_path(pride, tmp_path, monkeypatch, 
     ):
         assert ur.load("pride").network.spec == pride.network.spec
     assert ur.load("./pride").network.spec == ur.load(Path("pride")).network.spec == own.network.spec
+    Path("held.txt").write_text(HELD_OUT, encoding="utf-8")
+    note = "unrolled: note: pride is the built-in model; what is called so in this folder is ./pride\n"
+    assert run(capsys, "score", "pride", "held.txt", "--per-token", "s.tsv")[0::2] == (0, note)  # it is named thrice
+    status, out, err = run(capsys, "quantize", "pride", "held.txt", "--out", "small.safetensors")
+    assert (status, err) == (2, note + "unrolled: pride: its weights are int8 already\n")
     status, out, err = run(capsys, "info", "./pride")
     assert (status, out.split(":")[0], err) == (0, "pride", "")
     Path("pride").unlink()

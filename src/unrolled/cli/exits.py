@@ -87,16 +87,19 @@ def stopping() -> Iterator[None]:
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Show what the library warns of as a line."""
+    """Show what the library warns of as a line, each once."""
+    said = set[str]()
     with warnings.catch_warnings():
         warnings.simplefilter("always", UnrolledWarning)
         other = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-            if issubclass(category, UnrolledWarning):
-                _say(f"note: {failure(UnrolledError(str(message)))[1]}")
-            else:
+            line = f"note: {failure(UnrolledError(str(message)))[1]}"
+            if not issubclass(category, UnrolledWarning):
                 other(message, category, *where)
+            elif line not in said:
+                said.add(line)
+                _say(line)
 
         warnings.showwarning = show  # type: ignore[assignment]
         yield
