@@ -85,7 +85,13 @@ def test_commands_take_its_name(pride, tmp_path, monkeypatch, capsys):
     assert (status, json.loads(out)["predicted"]) == (0, len(HELD_OUT) - 1)
     *_, last = run(capsys, "score", "pride", "held.txt")[1].splitlines()
     assert last == "no yardsticks: the built-in model has no run beside it whose text could be counted"
-    assert run(capsys, "info", "pride")[1].splitlines()[0].endswith(f"{model_file('pride').stat().st_size:,} bytes")
+    first, *lines = run(capsys, "info", "pride")[1].splitlines()
+    assert first.endswith(f"{model_file('pride').stat().st_size:,} bytes")
+    assert lines[:2] == [
+        "  trained on        Pride and Prejudice, Jane Austen (unrolled fetch pride)",
+        "  its page          docs/models/pride.md",
+    ]
+    assert (DOCS.parent / lines[1].split()[-1]).is_file()
     assert run(capsys, "sample", "prid")[0::2] == (
         2,
         "unrolled: prid: no such file or folder, and no built-in model is called 'prid'; did you mean 'pride'? "

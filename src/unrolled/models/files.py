@@ -40,7 +40,8 @@ KINDS = {
 
 
 BUILT_IN = ("pride",)
-"""Models that are in the package, by the names that they are loaded by; docs/models has a page of each."""
+"""Models that are in the package, by the names that they are loaded by, and `unrolled fetch` has the text of each by;
+docs/models has their pages."""
 
 BUILT_IN_FOLDER = Path(__file__).with_name("built_in")
 
