@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from .checks import check_positive, check_size, is_number
@@ -12,6 +13,9 @@ from .expressions import Expression
 from .keywords import suggesting
 
 GROUP = "What is drawn from"
+
+MOST_TEXTS = 1024
+"""Texts that a search keeps, at most: each has a row of probabilities of all symbols."""
 
 
 def check_temperature(value: Any) -> float:
@@ -114,10 +118,11 @@ class Drawing(Declared):
 
     beam: int | None = option(
         None,
-        "Draw nothing: search a likely text, and keep so many at each symbol.",
+        f"Draw nothing: search a likely text, and keep so many, at most {MOST_TEXTS:,}, at each symbol.",
         GROUP,
-        check_size,
-        about="Search a text that is likely as a whole instead of drawing one: so many are kept at each symbol.",
+        partial(check_size, most=MOST_TEXTS),
+        about="Search a text that is likely as a whole instead of drawing one: so many are kept at each symbol, at "
+        f"most {MOST_TEXTS:,}.",
     )
 
     def __post_init__(self) -> None:

@@ -313,7 +313,8 @@ def test_a_beam_is_one_text_and_no_chance(small, capsys):
 
 
 WRONG = [
-    ({"beam": 0}, "beam is 0; it must be a whole number, 1 or more"),
+    ({"beam": 0}, "beam is 0; it must be a whole number, from 1 to 1,024"),
+    ({"beam": 100_000_000}, "beam is 100000000; it must be a whole number, from 1 to 1,024"),
     ({"beam": 2, "top_p": 0.5}, "beam searches a likely text, and draws nothing; leave out top_p, or beam"),
     (
         {"beam": 2, "temperature": 0.5},
