@@ -37,7 +37,8 @@ def whole(least: int = 0, most: int = LARGEST) -> Kind:
 
 def number(least: float = -math.inf, most: float = math.inf) -> Kind:
     """Return the kind of finite numbers in a range, as floats."""
-    words = "a finite number" + (f", {least:g} or more" if math.isfinite(least) else "")
+    above = f", {least:g} or more" if math.isfinite(least) else ""
+    words = "a finite number" + (f" from {least:g} to {most:g}" if above and math.isfinite(most) else above)
     fits = _kind(words, lambda v: type(v) in (int, float) and is_number(v) and least <= v <= most)
     return lambda name, value: float(fits(name, value))
 
@@ -54,8 +55,9 @@ def flag() -> Kind:
 
 
 def one_of(values: Collection[Any]) -> Kind:
-    """Return the kind of a few values."""
-    return _kind(f"one of {', '.join(map(repr, values))}", lambda v: isinstance(v, str) and v in values)
+    """Return the kind of a few values: texts, or whole numbers."""
+    words = f"one of {', '.join(map(repr, dict.fromkeys(values)))}"
+    return _kind(words, lambda v: type(v) in (str, int) and v in values)
 
 
 def maybe(kind: Kind) -> Kind:

@@ -225,7 +225,8 @@ def test_another_search_other_data_and_a_damaged_state_are_refused(search, book,
     with pytest.raises(ur.UnrolledError, match="cell is 'lstm'; that of the search is 'not fixed'"):
         ur.tune(resume=search, cell="lstm")
     state = states.read(search)
-    replace(state, fixed=state.fixed | {"cell": "mine"}).written(search)
+    others = [{name: drawn for name, drawn in one.items() if name != "cell"} for one in state.settings]
+    replace(state, fixed=state.fixed | {"cell": "mine"}, settings=others).written(search)
     with pytest.raises(ur.UnrolledError, match=r"no cell is called 'mine'.* a cell of your own is given again: --cell"):
         ur.tune(resume=search)
     state.written(search)
@@ -240,14 +241,48 @@ def test_another_search_other_data_and_a_damaged_state_are_refused(search, book,
         (search / states.STATE).write_text(text)
         with pytest.raises(ur.UnrolledError, match=r"tune\.json is damaged"):
             ur.tune(resume=search)
-    lies = {"rungs": []}, {"settings": []}, {"trials": [content["trials"][0] | {"setting": 26}]}
-    for lie in lies:  # with the digest that belongs to it
-        changed = {name: value for name, value in (content | lie).items() if name != "digest"}
-        (search / states.STATE).write_text(json.dumps(changed | {"digest": states._digest(changed)}))
-        with pytest.raises(ur.UnrolledError, match=r"tune\.json is damaged"):
-            ur.tune(resume=search)
     with pytest.raises(ur.UnrolledError, match="holds no search"):
         ur.tune(resume=tmp_path)
+
+
+FIRST = "settings[1] has an unknown entry, "
+RATE = "settings[1].learning_rate is 'x'; expected a finite number from 0.333 to 3"
+LIES = [
+    ({"rungs": []}, "it has 9 settings, which its first rung has not"),
+    ({"settings": []}, "it has 0 settings, which its first rung has not"),
+    ({"trials": {"setting": 26}}, "it has a trial of none of its 9 settings, or of no rung"),
+    ({"trials": {"rung": 3}}, "it has a trial of none of its 9 settings, or of no rung"),
+    ({"settings": {"learning_rat": 1.0}}, FIRST + "'learning_rat'"),
+    ({"settings": {"hidden_size": 1.0}}, FIRST + "'hidden_size'"),  # it is fixed
+    ({"settings": {"learning_rate": "x"}}, RATE),
+    ({"settings": {"seq_length": 1e300}}, "settings[1].seq_length is 1e+300; expected a finite number from 0.5 to 2"),
+    ({"settings": {"dropout": 0.3}}, "settings[1].dropout is 0.3; expected a finite number from -0.2 to 0.2"),
+    ({"settings": {"cell": 3}}, "settings[1].cell is 3; expected one of 'gru_reset_after', 'lstm'"),
+    ({"settings": {"num_layers": True}}, "settings[1].num_layers is True; expected one of 1, 2"),
+    ({"fixed": {"hidden_sise": 8}}, "fixed has an unknown entry, 'hidden_sise'"),
+    ({"fixed": {"seed": 8}}, "fixed has an unknown entry, 'seed'"),
+    ({"fixed": {"hidden_size": "x"}}, "hidden_size is 'x'; it must be a whole number"),
+    ({"fixed": {"cell": 3}}, "fixed.cell is 3; expected a text"),
+    ({"how": {"columm": "x"}}, "how has an unknown entry, 'columm'"),
+    ({"how": {"column": 3}}, "column is 3; it must be a text"),
+]
+
+
+@pytest.mark.parametrize(("lie", "said"), LIES)
+def test_a_state_that_says_what_cannot_be_is_refused_with_the_digest_that_belongs_to_it(lie, said, search):
+    ((part, wrong),) = lie.items()
+    content = json.loads((search / states.STATE).read_text())
+    del content["digest"]
+    if isinstance(content[part], dict):
+        content[part] |= wrong
+    elif wrong:
+        content[part][1] |= wrong
+    else:
+        content[part] = wrong
+    (search / states.STATE).write_text(json.dumps(content | {"digest": states._digest(content)}))
+    with pytest.raises(ur.UnrolledError) as error:
+        ur.tune(resume=search)
+    assert f"tune.json is damaged or no state of a search: {said}" in str(error.value)
 
 
 def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, capfd, monkeypatch):

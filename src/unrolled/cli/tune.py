@@ -13,15 +13,13 @@ from ..storage import replaced
 from ..tuning.report import PICTURE, Tuned
 from ..tuning.search import MINUTES
 from ..tuning.search import tune as search
+from ..tuning.state import OWN
 from .compare import table
 from .display import quoted
 from .help import GroupedCommand
 from .kinds import flags_of_kinds
 from .options import flag_of, given, option
 from .train import GROUPS, SIZES, TASKS, WEIGHTS
-
-ELSEWHERE = ("minutes", "seed", "epochs", "folds")
-"""Options of training that are the search's own, or that it can't fix."""
 
 
 @click.command(cls=GroupedCommand, groups=("Search", *GROUPS))
@@ -35,7 +33,7 @@ ELSEWHERE = ("minutes", "seed", "epochs", "folds")
 @option("Data", "--task", metavar="TASK", help=f"What is learnt: {TASKS}.  [default: seen from files and options]")
 @option("Data", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
 @option("Data", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
-@flags_of_kinds(ahead=(*SIZES, *WEIGHTS, "patience"), without=ELSEWHERE)
+@flags_of_kinds(ahead=(*SIZES, *WEIGHTS, "patience"), without=OWN)
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of all processes. [default: all physical cores]")
 @click.pass_context

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..nn.pools import POOLS
+from ..schema import Kind, number, one_of
 
 Setting = Mapping[str, Any]
 """Options by name, each with what was drawn for it."""
@@ -25,6 +26,10 @@ class Dimension(Protocol):
 
     def drawn(self, rng: np.random.Generator) -> Any:
         """Return a draw, as JSON holds it."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of a draw in a file."""
 
     def of(self, usual: Any, draw: Any) -> Any:
         """Return the option's value: its usual one, changed by a draw."""
@@ -44,6 +49,11 @@ class Times:
     def drawn(self, rng: np.random.Generator) -> float:
         """Return a factor of three digits."""
         return float(f"{math.exp(rng.uniform(math.log(self.least), math.log(self.most))):.3g}")
+
+    @property
+    def kind(self) -> Kind:
+        """Factors in the range, whose ends have three digits too."""
+        return number(float(f"{self.least:.3g}"), float(f"{self.most:.3g}"))
 
     def of(self, usual: Any, draw: Any) -> Any:
         """Return the product."""
@@ -67,6 +77,11 @@ class Plus:
         """Return a step."""
         return self.steps[int(rng.integers(len(self.steps)))]
 
+    @property
+    def kind(self) -> Kind:
+        """Numbers from the least step to the largest."""
+        return number(min(self.steps), max(self.steps))
+
     def of(self, usual: Any, draw: Any) -> float:
         """Return the sum."""
         return round(min(self.most, max(0.0, float(usual + draw))), 3)
@@ -85,6 +100,11 @@ class Among:
     def drawn(self, rng: np.random.Generator) -> Any:
         """Return a value."""
         return self.values[int(rng.integers(len(self.values)))]
+
+    @property
+    def kind(self) -> Kind:
+        """The values."""
+        return one_of(self.values)
 
     def of(self, usual: Any, draw: Any) -> Any:
         """Return what was drawn."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import Field, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..declared import check_option, options
 from ..errors import UnrolledError, brief, one_line
-from ..schema import each, either, entries, flag, maybe, named, number, objects, one_of, text, whole
+from ..models import files
+from ..schema import Kind, each, either, entries, flag, maybe, named, number, objects, one_of, text, whole
 from ..storage import read_file, write_atomically
 from ..training.state import Evaluation
 from .space import SPACE
@@ -23,6 +26,8 @@ MOST = 4
 """Rungs, at most."""
 LEAST = 0.1
 """Minutes of work of a trial, at least: less says nothing of a setting."""
+OWN = ("minutes", "seed", "epochs", "folds")
+"""Options of training that are the search's own, or that it can't fix."""
 FAILED = (-math.inf, -math.inf)
 """Merit of a trial that diverged: there is no worse."""
 
@@ -203,17 +208,36 @@ def read(folder: Path) -> State:
         said = entries(_STATE)("", content)
         if said["digest"] != _digest({name: value for name, value in content.items() if name != "digest"}):
             raise UnrolledError("its contents are not those that its digest is of")
+        _check_options(said)
         drawn = len(said["settings"])
         if [rung["settings"] for rung in said["rungs"][:1]] != [drawn]:
             raise UnrolledError(f"it has {drawn} settings, which its first rung has not")
-        if any(trial["setting"] >= drawn for trial in said["trials"]):
-            raise UnrolledError(f"it has a trial of none of its {drawn} settings")
+        if any(trial["setting"] >= drawn or trial["rung"] >= len(said["rungs"]) for trial in said["trials"]):
+            raise UnrolledError(f"it has a trial of none of its {drawn} settings, or of no rung")
     except UnrolledError as error:
         raise UnrolledError(f"{path} is damaged or no state of a search: {error}") from None
     del said["version"], said["digest"]
     trials = [Trial(**t | {"best": t["best"] and Evaluation(**t["best"])}) for t in said.pop("trials")]
     said["fixed"] = {name: tuple(v) if isinstance(v, list) else v for name, v in said["fixed"].items()}
     return State(**said | {"rungs": [Rung(**rung) for rung in said["rungs"]], "trials": trials})
+
+
+def _check_options(said: Mapping[str, Any]) -> None:
+    """Refuse names and values of options that the task's kind of model does not have, or that are not searched."""
+    kind = files.kinds()[said["task"]]
+    reading = options(kind.reading) if kind.reading else {}
+    fixed = {name: declared for name, declared in options(kind.options).items() if name not in OWN}
+    for part, known in (("how", reading), ("fixed", fixed)):
+        kinds = {name: _kind_of(declared) for name, declared in known.items()}
+        kinds |= {"cell": text()} if part == "fixed" else {}  # it may be a user's own, which is given again
+        entries(kinds, optional=kinds)(part, said[part])
+    drawn = {name: dimension.kind for name, dimension in SPACE[said["task"]].items() if name not in said["fixed"]}
+    each(entries(drawn, optional=drawn))("settings", said["settings"])
+
+
+def _kind_of(declared: Field[Any]) -> Kind:
+    """Return the kind of an option's values."""
+    return lambda _, value: check_option(declared, value)
 
 
 def _plain(value: Any) -> Any:
