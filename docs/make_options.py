@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unrolled.declared import about, options
+from unrolled.models.automatic import CHOSEN
 from unrolled.models.options import Options
 from unrolled.nn.options import NetworkOptions
 
@@ -15,11 +16,12 @@ PAGE = Path(__file__).with_name("options.md")
 
 def row(name: str, declared: Field[Any]) -> str:
     """Return an option's line of a table."""
-    known = about(declared)
+    known, chosen = about(declared), CHOSEN["language"].get(name)
     flag = ("--no-" if declared.default is True else "--") + name.replace("_", "-")
     flags = ", ".join(f"`{name}`" for name in (flag, *known.also))
     default = known.unset.replace("--", "") if declared.default is None else f"`{declared.default}`"
-    return f"| `{name}` | {flags} | {default or 'of the rule'} | {known.about or known.help} | {known.source or '-'} |"
+    default = (default or "of the rule") + ("" if chosen is None else f"; auto: {chosen}")
+    return f"| `{name}` | {flags} | {default} | {known.about or known.help} | {known.source or '-'} |"
 
 
 def tables() -> Iterator[tuple[str, str]]:

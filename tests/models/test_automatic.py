@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import unrolled as ur
-from unrolled.models.automatic import IN_CLUSTERS, SHOWN, SHOWN_WORDS, for_rows, for_text, multiplied, seconds
+from unrolled.models import files
+from unrolled.models.automatic import CHOSEN, IN_CLUSTERS, SHOWN, SHOWN_WORDS, for_rows, for_text, multiplied, seconds
 from unrolled.models.options import Options
 from unrolled.models.tagger_data import Options as TaggerOptions
 from unrolled.nn.heads import LANGUAGE
@@ -46,6 +47,19 @@ def test_what_is_asked_for_stays_and_the_rest_fits_it():
     assert (widths.hidden_size, widths.num_layers) == ((6, 5), 2)
 
 
+def test_what_help_pages_call_chosen_is_what_is_chosen():
+    seen = {}
+    for level, symbols, size in [("char", 3_000, 40), ("word", 2_000_000, 3_000), ("word", 2_000_000, 33_000)]:
+        usual = Options(level=level)
+        found = for_text(usual, [], symbols, size).options
+        seen |= {name: value for name, value in vars(found).items() if value != getattr(usual, name)}
+    told = {name: value for name, value in CHOSEN["language"].items() if value != "chosen"}
+    assert seen.keys() == CHOSEN["language"].keys()
+    assert {name: str(seen[name]) for name in told} == told
+    passes = {task: ["epochs"] * (not kind.options().patience) for task, kind in files.kinds().items()}
+    assert {task: list(chosen) for task, chosen in CHOSEN.items()} == passes | {"language": [*CHOSEN["language"]]}
+
+
 def test_short_texts_have_fewer_lanes_and_passes_end():
     options = for_text(Options(), [], symbols=3_000, vocabulary_size=40).options
     assert options.epochs == 40
@@ -69,6 +83,7 @@ def test_many_words_have_an_adaptive_softmax_and_fewer_share_one_matrix():
     )
     few = for_text(Options(level="word"), ["level"], 2_000_000, 3000).options
     assert (few.softmax, few.tied, few.embedding_size) == ("full", True, few.hidden_size)
+    assert not for_text(Options(level="word"), ["level", "tied"], 2_000_000, 3000).options.tied  # --no-tied
     asked = {"hidden_size": 30, "embedding_size": 20}
     assert not for_text(Options(level="word", **asked), [*asked, "level"], 2_000_000, 3000).options.tied
     assert (

@@ -17,8 +17,11 @@ from ..training import configuration
 from ..training.checkpoints import Kind
 from .options import F, default_of, flag
 
+Begins = Callable[[str, str, str], str]
+"""Of a task, an option's name and its default as a help page has it -> what the option is where it is not given."""
 
-def flags_of_kinds(*, ahead: Sequence[str] = (), without: Collection[str] = ()) -> Callable[[F], F]:
+
+def flags_of_kinds(*, begins: Begins, ahead: Sequence[str] = (), without: Collection[str] = ()) -> Callable[[F], F]:
     """The options of all kinds of models, each once; the help says where kinds mean or begin with something else."""
     fields: dict[str, dict[str, Field[Any]]] = {}
     for task, kind in files.kinds().items():
@@ -29,23 +32,24 @@ def flags_of_kinds(*, ahead: Sequence[str] = (), without: Collection[str] = ()) 
 
     def decorate(command: F) -> F:
         for name in reversed(order):
-            command = _flag_of_kinds(fields[name])(command)
+            command = _flag_of_kinds(fields[name], begins)(command)
         return command
 
     return decorate
 
 
-def _flag_of_kinds(fields: Mapping[str, Field[Any]]) -> Callable[[F], F]:
+def _flag_of_kinds(fields: Mapping[str, Field[Any]], begins: Begins) -> Callable[[F], F]:
     """Return what declares an option, which some kinds of models have, by their tasks, as a flag."""
     first = next(iter(fields.values()))
     usual, said = declared.about(first).help, [declared.about(first).help]
     if LANGUAGE not in fields and len(files.KINDS) > 1:
         said = [f"{', '.join(fields)}: {usual}"]
     said += [f"{task}: {theirs.help}" for task, f in fields.items() if (theirs := declared.about(f)).help != usual]
-    begins = {task: default_of(field) for task, field in fields.items()}
-    others = [f"{task} {begin or 'none'}" for task, begin in begins.items() if begin != default_of(first)]
-    defaults = "; ".join([default_of(first)] * bool(default_of(first)) + others)
-    on = any(field.default is True for field in fields.values())
+    begin = {task: begins(task, field.name, default_of(field)) for task, field in fields.items()}
+    usual, alike = next(iter(begin.values())), len({default_of(field) for field in fields.values()}) == 1
+    others = [f"{task} {theirs or 'none'}" for task, theirs in begin.items() if theirs != usual and not alike]
+    defaults = "; ".join([usual] * bool(usual) + others)
+    on = any(field.default is True or begin[task] != default_of(field) for task, field in fields.items())
     return flag(first, None, " ".join(said) + (f"  [default: {defaults}]" if defaults else ""), off=on)
 
 

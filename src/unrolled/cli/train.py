@@ -18,6 +18,7 @@ from ..declared import anew
 from ..declared import options as declared_options
 from ..errors import UnrolledError, count
 from ..models import files as model_files
+from ..models.automatic import CHOSEN
 from ..models.options import Options
 from ..models.tasks import kind_for, options_of
 from ..training.checkpoints import Kind, kind_of
@@ -52,12 +53,18 @@ SIZES = ("cell", "hidden_size", "num_layers", "embedding_size", "proj_size")
 WEIGHTS = ("learn_state", "tied", "forget_bias", "init")
 
 
+def _begins(task: str, name: str, default: str) -> str:
+    """Return what an option is where it is not given: chosen, or its default."""
+    chosen = CHOSEN[task].get(name)
+    return default if chosen is None else f"{chosen}, --no-auto {default or 'off'}"
+
+
 @click.command(cls=GroupedCommand, groups=GROUPS)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER | -]...")
 @option("Data", "--task", metavar="TASK", help=f"What is learnt: {TASKS}.  [default: seen from files and options]")
 @option("Data", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
 @option("Data", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
-@flags_of_kinds(ahead=(*SIZES, *WEIGHTS, "patience"))
+@flags_of_kinds(begins=_begins, ahead=(*SIZES, *WEIGHTS, "patience"))
 @option("Network", "--init-from", metavar="MODEL", help="Start from this model; its network grows by new symbols.")
 @option("Output", "--out", help="Folder of the run. [default: runs/NAME]")
 @option("Output", "--resume", metavar="RUN", help="Go on with the run in this folder; FILE only if it has moved.")

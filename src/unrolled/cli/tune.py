@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 from ..errors import UnrolledError, printable
+from ..models.automatic import CHOSEN
 from ..storage import replaced
 from ..tuning.report import PICTURE, Tuned
 from ..tuning.search import MINUTES
 from ..tuning.search import tune as search
+from ..tuning.space import SPACE
 from ..tuning.state import OWN
 from .compare import table
 from .display import quoted
@@ -20,6 +22,11 @@ from .help import GroupedCommand
 from .kinds import flags_of_kinds
 from .options import flag_of, given, option
 from .train import GROUPS, SIZES, TASKS, WEIGHTS
+
+
+def _begins(task: str, name: str, default: str) -> str:
+    """Return what an option is where it is not given: searched, chosen, or its default."""
+    return "searched" if name in SPACE[task] else CHOSEN[task].get(name, default)
 
 
 @click.command(cls=GroupedCommand, groups=("Search", *GROUPS))
@@ -33,7 +40,7 @@ from .train import GROUPS, SIZES, TASKS, WEIGHTS
 @option("Data", "--task", metavar="TASK", help=f"What is learnt: {TASKS}.  [default: seen from files and options]")
 @option("Data", "--val-file", multiple=True, metavar="FILE", help="Validate on this instead of on a share.")
 @option("Data", "--test-file", multiple=True, metavar="FILE", help="Test on this instead of on a share.")
-@flags_of_kinds(ahead=(*SIZES, *WEIGHTS, "patience"), without=OWN)
+@flags_of_kinds(begins=_begins, ahead=(*SIZES, *WEIGHTS, "patience"), without=OWN)
 @option("Training", "--backend", default="auto", help="auto, cpu or reference.")
 @option("Training", "--threads", type=int, help="Threads of all processes. [default: all physical cores]")
 @click.pass_context

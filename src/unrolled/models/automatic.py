@@ -38,6 +38,17 @@ FEWEST, SHORTEST = 2, 16
 SIZES = ("batch_size", "seq_length")
 DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (math.inf, 0.3))
 """Passes over the text, and the dropout for fewer than that: what is seen often is learnt by heart."""
+USUAL = {"cell": "gru_reset_after", "num_layers": 1, "schedule": "cosine"}
+"""What is chosen for every text."""
+CHOSEN: dict[str, dict[str, str]] = {
+    "language": {name: str(value) for name, value in USUAL.items()}
+    | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout"), "chosen")
+    | dict.fromkeys((*SIZES, "epochs", "learning_rate"), "chosen"),
+    "tag": {"epochs": "chosen"},
+    "classify": {},  # patience ends it
+    "forecast": {"epochs": "chosen"},
+}
+"""Options that are chosen for each task, where nothing is asked for: what each is, or that it follows from the data."""
 LOOKED_AT = 20
 """Batches, at most, that the steps of a pass are estimated from."""
 WORDS, MANY_WORDS = 1000, 5000
@@ -91,7 +102,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     most = options.epochs if "epochs" in asked else PASSES
     words, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
-    usual = _set(options, asked, cell="gru_reset_after", num_layers=1, schedule="cosine")
+    usual = _set(options, asked, **USUAL)
     widths = WIDTHS[:1] if "hidden_size" in asked else WIDTHS  # where one is asked for, there is one to plan
     sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]

@@ -47,7 +47,7 @@ class TrainingOptions(Declared):
         "Rate; one for a loss summed over n steps: times n.",
         "Learning",
         check_positive,
-        unset="0.002 for adam; see the docs",
+        unset="0.002 for adam (see the docs)",
         also=("--lr",),
         anew=True,
         about="Rate, for a loss that is the mean over steps and rows.",
