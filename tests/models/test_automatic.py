@@ -60,6 +60,11 @@ def test_what_help_pages_call_chosen_is_what_is_chosen():
     assert {task: list(chosen) for task, chosen in CHOSEN.items()} == passes | {"language": [*CHOSEN["language"]]}
 
 
+def test_a_decoder_that_is_to_be_the_embedding_fits_the_width():
+    options = for_text(Options(tied=True), ["tied"], **NOVEL).options
+    assert (options.tied, options.embedding_size) == (True, options.hidden_size)
+
+
 def test_short_texts_have_fewer_lanes_and_passes_end():
     options = for_text(Options(), [], symbols=3_000, vocabulary_size=40).options
     assert options.epochs == 40

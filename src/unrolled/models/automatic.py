@@ -179,7 +179,7 @@ def _of_width(options: Options, asked: Collection[str], width: int, vocabulary_s
     many = options.level == "word" and vocabulary_size > MANY_WORDS and not (options.tied or options.label_smoothing)
     options = _set(options, asked, softmax="adaptive" if many else "full")
     width = options.spec(vocabulary_size).widths[-1]
-    options = _set(options, asked, embedding_size=width if words else 64)
+    options = _set(options, asked, embedding_size=width if words or options.tied else 64)
     fits = options.softmax == "full" and options.embedding_size == width and not options.proj_size
     return _set(options, asked, tied=words and fits)
 
