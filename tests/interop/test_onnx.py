@@ -59,6 +59,16 @@ def layer(cell, **options):
     return ur.Recurrent(cell, I, H, rng=np.random.default_rng(1), **options)
 
 
+def test_a_bfloat16_layer_is_its_float32_parameters():
+    net = layer("lstm", dtype="bfloat16")
+    plain = layer("lstm", dtype="float32")
+    plain.load_params(net.params)
+    ours, theirs = to_onnx(net).tensors, to_onnx(plain).tensors
+    assert {name: a.dtype for name, a in ours.items()} == dict.fromkeys("WRB", np.float32)
+    for name, tensor in theirs.items():
+        np.testing.assert_array_equal(ours[name], tensor)
+
+
 @EVERY_FORM
 @BOTH
 @pytest.mark.parametrize("bias", [True, False])

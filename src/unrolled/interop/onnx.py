@@ -74,8 +74,9 @@ def _reorder(a: Array, have: tuple[str, ...], want: tuple[str, ...]) -> Array:
 def to_onnx(net: Recurrent, layer: int | None = None, *, batch: int | None = None) -> Node:
     """Return one layer of a stack, all its directions, as an operator of ONNX: what it computes at inference.
 
-    Dropout of every kind does nothing at inference, so it is left out. `batch_first` becomes `layout = 1`, which not
-    every runtime has (onnxruntime's CPU has not): without the attribute the same node reads x with time first.
+    Dropout of every kind does nothing at inference, so it is left out. ONNX has no rounding of what is multiplied: the
+    tensors of a bfloat16 network are its float32 parameters. `batch_first` becomes `layout = 1`, which not every
+    runtime has (onnxruntime's CPU has not): without the attribute the same node reads x with time first.
 
     Parameters
     ----------
