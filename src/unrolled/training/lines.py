@@ -55,7 +55,8 @@ def beside(found: Mapping[str, Any], nats: float, unit: str) -> list[str]:
     if above and len(above) < len(known):
         said += f" but {' and '.join(above)}"
     if nats >= found["unigram"]:
-        said += ": it has learnt less than how often each symbol occurs (too few updates, a wrong rate, another text?)"
+        said += ": it predicts no better than how often each symbol occurs"
+        said += " (too few updates, a wrong rate, too short a text, another text?)"
     same = f"the same {count(found['predicted'], unit)}, by {found['counted']:,} of the training part"
     return [same, *(f"{name} {figures(value, unit)}" for name, value in known.items()), f"the model is {said}"]
 
