@@ -92,6 +92,10 @@ def test_commands_take_its_name(pride, tmp_path, monkeypatch, capsys):
         "  its page          docs/models/pride.md",
     ]
     assert (DOCS.parent / lines[1].split()[-1]).is_file()
+    assert run(capsys, "sample", "pride", "--weights", "bfloat16")[0::2] == (
+        2,
+        "unrolled: pride: its weights are int8 already; round the float32 model that they were made of\n",
+    )
     assert run(capsys, "sample", "prid")[0::2] == (
         2,
         "unrolled: prid: no such file or folder, and no built-in model is called 'prid'; did you mean 'pride'? "

@@ -23,7 +23,7 @@ from .own_cell import OwnCell
 @option("Options", "--build", is_flag=True, help="Say how the native engine was built.")
 def info(model: str | None, cells: bool, cell: str | None, build: bool) -> None:
     """Describe a model file; without one, this installation."""
-    from ..models.files import BUILT_IN, BUILT_IN_FOLDER, described, model_file
+    from ..models.files import BUILT_IN, described, is_built_in, model_file
 
     if build:
         for name, value in backends.build_info().items():
@@ -50,7 +50,7 @@ def info(model: str | None, cells: bool, cell: str | None, build: bool) -> None:
     file = model_file(model)
     found = described(file, cell)
     click.echo(f"{printable(str(file))}: {found.kind.noun}, {os.path.getsize(file):,} bytes")
-    for name, value in [*(_origin(file.stem) if file.parent == BUILT_IN_FOLDER else ()), *found.lines()]:
+    for name, value in [*(_origin(file.stem) if is_built_in(file) else ()), *found.lines()]:
         click.echo(f"  {name:<17} {value}")
     for name, p in found.params.items():
         click.echo(f"    {name:<32} {' x '.join(map(str, p.shape))}")

@@ -108,7 +108,8 @@ def read(
         network.load_params(params)
         network.weights = wanted
     except UnrolledError as error:
-        raise UnrolledError(f"{path}: {one_line(str(error))}") from None
+        name = Path(path).stem if is_built_in(path) else path
+        raise UnrolledError(f"{name}: {one_line(str(error))}") from None
     return kind, network, codec
 
 
@@ -169,6 +170,11 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     if file.parent == Path() and not file.suffix and not os.path.lexists(file):
         raise UnrolledError(f"{plain}: no such file or folder, and {suggest('built-in model', plain, list(BUILT_IN))}")
     return file / MODEL if file.is_dir() else file
+
+
+def is_built_in(file: str | Path) -> bool:
+    """Whether a model's file is in the package."""
+    return Path(file).parent == BUILT_IN_FOLDER
 
 
 def save(path: str | Path, network: Network, vocabulary: Vocabulary, params: Arrays | None = None) -> dict[str, Stored]:

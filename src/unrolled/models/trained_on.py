@@ -69,7 +69,7 @@ def training_part(file: Path, vocabulary: Vocabulary, cell: str | Cell | None = 
         If it can't be known: there is no run beside the model, or its text is not there any more, or another one.
     """
     if not is_of_run(file):
-        model = "the built-in model" if file.parent == files.BUILT_IN_FOLDER else file
+        model = "the built-in model" if files.is_built_in(file) else file
         raise UnrolledError(f"{model} has no run beside it whose text could be counted")
     prepared, before = run_again(file.parent, cell)
     if replace(before.codec["vocabulary"], documents=False) != replace(vocabulary, documents=False):
