@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from ..errors import printable
+from ..errors import count, printable
 from ..training import lines as said
 from ..training.callbacks import Callback, Facts, Progress, Result
 from ..training.lines import clock, figures
@@ -199,10 +199,8 @@ class Display(Callback):
         if result.test is not None:
             tested = figures(result.test["loss"], self.unit) + said.others(result.test)
             self._print("test", f"of the best model: {tested}")
-        self._print(
-            "speed",
-            f"{result.symbols_per_second:,.0f} {self.noun}s/s; {result.steps:,} steps in {clock(result.seconds)}",
-        )
+        rate = f"{result.symbols_per_second:,.0f} {self.noun}s/s"
+        self._print("speed", f"{rate}; {count(result.steps, 'step')} in {clock(result.seconds)}")
         if out is not None:
             model = out / MODEL
             self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))

@@ -5,7 +5,7 @@ Options are looked up by what they mean before they are by their letters: `--gpu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 COMMANDS = {"generate": "sample", "evaluate": "score", "eval": "score"}
@@ -66,8 +66,8 @@ ABSENT = {
 """Options that can't be asked for, and why."""
 
 
-def unknown(option: str, known: Sequence[str]) -> str:
-    """Return a line that says that a command has no such option, and what it is called here.
+def unknown(option: str, known: Sequence[str], absent: Mapping[str, str] = ABSENT) -> str:
+    """Return a line that says that a command has no such option, and what it is called here, or why it is `absent`.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def unknown(option: str, known: Sequence[str]) -> str:
     there_is_none = f"there is no option {option}"
     if CALLED.get(name) in known:
         return f"{there_is_none}; here it is called {CALLED[name]}"
-    if name in ABSENT:
-        return f"{there_is_none}: {ABSENT[name]}"
+    if why := absent.get(name) or absent.get(CALLED.get(name, "").lstrip("-")):
+        return f"{there_is_none}: {why}"
     near = get_close_matches(f"--{name}", [other for other in known if other != "--help"], n=1, cutoff=0.6)
     return f"{there_is_none}; " + (f"did you mean {near[0]}?" if near else "--help lists all")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from ..errors import Interrupted, UnrolledError
-from .familiar import COMMANDS, unknown
+from .familiar import ABSENT, COMMANDS, unknown
 
 
 class GroupedOption(click.Option):
@@ -36,11 +36,16 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options by group, in the order of their definition; named groups come first."""
+    """A command whose help lists its options by group, in the order of their definition; named groups come first.
 
-    def __init__(self, *args: Any, groups: Sequence[str] = (), **kwargs: Any) -> None:
+    What is `absent` are options that it has not, though others have, and why.
+    """
+
+    def __init__(
+        self, *args: Any, groups: Sequence[str] = (), absent: Mapping[str, str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.groups = groups
+        self.groups, self.absent = groups, {**ABSENT, **(absent or {})}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments; what is no option is looked up by its meaning."""
@@ -51,7 +56,7 @@ class GroupedCommand(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             known = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("--")]
-            raise click.UsageError(unknown(error.option_name, known), ctx) from None
+            raise click.UsageError(unknown(error.option_name, known, self.absent), ctx) from None
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section a group."""

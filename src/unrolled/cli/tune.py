@@ -12,7 +12,7 @@ from ..errors import UnrolledError, printable
 from ..models.automatic import CHOSEN
 from ..storage import replaced
 from ..tuning.report import PICTURE, Tuned
-from ..tuning.search import MINUTES
+from ..tuning.search import MINUTES, REFUSED
 from ..tuning.search import tune as search
 from ..tuning.space import SPACE
 from ..tuning.state import OWN
@@ -29,7 +29,11 @@ def _begins(task: str, name: str, default: str) -> str:
     return "searched" if name in SPACE[task] else CHOSEN[task].get(name, default)
 
 
-@click.command(cls=GroupedCommand, groups=("Search", *GROUPS))
+ABSENT = REFUSED | dict.fromkeys(("auto", "no-auto"), "a search begins with the automatic choice, and goes out from it")
+"""Options of train that a search has not, and why."""
+
+
+@click.command(cls=GroupedCommand, groups=("Search", *GROUPS), absent=ABSENT)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER]...")
 @option("Search", "--minutes", type=float, default=MINUTES, help="Work of the whole search.")
 @option("Search", "--out", help="Folder of the search; one that is there is shared. [default: tunes/NAME]")
