@@ -95,6 +95,8 @@ def test_a_tagger_is_trained_compared_described_and_goes_on(said):
     status, out, err = said("sample", run)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "is a tagger, no language model" in err
+    status, out, err = said("predict", run)
+    assert (status, out, err.split(":")[1]) == (2, "", " runs/train says something of files; name some")
     status, out, err = said("train", "--resume", run, "--hidden-size", "7")
     assert (status, err.count("\n")) == (2, 1)
 

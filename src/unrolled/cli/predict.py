@@ -43,7 +43,7 @@ def predict(
     if odd := [name for name in asked if name not in takes]:
         raise UnrolledError(f"{flag_of(odd[0])} is nothing that {model} can be asked: {made!r}")
     if not files and "prompt" not in takes:
-        raise UnrolledError(f"{made!r} says something of files; name some")
+        raise UnrolledError(f"{model} says something of files; name some: {made!r}")
     if out is not None:
         check_out(out, model_file(model), *files_of(cell), *files)
     pieces = made.predictions(list(files), **asked)
