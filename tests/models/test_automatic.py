@@ -5,7 +5,17 @@ import pytest
 
 import unrolled as ur
 from unrolled.models import files
-from unrolled.models.automatic import CHOSEN, IN_CLUSTERS, SHOWN, SHOWN_WORDS, for_rows, for_text, multiplied, seconds
+from unrolled.models.automatic import (
+    CHOSEN,
+    IN_CLUSTERS,
+    OWN,
+    SHOWN,
+    SHOWN_WORDS,
+    for_rows,
+    for_text,
+    multiplied,
+    seconds,
+)
 from unrolled.models.options import Options
 from unrolled.models.tagger_data import Options as TaggerOptions
 from unrolled.nn.heads import LANGUAGE
@@ -69,8 +79,19 @@ def test_short_texts_have_fewer_lanes_and_passes_end():
     options = for_text(Options(), [], symbols=3_000, vocabulary_size=40).options
     assert options.epochs == 40
     assert options.batch_size * options.seq_length * 10 < 3_000
-    assert options.dropout == 0.3
+    assert options.dropout == 0.5
     assert for_text(Options(), [], symbols=4, vocabulary_size=3).options.batch_size == 2
+
+
+def test_a_short_text_gets_no_more_numbers_than_it_can_fill_however_long_the_time():
+    found = for_text(Options(minutes=5), ["minutes"], symbols=96_000, vocabulary_size=70)
+    assert (found.options.hidden_size, found.options.dropout) == (192, 0.5)
+    wider = for_text(Options(hidden_size=256), ["hidden_size"], symbols=96_000, vocabulary_size=70).options
+    assert numbers(found.options, 70) < OWN * 96_000 < numbers(wider, 70)
+    assert any("as wide as the text is long: 1.7 numbers for each symbol" in line for line in found.why)
+    longer = for_text(Options(minutes=5), ["minutes"], symbols=9_600_000, vocabulary_size=70)
+    assert longer.options.dropout == 0
+    assert any("as wide as the time can teach" in line for line in longer.why)
 
 
 def test_many_words_have_an_adaptive_softmax_and_fewer_share_one_matrix():

@@ -36,8 +36,13 @@ LANES, STEPS, UPDATES = 16, 64, 1500
 FEWEST, SHORTEST = 2, 16
 """Lanes and steps, at least: shorter texts are no texts to learn from."""
 SIZES = ("batch_size", "seq_length")
-DROPOUT = ((3, 0.0), (8, 0.1), (20, 0.2), (math.inf, 0.3))
-"""Passes over the text, and the dropout for fewer than that: what is seen often is learnt by heart."""
+OWN = 2
+"""Numbers that multiply, at most, for each symbol of the text: more learn it by heart within a few passes."""
+DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (30, 0.3), (60, 0.4), (math.inf, 0.5))
+"""Passes over the text, times those numbers for each of its symbols, and the dropout for fewer than that: what is seen
+often by many is learnt by heart."""
+ENDS = 0.5
+"""Of words, numbers for each symbol, at least, that count so: their embedding and decoder learn by heart too."""
 USUAL = {"cell": "gru_reset_after", "num_layers": 1, "schedule": "cosine"}
 """What is chosen for every text."""
 CHOSEN: dict[str, dict[str, str]] = {
@@ -110,7 +115,10 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     passes = [min(most, 60 * minutes / seconds(spec, symbols, symbols / a_batch)) for spec in specs]
     learnt = [multiplied(spec, ends=not words) for spec in specs]
     enough = SHOWN_WORDS if words else SHOWN
-    k = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n), default=0)
+    taught = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n), default=0)
+    k = max((k for k, n in enumerate(learnt) if k <= taught and n <= OWN * symbols), default=0)
+    own = learnt[k] / symbols
+    by_heart = passes[k] * max(own, ENDS if words else 0.0)
     shown = passes[k] * symbols
     lanes = max(FEWEST, min(LANES, round(shown / (STEPS * UPDATES)), symbols // (2 * STEPS)))
     chosen = _set(
@@ -119,12 +127,16 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
         epochs=float(f"{passes[k]:.3g}"),
         batch_size=lanes,
         seq_length=max(SHORTEST, min(STEPS, (symbols - 1) // lanes)),
-        dropout=next(rate for below, rate in DROPOUT if passes[k] < below),
+        dropout=next(rate for below, rate in DROPOUT if by_heart < below),
         learning_rate=_rate(sizes[k]),
     )
     if "epochs" not in asked:
         chosen = replace(chosen, minutes=None)
-    said = _said(chosen, asked, shown / learnt[k], passes[k])
+    why = f"as wide as the text is long: {own:.1f} numbers for each symbol; more would learn it by heart"
+    if k == taught:
+        why = f"as wide as the time can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
+    often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: what is seen often is learnt by heart"
+    said = _said(chosen, asked, passes[k], hidden_size=why, dropout=often)
     return Chosen(chosen, (_planned(minutes), *said))
 
 
@@ -202,15 +214,15 @@ def _planned(minutes: float) -> str:
     return f"for {minutes:g} minute{plural} of counted work, by two threads of the engine; NumPy takes far longer"
 
 
-def _said(options: Options, asked: Collection[str], shown: float, passes: float) -> Iterator[str]:
+def _said(options: Options, asked: Collection[str], passes: float, *, hidden_size: str, dropout: str) -> Iterator[str]:
     """Yield what was chosen for a text, and why."""
     why = {
         "cell": "learns most in a given time of those tried",
-        "hidden_size": f"as wide as the time can teach: {shown:.1f} symbols for each number of its matrices",
+        "hidden_size": hidden_size,
         "epochs": "as many as the time allows" if passes < PASSES else f"no more than {PASSES}",
         "batch_size": "small batches make many updates",
         "learning_rate": "the wider, the lower",
-        "dropout": f"for {passes:.1f} passes: what is seen often is learnt by heart",
+        "dropout": dropout,
     }
     for name, reason in why.items():
         if name not in asked:
