@@ -46,3 +46,5 @@ def test_it_helps_on_a_text_unlike_the_one_that_was_learnt():
         model.score(new, dynamic=-1)
     with pytest.raises(ur.UnrolledError, match="the model diverged while it learnt from the text; lower the rate, 1e"):
         model.score(new, dynamic=1e300)
+    with pytest.raises(ur.UnrolledError, match="lower the rate, 1e\\+09"):
+        model.score(new, dynamic=1e9)
