@@ -38,7 +38,7 @@ FEWEST, SHORTEST = 2, 16
 SIZES = ("batch_size", "seq_length")
 OWN = 2
 """Numbers that multiply, at most, for each symbol of the text: more learn it by heart within a few passes."""
-DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (30, 0.3), (60, 0.4), (math.inf, 0.5))
+DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (40, 0.3), (60, 0.4), (math.inf, 0.5))
 """Passes over the text, times those numbers for each of its symbols, and the dropout for fewer than that: what is seen
 often by many is learnt by heart."""
 ENDS = 0.5
