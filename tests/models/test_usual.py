@@ -2,13 +2,21 @@
 
 import json
 import math
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import unrolled as ur
+from unrolled.cli import main
+from unrolled.data.batches import Lanes
+from unrolled.data.text import Vocabulary, default_corpus
 from unrolled.models.usual import BEYOND, POINTS, spread, usual
-from unrolled.models.yardsticks import COUNTED
+from unrolled.models.yardsticks import COUNTED, FEWEST, yardsticks
+from unrolled.nn.spec import Spec
+from unrolled.training.lines import usually
 
 RESULTS = Path(__file__).parents[2] / "benchmarks/results/usual.json"
 ALL = [point for text in POINTS.values() for point in text]
@@ -69,3 +77,71 @@ def test_nothing_is_said_far_from_all_runs():
             assert usual(**inside | {name: edge * beyond}) is None
         assert usual(**inside | {name: value}) is not None
     assert max(point.symbols for point in ALL) * BEYOND < COUNTED  # so that N is known wherever it is in the range
+
+
+GRU = {"cell": "gru_reset_after", "hidden_size": 96, "embedding_size": 64, "num_layers": 1}
+
+
+def test_of_which_texts_it_is_said():
+    """Not of words, lines that are documents, few symbols, nor of a text that stands in the training part."""
+    text = default_corpus().text[:46_000]
+    letters = Vocabulary.of(text, "char")
+    tokens = letters.encode(text)
+    train, held = Lanes(tokens[:40_000], 1, 64), Lanes(tokens[40_000:], 1, 64)
+    spec = Spec(vocabulary_size=len(letters), **GRU)
+    found = yardsticks(train, held, letters, spec)
+    assert found.usual == usual(40_000, 3 * 96 * (96 + 64) + 96 * len(letters), found.fivegram)
+    assert found.usual is not None
+    assert json.loads(json.dumps(found.to_json()))["usual"]["runs"] == len(ALL)
+    few, seen = Lanes(tokens[40_000 : 40_000 + FEWEST], 1, 64), Lanes(tokens[30_000:40_000], 1, 64)
+    for part, vocabulary, of in (
+        (held, letters, None),
+        (few, letters, spec),
+        (seen, letters, spec),
+        (held, replace(letters, documents=True), spec),
+        (held, Vocabulary.of(np.arange(len(letters)), "tokens"), spec),
+    ):
+        assert yardsticks(train, part, vocabulary, of).usual is None
+
+
+def test_a_broken_run_is_seen():
+    """Beyond the range by as much again as it reaches from its middle."""
+    found = {"usual": {"low": 1.9, "middle": 2.0, "high": 2.1, "runs": 9, "texts": 3}}
+    within = "a network of this size reaches, on so long a text, 1.9000 to 2.1000 nats (9 runs on 3 texts)"
+    assert usually(found, 2.19) == [within]
+    said = usually(found, 2.21)
+    assert said[:2] == [
+        within,
+        "the model is 10 % above the middle, worse than usual: a run cut short is, or one of few passes",
+    ]
+    assert usually({"usual": None}, 2.21) == []
+
+
+def test_train_and_score_say_it(tmp_path, capsys, monkeypatch):
+    """One pass over 32,400 characters is a run cut short; what is scored is of the part that was held out."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text(default_corpus().text[:36_000])
+    (tmp_path / "new.txt").write_text(default_corpus().text[33_000:36_000])
+    sizes = [f"--{name.replace('_', '-')}={value}" for name, value in GRU.items()]
+    command("train", "book.txt", "--no-auto", *sizes, "--epochs", 1, "--val-fraction", 0.1, "--sample-length", 0)
+    out = capsys.readouterr().out
+    within = r"^usually    a network of this size reaches, on so long a text, ([\d.]+) to ([\d.]+) nats"
+    low, high = re.search(within, out, re.M).groups()
+    assert re.search(r"^ {11}the model is \d+ % above the middle, worse than usual", out, re.M)
+    assert 1 < float(low) < float(high) < 3
+    command("score", "runs/book", "new.txt")
+    assert "\n  usually a network of this size reaches, on so long a text, " in capsys.readouterr().out
+    command("score", "runs/book", "new.txt", "--json")
+    figures = json.loads(capsys.readouterr().out)
+    beside = figures["yardsticks"]
+    model = ur.load("runs/book")
+    numbers = 3 * 96 * (96 + 64) + 96 * len(model.vocabulary)
+    assert beside["usual"] == asdict(usual(beside["counted"], numbers, beside["fivegram"]))
+    command("score", "runs/book", "new.txt", "--json", "--window", 50)
+    assert json.loads(capsys.readouterr().out)["yardsticks"] == beside | {"usual": None}
+
+
+def command(*args):
+    with pytest.raises(SystemExit) as end:
+        main([str(arg) for arg in args])
+    assert end.value.code in (0, None)

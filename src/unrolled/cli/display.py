@@ -196,6 +196,8 @@ class Display(Callback):
                 phrases = said.beside(result.yardsticks, result.best.val_loss, self.unit)
                 for k, phrase in enumerate(phrases):
                     self._print("" if k else "beside it", phrase)
+                for k, phrase in enumerate(said.usually(result.yardsticks, result.best.val_loss)):
+                    self._print("" if k else "usually", phrase)
         if result.test is not None:
             tested = figures(result.test["loss"], self.unit) + said.others(result.test)
             self._print("test", f"of the best model: {tested}")

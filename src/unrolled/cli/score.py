@@ -16,7 +16,7 @@ import click
 from ..data.text import Reading, encode, read
 from ..errors import UnrolledError, brief, count, one_line
 from ..storage import replaced
-from ..training.lines import beside, losses, rates
+from ..training.lines import beside, losses, rates, usually
 from .help import GroupedCommand
 from .options import cell_option, check_out, flag_of, flags, given, option, weights_option
 from .own_cell import files_of
@@ -24,6 +24,7 @@ from .own_cell import files_of
 if TYPE_CHECKING:
     from ..data.text import Encoded, Vocabulary
     from ..models.scoring import Score
+    from ..nn.spec import Spec
 
 TABLES = {".tsv": "\t", ".csv": ","}
 """What stands between the fields of a table, by the ending of its file's name."""
@@ -93,7 +94,8 @@ def score(
     figures = _figures(result) | result.rates(corpus.text, int(text.tokens[0]), vocabulary)
     if result.documents is not None:
         figures["documents"] = [part and _figures(part) for part in result.by_document()]
-    found, why = _yardsticks(model_file(model), text, vocabulary, cell) if yardsticks else (None, "")
+    spec = None if window else loaded.network.spec  # a state that begins anew has no usual loss
+    found, why = _yardsticks(model_file(model), text, vocabulary, cell, spec) if yardsticks else (None, "")
     if yardsticks:
         figures["yardsticks"] = found
     if per_token is not None:
@@ -116,13 +118,15 @@ def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str) -> list
     lines.append(f"counted are all {unit}s but the first{ends}")
     if figures.get("yardsticks"):
         lines += [f"  {phrase}" for phrase in beside(figures["yardsticks"], figures["nats"], unit)]
+        phrases = usually(figures["yardsticks"], figures["nats"])
+        lines += [f"  {'' if k else 'usually '}{phrase}" for k, phrase in enumerate(phrases)]
     elif why:
         lines.append(f"no yardsticks: {why}")
     return lines
 
 
 def _yardsticks(
-    file: Path, text: Encoded, vocabulary: Vocabulary, cell: str | None
+    file: Path, text: Encoded, vocabulary: Vocabulary, cell: str | None, spec: Spec | None
 ) -> tuple[dict[str, Any] | None, str]:
     """Return what simple models of a run's training part give on a text, or why that is not known."""
     from ..data.batches import Lanes
@@ -133,7 +137,7 @@ def _yardsticks(
         part = training_part(file, vocabulary, cell)
     except UnrolledError as error:
         return None, one_line(str(error))
-    found = yardsticks(part, Lanes(text.tokens, 1, 1, documents=text.documents), vocabulary)
+    found = yardsticks(part, Lanes(text.tokens, 1, 1, documents=text.documents), vocabulary, spec)
     if found is None:
         return None, f"the text has more than {COUNTED:,} {vocabulary.unit}s"
     return found.to_json(), ""

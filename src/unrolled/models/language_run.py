@@ -147,7 +147,7 @@ def prepared(
     validation = held_out(val.tokens, *sizes, val.documents, whole=corpus.of_lines)
 
     def beside() -> dict[str, Any] | None:
-        found = None if validation is None else yardsticks(batches, validation, vocabulary)
+        found = None if validation is None else yardsticks(batches, validation, vocabulary, network.spec)
         return None if found is None else found.to_json()
 
     return Prepared(

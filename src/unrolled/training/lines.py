@@ -61,6 +61,30 @@ def beside(found: Mapping[str, Any], nats: float, unit: str) -> list[str]:
     return [same, *(f"{name} {figures(value, unit)}" for name, value in known.items()), f"the model is {said}"]
 
 
+def usually(found: Mapping[str, Any], nats: float) -> list[str]:
+    """Return what a network of a model's size usually reaches, where it is known, and that a loss lies far above it.
+
+    Examples
+    --------
+    >>> known = {"usual": {"low": 1.25, "middle": 1.3, "high": 1.35, "runs": 24, "texts": 3}}
+    >>> for phrase in usually(known, 1.5):
+    ...     print(phrase)
+    a network of this size reaches, on so long a text, 1.2500 to 1.3500 nats (24 runs on 3 texts)
+    the model is 15 % above the middle, worse than usual: a run cut short is, or one of few passes
+    if it was a whole one, look at its rate, its dropout, a cell of your own (`unrolled check`)
+    """
+    if found["usual"] is None:
+        return []
+    low, middle, high, runs, texts = (found["usual"][name] for name in ("low", "middle", "high", "runs", "texts"))
+    within = f"{low:.4f} to {high:.4f} nats ({runs} runs on {texts} texts)"
+    said = [f"a network of this size reaches, on so long a text, {within}"]
+    if nats > 2 * high - middle:
+        above = f"{100 * (nats / middle - 1):.0f} % above the middle, worse than usual"
+        said.append(f"the model is {above}: a run cut short is, or one of few passes")
+        said.append("if it was a whole one, look at its rate, its dropout, a cell of your own (`unrolled check`)")
+    return said
+
+
 def rates(bits: Mapping[str, float], unit: str) -> str:
     """Return bits a character, a byte and a word between blanks, but for those of a symbol.
 
