@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 import re
 import sys
 import time
@@ -15,7 +16,7 @@ from unrolled.cli import display as module
 from unrolled.cli import main
 from unrolled.cli.display import SIZES, Display, Output, wrapped
 from unrolled.training.callbacks import Result
-from unrolled.training.lines import figures
+from unrolled.training.lines import figures, overfitted
 from unrolled.training.state import Evaluation
 
 SMALL = {"hidden_size": 9, "num_layers": 1, "embedding_size": 5, "batch_size": 2, "seq_length": 7, "epochs": 1}
@@ -237,3 +238,15 @@ def test_a_text_that_takes_long_to_read_is_spoken_of(monkeypatch):
         pass
     time.sleep(0.1)
     assert file.getvalue().count("\n") == 1
+
+
+def test_a_run_that_overfits_says_so(tmp_path, capsys):
+    history = [Evaluation(10, 1.0, 2.0, 1.5, 0.1), Evaluation(20, 2.0, 1.0, 1.6, 0.2)]
+    assert overfitted(history, history[0]).startswith("then up to 1.6000 at step 20, while training fell to 1.0000")
+    assert overfitted([history[0], Evaluation(20, 2.0, 1.0, 1.51, 0.2)], history[0]) == ""  # less than 2 % is noise
+    assert overfitted([history[0], Evaluation(20, 2.0, 2.5, 9.0, 0.2)], history[0]) == ""  # diverged, or a high rate
+    (tmp_path / "text.txt").write_text("".join(random.Random(1).choices("abcdefgh", k=600)))  # no pattern
+    sizes = "--no-auto --hidden-size 30 --num-layers 1 --batch-size 4 --seq-length 10 --val-fraction 0.2 --lr 0.02"
+    how = "--eval-every", 20, "--epochs", 20, "--out", tmp_path / "run"
+    assert command("train", tmp_path / "text.txt", *sizes.split(), *how) == 0
+    assert re.search(r"then up to \d\.\d{4} at step 240, while training fell", capsys.readouterr().out)

@@ -215,6 +215,11 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(how, said, bo
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_of_a_search_takes_no_run(search, book):
+    with pytest.raises(ur.UnrolledError, match="holds a search"):
+        ur.LanguageModel.train(book, out=search, overwrite=True, **SMALL)
+
+
 def test_another_search_other_data_and_a_damaged_state_are_refused(search, book, tmp_path):
     same = {"minutes": NINE, "out": search} | SMALL
     for how, said in [({"seed": 5}, "seed"), ({"cell": "lstm"}, "options"), ({"keep": True}, "keep")]:

@@ -188,6 +188,8 @@ class Display(Callback):
             val = figures(result.best.val_loss, self.unit)
             val += said.others(result.best.metrics)
             self._print("best", f"validation {val} at step {result.best.step:,}")
+            if result.history and (rose := said.overfitted(result.history, result.best)):
+                self._print("", rose)
             if result.yardsticks is not None:
                 bits = result.best.val_loss * result.yardsticks["predicted"] / math.log(2)
                 known = {unit: bits / number for unit, number in result.yardsticks["units"].items() if number}

@@ -100,12 +100,12 @@ def score(
         figures["yardsticks"] = found
     if per_token is not None:
         _write_table(per_token, surprisal.table(result, text.tokens, vocabulary))
-    lines = [json.dumps(figures)] if as_json else _lines(figures, vocabulary, why)
+    lines = [json.dumps(figures)] if as_json else _lines(figures, vocabulary, why, corpus.of_lines)
     click.echo("\n".join(lines), err=per_token == "-")
 
 
-def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str) -> list[str]:
-    """Return the figures of a text in words; `why` there are no yardsticks, where it is known."""
+def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str, of_lines: bool) -> list[str]:
+    """Return the figures of a text, perhaps `of_lines`, in words; `why` there are no yardsticks, where it is known."""
     unit = vocabulary.unit
     perplexity = math.inf if figures["perplexity"] is None else figures["perplexity"]
     lines = [f"{count(figures['predicted'], unit)}: {losses(figures['nats'], unit)}, perplexity {perplexity:.4f}"]
@@ -115,7 +115,8 @@ def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str) -> list
         lines.append(others + "; words that the model doesn't list are charged their spelling" * vocabulary.spells)
     ends = ", ends of lines too" if vocabulary.spells else ""
     ends += ", the newline between two documents with the one that it ends" if "documents" in figures else ""
-    lines.append(f"counted are all {unit}s but the first{ends}")
+    first = "" if of_lines else " but the first"  # which is predicted behind the newline that begins its line
+    lines.append(f"counted are all {unit}s{first}{ends}")
     if figures.get("yardsticks"):
         lines += [f"  {phrase}" for phrase in beside(figures["yardsticks"], figures["nats"], unit)]
         phrases = usually(figures["yardsticks"], figures["nats"])

@@ -134,10 +134,13 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
         chosen = replace(chosen, minutes=None)
     why = f"as wide as the text is long: {own:.1f} numbers for each symbol; more would learn it by heart"
     if k == taught:
-        why = f"as wide as the time can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
-    often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: what is seen often is learnt by heart"
+        what = "passes" if passes[k] == most else "the time"
+        why = f"as wide as {what} can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
+    seen = "what is seen often is learnt by heart" if chosen.dropout else "too few to learn anything by heart"
+    often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
     said = _said(chosen, asked, passes[k], hidden_size=why, dropout=often)
-    return Chosen(chosen, (_planned(minutes), *said))
+    planned = _planned(minutes) if passes[k] < most or "epochs" not in asked else f"for {most:g} passes, as asked"
+    return Chosen(chosen, (planned, *said))
 
 
 def for_rows(options: O, asked: Collection[str], batches: Batches, spec: Spec, head: Head) -> Chosen:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import count, printable
@@ -13,6 +13,8 @@ from .state import Evaluation
 
 YARDSTICKS = {"unigram": "unigram counts", "bigram": "bigram counts", "fivegram": "5-gram counts", "xz": "xz"}
 """What a loss is set beside, by name, as it is called."""
+ROSE = 0.02
+"""By how much of itself a validation loss has to rise to be told of: less is noise."""
 
 
 def losses(nats: float, unit: str) -> str:
@@ -83,6 +85,26 @@ def usually(found: Mapping[str, Any], nats: float) -> list[str]:
         said.append(f"the model is {above}: a run cut short is, or one of few passes")
         said.append("if it was a whole one, look at its rate, its dropout, a cell of your own (`unrolled check`)")
     return said
+
+
+def overfitted(history: Sequence[Evaluation], best: Evaluation) -> str:
+    """Return that the validation loss rose while that of training fell, where it did by the end of a run; else "".
+
+    Examples
+    --------
+    >>> history = [Evaluation(100, 2.0, 2.5, 2.25, 1.0), Evaluation(200, 4.0, 1.5, 2.75, 2.0)]
+    >>> overfitted(history, history[0])
+    'then up to 2.7500 at step 200, while training fell to 1.5000: it learnt by heart; more --dropout, fewer --epochs'
+    >>> overfitted(history, history[1])
+    ''
+    """
+    last = history[-1]
+    if best.val_loss is None or last.val_loss is None or last.val_loss < (1 + ROSE) * best.val_loss:
+        return ""
+    if not last.train_loss < best.train_loss:
+        return ""
+    fell = f"while training fell to {last.train_loss:.4f}: it learnt by heart; more --dropout, fewer --epochs"
+    return f"then up to {last.val_loss:.4f} at step {last.step:,}, {fell}"
 
 
 def rates(bits: Mapping[str, float], unit: str) -> str:

@@ -33,6 +33,8 @@ from .metrics_log import METRICS
 from .trainer import CHECKPOINT, LAST, MODEL
 
 CONFIG, ABOUT = "config.toml", "run.json"
+SEARCH = "tune.json"
+"""File of a search (`unrolled.tuning`), whose folder no run goes into."""
 
 FILES = (CONFIG, ABOUT, METRICS, MODEL, LAST, CHECKPOINT)
 """Files that a run writes; a new one may find none of them in its folder."""
@@ -96,6 +98,8 @@ def claimed(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
     make_folder(folder)
     try:
         with held(folder):
+            if os.path.lexists(folder / SEARCH):
+                raise UnrolledError(f"{folder} holds a search ({SEARCH}); choose another --out")
             if not overwrite and (there := holds(folder)):
                 what = "a model" if {MODEL, LAST, CHECKPOINT} & set(there) else " and ".join(there)
                 raise UnrolledError(f"{folder} holds {what} already; choose another --out, or --overwrite it")

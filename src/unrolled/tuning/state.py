@@ -15,10 +15,11 @@ from ..errors import UnrolledError, brief, one_line
 from ..models import files
 from ..schema import Kind, each, either, entries, flag, maybe, named, number, objects, one_of, text, whole
 from ..storage import read_file, write_atomically
+from ..training.run_folder import SEARCH
 from ..training.state import Evaluation
 from .space import SPACE
 
-STATE = "tune.json"
+STATE = SEARCH
 VERSION = 1
 KEPT = 3
 """One setting in so many goes on to the next rung, which gives it so many times the time."""
