@@ -11,11 +11,12 @@ PAGE = Path(__file__).parent.parent / "docs" / "environment.md"
 
 
 def variables(text):
-    """Yield the names in every statement, or condition of one, that looks into the environment."""
+    """Yield the names in every statement, or condition of one, that looks into the environment, or asks `user_folder`."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.stmt) and (hasattr(node, "test") or not hasattr(node, "body")):
             found = list(ast.walk(getattr(node, "test", node)))
-            if any(isinstance(n, ast.Attribute) and n.attr in ("environ", "getenv") for n in found):
+            looks = ((n.attr if isinstance(n, ast.Attribute) else getattr(n, "id", "")) for n in found)
+            if {"environ", "getenv", "user_folder"} & set(looks):
                 said = [n.value for n in found if isinstance(n, ast.Constant) and isinstance(n.value, str)]
                 yield from (value for value in said if re.fullmatch("[A-Z][A-Z_]+", value))
 
