@@ -11,7 +11,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "environment.md"
 
 
 def variables(text):
-    """Yield the names in every statement, or condition of one, that looks into the environment or asks `user_folder`."""
+    """Yield the names in statements, or conditions of them, that look into the environment, or `user_folder` does."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.stmt) and (hasattr(node, "test") or not hasattr(node, "body")):
             found = list(ast.walk(getattr(node, "test", node)))
