@@ -48,3 +48,8 @@ def test_it_helps_on_a_text_unlike_the_one_that_was_learnt():
         model.score(new, dynamic=1e300)
     with pytest.raises(ur.UnrolledError, match="lower the rate, 1e\\+09"):
         model.score(new, dynamic=1e9)
+
+
+def test_a_text_of_one_symbol_is_no_divergence():
+    net = ur.Network(ur.Spec(1, "lstm", 2, 3, 1), rng=np.random.default_rng(1))
+    assert score(net, np.zeros(45, int), dynamic=0.01).nats == 0

@@ -122,7 +122,7 @@ def score(
         else _read(network, tokens, begins)
     )
     log_probs = np.concatenate([log_probabilities(logits, y) for logits, y in read])
-    if dynamic and not -log_probs.mean() < EXPLODED * math.log(network.spec.vocabulary_size):  # of a guess
+    if dynamic and not -log_probs.mean() <= EXPLODED * math.log(network.spec.vocabulary_size):  # of a guess
         raise UnrolledError(f"the model diverged while it learnt from the text; lower the rate, {dynamic:g}")
     if not np.isfinite(log_probs).all():
         name, peak = max(((n, float(np.abs(p).max())) for n, p in network.params.items()), key=lambda entry: entry[1])
