@@ -4,8 +4,9 @@
 
 Of every text: a run with nothing but `--minutes` given, and 24 with settings of a grid, each with as many passes as the
 same counted work allows (`unrolled.models.automatic.seconds`), 40 at most, at a rate that falls by a cosine. All are
-compared by their best validation loss, seed 1. What has been run is kept and not run again, so that the command may be
-stopped.
+compared by their best validation loss, seed 1. A run of the grid ends early where it is far behind the best that was
+seen after the same share of a run's work (`LOOKS`). What has been run is kept and not run again, so that the command
+may be stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +27,8 @@ import unrolled as ur
 from unrolled import backends
 from unrolled.data.text import default_corpus, read
 from unrolled.models.automatic import LANES, STEPS
+from unrolled.training.callbacks import Callback, Facts
+from unrolled.training.state import Evaluation
 
 CELLS, WIDTHS, RATES = ("gru_reset_after", "lstm"), (128, 256, 512), (0.002, 0.005, 0.01)
 DEEP = [(256, 0.0), (256, 0.2)]
@@ -39,6 +43,41 @@ TEXTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 """Of each text: its file, options of the vocabulary, and how it is read."""
 KEYS = ("text", "minutes", "setting")
+LOOKS = ((0.1, 0.12), (0.25, 0.08), (0.5, 0.06), (0.75, 0.03))
+"""Shares of a run's work, and how far above the best loss there a run ends. At a high rate a loss falls late: of nine
+runs on Pride and Prejudice to their end, none of those that were close gained more than 4.5 % on another in its second
+half, or 3.6 % in its last three quarters."""
+
+
+class Race(Callback):
+    """Keeps the losses at the looks, and ends a run that is far behind.
+
+    Parameters
+    ----------
+    best : list of float or None
+        The lowest loss so far, at each look.
+    """
+
+    def __init__(self, best: Sequence[float | None]) -> None:
+        self.best = best
+        self.seen: list[float] = []
+        self.share = 1.0
+        self.epochs = math.nan
+
+    def started(self, facts: Facts) -> None:
+        """Keep how many passes a run is to make."""
+        self.epochs = facts.options.epochs
+
+    def evaluated(self, evaluation: Evaluation, best: bool) -> bool | None:
+        """Look, where it is time to; return whether the run is to end."""
+        behind = False
+        while len(self.seen) < len(LOOKS) and evaluation.epoch >= LOOKS[len(self.seen)][0] * self.epochs:
+            (share, most), least = LOOKS[len(self.seen)], self.best[len(self.seen)]
+            assert evaluation.val_loss is not None
+            self.seen.append(evaluation.val_loss)
+            if least is not None and evaluation.val_loss > (1 + most) * least:
+                behind, self.share = True, share
+        return behind
 
 
 def grid() -> Iterator[dict[str, Any]]:
@@ -55,14 +94,17 @@ def full(setting: dict[str, Any], words: bool) -> dict[str, Any]:
     return setting | shape | {"batch_size": LANES, "seq_length": STEPS, "schedule": "cosine"}
 
 
-def run(name: str, data: Path, minutes: float, setting: dict[str, Any] | None) -> dict[str, Any]:
+def run(
+    name: str, data: Path, minutes: float, setting: dict[str, Any] | None, best: Sequence[float | None]
+) -> dict[str, Any]:
     """Train on a text for so many minutes' work, with a setting or with what is chosen."""
     file, options, how = TEXTS[name]
     level = options.get("level", "char")
     corpus = read([data / file], level, **how) if file else default_corpus(level=level)
     asked = {} if setting is None else full(setting, level == "word")
-    start = time.process_time()
-    model = ur.LanguageModel.train(corpus, auto=True, minutes=minutes, sample_length=0, **options, **asked)
+    start, race = time.process_time(), Race(best)
+    how = {"auto": True, "minutes": minutes, "sample_length": 0, "callbacks": [race]}
+    model = ur.LanguageModel.train(corpus, **how, **options, **asked)
     spec, result = model.network.spec, model.result
     assert result is not None
     assert result.best is not None
@@ -76,6 +118,8 @@ def run(name: str, data: Path, minutes: float, setting: dict[str, Any] | None) -
         "dropout": spec.dropout,
         "learning_rate": asked.get("learning_rate"),
         "passes": result.epochs,
+        "share": race.share,
+        "looks": race.seen,
         "validation": result.best.val_loss,
         "cpu_minutes": (time.process_time() - start) / 60,
     }
@@ -84,8 +128,8 @@ def run(name: str, data: Path, minutes: float, setting: dict[str, Any] | None) -
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The lines of the results: of each text and time, what was chosen, the best of the search, and how far apart."""
     lines = [
-        "| text | minutes | chosen | validation, nats | best of the search | validation | difference | searched |",
-        "|---|---|---|---|---|---|---|---|",
+        "| text | minutes | chosen | nats | best of the search | nats | difference | searched | to the end |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, minutes in sorted({(row["text"], row["minutes"]) for row in rows}):
         runs = [row for row in rows if (row["text"], row["minutes"]) == (name, minutes)]
@@ -93,12 +137,19 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
         others = sorted((row for row in runs if row["setting"] != "chosen"), key=lambda row: row["validation"])
         if chosen is None or not others:
             continue
+        ended = sum(row["share"] == 1 for row in others)
         apart = 100 * (chosen["validation"] / others[0]["validation"] - 1)
         lines.append(
             f"| {name} | {minutes:g} | {_said(chosen)} | {chosen['validation']:.4f} | {_said(others[0])} | "
-            f"{others[0]['validation']:.4f} | {apart:+.1f} % | {len(others)} |"
+            f"{others[0]['validation']:.4f} | {apart:+.1f} % | {len(others)} | {ended} |"
         )
     return lines
+
+
+def _best(rows: Sequence[dict[str, Any]], name: str, minutes: float) -> list[float | None]:
+    """Return the lowest loss of the runs of a text at each look, None where none came as far."""
+    runs = [row["looks"] for row in rows if (row["text"], row["minutes"]) == (name, minutes)]
+    return [min((run[k] for run in runs if len(run) > k), default=None) for k in range(len(LOOKS))]
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -123,7 +174,7 @@ def main() -> None:
             key = [name, args.minutes, "chosen" if setting is None else " ".join(f"{v}" for v in setting.values())]
             if any([row[k] for k in KEYS] == key for row in rows):
                 continue
-            rows = merged(args.out, run(name, args.data, args.minutes, setting), *KEYS)
+            rows = merged(args.out, run(name, args.data, args.minutes, setting, _best(rows, *key[:2])), *KEYS)
             said = "; ".join(f"{k} {v}" for k, v in head.items())
             write(args.out, {"machine": head, "rows": rows}, "\n".join([said, "", *table(rows)]) + "\n")
 
