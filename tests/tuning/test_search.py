@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from unrolled.training.divergence import KeptDiverging
 from unrolled.training.run_folder import held
 from unrolled.training.trainer import CHECKPOINT, MODEL, Trainer
 from unrolled.tuning import state as states
+from unrolled.tuning.report import plan
 from unrolled.tuning.space import SPACE, settings
 from unrolled.tuning.trials import Trials, chosen
 
@@ -89,6 +91,7 @@ def test_a_search_halves_by_three_and_leaves_one_ordinary_run(made, book):
     losses = {(t.rung, t.setting): t.best.val_loss for t in state.trials}
     assert made.rows[0]["val_loss"] == min(losses.values())
     assert [row["val_loss"] for row in made.rows] == sorted(row["val_loss"] for row in made.rows)
+    assert len(made.rows) == len(losses) == 13  # a later trial that was worse is in the table too
     # The first setting is what is chosen automatically, to the bit.
     automatic = ur.LanguageModel.train(book, auto=True, minutes=state.rungs[0].minutes, **SMALL)
     assert losses[0, 0] == automatic.result.best.val_loss
@@ -97,6 +100,15 @@ def test_a_search_halves_by_three_and_leaves_one_ordinary_run(made, book):
     assert ur.load(made.best).score(TEXT).nats < np.log(len(set(TEXT)))
     assert comparison([made.run(t) for t in state.trials])[0]["run"] == str(made.best)
     assert ur.LanguageModel.resume(made.best).result.best.val_loss == made.rows[0]["val_loss"]
+
+
+def test_a_search_says_what_it_is_going_to_do(made):
+    begun = replace(made.state, trials=made.state.trials[:2])
+    assert plan(Path("tunes/book"), begun) == [
+        "settings to try: 9 for 0.0001, then 3 for 0.0003, then 1 for 0.0009 minutes of work each; "
+        "the best run so far is kept in tunes/book",
+        "2 of its 13 trials are over",
+    ]
 
 
 def test_an_interrupted_search_goes_on_to_the_same_bits(book, tmp_path, monkeypatch):
@@ -151,7 +163,7 @@ def test_what_diverges_is_the_worst_and_a_search_of_nothing_else_ends(book, tmp_
 
     monkeypatch.setattr(Trials, "_trained", diverging)
     found = ur.tune(book, minutes=THREE, out=tmp_path / "out", **SMALL)
-    assert [row["val_loss"] is None for row in found.rows] == [False, False, True]
+    assert [row["val_loss"] is None for row in found.rows] == [False, False, False, True]
     assert {t.setting: t.failed for t in found.state.trials} == {0: None, 1: "stopped at step 3", 2: None}
     bad |= {0, 2}
     with pytest.raises(ur.UnrolledError, match=r"every trial of rung 1 failed. Setting 0: stopped at step 3"):
@@ -300,12 +312,13 @@ def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, c
 
     small = ["--hidden-size", 8, "--embedding-size", 5]
     status, out, err = said("tune", "book.txt", "--minutes", THREE, *small)
-    assert (status, err.count("\n")) == (0, 4)
-    assert err.startswith("rung 1 of 2, trial 1, the automatic choice: validation ")
+    assert (status, err.count("\n")) == (0, 5)
+    assert err.startswith("settings to try: 3 for 0.0001, then 1 for 0.0003 minutes of work each; ")
+    assert err.splitlines()[1].startswith("rung 1 of 2, trial 1, the automatic choice: validation ")
     head, *rest = out.splitlines()
     assert head.split()[:3] == ["rank", "run", "cell"]
     assert "hidden_size" not in head
-    assert len(rest) == 3 + 3
+    assert len(rest) == 4 + 3
     assert rest[-1].startswith("the best run: unrolled sample tunes/book/")
     assert said(*rest[-1].split()[4:], "--length", 20)[0] == 0
     assert said("tune", "--resume", "tunes/book") == (0, out, "")
@@ -315,7 +328,8 @@ def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, c
     assert said("tune", "-", "--minutes", 3)[::2] == (2, line)
     monkeypatch.setattr(Trials, "made", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     lines = "the search is saved: unrolled tune --resume cut goes on\nunrolled: interrupted\n"
-    assert said("tune", "book.txt", "--minutes", THREE, *small, "--out", "cut")[::2] == (130, lines)
+    status, _, err = said("tune", "book.txt", "--minutes", THREE, *small, "--out", "cut")
+    assert (status, err.split("\n", 1)[1]) == (130, lines)
 
 
 def test_the_picture_has_a_line_a_setting(made):

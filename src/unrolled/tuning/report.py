@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import printable
 from ..pictures import draw_rungs
 from .state import State, Trial
 
@@ -34,7 +35,7 @@ class Tuned:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Rows of a table, a setting each, the best first: its best trial."""
+        """Rows of a table, a trial each, the best first."""
         return [self._row(rank, trial) for rank, trial in enumerate(self.state.ranked(), 1)]
 
     def run(self, trial: Trial) -> Path:
@@ -44,10 +45,10 @@ class Tuned:
     def draw(self) -> Any:
         """Return loss against work, a line a setting, as a figure of matplotlib's."""
         lines = []
-        for ranked in self.state.ranked():
-            made = sorted((t for t in self.state.trials if t.setting == ranked.setting), key=lambda t: t.rung)
+        for setting in dict.fromkeys(trial.setting for trial in self.state.ranked()):
+            made = sorted((t for t in self.state.trials if t.setting == setting), key=lambda t: t.rung)
             points = [(self.state.rungs[t.rung].minutes, t.best.val_loss) for t in made if t.best]
-            name = "automatic" if not ranked.setting else f"setting {ranked.setting}"
+            name = "automatic" if not setting else f"setting {setting}"
             lines.append((name, [x for x, _ in points], [loss for _, loss in points if loss is not None]))
         return draw_rungs(lines, "minutes of work, of a trial", "validation loss")
 
@@ -61,6 +62,16 @@ class Tuned:
 
     def _metrics(self) -> list[str]:
         return list(dict.fromkeys(name for t in self.state.trials if t.best for name in t.best.metrics))
+
+
+def plan(folder: Path, state: State) -> list[str]:
+    """Return what a search is going to do, and where, in lines."""
+    sizes = ", then ".join(f"{rung.settings} for {rung.minutes:.3g}" for rung in state.rungs)
+    where = printable(os.fspath(folder))
+    lines = [f"settings to try: {sizes} minutes of work each; the best run so far is kept in {where}"]
+    if state.trials:
+        lines.append(f"{len(state.trials)} of its {sum(rung.settings for rung in state.rungs)} trials are over")
+    return lines
 
 
 def line(state: State, trial: Trial) -> str:

@@ -172,11 +172,8 @@ class State:
         return []
 
     def ranked(self) -> list[Trial]:
-        """Return the best trial of each setting, the best first; of equal ones that of the later rung."""
-        best: dict[int, Trial] = {}
-        for trial in sorted(self.trials, key=lambda trial: (trial.merit(self.decides), trial.rung)):
-            best[trial.setting] = trial
-        order = sorted(best.values(), key=lambda trial: trial.setting)
+        """Return all trials, the best first; of equal ones that of the later rung, then what was drawn first."""
+        order = sorted(self.trials, key=lambda trial: trial.setting)
         return sorted(order, key=lambda trial: (trial.merit(self.decides), trial.rung), reverse=True)
 
     def written(self, folder: Path) -> None:

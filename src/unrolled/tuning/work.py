@@ -26,7 +26,7 @@ from ..errors import UnrolledError, printable
 from ..training import run_folder as run
 from ..training.interrupts import stops
 from . import state as states
-from .report import line
+from .report import line, plan
 from .state import State, Trial
 from .trials import Trials
 
@@ -35,6 +35,8 @@ def carry_out(
     folder: Path, state: State, source: Any, cell: Any, *, processes: int, threads: int | None, verbose: bool
 ) -> None:
     """Make all trials that are left, by several processes if so asked."""
+    if verbose and state.todo():
+        print(*plan(folder, state), sep="\n", file=sys.stderr, flush=True)
     with _threads(processes, threads) as each, _saved(folder, verbose):
         search = Search(folder, Trials(state, source, cell), verbose)
         with _helped(processes - 1, (folder, source, cell, each, verbose)):
