@@ -2,10 +2,10 @@
 
     python benchmarks/levels.py $UNROLLED_DATA/pride/1342-0.txt --minutes 1 [--levels char,word] [--threads 1]
 
-Of every level a run with the settings that are chosen for so many minutes' counted work, seed 1, trained on the first 90 %
-of the text's lines; the next 5 % choose the best model, and the last 5 % are scored, the state carried through them. They
-are the same characters for all: words that the training part has not are charged their spelling, and words between blanks
-say nothing of how many blanks stand between two of them. Each level replaces its own row of the results.
+Of every level a run with the settings that are chosen for so many minutes' counted work, seed 1, trained on the first
+90 % of the text's lines; the next 5 % choose the best model, and the last 5 % are scored, the state carried through
+them. They are the same characters for all: words that the training part has not are charged their spelling, and words
+between blanks say nothing of how many blanks stand between two of them. Each level replaces its own row of the results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ SHARES = (0.9, 0.95)
 
 def cut(path: Path, folder: Path) -> list[Path]:
     """Write the text, without what read leaves out of it, in three parts of whole lines."""
-    lines = read([path], "char").text.splitlines(keepends=True)
+    text = read([path], "char").text
+    assert isinstance(text, str)
+    lines = text.splitlines(keepends=True)
     ends = [0, *(round(share * len(lines)) for share in SHARES), len(lines)]
     parts = [folder / name for name in ("train.txt", "val.txt", "test.txt")]
     for part, first, last in zip(parts, ends, ends[1:], strict=False):
@@ -65,14 +67,14 @@ def run(parts: list[Path], level: str, minutes: float) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """The lines of the results."""
     lines = [
-        "| level | symbols | network | parameters | passes | test: predicted | nats of each | bits a character | a word "
-        "| CPU minutes |",
+        "| level | symbols | network | parameters | passes | predicted | nats of each | bits a character | a word | "
+        "CPU minutes |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: LEVELS.index(row["level"])):
-        # a byte's text is bytes, whose characters are counted as well
+        network = f"`{row['cell']}` {row['hidden_size']}, dropout {row['dropout']:g}"
         lines.append(
-            f"| {row['level']} | {row['symbols']:,} | `{row['cell']}` {row['hidden_size']}, dropout {row['dropout']:g} | "
+            f"| {row['level']} | {row['symbols']:,} | {network} | "
             f"{row['parameters']:,} | {row['passes']:.1f} | {row['predicted']:,} | {row['nats']:.4f} | "
             f"{row['bits_per_character']:.4f} | {row['bits_per_word']:.3f} | {row['cpu_minutes']:.1f} |"
         )
