@@ -538,10 +538,10 @@ def _read_header(path: str | os.PathLike[str], file: BinaryIO, kind: str) -> tup
     if len(first) < 8:
         raise UnrolledError(f"{no_file}: it has {length} bytes")
     (size,) = struct.unpack("<Q", first)
-    if size > length - 8:
-        raise UnrolledError(f"{no_file}, or it is cut off: its header claims {size:,} bytes, the file has {length:,}")
     if not 2 <= size <= LARGEST_HEADER:
-        raise UnrolledError(f"{no_file}: its header claims {size:,} bytes")
+        raise UnrolledError(f"{no_file}: it doesn't begin as a safetensors file does")
+    if size > length - 8:
+        raise UnrolledError(f"{no_file}, or it is cut off: its header takes {size:,} bytes, the file has {length:,}")
     try:
         begin = file.read(1)
         header = json.loads(begin + file.read(size - 1)) if begin == b"{" else None

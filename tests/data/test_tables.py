@@ -96,7 +96,7 @@ def test_what_is_missing_in_a_column_of_numbers(tmp_path):
         ("a.csv", "", "the file is empty"),
         ("a.csv", "\n \n", "the file is empty"),
         ("a.csv", "a,b\n", "no rows below the names"),
-        ("a.csv", "a,b\n1,2\n3\n", r"line 3: the row has 1 fields, the first one 2"),
+        ("a.csv", "a,b\n1,2\n3\n", r"line 3: the row has 1 field, the first one 2"),
         ("a.csv", 'a,b\n"1\n2",2\n3,4,5\n', r"line 4: the row has 3 fields, the first one 2"),
         ("a.csv", "a,a\n1,2\n", "two columns are called 'a'"),
         ("a.csv", 'a,b\n"1"x,2\n', "line 2 is no row of a table"),

@@ -110,8 +110,11 @@ def test_every_truncation_is_refused(saved):
 
 def test_a_lying_header_is_refused(saved):
     data = saved.read_bytes()
-    saved.write_bytes(struct.pack("<Q", 2**62) + data[8:])
-    with pytest.raises(UnrolledError, match=r"its header claims 4,611,686,018,427,387,904 bytes, the file has "):
+    saved.write_bytes(struct.pack("<Q", 99_999_999) + data[8:])
+    with pytest.raises(UnrolledError, match=r"or it is cut off: its header takes 99,999,999 bytes, the file has "):
+        checkpoint.load(saved)
+    saved.write_text("It is a truth universally acknowledged.")
+    with pytest.raises(UnrolledError, match=r"is not an unrolled model: it doesn't begin as a safetensors file does"):
         checkpoint.load(saved)
     size = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8 : 8 + size])

@@ -169,6 +169,10 @@ def test_the_flag_may_be_bare(names, monkeypatch, tmp_path, capsys):
     figures = json.loads(capsys.readouterr().out)
     assert figures["predicted"] == sum(len(name) + 1 for name in NAMES)
     assert len(figures["documents"]) == 30
+    hint = "the model has learnt lines that are a document each; --documents lines begins each of them anew"
+    for given in ([], ["--documents", "lines"]):
+        cli.main(["score", "run", "names.txt", *given], standalone_mode=False)
+        assert (hint in capsys.readouterr().out.splitlines()) == (not given)
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,24 @@ def test_each_document_has_its_figures(tmp_path, capsys):
     windowed = json.loads(capsys.readouterr().out)
     assert "documents" not in windowed
     assert windowed["nats"] == model.score(corpus.text, window=3).nats != said["nats"]
+    assert (windowed["window"], windowed["dynamic"], said["window"]) == (3, 0.0, 0)
+
+
+def test_how_a_text_was_read_and_scored_is_said(tmp_path, capsys):
+    path = tmp_path / "menu.txt"
+    path.write_bytes(b"tea\r\ncocoa\r\n" * 20)
+    model = ur.LanguageModel.train(path, **SMALL)
+    model.save(tmp_path / "m")
+    command("score", tmp_path / "m", path, "--window", 7, "--dynamic", 0.001, "--per-token", tmp_path / "t.tsv")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:4] == [
+        "counted are all characters but the first; the state begins anew every 7 characters; the model learnt from "
+        "what it had scored, at 0.001",
+        "40 CRLF line ends folded to LF",
+    ]
+    assert lines[-1] == f"each character's surprisal is in {tmp_path / 't.tsv'}"
+    command("score", tmp_path / "m", path, "--json")
+    assert json.loads(capsys.readouterr().out)["notes"] == ["40 CRLF line ends folded to LF"]
 
 
 def test_a_list_of_texts_is_scored_as_documents():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..data.text import Reading, encode, read
-from ..errors import UnrolledError, brief, count, one_line
+from ..errors import UnrolledError, brief, count, one_line, printable
 from ..storage import replaced
 from ..training.lines import beside, losses, rates, usually
 from .help import GroupedCommand
@@ -92,6 +92,7 @@ def score(
     text = encode(corpus, vocabulary)
     result = loaded.score(corpus, window=window, dynamic=dynamic)
     figures = _figures(result) | result.rates(corpus.text, int(text.tokens[0]), vocabulary)
+    figures |= {"window": window, "dynamic": dynamic, "notes": list(corpus.notes)}
     if result.documents is not None:
         figures["documents"] = [part and _figures(part) for part in result.by_document()]
     spec = None if window else loaded.network.spec  # a state that begins anew has no usual loss
@@ -101,6 +102,8 @@ def score(
     if per_token is not None:
         _write_table(per_token, surprisal.table(result, text.tokens, vocabulary))
     lines = [json.dumps(figures)] if as_json else _lines(figures, vocabulary, why, corpus.of_lines)
+    if per_token not in (None, "-") and not as_json:
+        lines.append(f"each {vocabulary.unit}'s surprisal is in {printable(str(per_token))}")
     click.echo("\n".join(lines), err=per_token == "-")
 
 
@@ -116,7 +119,12 @@ def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str, of_line
     ends = ", ends of lines too" if vocabulary.spells else ""
     ends += ", the newline between two documents with the one that it ends" if "documents" in figures else ""
     first = "" if of_lines else " but the first"  # which is predicted behind the newline that begins its line
-    lines.append(f"counted are all {unit}s{first}{ends}")
+    how = f"; the state begins anew every {count(figures['window'], unit)}" if figures["window"] else ""
+    how += f"; the model learnt from what it had scored, at {figures['dynamic']:g}" if figures["dynamic"] else ""
+    lines.append(f"counted are all {unit}s{first}{ends}{how}")
+    lines += map(printable, figures["notes"])
+    if vocabulary.documents and not of_lines:
+        lines.append("the model has learnt lines that are a document each; --documents lines begins each of them anew")
     if figures.get("yardsticks"):
         lines += [f"  {phrase}" for phrase in beside(figures["yardsticks"], figures["nats"], unit)]
         phrases = usually(figures["yardsticks"], figures["nats"])

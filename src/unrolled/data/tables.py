@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checks import as_kind
-from ..errors import UnrolledError, brief, suggest
+from ..errors import UnrolledError, brief, count, suggest
 from .text import whole_text
 from .text.packed import plain_name
 from .text.records import LONGEST, as_number, delimiter_of
@@ -258,8 +258,8 @@ def parse_table(text: str, where: str, path: str = "", *, header: bool = True) -
     for n, row in enumerate(rows):
         if len(row) != len(names):
             raise UnrolledError(
-                f"{where}, line {lines[n]:,}: the row has {len(row)} fields, the first one {len(names)}; a field "
-                "that holds the delimiter has to be quoted"
+                f"{where}, line {lines[n]:,}: the row has {count(len(row), 'field')}, the first one {len(names)}; "
+                "a field that holds the delimiter has to be quoted"
             )
     if len(set(names)) < len(names):
         twice = next(name for k, name in enumerate(names) if name in names[:k])

@@ -214,7 +214,7 @@ def _rate(options: Options) -> float | None:
 
 def _planned(minutes: float) -> str:
     plural = "" if minutes == 1 else "s"
-    return f"for {minutes:g} minute{plural} of counted work, by two threads of the engine; NumPy takes far longer"
+    return f"for {minutes:g} minute{plural} of counted work, as two threads do it; one or NumPy takes longer"
 
 
 def _said(options: Options, asked: Collection[str], passes: float, *, hidden_size: str, dropout: str) -> Iterator[str]:
