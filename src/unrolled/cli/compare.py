@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..errors import printable
+from ..errors import UnrolledError, printable
 from ..training import metrics_log
 from ..training import run_folder as run
 from ..training.checkpoints import Kind
@@ -63,6 +63,8 @@ def _merit(entry: Mapping[str, Any], decides: str) -> tuple[float, float]:
 
 def _options(folder: Path) -> tuple[Kind, dict[str, Any]]:
     """Return the kind of a run, and its options as they were in force: where one isn't set, what that stands for."""
+    if not (folder / run.CONFIG).exists():
+        raise UnrolledError(f"{folder} is no folder of a run: it has no {run.CONFIG}")
     kind, given = read_options(folder / run.CONFIG)
     options = asdict(kind.options()) | given
     if options["learning_rate"] is None and options["optimizer"] in OPTIMIZERS:
