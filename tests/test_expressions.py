@@ -86,3 +86,17 @@ def test_what_is_no_expression_is_said(pattern, said):
     with pytest.raises(ur.UnrolledError) as error:
         Expression(pattern)
     assert str(error.value).startswith(said)
+
+
+@pytest.mark.parametrize("pattern", ["(((a?){5}){5}){5}", "((a?){20}){20}", "((a|b?){20}c?){20}"])
+def test_repetitions_of_what_may_be_empty_are_derived_once(pattern):
+    """Each is a text of at most so many characters, in time that grows with the pattern, not with its ways to match."""
+    made = Expression(pattern)
+    most = {"(((a?){5}){5}){5}": 125, "((a?){20}){20}": 400}.get(pattern)
+    state = made.after(made.start, "a" * 30)
+    assert made.whole(state)
+    assert made.goes_on(state, ord("a"), ord("a"))
+    assert not made.goes_on(state, ord("d"), ord("z"))
+    if most:
+        assert made.whole(made.after(made.start, "a" * most))
+        assert not made.after(made.start, "a" * (most + 1))

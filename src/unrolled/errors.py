@@ -149,6 +149,8 @@ def check_path(what: str, path: object) -> str:
         plain = None
     if not isinstance(plain, str):
         raise UnrolledError(f"{what} is {brief(path)}; expected a path")
+    if not plain:
+        raise UnrolledError(f"{what} has no name: the path is empty")
     if "\0" in plain:
         raise UnrolledError(f"{brief(plain)}: a path can't hold a NUL character; check the path")
     try:

@@ -69,6 +69,8 @@ class Expression:
         self._nodes: list[tuple[Any, ...]] = []
         self._known: dict[tuple[Any, ...], int] = {}
         self._after: dict[tuple[State, str], State] = {}
+        self._derivatives: dict[tuple[int, int], State] = {}
+        self._firsts: dict[int, Ranges] = {}
         self.empty = self._node("empty")
         self.start: State = frozenset([_Parser(pattern, self).all()])
 
@@ -93,6 +95,13 @@ class Expression:
         return any(first <= high and last >= low for node in state for first, last in self._first(node))
 
     def _derived(self, node: int, point: int) -> State:
+        """Return the derivatives of a node, which are found once: a part may be in many others."""
+        found = self._derivatives.get((node, point))
+        if found is None:
+            found = self._derivatives[node, point] = self._derived_anew(node, point)
+        return found
+
+    def _derived_anew(self, node: int, point: int) -> State:
         kind, *parts = self._nodes[node]
         if kind == "class":
             return frozenset([self.empty] if _holds(parts[0], point) else [])
@@ -106,13 +115,19 @@ class Expression:
         return frozenset()
 
     def _first(self, node: int) -> Ranges:
-        """Return the characters that what a node matches may begin with; they may overlap."""
+        """Return the characters that what a node matches may begin with."""
+        found = self._firsts.get(node)
+        if found is None:
+            found = self._firsts[node] = self._first_anew(node)
+        return found
+
+    def _first_anew(self, node: int) -> Ranges:
         kind, *parts = self._nodes[node]
         if kind == "class":
             ranges: Ranges = parts[0]
             return ranges
         if kind == "or" or (kind == "then" and self._may_be_empty(parts[0])):
-            return self._first(parts[0]) + self._first(parts[1])
+            return _joined(self._first(parts[0]) + self._first(parts[1]))
         return self._first(parts[0]) if kind != "empty" else ()
 
     def _may_be_empty(self, node: int) -> bool:

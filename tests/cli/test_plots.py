@@ -79,6 +79,10 @@ def test_plot_prints_lines_or_draws_a_picture(runs):
     [
         (("plot", "nowhere"), "can't read the metrics nowhere/metrics.jsonl: No such file or directory"),
         (("compare", "nowhere"), "nowhere is no folder of a run: it has no config.toml"),
+        (
+            ("plot", "pride", "--on", "wide", "--out", "x.png"),
+            "pride has no picture of data; without --on its losses are",
+        ),
         (("plot", "wide", "--out", "x.gif"), "x.gif is no picture that can be drawn; end its name in .png or .svg"),
         (("plot", "wide", "--out", "no/x.svg"), "can't write in no: No such file"),
         (("plot", "empty"), "empty has no validation yet"),

@@ -74,3 +74,18 @@ def test_other_kinds_have_none_and_it_can_t_grow(model):
         ur.Network(ur.Spec(40, softmax="adaptive"), head=ur.heads.tags(3))
     with pytest.raises(ur.UnrolledError, match="an adaptive softmax can't grow"):
         ur.LanguageModel.train(TEXT + " new", init_from=model, epochs=1, batch_size=4, seq_length=11)
+
+
+def test_a_model_keeps_its_softmax_where_another_starts_from_it():
+    text = " ".join(f"w{k % 6000}" for k in range(12_000))
+    small = {"level": "word", "hidden_size": 4, "embedding_size": 4, "sample_length": 0, "minutes": 1e-6}
+    model = ur.LanguageModel.train(text, softmax="full", **small)
+    again = ur.LanguageModel.train(text, init_from=model, auto=True, level="word", sample_length=0, minutes=1e-6)
+    assert again.network.spec.softmax == "full"
+    with pytest.raises(ur.UnrolledError, match="softmax is 'adaptive', but the model to start from has 'full'"):
+        ur.LanguageModel.train(text, init_from=model, softmax="adaptive", **small)
+
+
+def test_too_few_symbols_for_clusters_are_said():
+    with pytest.raises(ur.UnrolledError, match="an adaptive softmax needs 16 symbols or more; there are 8"):
+        ur.LanguageModel.train("abcdefgh" * 400, softmax="adaptive", epochs=1)

@@ -126,3 +126,10 @@ def test_its_notebook_runs_from_the_top_to_the_bottom_without_a_network(tmp_path
         losses = [float(loss) for loss in re.findall(r"validation ([\d.]+) nats a character", text)]
         assert losses == sorted(losses, reverse=True)
         assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_path_of_its_name_is_the_built_in_model_where_nothing_else_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ur.load(Path("pride")).vocabulary == ur.load("pride").vocabulary
+    ur.LanguageModel.train("abc" * 1000, epochs=1, hidden_size=3).save("pride")
+    assert len(ur.load(Path("pride")).vocabulary) == 3

@@ -240,3 +240,19 @@ def test_no_file_to_validate_on_is_none_or_nothing():
         ur.LanguageModel.train(TEXT, val=5, **SMALL)
     with pytest.raises(ur.UnrolledError, match=r"^a callback is 5; expected a Callback$"):
         ur.LanguageModel.train(TEXT, callbacks=[5], **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [({"auto": "no"}, "auto is 'no'; it must be"), ({"overwrite": "no"}, "overwrite is 'no'; it must be")],
+)
+def test_yes_and_no_are_no_texts(how, said):
+    with pytest.raises(ur.UnrolledError, match=said):
+        ur.LanguageModel.train("abc" * 40, epochs=1, **how)
+
+
+def test_what_is_too_short_to_validate_on_is_said(tmp_path):
+    (tmp_path / "one.txt").write_text("a")
+    for name, use in (("val", "validate"), ("test", "test")):
+        with pytest.raises(ur.UnrolledError, match=f"what is named to {use} on has 1 character; 2 or more are needed"):
+            ur.LanguageModel.train("abc" * 40, epochs=1, **{name: tmp_path / "one.txt"})

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -280,3 +281,21 @@ def test_documents_of_words_and_byte_pairs_are_known_again(tmp_path, level):
     known = documents_of_run(tmp_path / "run", model.vocabulary)
     as_words = {" ".join(line.split()) for line in lines}
     assert known == (as_words if level == "word" else set(lines))
+
+
+def test_documents_of_a_text_that_has_changed_are_not_known(run):
+    assert documents_of_run(run / "run", ur.load(run / "run").vocabulary) == set(NAMES)
+    (run / "names.txt").rename(run / "kept.txt")
+    try:
+        (run / "names.txt").write_text("anna\n")
+        with pytest.raises(ur.UnrolledError, match="the text is not the one that"):
+            documents_of_run(run / "run", ur.load(run / "run").vocabulary)
+        (run / "names.txt").unlink()
+        os.mkfifo(run / "names.txt")
+        with pytest.raises(
+            ur.UnrolledError, match=r"names\.txt, which .* was trained on, is a pipe now; give the text"
+        ):
+            documents_of_run(run / "run", ur.load(run / "run").vocabulary)
+    finally:
+        (run / "names.txt").unlink()
+        (run / "kept.txt").rename(run / "names.txt")

@@ -134,7 +134,13 @@ def test_score_prints_and_writes_it_all(tmp_path, capsys, monkeypatch):
     (tmp_path / "book.txt").write_text("another text of the\n" * 60)
     command("score", "r", "new.txt")
     assert "no yardsticks: the text is not the one that r was trained on" in capsys.readouterr().out
-    for name, why in (("t.txt", "must end in .tsv or .csv"), ("new.tsv", "would write over new.tsv, which is read")):
+    (tmp_path / "loop.tsv").symlink_to("loop.tsv")
+    for name, why in (
+        ("t.txt", "must end in .tsv or .csv"),
+        ("new.tsv", "would write over new.tsv, which is read"),
+        ("loop.tsv", "--per-token is loop.tsv, which is a link that leads nowhere"),
+        ("", "--per-token has no name: the path is empty"),
+    ):
         (tmp_path / "new.tsv").write_text("a cat")
         assert command("score", "r", "new.tsv", "--per-token", name) == 2
         assert why in capsys.readouterr().err

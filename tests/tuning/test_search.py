@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from unrolled.cli import main
 from unrolled.cli.compare import comparison
 from unrolled.models import files
 from unrolled.training.divergence import KeptDiverging
-from unrolled.training.run_folder import held
+from unrolled.training.run_folder import Held, held
 from unrolled.training.trainer import CHECKPOINT, MODEL, Trainer
 from unrolled.tuning import state as states
 from unrolled.tuning.report import plan
@@ -337,3 +340,93 @@ def test_the_picture_has_a_line_a_setting(made):
     axes = made.draw().axes[0]
     assert sorted(len(one.get_xdata()) for one in axes.get_lines()) == [1] * 6 + [2, 2, 3]
     assert len(axes.get_legend().get_texts()) == 1
+
+
+def test_runs_that_are_there_are_not_taken_for_trials(search, book):
+    """Without the state nothing says what the runs in it were trained on, or with which options."""
+    (search / states.STATE).unlink()
+    before = {path: path.read_bytes() for path in search.rglob("*") if path.is_file()}
+    with pytest.raises(ur.UnrolledError, match=r"holds the run 00/0, but no search that it is of \(tune\.json\)"):
+        ur.tune(book, minutes=THREE, out=search, **SMALL)
+    assert {path: path.read_bytes() for path in search.rglob("*") if path.is_file()} == before
+
+
+def test_trials_may_have_logs_of_tensorboard(book, tmp_path):
+    pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
+    found = ur.tune(book, minutes=THREE, out=tmp_path / "out", tensorboard=True, **SMALL)
+    assert list(found.best.glob("events.out.*"))
+
+
+def test_numbers_of_numpy_are_numbers(book, tmp_path):
+    how = {"hidden_size": np.int64(8), "embedding_size": (np.int64(5)), "dropout": np.float32(0.25), "tied": np.False_}
+    found = ur.tune(book, minutes=THREE, seed=np.int64(1), out=tmp_path / "out", sample_length=0, **how)
+    assert found.state.fixed == {
+        "hidden_size": 8,
+        "embedding_size": 5,
+        "dropout": 0.25,
+        "tied": False,
+        "sample_length": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"source": []}, "there is nothing to learn from: the list is empty"),
+        ({"task": [8]}, "no task is called"),
+        ({"out": ""}, "the folder of a search has no name"),
+        ({"resume": ""}, "the folder of a search has no name"),
+        ({"minutes": 1e300}, r"minutes is 1e\+300; a search takes 525,600 at most, a year"),
+    ],
+)
+def test_what_names_no_search_is_one_line(how, said):
+    with pytest.raises(ur.UnrolledError, match=said):
+        ur.tune(**{"source": TEXT} | how)
+
+
+@pytest.mark.parametrize(
+    "how", [{"minutes": 5}, {"seed": 2}, {"out": "x"}, {"keep": True}, {"val": "x"}, {"task": "tag"}]
+)
+def test_a_search_that_goes_on_takes_nothing_else(search, how):
+    with pytest.raises(ur.UnrolledError, match=f"{next(iter(how))} can't change when a search goes on"):
+        ur.tune(resume=search, **how)
+
+
+def test_a_search_in_memory_asks_for_its_text(tmp_path):
+    ur.tune(TEXT, minutes=THREE, out=tmp_path / "out", **SMALL)
+    with pytest.raises(ur.UnrolledError, match=r"it was the standard library, as it was then, or in memory"):
+        ur.tune(resume=tmp_path / "out")
+
+
+@pytest.mark.slow  # another Python is started, and one of its own
+@pytest.mark.skipif(sys.platform == "win32", reason="several processes can't share a search there")
+def test_a_helper_ends_with_the_process_that_began_it(tmp_path):
+    (tmp_path / "book.txt").write_text(TEXT * 100)  # a trial takes minutes
+    (tmp_path / "script.py").write_text(
+        "import unrolled as ur\nfrom pathlib import Path\nif __name__ == '__main__':\n"
+        "    ur.tune(Path('book.txt'), minutes=900, processes=2, threads=2, out='out')\n"
+    )
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    begun = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, **quiet)
+
+    def trials():
+        return {path.parents[1] for path in tmp_path.glob(f"out/*/0/{CHECKPOINT}")}
+
+    def is_held(folder):
+        try:
+            with held(folder):
+                return False
+        except Held:
+            return True
+
+    def wait(until):
+        end = time.monotonic() + 200
+        while not until():
+            assert time.monotonic() < end
+            time.sleep(0.2)
+
+    wait(lambda: len(trials()) == 2)
+    begun.kill()
+    begun.wait()
+    wait(lambda: not any(map(is_held, trials())))
+    assert len(trials()) == 2

@@ -84,7 +84,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     names = list(rows[0])
     figures = {*FIGURES, *(names[names.index("val_loss") :] if "val_loss" in names else ())}
-    cells = [names, *([_shown(value, name in figures) for name, value in row.items()] for row in rows)]
+    cells = [[printable(name) for name in names]]
+    cells += [[_shown(value, name in figures) for name, value in row.items()] for row in rows]
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
     lines = []
     for row in cells:

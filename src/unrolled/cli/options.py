@@ -115,7 +115,10 @@ def check_out(out: Path, *read: str | os.PathLike[str], flag: str = "--out") -> 
     """Refuse to write over what is read, or over a run's files."""
     from ..training import run_folder as run
 
-    there, whole = os.path.exists(out), out.resolve()
+    try:
+        there, whole = os.path.exists(out), out.resolve()
+    except (OSError, RuntimeError):  # of a loop of links, in Python before 3.13
+        raise UnrolledError(f"{flag} is {printable(str(out))}, which is a link that leads nowhere") from None
     same = [path for path in read if there and whole.is_relative_to(Path(path).resolve())]  # a folder's files too
     if same or (out.name in run.FILES and len(run.holds(out.parent)) > 1):
         what = "is read here" if same else "is a file of a run"

@@ -120,9 +120,10 @@ def _of_data(runs: tuple[Path, ...], data: tuple[str, ...], out: Path | None, ce
         raise UnrolledError("what a model makes of data is a picture: name its file (--out picture.png)")
     _check_picture(out)
     from ..models.base import load
+    from ..models.language_model import LanguageModel
 
     model = load(runs[0], cell=cell)
-    if not hasattr(model, "draw"):
+    if not hasattr(model, "draw") or isinstance(model, LanguageModel):  # that draws texts
         raise UnrolledError(f"{runs[0]} has no picture of data; without --on its losses are drawn: {model!r}")
     _save(model.draw(list(data)), out)
     click.echo(f"drawn in {printable(str(out))}")

@@ -66,7 +66,8 @@ def sample(
     language_model = load(model, cell=cell, weights=weights)
     how = drawing.to_json() | {"seed": seed} | ({} if length is None else {"length": length})
     if documents is not None:
-        _write_documents(language_model.sample_documents(documents, prompt, **how), model, language_model.vocabulary)
+        drawn = language_model.sample_documents(documents, prompt, **how)
+        _write_documents(drawn, model, language_model.vocabulary, cell)
         return
     if as_json:
         _write_json(language_model, n or 1, prompt, how)
@@ -99,12 +100,12 @@ def _write_json(language_model: LanguageModel, n: int, prompt: str, how: dict[st
         click.echo(json.dumps(record))
 
 
-def _write_documents(drawn: list[str], model: str, vocabulary: Vocabulary) -> None:
+def _write_documents(drawn: list[str], model: str, vocabulary: Vocabulary, cell: str | None) -> None:
     """Write documents, those marked that are new; how many these are, or why that isn't known, to standard error."""
     from ..models.trained_on import documents_of_run
 
     try:
-        known = documents_of_run(model, vocabulary)
+        known = documents_of_run(model, vocabulary, cell)
     except UnrolledError as error:
         _write("".join(f"{text}\n" for text in drawn))
         click.echo(f"{count(len(drawn), 'document')}; which are new is not known: {error}", err=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..data.text import Reading, encode, read
-from ..errors import UnrolledError, brief, count, one_line, printable
+from ..errors import UnrolledError, brief, check_path, count, one_line, printable
 from ..storage import replaced
 from ..training.lines import beside, losses, rates, usually
 from .help import GroupedCommand
@@ -86,7 +86,7 @@ def score(
         click.echo(json.dumps(figures) if as_json else "\n".join(lines))
         return
     if per_token not in (None, "-"):
-        _check_table(Path(str(per_token)), model_file(model), *files_of(cell), *files)
+        _check_table(Path(check_path("--per-token", per_token)), model_file(model), *files_of(cell), *files)
     vocabulary = loaded.vocabulary
     corpus = read(files, vocabulary.level, **how)
     text = encode(corpus, vocabulary)

@@ -171,7 +171,7 @@ def begin(
     `prepare` makes a run of the options and the folder, which is held by then.
     """
     out = None if out is None else Path(check_path("the folder of a run", out))
-    callbacks = told(callbacks, verbose)
+    callbacks, overwrite = told(callbacks, verbose), as_kind("overwrite", overwrite, "bool")
     chosen = kind.options(**asked)
     if chosen.tensorboard and out is None:
         raise UnrolledError("tensorboard writes into the folder of the run: name one (out)")

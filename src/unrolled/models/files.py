@@ -154,7 +154,9 @@ def described(path: str | Path, cell: str | Cell | None = None) -> Described:
 
 
 def model_file(path: str | os.PathLike[str]) -> Path:
-    """Return a model's file: a built-in one by its name, a str; in a run's folder that of the best one.
+    """Return a model's file: a built-in one by its name; in a run's folder that of the best one.
+
+    A `Path` of that name is the built-in one where nothing else is called so.
 
     Raises
     ------
@@ -162,10 +164,10 @@ def model_file(path: str | os.PathLike[str]) -> Path:
         If nothing is there, and the name is that of no built-in model either.
     """
     plain = check_path("the path of a model", path)
-    if isinstance(path, str) and path in BUILT_IN:
+    if plain in BUILT_IN and (isinstance(path, str) or not os.path.lexists(path)):
         if os.path.lexists(path):
             warn(f"{path} is the built-in model; what is called so in this folder is ./{path}")
-        return BUILT_IN_FOLDER / f"{path}.safetensors"
+        return BUILT_IN_FOLDER / f"{plain}.safetensors"
     file = Path(plain)
     if file.parent == Path() and not file.suffix and not os.path.lexists(file):
         raise UnrolledError(f"{plain}: no such file or folder, and {suggest('built-in model', plain, list(BUILT_IN))}")

@@ -23,6 +23,7 @@ from ..data.text import (
     vocabulary_of,
 )
 from ..data.text.entropy import MOST_DENSE
+from ..data.text.files import is_pipe
 from ..errors import UnrolledError, check_path
 from .options import Options
 
@@ -36,6 +37,8 @@ def read_again(folder: Path, text: Mapping[str, Any], source: Source, level: str
     if source is None and text["files"]:
         if "-" in text["files"]:
             raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
+        if pipe := next((path for path in text["files"] if is_pipe(path)), None):
+            raise UnrolledError(f"{pipe}, which {folder} was trained on, is a pipe now; give the text again")
         return read(text["files"], level, stream=True, **how)
     if source is None and text["name"] != "stdlib":
         raise UnrolledError(f"the text of {folder} was no file; give it again")
@@ -62,7 +65,7 @@ def read_held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, 
 def _several(paths: Paths) -> list[str]:
     """Return one path or several as a list."""
     several: Any = paths if isinstance(paths, (list, tuple, Iterator)) else [] if paths is None else [paths]
-    return [name for path in several if (name := check_path("a file to read", path))]
+    return [check_path("a file to read", path) for path in several if not (isinstance(path, str) and not path)]
 
 
 def vocabulary_for(corpus: Corpus, held: Sequence[Corpus], options: Options, known: Vocabulary | None) -> Vocabulary:

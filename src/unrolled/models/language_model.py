@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import declared
 from ..cells import Cell
-from ..checks import check_a, check_choice, check_size
+from ..checks import as_kind, check_a, check_choice, check_size
 from ..data.batches import Tokens
 from ..data.text import (
     Corpus,
@@ -163,7 +163,7 @@ class LanguageModel(Writer):
             signal that ends programs is sent again then.
         """
         how = recorded({name: options.pop(name) for name in declared.options(Reading) if name in options})
-        asked = dict(options)
+        asked, auto = dict(options), as_kind("auto", auto, "bool")
         if init_from is not None:
             check_a("init_from", init_from, LanguageModel, "a LanguageModel, such as load(path) gives")
             asked = options_of_model(asked, init_from.network.spec, init_from.vocabulary)

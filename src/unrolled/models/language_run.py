@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import declared
 from ..cells import name_of
 from ..data.batches import held_out, lanes
 from ..data.documents import documents_in, draw_parts
@@ -70,9 +71,10 @@ class NextSymbol(OfNetwork):
 
 def options_of_model(options: dict[str, Any], of: Spec, vocabulary: Vocabulary) -> dict[str, Any]:
     """Options with a model's network and vocabulary; those that say something else are refused."""
-    spec = of.to_json()
+    names = declared.options(Options)
+    spec = {name: value for name, value in asdict(of).items() if name in names}
     free = {name for name in spec if "drop" in name or "zoneout" in name} | {"ar", "tar", "label_smoothing"}
-    fixed = {name: value for name, value in spec.items() if name not in free | {"vocabulary_size", "init"}}
+    fixed = {name: value for name, value in spec.items() if name not in free | {"init"}}
     fixed |= vocabulary.options
     options |= {"cell": name_of(options["cell"])} if "cell" in options else {}
     for name, value in fixed.items():
@@ -125,6 +127,10 @@ def prepared(
         Chosen(options, ()) if asked is None else for_text(options, asked, len(train.tokens), len(vocabulary))
     )
     sizes = options.batch_size, options.seq_length
+    for name, use in (("val", "validate"), ("test", "test")):
+        if name in held and len(parts[name].tokens) < 2:
+            size = count(len(parts[name].tokens), unit)
+            raise UnrolledError(f"what is named to {use} on has {size}; 2 or more are needed to predict one")
     batches = lanes(
         train.tokens,
         *sizes,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 
-from ..checks import Array
+from ..checks import Array, as_kind
 from ..data.batches import Batches
 from ..errors import UnrolledError, check_path, count
 from ..nn.network import Network
@@ -113,6 +113,7 @@ class OfData(OfNetwork):
     ) -> Self:
         """Train a new model, with the options asked for; `how` is what else `begin` takes."""
         kind, held = files.kind_named(cls.kind), {"val": val, "test": test}
+        auto = as_kind("auto", auto, "bool")
         sources = {"train": source} | {part: some for part, some in held.items() if some is not None}
 
         def prepare(chosen: Any, folder: Path | None) -> Prepared:

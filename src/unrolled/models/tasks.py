@@ -44,7 +44,7 @@ def kind_for(paths: Sequence[str | os.PathLike[str]], asked: Collection[str] = (
     kinds = files.kinds()
     if task is None:
         task = _of_paths(paths, kinds) or _of_options(asked, kinds) or LANGUAGE
-    elif task not in kinds:
+    elif not isinstance(task, str) or task not in kinds:
         raise UnrolledError(suggest("task", task, list(kinds)))
     kind = kinds[task]
     if odd := sorted(set(asked) - options_of(kind).keys()):

@@ -20,7 +20,7 @@ from .base import Prepared
 from .options import Options
 
 
-def documents_of_run(path: str | os.PathLike[str], vocabulary: Vocabulary) -> set[str]:
+def documents_of_run(path: str | os.PathLike[str], vocabulary: Vocabulary, cell: str | Cell | None = None) -> set[str]:
     """Return the documents of one line each in the files of a run, as its model would write them.
 
     Parameters
@@ -29,13 +29,17 @@ def documents_of_run(path: str | os.PathLike[str], vocabulary: Vocabulary) -> se
         The run's folder, or a model in it.
     vocabulary : Vocabulary
         The model's.
+    cell : Cell or str, optional
+        The run's cell, where it is a user's own.
 
     Raises
     ------
     UnrolledError
-        If they can't be known: there is no run beside the model, its text was no file, or is not there any more.
+        If they can't be known: there is no run beside the model, its text was no file, or is not there any more, or
+        another one.
     """
-    config = files.model_file(path).parent / CONFIG
+    file = files.model_file(path)
+    config = file.parent / CONFIG
     if not config.is_file():
         raise UnrolledError(f"{config} is not there, which says what the model was trained on")
     values = read_toml(config, Options, Reading)
@@ -43,6 +47,8 @@ def documents_of_run(path: str | os.PathLike[str], vocabulary: Vocabulary) -> se
         raise UnrolledError(f"what {config.parent} was trained on was no file")
     if "-" in values["files"]:
         raise UnrolledError(f"what {config.parent} was trained on came through a pipe")
+    if is_of_run(file):
+        run_again(file.parent, cell)  # which refuses another text than the run's
     how = {name: values[name] for name in options(Reading) if name in values}
     text = vocabulary.decode(encode(read(values["files"], vocabulary.level, **how), vocabulary).tokens)
     return {line.rstrip() for line in text.split("\n")} - {""}

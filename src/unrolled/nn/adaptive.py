@@ -28,6 +28,8 @@ from .spec import Spec
 
 SHRINK = 4
 """How many times fewer numbers a cluster reads than the one before it."""
+FEWEST = SHRINK**2
+"""Symbols, at least, for limits of its own choice to rise."""
 
 
 class Clusters(NamedTuple):
@@ -117,6 +119,8 @@ def of_spec(spec: Spec, head: Head | None) -> Head | None:
     size, width = spec.vocabulary_size, spec.stack().output_size
     given = [int(limit) for limit in spec.softmax.partition(":")[2].split(",") if limit]
     limits = [*(given or (size // SHRINK**2, size // SHRINK)), size]
+    if not given and size < FEWEST:
+        raise UnrolledError(f"an adaptive softmax needs {FEWEST} symbols or more; there are {size}")
     if sorted(set(limits)) != limits or not limits[0]:
         raise UnrolledError(
             f"limits of the softmax are {brief(limits[:-1])}; expected rising ones, below {size:,} symbols"

@@ -19,6 +19,7 @@ ROSE = 0.02
 
 def losses(nats: float, unit: str) -> str:
     """Nats and bits side by side: '1.386 nats = 2.000 bits a character'; a loss of no unit is a number."""
+    nats += 0.0  # of a text that is certain it is -0.0
     if not unit:
         return f"{nats:.4f}"
     return f"{nats:.4f} nats = {nats / math.log(2):.4f} bits a {unit}"

@@ -104,7 +104,7 @@ def tune(
     ...     found = ur.tune("the cat sat on the mat. " * 12, minutes=0.6, out=f"{folder}/cat", hidden_size=8)
     ...     model = ur.load(found.best)
     >>> len(found.rows), model.network.spec.hidden_size
-    (3, 8)
+    (4, 8)
     """
     processes, verbose = check_size("processes", processes, most=256), as_kind("verbose", verbose, "bool")
     threads = None if threads is None else check_size("threads", threads, most=1024)
@@ -116,6 +116,11 @@ def tune(
     else:
         folder, cell = Path(check_path("the folder of a search", resume)), options.pop("cell", None)
         _check_processes(processes, cell)
+        usual: dict[str, Any] = {"minutes": MINUTES, "out": None, "seed": 1, "task": None}
+        usual |= {"val": (), "test": (), "keep": False, "backend": "auto"}
+        asked = {"minutes": minutes, "out": out, "seed": seed, "task": task}
+        asked |= {"val": val, "test": test, "keep": keep, "backend": backend}
+        options |= {name: value for name, value in asked.items() if str(value) != str(usual[name])}
         if options:
             raise UnrolledError(f"{min(options)} can't change when a search goes on; it has the options it began with")
         state = _gone_on(folder, source, cell)
@@ -173,6 +178,11 @@ def _begun(
             _check_same(folder, states.read(folder), state)
         elif there := run.holds(folder):
             raise UnrolledError(f"{folder} holds a run ({there[0]}); choose another --out")
+        elif trial := next((path for path in sorted(folder.glob("[0-9][0-9]/[0-9]")) if run.holds(path)), None):
+            raise UnrolledError(
+                f"{folder} holds the run {trial.relative_to(folder)}, but no search that it is of ({states.STATE}); "
+                "choose another --out"
+            )
         else:
             state.written(folder)
             state = states.read(folder)
@@ -208,7 +218,10 @@ def _gone_on(folder: Path, source: Any, cell: Any) -> State:
     if paths:
         state = replace(state, files=run.absolute(paths))
     if Trials(state, None if paths is not None else source, cell).facts().sha256 != state.sha256:
-        raise UnrolledError(f"the data is not that of the search in {folder}. Give the old data, or start a new search")
+        odd = "" if source is not None or state.files else "; it was the standard library, as it was then, or in memory"
+        raise UnrolledError(
+            f"the data is not that of the search in {folder}{odd}. Give the old data, or start a new search"
+        )
     if paths:
         with run.held(folder, wait=True):
             replace(states.read(folder), files=state.files).written(folder)
@@ -230,6 +243,8 @@ def _check_cell(state: State, cell: Any) -> None:
 def _paths(source: Any) -> list[str] | None:
     """Return the paths that data is in, none for the built-in corpus; None of data in memory."""
     several = list(source) if isinstance(source, list | tuple) else [] if source is None else [source]
+    if source is not None and not several:
+        raise UnrolledError("there is nothing to learn from: the list is empty; without one it is the built-in corpus")
     if not all(isinstance(path, os.PathLike) for path in several):
         return None
     paths = [check_path("a file to read", path) for path in several]

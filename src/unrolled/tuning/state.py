@@ -10,6 +10,8 @@ from dataclasses import Field, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..declared import check_option, options
 from ..errors import UnrolledError, brief, one_line
 from ..models import files
@@ -27,6 +29,8 @@ MOST = 4
 """Rungs, at most."""
 LEAST = 0.1
 """Minutes of work of a trial, at least: less says nothing of a setting."""
+LONGEST = 365 * 24 * 60.0
+"""Minutes of work of a search, at most."""
 OWN = ("minutes", "seed", "epochs", "folds")
 """Options of training that are the search's own, or that it can't fix."""
 FAILED = (-math.inf, -math.inf)
@@ -51,6 +55,8 @@ def rungs(minutes: float) -> list[Rung]:
     [(27, 0.56), (9, 1.67), (3, 5.0), (1, 15.0)]
     """
     n = max((n for n in range(2, MOST + 1) if round(minutes / n / KEPT ** (n - 1), 9) >= LEAST), default=0)
+    if minutes > LONGEST:
+        raise UnrolledError(f"minutes is {minutes:g}; a search takes {LONGEST:,.0f} at most, a year")
     if not n:
         raise UnrolledError(
             f"minutes is {minutes:g}; the shortest search, of {KEPT} settings, takes {2 * KEPT * LEAST:g}. To train on "
@@ -244,6 +250,8 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items() if not (isinstance(v, float) and not math.isfinite(v))}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
     return str(value) if isinstance(value, str) else value
 
 
@@ -275,9 +283,9 @@ _STATE = {
     "digest": text(64),
     "task": one_of(tuple(SPACE)),
     "decides": text(100),
-    "minutes": number(0),
+    "minutes": number(0, LONGEST),
     "seed": whole(),
-    "rungs": each(entries({"settings": whole(1, KEPT ** (MOST - 1)), "minutes": number(0)}), most=MOST),
+    "rungs": each(entries({"settings": whole(1, KEPT ** (MOST - 1)), "minutes": number(0, LONGEST)}), most=MOST),
     "space": named(text(1000)),
     "fixed": named(_VALUE),
     "settings": each(named(_VALUE), most=KEPT ** (MOST - 1)),

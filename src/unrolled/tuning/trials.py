@@ -44,9 +44,10 @@ def look(kind: Kind, source: Any, **how: Any) -> Facts:
     """
     found = _Look()
     with suppress(_Seen):
-        kind.model.train(source, callbacks=[found], auto=True, **how | {"patience": 0})
-    patience = how.get("patience", kind.options().patience)
-    return replace(found.facts, options=replace(found.facts.options, patience=patience))
+        kind.model.train(source, callbacks=[found], auto=True, **how | {"patience": 0, "tensorboard": False})
+    usual = kind.options()
+    asked = {name: how.get(name, getattr(usual, name)) for name in ("patience", "tensorboard")}
+    return replace(found.facts, options=replace(found.facts.options, **asked))
 
 
 def chosen(kind: Kind, source: Any, setting: Setting, **how: Any) -> tuple[Any, dict[str, Any]]:

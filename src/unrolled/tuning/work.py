@@ -12,12 +12,14 @@ Whoever holds the folder of a setting makes its trial; whoever holds that of the
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -140,7 +142,12 @@ def _help(folder: Path, source: Any, cell: Any, threads: int, verbose: bool) -> 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
+    def ended() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]  # it is a child
+        os.kill(os.getpid(), signal.SIGTERM)
+
     signal.signal(signal.SIGTERM, stop)
+    Thread(target=ended, daemon=True).start()
     with suppress(KeyboardInterrupt):
         if backends.threads() != threads:
             backends.set_threads(threads)

@@ -235,7 +235,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_paths_that_are_none_are_refused():
     assert message(read, []) == "no file given; name at least one file or directory, or - for standard input"
-    assert message(read, [""]) == "a path is empty; name a file or directory, or - for standard input"
+    assert message(read, [""]) == "a file to read has no name: the path is empty"
     assert message(read, "a\0b") == "'a\\x00b': a path can't hold a NUL character; check the path"
     assert message(read, "two\nlines") == "'two\\nlines': no such file; check the path"
 

@@ -302,8 +302,6 @@ def opened(path: str | Path, *, pipe: bool = False) -> Iterator[io.BufferedReade
 
 def looked_up(path: str | Path) -> os.stat_result:
     """Return what the system says of a file."""
-    if not str(path):
-        raise UnrolledError("a path is empty; name a file or directory, or - for standard input")
     try:
         return os.stat(path)
     except FileNotFoundError:
