@@ -43,10 +43,15 @@ DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (40, 0.3), (60, 0.4), (math.inf, 0.5
 often by many is learnt by heart."""
 ENDS = 0.5
 """Of words, numbers for each symbol, at least, that count so: their embedding and decoder learn by heart too."""
-USUAL = {"cell": "gru_reset_after", "num_layers": 1, "schedule": "cosine"}
+USUAL: dict[str, Any] = {
+    "cell": "gru_reset_after",
+    "num_layers": 1,
+    "schedule": "cosine",
+    "unigram_bias": True,  # of symbols that are seldom or never seen, most of which a text of bytes has
+}
 """What is chosen for every text."""
 CHOSEN: dict[str, dict[str, str]] = {
-    "language": {name: str(value) for name, value in USUAL.items()}
+    "language": {name: "on" if value is True else str(value) for name, value in USUAL.items()}
     | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout"), "chosen")
     | dict.fromkeys((*SIZES, "epochs", "learning_rate"), "chosen"),
     "tag": {"epochs": "chosen"},

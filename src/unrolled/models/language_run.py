@@ -20,9 +20,11 @@ from ..data.text import (
     Vocabulary,
     bigram_entropy,
     encode,
+    unigram_counts,
     unigram_entropy,
 )
 from ..errors import UnrolledError, brief, count
+from ..nn import adaptive
 from ..nn.network import Network
 from ..nn.spec import Spec
 from ..storage import Arrays, Stored
@@ -141,6 +143,9 @@ def prepared(
     )
     rng = np.random.default_rng(options.seed)
     network = Network(options.spec(len(vocabulary)), backend=backend, rng=rng)
+    if options.unigram_bias and before is None and init_from is None:
+        start = adaptive.of_first(network.head, unigram_counts(train.tokens, len(vocabulary)) + 0.5)
+        network.params["decoder.bias"][: len(start)] = np.log(start / start.sum())
     if init_from is not None:
         if network.head.classes and len(vocabulary) > len(init_from.vocabulary):
             new = count(len(vocabulary) - len(init_from.vocabulary), "symbol")

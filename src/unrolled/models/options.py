@@ -47,6 +47,14 @@ class Options(ModelOptions, TextOptions):
     2
     """
 
+    unigram_bias: bool = option(
+        False,
+        "Begin with the decoder's bias at the logarithms of the symbols' shares.",
+        "Weights",
+        about="The decoder's bias begins at log((n_a + 1/2) / (N + V/2)) of every symbol a, which occurs n_a times "
+        "among the N symbols to train on, and not as `init` says: what has learnt nothing yet predicts the unigram "
+        "distribution.",
+    )
     vary_seq_length: bool = option(
         False,
         "Cut chunks elsewhere in each epoch, around --seq-length.",

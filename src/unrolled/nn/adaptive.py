@@ -102,6 +102,20 @@ def adaptive(limits: Sequence[int], widths: Sequence[int]) -> Head:
     )
 
 
+def of_first(head: Head, counts: Array) -> Array:
+    """Return counts (V,) of classes as counts of what the first softmax tells apart: with clusters, each of them is one.
+
+    Examples
+    --------
+    >>> of_first(adaptive((2, 4, 6), (2, 1)), np.array([9, 5, 3, 2, 1, 1]))
+    array([9, 5, 5, 2])
+    """
+    if not head.classes:
+        return counts
+    cut: Clusters = head.scores.keywords["clusters"]  # type: ignore[attr-defined]  # a partial, above
+    return np.append(counts[: cut.limits[0]], [counts[first:end].sum() for first, end, _, _ in cut.parts()])
+
+
 def of_spec(spec: Spec, head: Head | None) -> Head | None:
     """Return the head of a network: a language model's softmax is its description's, any other head stays.
 

@@ -8,7 +8,7 @@ from .byte_pairs import BytePairs
 from .cache import Encoded, encode, vocabulary_of
 from .characters import Characters
 from .corpus import Corpus
-from .entropy import bigram_entropy, unigram_entropy
+from .entropy import bigram_entropy, unigram_counts, unigram_entropy
 from .gutenberg import is_whole, strip_gutenberg
 from .ids import Bytes, Numbers
 from .levels import LEVELS
@@ -41,6 +41,7 @@ __all__ = [
     "read",
     "recorded",
     "strip_gutenberg",
+    "unigram_counts",
     "unigram_entropy",
     "vocabulary_of",
     "whole_text",

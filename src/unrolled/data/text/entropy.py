@@ -36,9 +36,20 @@ def unigram_entropy(tokens: Sequence[int] | NDArray[Any], size: int) -> float:
     >>> print(f"{unigram_entropy([0, 1, 0, 1], 2) / np.log(2):.12f} bits")
     1.000000000000 bits
     """
-    ids = _for_entropy(tokens, size, 1)
-    counts = sum(np.bincount(part, minlength=size) for part in _pieces(ids))
-    return max(0.0, (_n_log_n(np.array([len(ids)])) - _n_log_n(np.asarray(counts))) / len(ids))
+    counts = unigram_counts(tokens, size)
+    return max(0.0, (_n_log_n(counts.sum(keepdims=True)) - _n_log_n(counts)) / int(counts.sum()))
+
+
+def unigram_counts(tokens: Sequence[int] | NDArray[Any], size: int) -> NDArray[np.integer[Any]]:
+    """Return how often each symbol occurs, (V,), in tokens (N,) below `size`; errors are those of `unigram_entropy`.
+
+    Examples
+    --------
+    >>> unigram_counts([0, 3, 0], 4)
+    array([2, 0, 0, 1])
+    """
+    pieces = _pieces(_for_entropy(tokens, size, 1))
+    return np.asarray(sum(np.bincount(part, minlength=size) for part in pieces))
 
 
 def bigram_entropy(tokens: Sequence[int] | NDArray[Any], size: int) -> float:
