@@ -43,16 +43,11 @@ DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (40, 0.3), (60, 0.4), (math.inf, 0.5
 often by many is learnt by heart."""
 ENDS = 0.5
 """Of words, numbers for each symbol, at least, that count so: their embedding and decoder learn by heart too."""
-USUAL: dict[str, Any] = {
-    "cell": "gru_reset_after",
-    "num_layers": 1,
-    "schedule": "cosine",
-    "unigram_bias": True,  # of symbols that are seldom or never seen, most of which a text of bytes has
-}
+USUAL = {"cell": "gru_reset_after", "num_layers": 1, "schedule": "cosine"}
 """What is chosen for every text."""
 CHOSEN: dict[str, dict[str, str]] = {
-    "language": {name: "on" if value is True else str(value) for name, value in USUAL.items()}
-    | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout"), "chosen")
+    "language": {name: str(value) for name, value in USUAL.items()}
+    | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout", "unigram_bias"), "chosen")
     | dict.fromkeys((*SIZES, "epochs", "learning_rate"), "chosen"),
     "tag": {"epochs": "chosen"},
     "classify": {},  # patience ends it
@@ -112,7 +107,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     most = options.epochs if "epochs" in asked else PASSES
     words, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
-    usual = _set(options, asked, **USUAL)
+    usual = _set(options, asked, **USUAL, unigram_bias=not words)  # words are learnt by heart the sooner for it
     widths = WIDTHS[:1] if "hidden_size" in asked else WIDTHS  # where one is asked for, there is one to plan
     sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]

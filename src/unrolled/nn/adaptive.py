@@ -103,7 +103,7 @@ def adaptive(limits: Sequence[int], widths: Sequence[int]) -> Head:
 
 
 def of_first(head: Head, counts: Array) -> Array:
-    """Return counts (V,) of classes as counts of what the first softmax tells apart: with clusters, each of them is one.
+    """Return counts (V,) of classes as those of what the first softmax tells apart: with clusters, each of them is one.
 
     Examples
     --------
