@@ -152,3 +152,43 @@ def test_a_run_keeps_what_was_chosen_and_goes_on_to_the_same_bits(tmp_path):
     again = ur.LanguageModel.resume(tmp_path / "parts", text)
     for name, p in whole.network.params.items():
         np.testing.assert_array_equal(again.network.params[name], p)
+
+
+def test_the_unigram_bias_is_chosen_for_symbols_and_not_for_words():
+    for size, on in ((256, True), (1000, True), (1001, False), (30_000, False)):
+        assert for_text(Options(), [], symbols=600_000, vocabulary_size=size).options.unigram_bias is on
+    assert not for_text(Options(), ["unigram_bias"], **NOVEL).options.unigram_bias
+
+
+@pytest.mark.parametrize("softmax", ["full", "adaptive:2,4"])
+def test_a_model_of_unigram_bias_begins_with_the_unigram_distribution(softmax):
+    """With a decoder whose weights are 0 it predicts each symbol's share (n + 1/2) / (N + V/2); a cluster's evenly."""
+    text = ("a" * 50 + "b" * 30 + "c" * 10 + "d" * 6 + "e" * 3 + "f") * 30
+    small = {"hidden_size": 3, "num_layers": 1, "sample_length": 0, "val_fraction": 0, "epochs": 1e-9}
+    model = ur.LanguageModel.train(text, unigram_bias=True, learning_rate=1e-30, softmax=softmax, **small)
+    for name, p in model.network.params.items():
+        if name.startswith("head.") or name == "decoder.weight":
+            p[...] = 0
+    order = [model.vocabulary.decode(np.array([k])) for k in range(6)]
+    shares = np.array([(text.count(symbol) + 0.5) / (len(text) + 3) for symbol in order])
+    if softmax != "full":
+        shares = np.array([*shares[:2], *[shares[2:4].mean()] * 2, *[shares[4:].mean()] * 2])
+    logits, _ = model.network.logits(np.zeros((1, 1), np.int64), None)
+    log_probs = logits[0, 0] - np.log(np.exp(logits[0, 0]).sum())
+    assert np.exp(log_probs) == pytest.approx(shares, rel=1e-5)  # float32
+    plain = ur.LanguageModel.train(text, learning_rate=1e-30, softmax=softmax, **small)
+    same = [n for n, p in plain.network.params.items() if n != "decoder.bias" and n[:5] != "head."]
+    again = ur.LanguageModel.train(text, unigram_bias=True, learning_rate=1e-30, softmax=softmax, **small)
+    assert all((plain.network.params[n] == again.network.params[n]).all() for n in same)  # nothing else is drawn
+
+
+def test_a_run_of_unigram_bias_goes_on_and_a_model_to_start_from_keeps_its_own(tmp_path):
+    small = {"hidden_size": 3, "num_layers": 1, "sample_length": 0, "batch_size": 4, "seq_length": 8}
+    text = "the cat sat on the mat. " * 60
+    whole = ur.LanguageModel.train(text, unigram_bias=True, epochs=2, **small)
+    ur.LanguageModel.train(text, unigram_bias=True, epochs=1, out=tmp_path / "run", **small)
+    gone_on = ur.LanguageModel.resume(tmp_path / "run", text, epochs=2)
+    assert all((gone_on.network.params[n] == p).all() for n, p in whole.network.params.items())
+    how = {"learning_rate": 1e-30, "unigram_bias": True, "epochs": 1e-9, "batch_size": 4, "seq_length": 8}
+    again = ur.LanguageModel.train(text, init_from=whole, sample_length=0, **how)
+    assert all((again.network.params[n] == p).all() for n, p in whole.network.params.items())

@@ -226,7 +226,9 @@ def _said(options: Options, asked: Collection[str], passes: float, *, hidden_siz
         "batch_size": "small batches make many updates",
         "learning_rate": "the wider, the lower",
         "dropout": dropout,
+        "unigram_bias": "it begins with how often each symbol occurs",
     }
     for name, reason in why.items():
-        if name not in asked:
-            yield f"{name.replace('_', ' ')} {getattr(options, name)}: {reason}"
+        value = getattr(options, name)
+        if name not in asked and value is not False:
+            yield f"{name.replace('_', ' ')} {'on' if value is True else value}: {reason}"
