@@ -59,7 +59,8 @@ def test_what_is_asked_for_stays_and_the_rest_fits_it():
 
 def test_what_help_pages_call_chosen_is_what_is_chosen():
     seen = {}
-    for level, symbols, size in [("char", 3_000, 40), ("word", 2_000_000, 3_000), ("word", 2_000_000, 33_000)]:
+    texts = [("char", 3_000, 40), ("byte", 3_000, 256), ("word", 2_000_000, 3_000), ("word", 2_000_000, 33_000)]
+    for level, symbols, size in texts:
         usual = Options(level=level)
         found = for_text(usual, [], symbols, size).options
         seen |= {name: value for name, value in vars(found).items() if value != getattr(usual, name)}
@@ -154,10 +155,10 @@ def test_a_run_keeps_what_was_chosen_and_goes_on_to_the_same_bits(tmp_path):
         np.testing.assert_array_equal(again.network.params[name], p)
 
 
-def test_the_unigram_bias_is_chosen_for_symbols_and_not_for_words():
-    for size, on in ((256, True), (1000, True), (1001, False), (30_000, False)):
-        assert for_text(Options(), [], symbols=600_000, vocabulary_size=size).options.unigram_bias is on
-    assert not for_text(Options(), ["unigram_bias"], **NOVEL).options.unigram_bias
+def test_the_unigram_bias_is_chosen_for_bytes_most_of_which_never_occur():
+    for level, on in (("byte", True), ("char", False), ("word", False)):
+        assert for_text(Options(level=level), [], symbols=600_000, vocabulary_size=256).options.unigram_bias is on
+    assert not for_text(Options(level="byte"), ["unigram_bias"], **NOVEL).options.unigram_bias
 
 
 @pytest.mark.parametrize("softmax", ["full", "adaptive:2,4"])

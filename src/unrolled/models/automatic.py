@@ -107,7 +107,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     most = options.epochs if "epochs" in asked else PASSES
     words, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
-    usual = _set(options, asked, **USUAL, unigram_bias=not words)  # words are learnt by heart the sooner for it
+    usual = _set(options, asked, **USUAL, unigram_bias=options.level == "byte")  # most of which never occur
     widths = WIDTHS[:1] if "hidden_size" in asked else WIDTHS  # where one is asked for, there is one to plan
     sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]
