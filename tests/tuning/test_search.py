@@ -390,6 +390,7 @@ def test_what_names_no_search_is_one_line(how, said):
 def test_a_search_that_goes_on_takes_nothing_else(search, how):
     with pytest.raises(ur.UnrolledError, match=f"{next(iter(how))} can't change when a search goes on"):
         ur.tune(resume=search, **how)
+    assert ur.tune(resume=search, val=None, test=None).best == ur.tune(resume=search).best
 
 
 def test_a_search_in_memory_asks_for_its_text(tmp_path):

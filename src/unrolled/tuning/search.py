@@ -120,7 +120,7 @@ def tune(
         usual |= {"val": (), "test": (), "keep": False, "backend": "auto"}
         asked = {"minutes": minutes, "out": out, "seed": seed, "task": task}
         asked |= {"val": val, "test": test, "keep": keep, "backend": backend}
-        options |= {name: value for name, value in asked.items() if str(value) != str(usual[name])}
+        options |= {name: value for name, value in asked.items() if str(value) not in (str(usual[name]), "None")}
         if options:
             raise UnrolledError(f"{min(options)} can't change when a search goes on; it has the options it began with")
         state = _gone_on(folder, source, cell)
