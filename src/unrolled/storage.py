@@ -512,6 +512,18 @@ def _pieces(array: Array | Stored) -> Iterator[bytes]:
         yield flat[k : k + step].astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
+@contextmanager
+def only_if_filled(folder: Path) -> Iterator[None]:
+    """Take away again a folder, and those above it, that are made in the meantime, where nothing came into them."""
+    made = [path for path in (folder, *folder.absolute().parents) if not os.path.lexists(path)]
+    try:
+        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # one that something is in stays
+                path.rmdir()
+
+
 def _stored(file: BinaryIO, start: int, place: Place) -> Iterator[bytes]:
     """Yield an array's bytes from a file whose header ends at `start`."""
     file.seek(start + place.begin)

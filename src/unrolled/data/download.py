@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,7 +49,8 @@ def download(url: str, path: Path, check: Callable[[bytes], None]) -> None:
     UnrolledError
         If it can't be reached, received as a whole, or written. What was received is kept, and gone on from.
     """
-    with _written(path), _folder(path.parent):
+    with _written(path), storage.only_if_filled(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{path.name}.part")
         with open(part, "a+b") as file:
             if not storage.lock(file.fileno()):
@@ -143,19 +144,6 @@ def _written(path: Path) -> Iterator[None]:
         no_folder = isinstance(error, (FileExistsError, NotADirectoryError))
         why = f"{error.filename} is no folder" if no_folder else storage.reason(error)
         raise UnrolledError(f"can't write {path}: {why}; --output names another place") from None
-
-
-@contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """Make a folder, and take it away again where nothing came into it."""
-    made = [path for path in (folder, *folder.absolute().parents) if not os.path.lexists(path)]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        for path in made:
-            with suppress(OSError):  # one that something is in stays
-                path.rmdir()
 
 
 def _check_secure(asked: str, got: str) -> None:

@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,8 @@ def claimed(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
     UnrolledError
         If it can't be made, another process trains in it, or it holds what the run would overwrite.
     """
-    made = [path for path in (folder, *folder.absolute().parents) if not os.path.lexists(path)]
-    make_folder(folder)
-    try:
+    with storage.only_if_filled(folder):
+        make_folder(folder)
         with held(folder):
             if os.path.lexists(folder / SEARCH):
                 raise UnrolledError(f"{folder} holds a search ({SEARCH}); choose another --out")
@@ -105,10 +104,6 @@ def claimed(folder: Path, *, overwrite: bool = False) -> Iterator[None]:
                 raise UnrolledError(f"{folder} holds {what} already; choose another --out, or --overwrite it")
             check_places(folder)
             yield
-    finally:
-        for path in made:
-            with suppress(OSError):  # one that something is in stays
-                path.rmdir()
 
 
 class Held(UnrolledError):
