@@ -1,5 +1,6 @@
 """Slow proofs run only when asked for: `pytest -m slow`, or `pytest -m ""` for everything."""
 
+import contextlib
 import signal
 import sys
 
@@ -46,6 +47,30 @@ def pytest_collection_modifyitems(config, items):
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+@contextlib.contextmanager
+def few_lines(most):
+    """Within it, so many lines of Python at most are run by what is called: work, counted; no clock."""
+    count = 0
+
+    def trace(frame, event, arg):
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+    assert count <= most
+
+
+@pytest.fixture(name="few_lines")
+def _few_lines():
+    return few_lines
 
 
 @pytest.fixture(autouse=True)

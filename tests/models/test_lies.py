@@ -9,7 +9,6 @@ import json
 import os
 import re
 import struct
-import time
 import tracemalloc
 
 import numpy as np
@@ -190,14 +189,6 @@ def little_memory():
         tracemalloc.stop()
 
 
-@contextlib.contextmanager
-def little_time():
-    """Within it, three seconds of the processor at most, several times what it takes."""
-    began = time.process_time()
-    yield
-    assert time.process_time() - began < 3
-
-
 def model(**options):
     return Network(Spec(**{"vocabulary_size": 5, "embedding_size": 3, "hidden_size": 4} | options))
 
@@ -235,26 +226,26 @@ def test_a_checkpoint_s_sizes_too(tmp_path):
 
 
 @pytest.mark.parametrize("layers", [10_000, [1, 2] * 5000])
-def test_ten_thousand_layers_are_refused_soon_and_more_at_once(path, layers):
+def test_ten_thousand_layers_are_refused_soon_and_more_at_once(path, layers, few_lines):
     content, arrays = parts(path, "unrolled")
     content["spec"]["hidden_size" if isinstance(layers, list) else "num_layers"] = layers
     storage.write_arrays(path, "unrolled", arrays, content)
     with (
-        little_time(),
+        few_lines(10_000 * 400),
         pytest.raises(ur.UnrolledError, match=r"arrays do not fit this network; missing: ") as caught,
     ):
         ur.load(path)
     assert in_one_line(caught)
     content["spec"] |= {"num_layers": 10_001} if isinstance(layers, int) else {"hidden_size": [1, 2] * 500_000}
     storage.write_arrays(path, "unrolled", arrays, content)
-    with little_time(), pytest.raises(ur.UnrolledError, match=r"at most 10,000"):
+    with few_lines(100_000), pytest.raises(ur.UnrolledError, match=r"at most 10,000"):
         ur.load(path)
 
 
-def test_a_thousand_layers_load_in_a_moment(tmp_path):
+def test_a_thousand_layers_load_in_a_moment(tmp_path, few_lines):
     deep = model(num_layers=1000, hidden_size=1)
     checkpoint.save(tmp_path / "m", deep, Vocabulary.of("abcde", "char"))
-    with little_time():
+    with few_lines(1000 * 2500):
         again, _ = checkpoint.load(tmp_path / "m")
     assert again.params.keys() == deep.params.keys()
 
