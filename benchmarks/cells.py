@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from side_by_side import alternate, machine, relative_error, summary, write
+from side_by_side import alternate, machine, relative_error, script, summary, write
 from threadpoolctl import threadpool_limits
 from torch_cells import Loop, gradients
 
@@ -252,4 +252,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

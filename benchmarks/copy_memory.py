@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import machine, merged, write
+from side_by_side import machine, merged, script, write
 from tasks import CLIP, COPIED, SYMBOLS, copying
 from threadpoolctl import threadpool_limits
 
@@ -130,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

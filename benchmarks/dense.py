@@ -8,7 +8,7 @@ plain weights, new ones at every call, and give plain gradients.
 
 from __future__ import annotations
 
-from side_by_side import arguments, machine, ratio_table, report
+from side_by_side import arguments, machine, ratio_table, report, script
 
 from unrolled import bench
 
@@ -29,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

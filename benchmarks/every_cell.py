@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from pride import idle
-from side_by_side import machine, merged, write
+from side_by_side import machine, merged, script, write
 from tasks import SYMBOLS, Drawn, adding, copying
 from threadpoolctl import threadpool_limits
 
@@ -271,4 +271,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

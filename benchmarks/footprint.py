@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from side_by_side import machine
+from side_by_side import machine, script
 
 IMPORTS = {"numpy": "import numpy", "unrolled": "from unrolled import LSTM", "torch": "import torch"}
 TIMED = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
@@ -99,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from side_by_side import machine, merged, report
+from side_by_side import machine, merged, report, script
 
 import unrolled as ur
 from unrolled import backends
@@ -115,4 +115,4 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

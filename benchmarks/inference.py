@@ -31,7 +31,7 @@ import numpy as np
 import onnxruntime
 import torch
 from onnx_graph import session
-from side_by_side import arguments, machine, report
+from side_by_side import arguments, machine, report, script
 
 from unrolled import backends, bench
 from unrolled.models import sampling as sample
@@ -331,4 +331,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import alternate, machine, relative_error, summary, write
+from side_by_side import alternate, machine, relative_error, script, summary, write
 from threadpoolctl import threadpool_limits
 
 from unrolled import backends
@@ -105,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from side_by_side import alternate, arguments, machine, ratio_table, report, summary
+from side_by_side import alternate, arguments, machine, ratio_table, report, script, summary
 
 from unrolled import backends, bench
 
@@ -79,4 +79,4 @@ def rounded_row(size: tuple[int, ...], threads: int, seconds: float) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

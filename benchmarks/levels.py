@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from side_by_side import machine, merged, write
+from side_by_side import machine, merged, script, write
 from threadpoolctl import threadpool_limits
 
 import unrolled as ur
@@ -101,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

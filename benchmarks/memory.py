@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import machine, report
+from side_by_side import machine, report, script
 
 import unrolled as ur
 from unrolled.training.metrics_log import metrics
@@ -147,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mlstm_kernels.torch.chunkwise.native.fwbw import mlstm_chunkwise__native_autograd
-from side_by_side import alternate, machine, relative_error, summary, write
+from side_by_side import alternate, machine, relative_error, script, summary, write
 from threadpoolctl import threadpool_limits
 
 import unrolled as ur
@@ -127,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

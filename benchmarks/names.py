@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from side_by_side import machine, merged, write
+from side_by_side import machine, merged, script, write
 
 import unrolled as ur
 from unrolled import backends
@@ -111,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import machine, write
+from side_by_side import machine, script, write
 from threadpoolctl import threadpool_limits
 
 import unrolled as ur
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

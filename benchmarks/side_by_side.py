@@ -5,14 +5,37 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from unrolled import bench
 from unrolled.backends import BACKENDS, instruction_set
 from unrolled.bench import alternate, relative_error, summary
+from unrolled.errors import UnrolledError
 
-__all__ = ["alternate", "arguments", "machine", "merged", "ratio_table", "relative_error", "report", "summary", "write"]
+__all__ = [
+    "alternate",
+    "arguments",
+    "machine",
+    "merged",
+    "ratio_table",
+    "relative_error",
+    "report",
+    "script",
+    "summary",
+    "write",
+]
+
+
+def script(main: Callable[[], None]) -> None:
+    """Run a script: what the package refuses is one line and exit status 2, as with its command."""
+    try:
+        main()
+    except UnrolledError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def arguments(description: str, name: str, rows: int) -> argparse.ArgumentParser:

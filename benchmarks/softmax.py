@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from side_by_side import alternate, arguments, machine, report, summary
+from side_by_side import alternate, arguments, machine, report, script, summary
 from threadpoolctl import threadpool_limits
 
 import unrolled as ur
@@ -62,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

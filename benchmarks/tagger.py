@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import machine, relative_error, report, summary
+from side_by_side import machine, relative_error, report, script, summary
 
 import unrolled as ur
 from unrolled import backends
@@ -238,4 +238,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

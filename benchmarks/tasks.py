@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from side_by_side import machine, merged, write
+from side_by_side import machine, merged, script, write
 from threadpoolctl import threadpool_limits
 
 import unrolled as ur
@@ -240,4 +240,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from side_by_side import machine, merged, write
+from side_by_side import machine, merged, script, write
 from threadpoolctl import threadpool_limits
 
 import unrolled as ur
@@ -134,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)
