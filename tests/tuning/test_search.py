@@ -161,7 +161,7 @@ def test_what_diverges_is_the_worst_and_a_search_of_nothing_else_ends(book, tmp_
 
     def diverging(self, options, folder):
         if int(folder.parent.name) in bad:
-            raise KeptDiverging("stopped at step 3")
+            raise KeptDiverging("stopped at step 3", "the last good model is kept in a folder")
         return trained(self, options, folder)
 
     monkeypatch.setattr(Trials, "_trained", diverging)

@@ -23,7 +23,19 @@ class Diverged(Exception):
 
 
 class KeptDiverging(UnrolledError):
-    """A run was given up: its numbers went wrong at lower rates too."""
+    """A run was given up: its numbers went wrong at lower rates too.
+
+    Parameters
+    ----------
+    why : str
+        What went wrong, at which step.
+    kept : str
+        What is kept of the run, and what to try.
+    """
+
+    def __init__(self, why: str, kept: str) -> None:
+        super().__init__(f"{why}. {kept}")
+        self.why = why
 
 
 def described(step: int, what: str, loss: float, params: Mapping[str, Array], grads: Mapping[str, Array]) -> Diverged:

@@ -439,7 +439,8 @@ class Trainer:
         state, good = self.state, self.good
         if good is None or state.rollbacks >= ROLLBACKS:
             tried = f" ({ROLLBACKS} lower rates were tried)" if state.rollbacks else ""
-            raise KeptDiverging(f"{why}{tried}. {self._what_is_kept()}; try a lower --learning-rate or --grad-clip")
+            kept = f"{self._what_is_kept()}; try a lower --learning-rate or --grad-clip"
+            raise KeptDiverging(f"{why}{tried}", kept)
         rollbacks, scale = state.rollbacks + 1, state.rate_scale / 2
         best, best_params = state.best, state.best_params
         with self.interrupts.whole():

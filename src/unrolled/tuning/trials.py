@@ -126,7 +126,7 @@ class Trials:
             try:
                 model = self._trained(options, folder)
             except KeptDiverging as error:
-                return Trial(rung, number, shown, failed=str(error))
+                return Trial(rung, number, shown, failed=error.why)  # of its folder nothing will be kept
         result = model.result
         if result.best is None or result.best.val_loss is None:
             raise UnrolledError("there is nothing to validate on, by which settings are compared; give --val-file")
