@@ -13,7 +13,6 @@ import pytest
 
 pytest.importorskip("unrolled.backends.cpu.kernels", reason="the native engine is not built", exc_type=ImportError)
 import unrolled as ur
-from unrolled import backends
 from unrolled.models import sampling as sample
 from unrolled.nn.network import Network
 from unrolled.nn.spec import Spec
@@ -247,32 +246,42 @@ def test_logits_that_are_not_finite_are_no_text(backend, temperature, bad):
     assert 40 not in drawn
 
 
+SHARED = """
+import time
+from pathlib import Path
+import numpy as np
+import unrolled as ur
+from unrolled import backends
+
 def tasks():
-    """Threads of this process, and how often each has gone to sleep: one that worked does so after."""
-    time.sleep(0.1)  # it spins for 200 microseconds first
+    time.sleep(0.1)  # a thread that worked spins for 200 microseconds, and then goes to sleep
     found = {}
     for path in Path("/proc/self/task").iterdir():
         said = dict(line.split(":") for line in (path / "status").read_text().splitlines())
         found[path.name] = int(said["voluntary_ctxt_switches"])
     return found
 
+net = ur.LSTM(4, 16, backend="cpu")
+few, many = np.zeros((2000, 1, 4), np.float32), np.zeros((2000, 64, 4), np.float32)
+backends.set_threads(1)
+net(many)
+before = tasks()
+backends.set_threads(2)
+net(many)
+started = tasks()
+(helper,) = started.keys() - before.keys()
+net(few)
+print(tasks()[helper] - started[helper])
+net(many)
+print(tasks()[helper] > started[helper])
+"""
+
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="what threads do is read from /proc")
 def test_a_network_of_one_panel_shares_no_step():
     """At batch 1 its threads would only wait for each other; on a busy machine, for the scheduler."""
-    net, x = ur.LSTM(4, 16, backend="cpu"), np.zeros((2000, 1, 4), np.float32)
-    rows = np.zeros((2000, 64, 4), np.float32)
-    backends.set_threads(1)
-    net(rows)
-    before = tasks()
-    backends.set_threads(2)
-    net(rows)
-    started = tasks()
-    (helper,) = started.keys() - before.keys()
-    net(x)
-    assert tasks()[helper] == started[helper]
-    net(rows)
-    assert tasks()[helper] > started[helper]
+    done = subprocess.run([sys.executable, "-c", SHARED], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\nTrue\n", "")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_quick_proves_every_cell_and_every_option_in_not_too_many_proofs(monkeyp
     status, output = run("check", "--quick")
     assert status == 0
     passed, failed = map(int, re.fullmatch(r"(\d+) passed, (\d+) failed, \d+ unsupported", last(output)).groups())
-    assert (300 < passed < 2500, failed) == (True, 0)  # each some ten milliseconds: half a minute is no wait
+    assert (300 < passed < 4500, failed) == (True, 0)  # each some milliseconds; more would no longer be quick
     lines = *CELLS, "mlstm", *(f"head: {name}" for name in catalogue.HEADS)
     assert all(re.search(rf"^{line} ", output, re.M) for line in lines)
     assert {outcome.cell for outcome in outcomes} == {*CELLS, "mlstm"}

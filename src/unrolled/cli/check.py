@@ -100,7 +100,7 @@ def without_name(reason: str, cell: str) -> str:
 @click.command(cls=GroupedCommand)
 @click.argument("own", type=OwnCell(), required=False, metavar="[CELL]")
 @option("Options", "--cell", type=OwnCell(), help="Only this cell, or your own, my_cell.py:NAME. [default: all]")
-@option("Options", "--quick", is_flag=True, help="A choice of the proofs, in some seconds.")
+@option("Options", "--quick", is_flag=True, help="A choice of the proofs, in half a minute.")
 @option("Options", "--seed", type=click.IntRange(min=0), default=0, help="Of the numbers, and of the pairs of options.")
 @option(
     "Options", "--show-backward", is_flag=True, help="Print the derived backward of the cell as Python, prove nothing."
