@@ -79,12 +79,14 @@ def draw_confusion(counts: Any, names: Sequence[str]) -> Any:
     return figure
 
 
-def draw_rungs(lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], over: str, loss: str) -> Any:
-    """Return a figure of a search: a line a setting, (name, work, loss), the best first, with its name.
+def draw_rungs(lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], beside: str, over: str, loss: str) -> Any:
+    """Return a figure of a search: a line a setting, (name, work, loss), the best first; two have their names.
 
     Parameters
     ----------
     lines : list of (name, x, losses)
+    beside : str
+        Name of the one that stands out beside the best.
     over : str
         What x counts, on a scale of logarithms: "minutes of work".
     loss : str
@@ -93,8 +95,10 @@ def draw_rungs(lines: Sequence[tuple[str, Sequence[float], Sequence[float]]], ov
     figure = new_figure()
     axes = figure.add_subplot(xlabel=over, ylabel=loss, xscale="log")
     for k, (name, x, losses) in reversed(list(enumerate(lines))):
-        style = {"color": "tab:blue", "linewidth": 2.0} if not k else {"color": "grey", "linewidth": 0.8, "alpha": 0.7}
-        axes.plot(x, losses, marker=".", label=name if not k else None, **style)
+        named = not k or name == beside
+        style = {"linewidth": 2.0} if named else {"linewidth": 0.8, "alpha": 0.7}
+        color = "tab:orange" if name == beside else "tab:blue" if named else "grey"
+        axes.plot(x, losses, marker=".", color=color, label=name if named else None, **style)
     ticks = sorted({point for _, x, _ in lines for point in x})
     axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()

@@ -107,7 +107,7 @@ def test_of_which_texts_it_is_said():
 def test_a_broken_run_is_seen():
     """Beyond the range by as much again as it reaches from its middle."""
     found = {"usual": {"low": 1.9, "middle": 2.0, "high": 2.1, "runs": 9, "texts": 3}}
-    within = "a network of this size reaches, on so long a text, 1.9000 to 2.1000 nats (9 runs on 3 texts)"
+    within = "networks of this size, trained on so long a text, reach 1.9000 to 2.1000 nats (9 runs on 3 texts)"
     assert usually(found, 2.19) == [within]
     said = usually(found, 2.21)
     assert said[:2] == [
@@ -125,12 +125,12 @@ def test_train_and_score_say_it(tmp_path, capsys, monkeypatch):
     sizes = [f"--{name.replace('_', '-')}={value}" for name, value in GRU.items()]
     command("train", "book.txt", "--no-auto", *sizes, "--epochs", 1, "--val-fraction", 0.1, "--sample-length", 0)
     out = capsys.readouterr().out
-    within = r"^usually    a network of this size reaches, on so long a text, ([\d.]+) to ([\d.]+) nats"
+    within = r"^usually    networks of this size, trained on so long a text, reach ([\d.]+) to ([\d.]+) nats"
     low, high = re.search(within, out, re.M).groups()
     assert re.search(r"^ {11}the model is \d+ % above the middle, worse than usual", out, re.M)
     assert 1 < float(low) < float(high) < 3
     command("score", "runs/book", "new.txt")
-    assert "\n  usually a network of this size reaches, on so long a text, " in capsys.readouterr().out
+    assert "\n  usually networks of this size, trained on so long a text, reach " in capsys.readouterr().out
     command("score", "runs/book", "new.txt", "--json")
     figures = json.loads(capsys.readouterr().out)
     beside = figures["yardsticks"]

@@ -1,6 +1,7 @@
 """A search: its rungs, its settings, one process or several, an end before its time, and what it refuses."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,9 @@ def test_a_search_says_what_it_is_going_to_do(made):
     assert plan(Path("tunes/book"), begun) == [
         "settings to try: 9 for 0.0001, then 3 for 0.0003, then 1 for 0.0009 minutes of work each; "
         "the best run so far is kept in tunes/book",
+        "searched, around the automatic choice: cell gru_reset_after or lstm; num_layers 1 or 2; "
+        "learning_rate 0.333 to 3 times; dropout -0.2, -0.1, +0, +0.1, +0.2; batch_size 0.5 to 2 times; "
+        "seq_length 0.5 to 2 times",
         "2 of its 13 trials are over",
     ]
 
@@ -315,15 +319,22 @@ def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, c
 
     small = ["--hidden-size", 8, "--embedding-size", 5]
     status, out, err = said("tune", "book.txt", "--minutes", THREE, *small)
-    assert (status, err.count("\n")) == (0, 5)
+    assert (status, err.count("\n")) == (0, 6)
     assert err.startswith("settings to try: 3 for 0.0001, then 1 for 0.0003 minutes of work each; ")
-    assert err.splitlines()[1].startswith("rung 1 of 2, trial 1, the automatic choice: validation ")
+    assert err.splitlines()[2].startswith("rung 1 of 2, trial 1, the automatic choice: validation ")
     head, *rest = out.splitlines()
     assert head.split()[:3] == ["rank", "run", "cell"]
     assert "hidden_size" not in head
     assert len(rest) == 4 + 3
     assert rest[-1].startswith("the best run: unrolled sample tunes/book/")
     assert said(*rest[-1].split()[4:], "--length", 20)[0] == 0
+    line = r"^unrolled: tunes/book is a search; its runs with a model are tunes/book/\d\d/\d\n$"
+    status, _, err = said("sample", "tunes/book")
+    assert status == 2
+    assert re.match(line, err)
+    gone = next(path for path in Path("tunes/book").glob("*/0") if not (path / "model.safetensors").exists())
+    line = f"unrolled: {gone} has no model: its search kept that of the best run alone; --keep keeps all\n"
+    assert said("sample", gone)[::2] == (2, line)
     assert said("tune", "--resume", "tunes/book") == (0, out, "")
     line = "unrolled: --resume goes on with the options of the search; leave out --minutes\n"
     assert said("tune", "--resume", "tunes/book", "--minutes", 3)[::2] == (2, line)
@@ -332,7 +343,7 @@ def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, c
     monkeypatch.setattr(Trials, "made", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     lines = "the search is saved: unrolled tune --resume cut goes on\nunrolled: interrupted\n"
     status, _, err = said("tune", "book.txt", "--minutes", THREE, *small, "--out", "cut")
-    assert (status, err.split("\n", 1)[1]) == (130, lines)
+    assert (status, err.split("\n", 2)[2]) == (130, lines)
 
 
 def test_the_picture_has_a_line_a_setting(made):

@@ -83,7 +83,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     long  default         -
     """
     names = list(rows[0])
-    figures = {*FIGURES, *(names[names.index("val_loss") :] if "val_loss" in names else ())}
+    figures = {*FIGURES, *(names[names.index("val_loss") :] if "val_loss" in names else ())} - {"seconds"}
     cells = [[printable(name) for name in names]]
     cells += [[_shown(value, name in figures) for name, value in row.items()] for row in rows]
     widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]

@@ -20,12 +20,13 @@ from .. import backends, storage
 from ..cells import Cell, find_cell
 from ..checks import Array, array_dtype
 from ..data.text import Vocabulary
-from ..errors import UnrolledError, brief, check_path, one_line, suggest, warn
+from ..errors import UnrolledError, brief, check_path, one_line, printable, suggest, warn
 from ..nn import own_cells, rounding
 from ..nn.network import Network
 from ..nn.spec import Spec
 from ..schema import entries, objects, one_of
 from ..storage import Arrays, Content, Layout, Stored
+from ..training import run_folder as run
 from ..training.checkpoints import LANGUAGE_MODEL, Kind
 from ..training.trainer import MODEL
 
@@ -171,7 +172,21 @@ def model_file(path: str | os.PathLike[str]) -> Path:
     file = Path(plain)
     if file.parent == Path() and not file.suffix and not os.path.lexists(file):
         raise UnrolledError(f"{plain}: no such file or folder, and {suggest('built-in model', plain, list(BUILT_IN))}")
-    return file / MODEL if file.is_dir() else file
+    if not file.is_dir():
+        return file
+    if not (file / MODEL).exists():
+        _check_search(file)
+    return file / MODEL
+
+
+def _check_search(folder: Path) -> None:
+    """Raise an error where a folder without a model is that of a search, or of one of its trials."""
+    name = printable(os.fspath(folder))
+    if (folder / run.SEARCH).exists():
+        kept = [printable(os.fspath(path.parent)) for path in sorted(folder.glob(f"*/*/{MODEL}"))]
+        raise UnrolledError(f"{name} is a search; its runs with a model are {', '.join(kept) or 'none yet'}")
+    if (folder.parent.parent / run.SEARCH).exists():
+        raise UnrolledError(f"{name} has no model: its search kept that of the best run alone; --keep keeps all")
 
 
 def is_built_in(file: str | Path) -> bool:

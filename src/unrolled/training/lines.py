@@ -38,7 +38,7 @@ def figures(nats: float, unit: str) -> str:
 
 
 def beside(found: Mapping[str, Any], nats: float, unit: str) -> list[str]:
-    """Return yardsticks beside a loss, each a phrase, and which of them the loss is below.
+    """Return yardsticks beside a loss, each a phrase, and which of them the model predicts better than.
 
     Examples
     --------
@@ -50,18 +50,25 @@ def beside(found: Mapping[str, Any], nats: float, unit: str) -> list[str]:
     bigram counts 2.5000 nats = 3.6067 bits a character
     5-gram counts 1.5000 nats = 2.1640 bits a character
     xz 1.7500 nats = 2.5247 bits a character
-    the model is below all of them but 5-gram counts
+    the model is better than unigram counts, bigram counts and xz, worse than 5-gram counts
     """
     known = {name: found[key] for key, name in YARDSTICKS.items() if found[key] is not None}
-    above = [name for name, value in known.items() if nats >= value]
-    said = f"above {' and '.join(above)}" if len(above) == len(known) else "below all of them"
-    if above and len(above) < len(known):
-        said += f" but {' and '.join(above)}"
-    if nats >= found["unigram"]:
-        said += ": it predicts no better than how often each symbol occurs"
-        said += " (too few updates, a wrong rate, too short a text, another text?)"
+    worse = [name for name, value in known.items() if nats >= value]
+    better = [name for name in known if name not in worse]
+    said = [f"{how} than {_listed(of)}" for how, of in (("better", better), ("worse", worse)) if of]
+    if not worse or not better:
+        said = [f"{'worse' if worse else 'better'} than all of them"]
     same = f"the same {count(found['predicted'], unit)}, by {found['counted']:,} of the training part"
-    return [same, *(f"{name} {figures(value, unit)}" for name, value in known.items()), f"the model is {said}"]
+    lines = [same, *(f"{name} {figures(value, unit)}" for name, value in known.items())]
+    lines.append(f"the model is {', '.join(said)}")
+    if nats >= found["unigram"]:
+        lines.append("it knows no more than how often each symbol occurs: too few updates, a wrong rate, another text?")
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def usually(found: Mapping[str, Any], nats: float) -> list[str]:
@@ -72,7 +79,7 @@ def usually(found: Mapping[str, Any], nats: float) -> list[str]:
     >>> known = {"usual": {"low": 1.25, "middle": 1.3, "high": 1.35, "runs": 24, "texts": 3}}
     >>> for phrase in usually(known, 1.5):
     ...     print(phrase)
-    a network of this size reaches, on so long a text, 1.2500 to 1.3500 nats (24 runs on 3 texts)
+    networks of this size, trained on so long a text, reach 1.2500 to 1.3500 nats (24 runs on 3 texts)
     the model is 15 % above the middle, worse than usual: a run cut short is, or one of few passes
     if it was a whole one, look at its rate, its dropout, a cell of your own (`unrolled check`)
     """
@@ -80,7 +87,7 @@ def usually(found: Mapping[str, Any], nats: float) -> list[str]:
         return []
     low, middle, high, runs, texts = (found["usual"][name] for name in ("low", "middle", "high", "runs", "texts"))
     within = f"{low:.4f} to {high:.4f} nats ({runs} runs on {texts} texts)"
-    said = [f"a network of this size reaches, on so long a text, {within}"]
+    said = [f"networks of this size, trained on so long a text, reach {within}"]
     if nats > 2 * high - middle:
         above = f"{100 * (nats / middle - 1):.0f} % above the middle, worse than usual"
         said.append(f"the model is {above}: a run cut short is, or one of few passes")

@@ -12,6 +12,7 @@ from ..pictures import draw_rungs
 from .state import State, Trial
 
 PICTURE = "tune.png"
+AUTOMATIC = "the automatic choice"
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,17 @@ class Tuned:
         for setting in dict.fromkeys(trial.setting for trial in self.state.ranked()):
             made = sorted((t for t in self.state.trials if t.setting == setting), key=lambda t: t.rung)
             points = [(self.state.rungs[t.rung].minutes, t.best.val_loss) for t in made if t.best]
-            name = "automatic" if not setting else f"setting {setting}"
+            name = AUTOMATIC if not setting else f"setting {setting}"
             lines.append((name, [x for x, _ in points], [loss for _, loss in points if loss is not None]))
-        return draw_rungs(lines, "minutes of work, of a trial", "validation loss")
+        return draw_rungs(lines, AUTOMATIC, "minutes of work, of a trial", "validation loss")
 
     def _row(self, rank: int, trial: Trial) -> dict[str, Any]:
         best = trial.best
         row = {"rank": rank, "run": os.fspath(self.run(trial))} | {n: trial.options.get(n) for n in self.state.space}
-        row |= {"work": float(f"{self.state.rungs[trial.rung].minutes:.3g}"), "passes": float(f"{trial.epochs:.3g}")}
+        row |= {"minutes": float(f"{self.state.rungs[trial.rung].minutes:.3g}"), "passes": float(f"{trial.epochs:.3g}")}
         row |= {"val_loss": best and best.val_loss}
         row |= {name: best and best.metrics.get(name) for name in self._metrics()}
-        return row | {"seconds": round(trial.seconds, 2)}
+        return row | {"seconds": round(trial.seconds, 1)}
 
     def _metrics(self) -> list[str]:
         return list(dict.fromkeys(name for t in self.state.trials if t.best for name in t.best.metrics))
@@ -69,6 +70,8 @@ def plan(folder: Path, state: State) -> list[str]:
     sizes = ", then ".join(f"{rung.settings} for {rung.minutes:.3g}" for rung in state.rungs)
     where = printable(os.fspath(folder))
     lines = [f"settings to try: {sizes} minutes of work each; the best run so far is kept in {where}"]
+    space = [f"{name} {of.replace('the automatic one', '').strip()}" for name, of in state.space.items()]
+    lines.append(f"searched, around the automatic choice: {'; '.join(space)}")
     if state.trials:
         lines.append(f"{len(state.trials)} of its {sum(rung.settings for rung in state.rungs)} trials are over")
     return lines
@@ -77,7 +80,7 @@ def plan(folder: Path, state: State) -> list[str]:
 def line(state: State, trial: Trial) -> str:
     """Return a line about a trial that is over."""
     done = len([t for t in state.trials if t.rung == trial.rung])
-    what = "the automatic choice" if not trial.setting else f"setting {trial.setting}"
+    what = AUTOMATIC if not trial.setting else f"setting {trial.setting}"
     said = f"rung {trial.rung + 1} of {len(state.rungs)}, trial {done}, {what}: "
     if trial.best is None:
         return f"{said}failed: {trial.failed}"

@@ -112,7 +112,7 @@ class Among:
 
     def __str__(self) -> str:
         """Return the values."""
-        return " or ".join(str(value) for value in self.values)
+        return " or ".join(dict.fromkeys(map(str, self.values)))
 
 
 FIRST = ("cell", "num_layers", "hidden_size")
