@@ -27,10 +27,11 @@ WORK = 6
 A_SYMBOL, AN_UPDATE, A_PARAMETER = 4e-7, 4e-4, 1e-9
 """Seconds that each costs besides; a parameter, in every update."""
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
-SHOWN, SHOWN_WORDS = 5, 20
-"""Symbols that a network is to be shown for each number that multiplies them: fewer, and it is too large to learn."""
-PASSES = 40
-"""Passes over a text, at most."""
+SHOWN, SHOWN_TOKENS, SHOWN_WORDS = 5, 20, 6
+"""Symbols, tokens of many kinds and words that a network is to be shown for each number that multiplies them: fewer,
+and it is too large to learn."""
+PASSES, PASSES_WORDS = 40, 5
+"""Passes over a text, at most: words are learnt by heart within more, however much dropout there is."""
 LANES, STEPS, UPDATES = 16, 64, 1500
 """Lanes and steps of a batch, and updates: fewer lanes, where passes over a short text would make fewer updates."""
 FEWEST, SHORTEST = 2, 16
@@ -41,13 +42,16 @@ OWN = 2
 DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (40, 0.3), (60, 0.4), (math.inf, 0.5))
 """Passes over the text, times those numbers for each of its symbols, and the dropout for fewer than that: what is seen
 often by many is learnt by heart."""
-ENDS = 0.5
-"""Of words, numbers for each symbol, at least, that count so: their embedding and decoder learn by heart too."""
+ENDS, ENDS_WORDS = 0.5, 4
+"""Numbers for each token of many kinds and each word, at least, that count so: their embedding and decoder learn by
+heart too."""
+INIT_WORDS = "uniform:0.1"
+"""First weights for words, most of which are rare: a row of N(0, 1) that few updates move stays noise."""
 USUAL = {"cell": "gru_reset_after", "num_layers": 1, "schedule": "cosine"}
 """What is chosen for every text."""
 CHOSEN: dict[str, dict[str, str]] = {
     "language": {name: str(value) for name, value in USUAL.items()}
-    | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout", "unigram_bias"), "chosen")
+    | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout", "unigram_bias", "init"), "chosen")
     | dict.fromkeys((*SIZES, "epochs", "learning_rate"), "chosen"),
     "tag": {"epochs": "chosen"},
     "classify": {},  # patience ends it
@@ -57,7 +61,7 @@ CHOSEN: dict[str, dict[str, str]] = {
 LOOKED_AT = 20
 """Batches, at most, that the steps of a pass are estimated from."""
 WORDS, MANY_WORDS = 1000, 5000
-"""Symbols from which on a vocabulary is one of words, and words from which on their softmax is an adaptive one."""
+"""Symbols from which on a vocabulary is a large one, and words from which on their softmax is an adaptive one."""
 IN_CLUSTERS = 0.15
 """Share of the words of a text that are in a cluster of it (by Zipf's law a seventh)."""
 
@@ -105,20 +109,22 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     """
     minutes = options.minutes or MINUTES
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
-    most = options.epochs if "epochs" in asked else PASSES
-    words, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
+    large, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
+    words = large and options.level == "word"
+    most = options.epochs if "epochs" in asked else PASSES_WORDS if words else PASSES
     usual = _set(options, asked, **USUAL, unigram_bias=options.level == "byte")  # most of which never occur
+    usual = _set(usual, asked, init=INIT_WORDS if words else options.init)
     widths = WIDTHS[:1] if "hidden_size" in asked else WIDTHS  # where one is asked for, there is one to plan
     sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]
     a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
     passes = [min(most, 60 * minutes / seconds(spec, symbols, symbols / a_batch)) for spec in specs]
-    learnt = [multiplied(spec, ends=not words) for spec in specs]
-    enough = SHOWN_WORDS if words else SHOWN
+    learnt = [multiplied(spec, ends=not large) for spec in specs]
+    enough = SHOWN_WORDS if words else SHOWN_TOKENS if large else SHOWN
     taught = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n), default=0)
     k = max((k for k, n in enumerate(learnt) if k <= taught and n <= OWN * symbols), default=0)
     own = learnt[k] / symbols
-    by_heart = passes[k] * max(own, ENDS if words else 0.0)
+    by_heart = passes[k] * max(own, ENDS_WORDS if words else ENDS if large else 0.0)
     shown = passes[k] * symbols
     lanes = max(FEWEST, min(LANES, round(shown / (STEPS * UPDATES)), symbols // (2 * STEPS)))
     chosen = _set(
@@ -138,8 +144,10 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
         why = f"as wide as {what} can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
     seen = "what is seen often is learnt by heart" if chosen.dropout else "too few to learn anything by heart"
     often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
-    said = _said(chosen, asked, passes[k], hidden_size=why, dropout=often)
-    planned = _planned(minutes) if passes[k] < most or "epochs" not in asked else f"for {most:g} passes, as asked"
+    epochs = f"no more than {most}" if passes[k] == most else "as many as the time allows"
+    said = _said(chosen, asked, hidden_size=why, epochs=epochs, dropout=often)
+    as_asked = f"for {most:g} pass{'' if most == 1 else 'es'}, as asked"
+    planned = _planned(minutes) if passes[k] < most or "epochs" not in asked else as_asked
     return Chosen(chosen, (planned, *said))
 
 
@@ -190,13 +198,13 @@ def multiplied(spec: Spec, head: Head | None = None, *, ends: bool = True) -> fl
 
 def _of_width(options: Options, asked: Collection[str], width: int, vocabulary_size: int) -> Options:
     """Return the options with a width, and what stands around the stack: where there are many symbols, less of it."""
-    options, words = _set(options, asked, hidden_size=width), vocabulary_size > WORDS
+    options, large = _set(options, asked, hidden_size=width), vocabulary_size > WORDS
     many = options.level == "word" and vocabulary_size > MANY_WORDS and not (options.tied or options.label_smoothing)
     options = _set(options, asked, softmax="adaptive" if many else "full")
     width = options.spec(vocabulary_size).widths[-1]
-    options = _set(options, asked, embedding_size=width if words or options.tied else 64)
+    options = _set(options, asked, embedding_size=width if large or options.tied else 64)
     fits = options.softmax == "full" and options.embedding_size == width and not options.proj_size
-    return _set(options, asked, tied=words and fits)
+    return _set(options, asked, tied=large and fits)
 
 
 def _set(options: O, asked: Collection[str], **chosen: Any) -> O:
@@ -217,18 +225,24 @@ def _planned(minutes: float) -> str:
     return f"for {minutes:g} minute{plural} of counted work, as two threads do it; one or NumPy takes longer"
 
 
-def _said(options: Options, asked: Collection[str], passes: float, *, hidden_size: str, dropout: str) -> Iterator[str]:
+def _said(options: Options, asked: Collection[str], **why: str) -> Iterator[str]:
     """Yield what was chosen for a text, and why."""
     why = {
         "cell": "learns most in a given time of those tried",
-        "hidden_size": hidden_size,
-        "epochs": "as many as the time allows" if passes < PASSES else f"no more than {PASSES}",
         "batch_size": "small batches make many updates",
-        "learning_rate": "the wider, the lower",
-        "dropout": dropout,
+        "learning_rate": "a wider network takes a lower one",
         "unigram_bias": "it begins with how often each symbol occurs",
-    }
-    for name, reason in why.items():
+        "init": "a rare word's first row is small, for few updates move it",
+        "softmax": "rare words are predicted in clusters, which takes a fraction of the time",
+    } | why
+    unlike = {"unigram_bias": False, "init": Options.init, "softmax": Options.softmax}
+    for name in ("cell", "hidden_size", "epochs", "batch_size", "learning_rate", "dropout", *unlike):
         value = getattr(options, name)
-        if name not in asked and value is not False:
-            yield f"{name.replace('_', ' ')} {'on' if value is True else value}: {reason}"
+        if name not in asked and value != unlike.get(name):
+            yield f"{name.replace('_', ' ')} {'on' if value is True else value}: {why[name]}"
+    rest = {name: getattr(options, name) for name in ("num_layers", "embedding_size", "tied", "seq_length", "schedule")}
+    also = [
+        f"{name.replace('_', ' ')} {value}" for name, value in rest.items() if name not in asked and value is not False
+    ]
+    if also:
+        yield f"besides: {', '.join(also).replace('tied True', 'tied')}"
