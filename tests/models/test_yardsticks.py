@@ -106,6 +106,16 @@ def test_words_of_a_table_have_the_sum_of_their_symbols(text, level, documents, 
     assert {k: tuple(row[4:]) for k, row in enumerate(rows) if row[4]} == words
 
 
+def test_the_newline_that_ends_the_last_document_counts_with_its_last_word():
+    """As that of every other, of a model of running text too, and where no documents are kept apart it does not."""
+    vocabulary = Vocabulary.of("ab c\nd\n", "char")
+    tokens, scored = vocabulary.encode("ab c\nd\n"), np.log([0.5] * 6)
+    for documents, words in ((np.array([4]), {1: "ab", 4: "c", 6: "d"}), (None, {1: "ab", 3: "c", 5: "d"})):
+        _, *rows = surprisal.table(Score(1.0, scored, documents), tokens, vocabulary)
+        assert {k: row[4] for k, row in enumerate(rows) if row[4]} == words
+        assert rows[max(words)][5] == 2.0  # its newline, or the one before it
+
+
 def test_score_prints_and_writes_it_all(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "book.txt").write_text('the "cat" sat\ton a mat, the dog\n' * 60)
