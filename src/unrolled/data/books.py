@@ -110,9 +110,7 @@ def find(name: str) -> Book:
         listed = (book for book in BOOKS.values() if book.number == number)
         return next(listed, _gutenberg(f"Project Gutenberg's number {number}", "", number))
     if re.fullmatch("[0-9]+", name):
-        raise UnrolledError(
-            f"Project Gutenberg has no number {brief(name)}: they have 1 to 6 digits, and no 0 before them"
-        )
+        raise UnrolledError(f"Project Gutenberg has no number {brief(name)}: these have up to 6 digits, no 0 first")
     raise UnrolledError(f"{suggest('text', name, list(BOOKS))}; or a number of Project Gutenberg's")
 
 

@@ -27,11 +27,12 @@ WORK = 6
 A_SYMBOL, AN_UPDATE, A_PARAMETER = 4e-7, 4e-4, 1e-9
 """Seconds that each costs besides; a parameter, in every update."""
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
-SHOWN, SHOWN_TOKENS, SHOWN_WORDS = 5, 20, 6
+SHOWN, SHOWN_TOKENS, SHOWN_WORDS = 5, 20, 3
 """Symbols, tokens of many kinds and words that a network is to be shown for each number that multiplies them: fewer,
 and it is too large to learn."""
-PASSES, PASSES_WORDS = 40, 5
-"""Passes over a text, at most: words are learnt by heart within more, however much dropout there is."""
+PASSES, PASSES_WORDS, ONE_MORE = 40, 3, 700_000
+"""Passes over a text, at most; over words, and for how many of them one more: they are learnt by heart within more,
+however much dropout there is."""
 LANES, STEPS, UPDATES = 16, 64, 1500
 """Lanes and steps of a batch, and updates: fewer lanes, where passes over a short text would make fewer updates."""
 FEWEST, SHORTEST = 2, 16
@@ -42,7 +43,7 @@ OWN = 2
 DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (40, 0.3), (60, 0.4), (math.inf, 0.5))
 """Passes over the text, times those numbers for each of its symbols, and the dropout for fewer than that: what is seen
 often by many is learnt by heart."""
-ENDS, ENDS_WORDS = 0.5, 4
+ENDS, ENDS_WORDS = 0.5, 8
 """Numbers for each token of many kinds and each word, at least, that count so: their embedding and decoder learn by
 heart too."""
 INIT_WORDS = "uniform:0.1"
@@ -111,7 +112,8 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     large, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
     words = large and options.level == "word"
-    most = options.epochs if "epochs" in asked else PASSES_WORDS if words else PASSES
+    fits = min(PASSES, round(PASSES_WORDS + symbols / ONE_MORE, 1)) if words else PASSES
+    most = options.epochs if "epochs" in asked else fits
     usual = _set(options, asked, **USUAL, unigram_bias=options.level == "byte")  # most of which never occur
     usual = _set(usual, asked, init=INIT_WORDS if words else options.init)
     widths = WIDTHS[:1] if "hidden_size" in asked else WIDTHS  # where one is asked for, there is one to plan
@@ -144,7 +146,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
         why = f"as wide as {what} can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
     seen = "what is seen often is learnt by heart" if chosen.dropout else "too few to learn anything by heart"
     often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
-    epochs = f"no more than {most}" if passes[k] == most else "as many as the time allows"
+    epochs = f"no more than {most:g}" if passes[k] == most else "as many as the time allows"
     said = _said(chosen, asked, hidden_size=why, epochs=epochs, dropout=often)
     as_asked = f"for {most:g} pass{'' if most == 1 else 'es'}, as asked"
     planned = _planned(minutes) if passes[k] < most or "epochs" not in asked else as_asked

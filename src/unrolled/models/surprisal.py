@@ -75,9 +75,7 @@ def _words(
         if not piece and k < len(tokens) - 1:  # part of a character
             continue
         piece += decoder.finish() if k == len(tokens) - 1 else ""
-        at_the_end = (
-            k == len(tokens) - 1 and piece.isspace()
-        )  # the newline of the last document, behind which none begins
+        at_the_end = k == len(tokens) - 1 and piece.isspace()  # behind it no document begins
         closes = k in begins or (score.documents is not None and (token == vocabulary.end or at_the_end))
         ended = text.strip() != "" and (text[-1].isspace() or piece[:1].isspace())
         if ended and not closes:
