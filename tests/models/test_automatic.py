@@ -95,6 +95,25 @@ def test_a_short_text_gets_no_more_numbers_than_it_can_fill_however_long_the_tim
     assert any("as wide as the time can teach" in line for line in longer.why)
 
 
+def test_few_passes_are_made_over_words_however_long_the_time():
+    found = for_text(Options(level="word", minutes=5), ["level", "minutes"], symbols=57_000, vocabulary_size=9_000)
+    options = found.options
+    assert (options.epochs, options.init, options.dropout) == (3.1, "uniform:0.1", 0.3)
+    assert options.epochs * 57_000 >= SHOWN_WORDS * multiplied(options.spec(9_000), ends=False)
+    assert any(line == "epochs 3.1: no more than 3.1" for line in found.why)
+    assert any("small, for few updates move it" in line for line in found.why)
+    assert for_text(Options(level="word"), [], 2_100_000, 33_000).options.epochs < 6
+    pieces = for_text(Options(level="bpe", minutes=5), ["level", "minutes"], 57_000, 9_000).options
+    assert (pieces.epochs, pieces.init) == (40, "pytorch")
+    asked = for_text(Options(level="word", epochs=9, init="glorot"), ["epochs", "init"], 57_000, 9_000).options
+    assert (asked.epochs, asked.init) == (9, "glorot")
+
+
+def test_what_is_chosen_besides_is_told():
+    *_, last = for_text(Options(level="word", minutes=3), ["seq_length"], 2_000_000, 3_000).why
+    assert last == "besides: num layers 1, embedding size 320, tied, schedule cosine"
+
+
 def test_many_words_have_an_adaptive_softmax_and_fewer_share_one_matrix():
     size = 33_000
     options = for_text(Options(level="word", minutes=3), ["level", "minutes"], 2_000_000, size).options
