@@ -1,5 +1,6 @@
 """Texts from a server on this machine, which breaks off, lies and changes its mind as those of the web do."""
 
+import gc
 import hashlib
 import socket
 import threading
@@ -27,6 +28,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.text, self.tag, self.status, self.ranges, self.cuts, self.asked = TEXT, '"1"', 200, True, 0, []
+        self.odd = b""
         self.url = f"http://127.0.0.1:{self.server_port}/emma.txt"
 
 
@@ -39,6 +41,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/emma.txt")
             self.end_headers()
+            return
+        if server.odd:
+            self.wfile.write(server.odd)
             return
         if server.status != 200:
             self.send_error(server.status)
@@ -195,3 +200,56 @@ def test_the_command_ends_in_one_line(server, monkeypatch, tmp_path, capsys):
         status, out, err = run(*words)
         assert (status, out, err.count("\n"), err[: len(said)]) == (2, "", 1, said)
     assert names(tmp_path / "data") == []
+
+
+ODD = {
+    "a part that is none": (
+        b"HTTP/1.1 206 OK\r\nContent-Length: 2\r\n\r\nab",
+        "the server sends a part of it that nobody",
+    ),
+    "a part from elsewhere": (
+        b"HTTP/1.1 206 OK\r\nContent-Length: 2\r\nContent-Range: bytes 5-6/10\r\n\r\nab",
+        "the server sends a part of it that nobody asked for",
+    ),
+    "no address": (b"HTTP/1.1 302 OK\r\nLocation: http://[::1\r\n\r\n", "can't reach 127.0.0.1: Invalid IPv6 URL"),
+    "no name of a server": (b"HTTP/1.1 302 OK\r\nLocation: http://a..b/\r\n\r\n", "can't reach 127.0.0.1: "),
+    "another alphabet": (
+        "HTTP/1.1 302 OK\r\nLocation: http://\u00e9\u65e5/\r\n\r\n".encode(),
+        "can't reach 127.0.0.1: ",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("odd", ODD)
+def test_an_answer_that_is_none_is_one_line_and_asked_for_twice_at_most(odd, server, tmp_path):
+    server.odd, said = ODD[odd]
+    with pytest.raises(UnrolledError) as error:
+        books.fetch("emma")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(server.asked) <= 2
+    assert not (tmp_path / "data" / "emma.txt").exists()
+    gc.collect()  # the standard library leaves a connection open that leads to no address
+
+
+@pytest.mark.parametrize("proxy", ["http://a..b:1", "/"])
+def test_a_proxy_that_is_none_is_one_line(proxy, server, monkeypatch):
+    monkeypatch.setitem(books.BOOKS, "emma", Book("Emma", "", 158, "emma.txt", "http://books.invalid/emma.txt"))
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(UnrolledError, match=r"^can't reach books\.invalid: "):
+        books.fetch("emma")
+
+
+def test_all_that_came_before_a_break_is_kept(server, tmp_path):
+    server.odd = (
+        b'HTTP/1.1 200 OK\r\nETag: "1"\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n\xef\xbb\xbfA hea\r\nff\r\nder'
+    )
+    with pytest.raises(UnrolledError, match=r" broke off: .*; the same command goes on from what was received$"):
+        books.fetch("emma")
+    (part,) = (tmp_path / "data").rglob("*.part")
+    assert TEXT.startswith(part.read_bytes())
+    assert part.stat().st_size >= 8
+    part.with_name("emma.txt.part.json").write_text("[" * 100_000)  # what is no JSON is nothing to go on from
+    server.odd = b""
+    assert books.fetch("emma").path.read_bytes() == TEXT

@@ -30,6 +30,8 @@ LARGEST = 64 << 20
 """Bytes of a file, at most: no book has as many, and a server that never ends fills no disk."""
 
 BLOCK = 1 << 16
+ODD = (ValueError, IndexError)
+"""What the standard library raises for addresses, of servers and proxies, and for chunks that are none."""
 RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
 
 
@@ -57,8 +59,10 @@ def download(url: str, path: Path, check: Callable[[bytes], None]) -> None:
                 raise UnrolledError(f"{path} is being downloaded by another process; wait for it")
             about = part.with_name(f"{part.name}.json")
             try:
-                while not _received(url, file, about):
+                if not _received(url, file, about):
                     file.truncate(0)
+                    if not _received(url, file, about):
+                        raise UnrolledError(f"{url}: the server sends a part of it that nobody asked for")
                 file.seek(0)
                 data = file.read()
                 file.truncate(0)
@@ -112,9 +116,9 @@ def _asked(url: str) -> Iterator[None]:
     """Say in one line what goes wrong between here and a server."""
     try:
         yield
-    except HTTPError:
+    except (HTTPError, UnrolledError):
         raise
-    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+    except (URLError, HTTPException, TimeoutError, ConnectionError, *ODD) as error:
         why = error.reason if isinstance(error, URLError) else error
         said = one_line((isinstance(why, OSError) and why.strerror) or str(why) or type(why).__name__, 200)
         raise UnrolledError(
@@ -126,10 +130,10 @@ def _blocks(response: Any, url: str) -> Iterator[bytes]:
     """Yield what comes, a block at a time; a connection that breaks is no fault of the disk's."""
     while True:
         try:
-            block = response.read(BLOCK)
-        except (HTTPException, OSError) as error:
+            block = response.read1(BLOCK)  # what there is, so that it is kept
+        except (HTTPException, OSError, *ODD) as error:
             said = one_line(str(error) or type(error).__name__, 200)
-            raise UnrolledError(f"{url} broke off: {said}; the same command goes on from there") from None
+            raise UnrolledError(f"{url} broke off: {said}; the same command goes on from what was received") from None
         if not block:
             return
         yield block
@@ -165,7 +169,7 @@ def _version(about: Path, url: str) -> str | None:
     """Return the validator of what was received of this address, if it is known."""
     try:
         content = json.loads(about.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     version = content.get("version") if isinstance(content, dict) and content.get("url") == url else None
     return version if isinstance(version, str) and version.isascii() and version.isprintable() else None
