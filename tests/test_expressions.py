@@ -100,3 +100,29 @@ def test_repetitions_of_what_may_be_empty_are_derived_once(pattern):
     if most:
         assert made.whole(made.after(made.start, "a" * most))
         assert not made.after(made.start, "a" * (most + 1))
+
+
+def test_long_alternatives_and_sequences_are_no_deeper_than_calls_may_be():
+    words = Expression("|".join(f"w{n}" for n in range(3000)))
+    assert words.whole(words.after(words.start, "w2999"))
+    assert not words.after(words.start, "w3000")
+    assert not words.goes_on(words.start, ord("x"), ord("z"))
+    for pattern, text in (("a?b?" * 250, "ab" * 250), ("a*b*" * 150, "aabb" * 150)):
+        made = Expression(pattern)
+        assert made.goes_on(made.start, ord("b"), ord("b"))
+        assert made.whole(made.after(made.start, text))
+        assert not made.after(made.start, "c")
+
+
+def _after_sixty(pattern):
+    made = Expression(pattern)
+    made.after(made.start, "a" * 60)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["((.?){50}){50}", "(((.?){50}){50}){50}", "((.{0,1000}){50}){50}", "(" * 50 + ".?" + "){50}" * 50, "a*" * 3000],
+)
+def test_an_expression_that_grows_without_end_is_refused(pattern):
+    with pytest.raises(ur.UnrolledError, match=r"^allow is '.*, which takes too much: fewer repetitions within"):
+        _after_sixty(pattern)

@@ -29,6 +29,8 @@ MOST_EMPTY = 50
 """Repetitions at most of what may be empty."""
 DEEPEST = 50
 """Groups within groups."""
+MOST_NODES, MOST_STATES = 100_000, 2_000_000
+"""Parts of an expression with its derivatives, and members of these together, at most: some seconds, some 200 MB."""
 
 _KNOWN: dict[str, Callable[[str], bool]] = {
     "d": str.isdecimal,
@@ -71,8 +73,12 @@ class Expression:
         self._after: dict[tuple[State, str], State] = {}
         self._derivatives: dict[tuple[int, int], State] = {}
         self._firsts: dict[int, Ranges] = {}
+        self._pattern, self._members = pattern, 0
         self.empty = self._node("empty")
-        self.start: State = frozenset([_Parser(pattern, self).all()])
+        try:
+            self.start: State = frozenset([_Parser(pattern, self).all()])
+        except RecursionError:
+            raise self._too_large() from None
 
     # --- texts ---
 
@@ -81,8 +87,11 @@ class Expression:
         for character in text:
             known = self._after.get((state, character))
             if known is None:
-                found = (self._derived(node, ord(character)) for node in state)
-                known = self._after[state, character] = frozenset().union(*found)
+                try:
+                    known = frozenset().union(*(self._derived(node, ord(character)) for node in state))
+                except RecursionError:
+                    raise self._too_large() from None
+                self._after[state, character] = self._counted(known)
             state = known
         return state
 
@@ -92,7 +101,22 @@ class Expression:
 
     def goes_on(self, state: State, low: int, high: int) -> bool:
         """Return whether a character with a code point from `low` to `high` may come next."""
-        return any(first <= high and last >= low for node in state for first, last in self._first(node))
+        try:
+            return any(first <= high and last >= low for node in state for first, last in self._first(node))
+        except RecursionError:
+            raise self._too_large() from None
+
+    def _counted(self, found: State) -> State:
+        """Return what is kept, if it is not too much by now."""
+        self._members += len(found)
+        if self._members > MOST_STATES:
+            raise self._too_large()
+        return found
+
+    def _too_large(self) -> UnrolledError:
+        return UnrolledError(
+            f"allow is {brief(self._pattern)}, which takes too much: fewer repetitions within others do"
+        )
 
     def _derived(self, node: int, point: int) -> State:
         """Return the derivatives of a node, which are found once: a part may be in many others."""
@@ -106,12 +130,17 @@ class Expression:
         if kind == "class":
             return frozenset([self.empty] if _holds(parts[0], point) else [])
         if kind == "or":
-            return self._derived(parts[0], point) | self._derived(parts[1], point)
+            return self._counted(self._derived(parts[0], point) | self._derived(parts[1], point))
         if kind == "then":
-            found = frozenset(self.then(rest, parts[1]) for rest in self._derived(parts[0], point))
-            return found | self._derived(parts[1], point) if self._may_be_empty(parts[0]) else found
+            chain, end = self._chain(node, lambda part: (part, point) in self._derivatives)
+            found = self._derived(end, point) if end is not None else frozenset()
+            for part in reversed(chain):  # from the end, so that nothing is found twice
+                _, first, second, _ = self._nodes[part]
+                found |= {self.then(rest, second) for rest in self._derived(first, point)}
+                self._derivatives[part, point] = self._counted(found)
+            return found
         if kind == "star":
-            return frozenset(self.then(rest, node) for rest in self._derived(parts[0], point))
+            return self._counted(frozenset(self.then(rest, node) for rest in self._derived(parts[0], point)))
         return frozenset()
 
     def _first(self, node: int) -> Ranges:
@@ -126,9 +155,30 @@ class Expression:
         if kind == "class":
             ranges: Ranges = parts[0]
             return ranges
-        if kind == "or" or (kind == "then" and self._may_be_empty(parts[0])):
+        if kind == "or":
             return _joined(self._first(parts[0]) + self._first(parts[1]))
-        return self._first(parts[0]) if kind != "empty" else ()
+        if kind == "then":
+            chain, end = self._chain(node, self._firsts.__contains__)
+            ranges = self._first(end) if end is not None else ()
+            for part in reversed(chain):
+                ranges = self._firsts.setdefault(part, _joined(ranges + self._first(self._nodes[part][1])))
+            return ranges
+        return self._first(parts[0]) if kind == "star" else ()
+
+    def _chain(self, node: int, known: Callable[[int], bool]) -> tuple[list[int], int | None]:
+        """Return a sequence's node and those of its later parts, up to the first that is not empty, and what follows.
+
+        A list, since sequences are longer than calls may be deep. It ends before a node of which all is known; None
+        follows where the last part can't be empty.
+        """
+        chain: list[int] = []
+        while self._nodes[node][0] == "then" and not known(node):
+            chain.append(node)
+            _, first, second, _ = self._nodes[node]
+            if not self._may_be_empty(first):
+                return chain, None
+            node = second
+        return chain, node
 
     def _may_be_empty(self, node: int) -> bool:
         kind, *parts = self._nodes[node]
@@ -141,6 +191,8 @@ class Expression:
     def _node(self, *description: Any) -> int:
         """Return the node that is described so; one for all that are alike."""
         if description not in self._known:
+            if len(self._nodes) >= MOST_NODES:
+                raise self._too_large()
             self._known[description] = len(self._nodes)
             self._nodes.append(description)
         return self._known[description]
@@ -204,10 +256,13 @@ class _Parser:
 
     def alternatives(self) -> int:
         """Read up to the end of a group."""
-        node = self.sequence()
+        nodes = [self.sequence()]
         while self.take("|"):
-            node = self.made.either(node, self.sequence())
-        return node
+            nodes.append(self.sequence())
+        while len(nodes) > 1:  # in pairs of pairs, which are not as deep as they are many
+            pairs = zip(nodes[::2], nodes[1::2], strict=False)
+            nodes = [self.made.either(*pair) for pair in pairs] + nodes[len(nodes) & ~1 :]
+        return nodes[0]
 
     def sequence(self) -> int:
         """Read what stands one after the other."""
