@@ -442,3 +442,28 @@ def test_a_helper_ends_with_the_process_that_began_it(tmp_path):
     begun.wait()
     wait(lambda: not any(map(is_held, trials())))
     assert len(trials()) == 2
+
+
+def test_a_search_that_can_not_begin_leaves_no_folder(book, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(states, "write_atomically", full)
+    with pytest.raises((OSError, ur.UnrolledError)):
+        ur.tune(book, minutes=THREE, out=tmp_path / "a" / "b", **SMALL)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_setting_s_folder_that_is_the_search_s_own_is_refused(search):
+    state = states.read(search)
+    replace(state, trials=[t for t in state.trials if t.rung == 0 and t.setting < 8]).written(search)
+    shutil.rmtree(search / "08")
+    (search / "08").symlink_to(".")
+    with pytest.raises(ur.UnrolledError, match=r"08 leads back to the folder of the search; remove that link"):
+        ur.tune(resume=search)
+
+
+def test_a_metric_may_be_called_as_a_column_is(made):
+    trials = [replace(t, best=t.best and replace(t.best, metrics={"run": 3.0, "rank": 2.0})) for t in made.state.trials]
+    rows = replace(made, state=replace(made.state, trials=trials)).rows
+    assert [(row["rank"], row["run"]) for row in rows] == [(row["rank"], row["run"]) for row in made.rows]

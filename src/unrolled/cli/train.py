@@ -16,7 +16,7 @@ from ..data.text import Reading, default_corpus, read
 from ..data.text.packed import plain_name
 from ..declared import anew
 from ..declared import options as declared_options
-from ..errors import UnrolledError, count
+from ..errors import UnrolledError, check_path, count
 from ..models import files as model_files
 from ..models.automatic import CHOSEN
 from ..models.options import Options
@@ -137,7 +137,7 @@ def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping
     if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", "cell", *free}):
         raise UnrolledError(f"--resume goes on with the options of the run; leave out {flag_of(odd[0])}")
     options = {name: named[name] for name in free if name in named}
-    source = [Path(file) for file in files] or None
+    source = [Path(check_path("a file to read", file)) for file in files] or None
     with closing(display), _output_closed(Path(folder)):
         how = {name: named.get(name) for name in ("backend", "cell")}
         kind.model.resume(folder, source, callbacks=[display], **how, **options)

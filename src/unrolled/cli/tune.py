@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..errors import UnrolledError, printable
+from ..errors import UnrolledError, check_path, printable
 from ..models.automatic import CHOSEN
 from ..storage import replaced
 from ..tuning.report import PICTURE, Tuned
@@ -61,7 +61,7 @@ def tune(ctx: click.Context, /, files: tuple[str, ...], resume: str | None, **ch
         raise UnrolledError(f"--resume goes on with the options of the search; leave out {flag_of(odd[0])}")
     names = {"val_file": "val", "test_file": "test"}
     options: dict[str, Any] = {names.get(name, name): value for name, value in chosen.items() if name in asked}
-    source = [Path(file) for file in files] or None
+    source = [Path(check_path("a file to read", file)) for file in files] or None
     _report(search(source, resume=resume, verbose=True, **options))
 
 

@@ -24,7 +24,7 @@ from ..data.text import (
 )
 from ..data.text.entropy import MOST_DENSE
 from ..data.text.files import is_pipe
-from ..errors import UnrolledError, check_path
+from ..errors import UnrolledError, brief, check_path
 from .options import Options
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
@@ -65,7 +65,7 @@ def read_held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, 
 def _several(paths: Paths) -> list[str]:
     """Return one path or several as a list."""
     several: Any = paths if isinstance(paths, (list, tuple, Iterator)) else [] if paths is None else [paths]
-    return [check_path("a file to read", path) for path in several if not (isinstance(path, str) and not path)]
+    return [check_path("a file to read", path) for path in several]
 
 
 def vocabulary_for(corpus: Corpus, held: Sequence[Corpus], options: Options, known: Vocabulary | None) -> Vocabulary:
@@ -102,11 +102,27 @@ def split_text(text: Encoded, val_fraction: float, test_fraction: float) -> tupl
 def check_how(source: Any, how: Mapping[str, Any]) -> None:
     """Refuse options of reading where nothing is read; but for `documents`, which a text has too."""
     usual, several = Reading(), isinstance(source, Sequence) and not isinstance(source, (str, bytes))
-    asked = [name for name, value in how.items() if value != getattr(usual, name)]
+    how = {name: value.item() if isinstance(value, np.generic) else value for name, value in how.items()}
+    asked = [name for name, value in how.items() if not _same(value, getattr(usual, name))]
     if isinstance(source, str) or texts_of(source):
         asked = [name for name in asked if name != "documents"]
     if asked and not all(isinstance(file, os.PathLike) for file in (source if several else [source])):
         raise UnrolledError(f"{asked[0]} is about files that are read; give them as Path, or leave {asked[0]} out")
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        what = brief(text[error.start])
+        raise UnrolledError(
+            f"the text holds {what} at character {error.start + 1}, which has no bytes in UTF-8"
+        ) from None
+
+
+def _same(value: Any, usual: Any) -> bool:
+    """Whether an option is the usual one; what can't be compared, such as an array, is none."""
+    return type(value) is type(usual) and bool(value == usual)
 
 
 def read_source(source: Any, level: str, **how: Any) -> Corpus:
@@ -119,7 +135,7 @@ def read_source(source: Any, level: str, **how: Any) -> Corpus:
         _check_no_name(source)
         return of_documents([source], level, how["documents"])
     if isinstance(source, (str, bytes)):
-        text = source.encode() if isinstance(source, str) and level == "byte" else source
+        text = _bytes(source) if isinstance(source, str) and level == "byte" else source
         if isinstance(text, bytes) and level != "byte":
             raise UnrolledError('bytes need level="byte"')
         if not text:

@@ -55,11 +55,12 @@ class Tuned:
 
     def _row(self, rank: int, trial: Trial) -> dict[str, Any]:
         best = trial.best
-        row = {"rank": rank, "run": os.fspath(self.run(trial))} | {n: trial.options.get(n) for n in self.state.space}
+        first = {"rank": rank, "run": os.fspath(self.run(trial))}
+        row = first | {name: trial.options.get(name) for name in self.state.space}
         row |= {"minutes": float(f"{self.state.rungs[trial.rung].minutes:.3g}"), "passes": float(f"{trial.epochs:.3g}")}
         row |= {"val_loss": best and best.val_loss}
         row |= {name: best and best.metrics.get(name) for name in self._metrics()}
-        return row | {"seconds": round(trial.seconds, 1)}
+        return row | first | {"seconds": round(trial.seconds, 1)}  # whatever a metric is called
 
     def _metrics(self) -> list[str]:
         return list(dict.fromkeys(name for t in self.state.trials if t.best for name in t.best.metrics))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import declared
+from .. import declared, storage
 from ..cells import CellName, find_cell, name_of
 from ..checks import as_kind, check_positive, check_size
 from ..data.text import recorded
@@ -172,20 +172,21 @@ def _begun(
     state = replace(state, sha256=facts.sha256, decides=facts.model.decides)
     name = Path(plain_name(state.files[0])).stem if state.files else facts.name
     wanted = Path("tunes") / name if out is None else Path(check_path("the folder of a search", out))
-    folder = run.make_folder(wanted, new=out is None)
-    with run.held(folder, wait=True):
-        if (folder / states.STATE).exists():
-            _check_same(folder, states.read(folder), state)
-        elif there := run.holds(folder):
-            raise UnrolledError(f"{folder} holds a run ({there[0]}); choose another --out")
-        elif trial := next((path for path in sorted(folder.glob("[0-9][0-9]/[0-9]")) if run.holds(path)), None):
-            raise UnrolledError(
-                f"{folder} holds the run {trial.relative_to(folder)}, but no search that it is of ({states.STATE}); "
-                "choose another --out"
-            )
-        else:
-            state.written(folder)
-            state = states.read(folder)
+    with storage.only_if_filled(wanted):
+        folder = run.make_folder(wanted, new=out is None)
+        with run.held(folder, wait=True):
+            if (folder / states.STATE).exists():
+                _check_same(folder, states.read(folder), state)
+            elif there := run.holds(folder):
+                raise UnrolledError(f"{folder} holds a run ({there[0]}); choose another --out")
+            elif trial := next((path for path in sorted(folder.glob("[0-9][0-9]/[0-9]")) if run.holds(path)), None):
+                raise UnrolledError(
+                    f"{folder} holds the run {trial.relative_to(folder)}, but no search that it is of "
+                    f"({states.STATE}); choose another --out"
+                )
+            else:
+                state.written(folder)
+                state = states.read(folder)
     return folder, state
 
 

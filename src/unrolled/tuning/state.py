@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, replace
+from numbers import Rational
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -252,6 +253,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, Rational) and not isinstance(value, int):  # a fraction
+        return float(value)
     return str(value) if isinstance(value, str) else value
 
 

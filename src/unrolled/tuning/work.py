@@ -60,6 +60,8 @@ class Search:
     def attempt(self, rung: int, setting: int, *, wait: bool = False) -> bool:
         """Make a trial unless another process does; return whether it is over."""
         place = run.make_folder(self.folder / f"{setting:02}")
+        if place.samefile(self.folder):
+            raise UnrolledError(f"{place} leads back to the folder of the search; remove that link")
         with ExitStack() as stack:
             try:
                 stack.enter_context(run.held(place, wait=wait))
