@@ -223,7 +223,9 @@ def test_ctrl_c_saves_and_says_so(folder, number):
     out = f"stopped-{number}"
     command = [sys.executable, "-m", "unrolled", "train", "book.txt", "--epochs", "100000", "--out", out, *TINY]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(3)
+    deadline = time.monotonic() + 60
+    while not (folder / out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
     process.send_signal(number)
     said, err = process.communicate(timeout=30)
     assert process.returncode == 130, err  # so that a script does not take it for a run that has ended
