@@ -65,7 +65,7 @@ def read_held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, 
 def _several(paths: Paths) -> list[str]:
     """Return one path or several as a list."""
     several: Any = paths if isinstance(paths, (list, tuple, Iterator)) else [] if paths is None else [paths]
-    return [check_path("a file to read", path) for path in several]
+    return [check_path("a file to read", path) for path in several if not (isinstance(path, str) and not path)]
 
 
 def vocabulary_for(corpus: Corpus, held: Sequence[Corpus], options: Options, known: Vocabulary | None) -> Vocabulary:
