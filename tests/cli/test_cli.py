@@ -178,6 +178,10 @@ ERRORS = {
     ),
     "long name": (["train", "book.txt", "--out", "x" * 300], "the path is too long for this system; check the path"),
     "no name": (["train", "book.txt", "--out", ""], "--out is empty; name a folder"),
+    "no file to go on with": (
+        ["train", "--resume", "runs/book", ""],
+        "a file to read has no name: the path is empty",
+    ),
     "no file to search on": (["tune", "", "--minutes", "0.6"], "a file to read has no name: the path is empty"),
     "threads": (["train", "book.txt", "--threads", "0"], "the number of threads is"),
     "out": (

@@ -146,6 +146,12 @@ def test_byte_level():
     assert model.score("größer ".encode()).nats < np.log(256)
 
 
+def test_half_a_character_has_no_bytes():
+    said = "character 2 of the text is half a character, which has no UTF-8 bytes; leave it out"
+    with pytest.raises(ur.UnrolledError, match=said):
+        ur.LanguageModel.train("ab\ud800" * 30, level="byte", **SMALL)
+
+
 def test_errors(model):
     with pytest.raises(ur.UnrolledError, match=r"^no option is called 'hidden_sise'; did you mean 'hidden_size'\?"):
         ur.LanguageModel.train(TEXT, hidden_sise=3)

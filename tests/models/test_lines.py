@@ -138,6 +138,11 @@ def test_documents_are_of_what_is_read():
     for source, how, said in (
         (of_documents(["a"], "char"), {"documents": "lines"}, "documents is about files that are read; give them as"),
         ([1, 2, 3] * 9, {"documents": "lines", "level": "tokens"}, "documents is about files that are read"),
+        (
+            "a b " * 9,
+            {"column": np.array(["a", "b"])},
+            "column is about files that are read; give them as Path, or leave",
+        ),
         ("a b " * 9, {"json_field": "t"}, "json_field is about files that are read; give them as Path, or leave json_"),
         (None, {"documents": True}, "documents is about files that are read"),
         ("a\nb\n", {"documents": "line"}, "no kind of documents is called 'line'; did you mean 'lines'?"),

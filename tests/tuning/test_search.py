@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -444,12 +445,18 @@ def test_a_helper_ends_with_the_process_that_began_it(tmp_path):
     assert len(trials()) == 2
 
 
+def test_a_fraction_is_fixed_as_the_number_that_it_is(book, tmp_path):
+    found = ur.tune(book, minutes=THREE, out=tmp_path / "out", **SMALL, dropout=Fraction(1, 8))
+    assert states.read(tmp_path / "out").fixed["dropout"] == 0.125
+    assert {trial.options.get("dropout", 0.125) for trial in found.state.trials} == {0.125}
+
+
 def test_a_search_that_can_not_begin_leaves_no_folder(book, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(states, "write_atomically", full)
-    with pytest.raises((OSError, ur.UnrolledError)):
+    with pytest.raises(OSError, match="No space left on device"):
         ur.tune(book, minutes=THREE, out=tmp_path / "a" / "b", **SMALL)
     assert not (tmp_path / "a").exists()
 

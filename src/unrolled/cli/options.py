@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from .. import declared
-from ..errors import UnrolledError, brief, printable
+from ..errors import UnrolledError, brief, check_path, printable
 from .help import GroupedOption
 from .own_cell import OwnCell
 
@@ -123,6 +123,11 @@ def check_out(out: Path, *read: str | os.PathLike[str], flag: str = "--out") -> 
     if same or (out.name in run.FILES and len(run.holds(out.parent)) > 1):
         what = "is read here" if same else "is a file of a run"
         raise UnrolledError(f"{flag} would write over {printable(str(out))}, which {what}; choose another name")
+
+
+def sources(files: Sequence[str]) -> list[Path] | None:
+    """Return files to read as paths, None where none is named; an empty name is no name of this folder."""
+    return [Path(check_path("a file to read", file)) for file in files] or None
 
 
 def given(ctx: click.Context) -> set[str]:

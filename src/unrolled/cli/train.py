@@ -16,7 +16,7 @@ from ..data.text import Reading, default_corpus, read
 from ..data.text.packed import plain_name
 from ..declared import anew
 from ..declared import options as declared_options
-from ..errors import UnrolledError, check_path, count
+from ..errors import UnrolledError, count
 from ..models import files as model_files
 from ..models.automatic import CHOSEN
 from ..models.options import Options
@@ -28,7 +28,7 @@ from .display import Display, Output, quoted
 from .exits import let_go_of_output
 from .help import GroupedCommand
 from .kinds import configured, flags_of_kinds
-from .options import flag_of, given, option
+from .options import flag_of, given, option, sources
 
 DEFAULT_MINUTES = 1.0
 """Time that is planned for on the built-in default corpus when nothing else is asked for."""
@@ -137,7 +137,7 @@ def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping
     if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", "cell", *free}):
         raise UnrolledError(f"--resume goes on with the options of the run; leave out {flag_of(odd[0])}")
     options = {name: named[name] for name in free if name in named}
-    source = [Path(check_path("a file to read", file)) for file in files] or None
+    source = sources(files)
     with closing(display), _output_closed(Path(folder)):
         how = {name: named.get(name) for name in ("backend", "cell")}
         kind.model.resume(folder, source, callbacks=[display], **how, **options)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import UnrolledError, check_path, printable
+from ..errors import UnrolledError, printable
 from ..models.automatic import CHOSEN
 from ..storage import replaced
 from ..tuning.report import PICTURE, Tuned
@@ -20,7 +19,7 @@ from .compare import table
 from .display import quoted
 from .help import GroupedCommand
 from .kinds import flags_of_kinds
-from .options import flag_of, given, option
+from .options import flag_of, given, option, sources
 from .train import GROUPS, SIZES, TASKS, WEIGHTS
 
 
@@ -61,7 +60,7 @@ def tune(ctx: click.Context, /, files: tuple[str, ...], resume: str | None, **ch
         raise UnrolledError(f"--resume goes on with the options of the search; leave out {flag_of(odd[0])}")
     names = {"val_file": "val", "test_file": "test"}
     options: dict[str, Any] = {names.get(name, name): value for name, value in chosen.items() if name in asked}
-    source = [Path(check_path("a file to read", file)) for file in files] or None
+    source = sources(files)
     _report(search(source, resume=resume, verbose=True, **options))
 
 

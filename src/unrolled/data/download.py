@@ -30,8 +30,6 @@ LARGEST = 64 << 20
 """Bytes of a file, at most: no book has as many, and a server that never ends fills no disk."""
 
 BLOCK = 1 << 16
-ODD = (ValueError, IndexError)
-"""What the standard library raises for addresses, of servers and proxies, and for chunks that are none."""
 RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:(\d{1,18})|\*)")
 
 
@@ -113,12 +111,12 @@ def _received(url: str, file: BinaryIO, about: Path) -> bool:
 
 @contextmanager
 def _asked(url: str) -> Iterator[None]:
-    """Say in one line what goes wrong between here and a server."""
+    """Say in one line what goes wrong between here and a server; a ValueError is of what is no address or proxy."""
     try:
         yield
     except (HTTPError, UnrolledError):
         raise
-    except (URLError, HTTPException, TimeoutError, ConnectionError, *ODD) as error:
+    except (URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         why = error.reason if isinstance(error, URLError) else error
         said = one_line((isinstance(why, OSError) and why.strerror) or str(why) or type(why).__name__, 200)
         raise UnrolledError(
@@ -131,7 +129,7 @@ def _blocks(response: Any, url: str) -> Iterator[bytes]:
     while True:
         try:
             block = response.read1(BLOCK)  # what there is, so that it is kept
-        except (HTTPException, OSError, *ODD) as error:
+        except (HTTPException, OSError, ValueError) as error:  # of what is no length of a chunk
             said = one_line(str(error) or type(error).__name__, 200)
             raise UnrolledError(f"{url} broke off: {said}; the same command goes on from what was received") from None
         if not block:

@@ -24,7 +24,8 @@ from ..data.text import (
 )
 from ..data.text.entropy import MOST_DENSE
 from ..data.text.files import is_pipe
-from ..errors import UnrolledError, brief, check_path
+from ..data.text.vocabulary import no_halves
+from ..errors import UnrolledError, check_path
 from .options import Options
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
@@ -110,19 +111,9 @@ def check_how(source: Any, how: Mapping[str, Any]) -> None:
         raise UnrolledError(f"{asked[0]} is about files that are read; give them as Path, or leave {asked[0]} out")
 
 
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        what = brief(text[error.start])
-        raise UnrolledError(
-            f"the text holds {what} at character {error.start + 1}, which has no bytes in UTF-8"
-        ) from None
-
-
 def _same(value: Any, usual: Any) -> bool:
-    """Whether an option is the usual one; what can't be compared, such as an array, is none."""
-    return type(value) is type(usual) and bool(value == usual)
+    """Whether an option is the usual one, a text or a flag; an array, which can't be compared, is none."""
+    return isinstance(value, (str, int)) and value == usual
 
 
 def read_source(source: Any, level: str, **how: Any) -> Corpus:
@@ -135,7 +126,7 @@ def read_source(source: Any, level: str, **how: Any) -> Corpus:
         _check_no_name(source)
         return of_documents([source], level, how["documents"])
     if isinstance(source, (str, bytes)):
-        text = _bytes(source) if isinstance(source, str) and level == "byte" else source
+        text = no_halves(source).encode() if isinstance(source, str) and level == "byte" else source
         if isinstance(text, bytes) and level != "byte":
             raise UnrolledError('bytes need level="byte"')
         if not text:

@@ -13,7 +13,7 @@ from ..batches import Tokens
 from . import bpe
 from .cleaning import whole_words
 from .ids import OfBytes
-from .vocabulary import as_texts, as_tuple, encoded_by_words, half
+from .vocabulary import as_texts, as_tuple, encoded_by_words, no_halves
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class BytePairs(OfBytes):
         texts = as_texts(text)
         if 0 < max_symbols < 256:
             raise UnrolledError(f"max_symbols is {max_symbols}; byte pairs come after the 256 bytes, so 256 or more")
-        return cls(bpe.learn(map(_no_halves, texts), max_symbols or bpe.SIZE))
+        return cls(bpe.learn(map(no_halves, texts), max_symbols or bpe.SIZE))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class BytePairs(OfBytes):
         return whole_words(pieces)
 
     def _encoded(self, text: str | bytes) -> Tokens:
-        return encoded_by_words(text, lambda piece: self._encoder.encode(_no_halves(piece)))
+        return encoded_by_words(text, lambda piece: self._encoder.encode(no_halves(piece)))
 
     def label(self, token: int) -> str:
         """Return its text, blanks and all."""
@@ -82,12 +82,3 @@ class BytePairs(OfBytes):
 
     def _unpredicted(self, text: str, first: int) -> int:
         return len(self.token_bytes[first].decode("utf-8", "ignore"))
-
-
-def _no_halves(text: str) -> str:
-    """Return a text, or refuse halves of characters, which have no UTF-8 bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise half(text, error.start) from None
-    return text

@@ -392,6 +392,15 @@ def half(text: str, at: int) -> UnrolledError:
     )
 
 
+def no_halves(text: str) -> str:
+    """Return a text, or refuse halves of characters, which have no UTF-8 bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise half(text, error.start) from None
+    return text
+
+
 def check_range(tokens: Tokens, size: int) -> None:
     """Refuse tokens (N,) that a vocabulary of that size doesn't have."""
     tokens, size = as_tokens(tokens), check_size("size", size)
