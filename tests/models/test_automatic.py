@@ -76,6 +76,21 @@ def test_a_decoder_that_is_to_be_the_embedding_fits_the_width():
     assert (options.tied, options.embedding_size) == (True, options.hidden_size)
 
 
+@pytest.mark.parametrize("asked", [{"proj_size": 100}, {"zoneout_cell": 0.1}, {"forget_bias": 0.0}])
+def test_an_option_of_a_memory_is_given_a_cell_that_has_one(asked):
+    chosen = for_text(Options(**asked), [*asked], **NOVEL)
+    assert chosen.options.cell == "lstm"
+    assert f"cell lstm: it has what {next(iter(asked))} needs" in chosen.why
+    assert chosen.options.hidden_size > chosen.options.proj_size
+    spec = chosen.options.spec(NOVEL["vocabulary_size"])  # which refuses what does not fit
+    assert spec.cell == "lstm"
+
+
+def test_a_projection_that_no_width_is_wide_enough_for_is_refused():
+    with pytest.raises(ur.UnrolledError, match="proj_size is 2000; it must be below hidden_size = 1024"):
+        for_text(Options(proj_size=2000), ["proj_size"], **NOVEL)
+
+
 def test_short_texts_have_fewer_lanes_and_passes_end():
     options = for_text(Options(), [], symbols=3_000, vocabulary_size=40).options
     assert options.epochs == 40

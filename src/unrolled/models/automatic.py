@@ -50,6 +50,8 @@ INIT_WORDS = "uniform:0.1"
 """First weights for words, most of which are rare: a row of N(0, 1) that few updates move stays noise."""
 USUAL = {"cell": "gru_reset_after", "num_layers": 1, "schedule": "cosine"}
 """What is chosen for every text."""
+MEMORY_CELL, OF_MEMORY = "lstm", ("proj_size", "zoneout_cell", "forget_bias")
+"""The cell that is chosen instead, where one of these options is asked for: they are of a memory or its forget gate."""
 CHOSEN: dict[str, dict[str, str]] = {
     "language": {name: str(value) for name, value in USUAL.items()}
     | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout", "unigram_bias", "init"), "chosen")
@@ -114,9 +116,12 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     words = large and options.level == "word"
     fits = min(PASSES, round(PASSES_WORDS + symbols / ONE_MORE, 1)) if words else PASSES
     most = options.epochs if "epochs" in asked else fits
-    usual = _set(options, asked, **USUAL, unigram_bias=options.level == "byte")  # most of which never occur
+    of_memory = [name for name in OF_MEMORY if getattr(options, name) != getattr(Options, name)]
+    cell = {"cell": MEMORY_CELL} if of_memory else {}
+    usual = _set(options, asked, **USUAL | cell, unigram_bias=options.level == "byte")  # most of which never occur
     usual = _set(usual, asked, init=INIT_WORDS if words else options.init)
-    widths = WIDTHS[:1] if "hidden_size" in asked else WIDTHS  # where one is asked for, there is one to plan
+    wide_enough = [width for width in WIDTHS if width > options.proj_size] or WIDTHS[-1:]
+    widths = wide_enough[:1] if "hidden_size" in asked else wide_enough  # where one is asked for, there is one to plan
     sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]
     a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
@@ -147,7 +152,8 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     seen = "what is seen often is learnt by heart" if chosen.dropout else "too few to learn anything by heart"
     often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
     epochs = f"no more than {most:g}" if passes[k] == most else "as many as the time allows"
-    said = _said(chosen, asked, hidden_size=why, epochs=epochs, dropout=often)
+    has = {"cell": f"it has what {' and '.join(of_memory)} needs"} if of_memory else {}
+    said = _said(chosen, asked, hidden_size=why, epochs=epochs, dropout=often, **has)
     as_asked = f"for {most:g} pass{'' if most == 1 else 'es'}, as asked"
     planned = _planned(minutes) if passes[k] < most or "epochs" not in asked else as_asked
     return Chosen(chosen, (planned, *said))

@@ -115,11 +115,11 @@ class TrainingOptions(Declared):
     average_after: int = option(5, "asgd: validations without a better one before it begins.", "Learning", check_size)
     accumulate: int = option(
         1,
-        "Parts that the lanes are run in: less memory, the same update.",
+        "Parts, at most, that the lanes are run in: less memory, the same update.",
         "Learning",
         check_size,
-        about="Parts that the lanes are run in, one after another, their gradients added up: less memory, the same "
-        "update.",
+        about="Parts, at most, that the lanes are run in, one after another, their gradients added up: less memory, "
+        "the same update.",
     )
     grad_clip: float = option(
         5.0,
@@ -139,8 +139,6 @@ class TrainingOptions(Declared):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.batch_size % self.accumulate:
-            raise UnrolledError(f"accumulate is {self.accumulate}; it must divide the batch size, {self.batch_size}")
         self.make_optimizer({}, "reference")  # checks its options; no engine is chosen for that
         self.make_schedule(steps=1)
 
