@@ -182,6 +182,15 @@ ERRORS = {
         ["train", "--resume", "runs/book", ""],
         "a file to read has no name: the path is empty",
     ),
+    "no file to validate on": (
+        ["train", "book.txt", "--val-file", ""],
+        "a file to read has no name: the path is empty",
+    ),
+    "no file to test a search on": (
+        ["tune", "book.txt", "--test-file", "", "--minutes", "0.6"],
+        "a file to read has no name: the path is empty",
+    ),
+    "no configuration": (["train", "book.txt", "--config", ""], "--config has no name: the path is empty"),
     "no file to search on": (["tune", "", "--minutes", "0.6"], "a file to read has no name: the path is empty"),
     "threads": (["train", "book.txt", "--threads", "0"], "the number of threads is"),
     "out": (

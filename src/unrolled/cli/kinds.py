@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import declared
-from ..errors import UnrolledError, suggest
+from ..errors import UnrolledError, check_path, suggest
 from ..models import files
 from ..models.tasks import LANGUAGE, options_of
 from ..training import configuration
@@ -53,13 +53,15 @@ def _flag_of_kinds(fields: Mapping[str, Field[Any]], begins: Begins) -> Callable
     return flag(first, None, " ".join(said) + (f"  [default: {defaults}]" if defaults else ""), off=on)
 
 
-def configured(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+def configured(ctx: click.Context, param: click.Parameter, path: str | None) -> Path | None:
     """Let the values of a configuration stand in for the defaults, and its task for the one that is meant."""
-    if path is not None:
-        kind, options = read_options(path)
-        ctx.default_map = {name: value for name, value in options.items() if value != []}
-        ctx.meta["task"] = kind.task
-    return path
+    if path is None:
+        return None
+    file = Path(check_path("--config", path))
+    kind, options = read_options(file)
+    ctx.default_map = {name: value for name, value in options.items() if value != []}
+    ctx.meta["task"] = kind.task
+    return file
 
 
 def read_options(path: Path) -> tuple[Kind, dict[str, Any]]:

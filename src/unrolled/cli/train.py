@@ -71,7 +71,6 @@ def _begins(task: str, name: str, default: str) -> str:
 @option(
     "Output",
     "--config",
-    type=click.Path(path_type=Path),
     is_eager=True,
     callback=configured,
     help="Options as TOML, such as a run's config.toml; those given here win.",
@@ -192,8 +191,8 @@ def _run(
     with _folder(chosen["out"], name) as folder, closing(display), _output_closed(folder):
         model.train(
             source,
-            val=list(chosen["val_file"]) or None,
-            test=list(chosen["test_file"]) or None,
+            val=sources(chosen["val_file"]),
+            test=sources(chosen["test_file"]),
             out=folder,
             overwrite=chosen["overwrite"],
             auto=chosen["auto"],

@@ -60,8 +60,8 @@ def tune(ctx: click.Context, /, files: tuple[str, ...], resume: str | None, **ch
         raise UnrolledError(f"--resume goes on with the options of the search; leave out {flag_of(odd[0])}")
     names = {"val_file": "val", "test_file": "test"}
     options: dict[str, Any] = {names.get(name, name): value for name, value in chosen.items() if name in asked}
-    source = sources(files)
-    _report(search(source, resume=resume, verbose=True, **options))
+    options |= {name: sources(options[name]) for name in names.values() if name in options}
+    _report(search(sources(files), resume=resume, verbose=True, **options))
 
 
 def _report(found: Tuned) -> None:
