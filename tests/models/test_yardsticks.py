@@ -99,11 +99,12 @@ def test_words_of_a_table_have_the_sum_of_their_symbols(text, level, documents, 
     if documents:
         vocabulary, documents = replace(vocabulary, documents=True), np.array(documents)
     names, *rows = surprisal.table(Score(1.0, np.log([0.5] * (len(tokens) - 1)), documents), tokens, vocabulary)
-    assert names == ["position", "token", "log_probability", "surprisal", "word", "word_surprisal"]
+    assert names[:6] == ["position", "token", "log_probability", "surprisal", "word", "word_surprisal"]
+    assert names[6:] == (["document"] if documents else [])
     assert [row[:2] for row in rows] == [[k, vocabulary.label(t)] for k, t in enumerate(tokens.tolist())]
     assert rows[0][2:4] == ["", ""]
     assert all(row[2:4] == [np.log(0.5), 1.0] for row in rows[1:])
-    assert {k: tuple(row[4:]) for k, row in enumerate(rows) if row[4]} == words
+    assert {k: tuple(row[4:6]) for k, row in enumerate(rows) if row[4]} == words
 
 
 def test_the_newline_that_ends_the_last_document_counts_with_its_last_word():
@@ -114,6 +115,7 @@ def test_the_newline_that_ends_the_last_document_counts_with_its_last_word():
         _, *rows = surprisal.table(Score(1.0, scored, documents), tokens, vocabulary)
         assert {k: row[4] for k, row in enumerate(rows) if row[4]} == words
         assert rows[max(words)][5] == 2.0  # its newline, or the one before it
+        assert [row[6:] for row in rows] == ([[0]] * 5 + [[1]] * 2 if documents is not None else [[]] * 7)
 
 
 def test_score_prints_and_writes_it_all(tmp_path, capsys, monkeypatch):

@@ -8,6 +8,7 @@
 | `surprisal` | -log2 of it: bits |
 | `word` | in the row of a word's last token: the word |
 | `word_surprisal` | there: the bits of its tokens, with the blanks before it; empty if its first one is not predicted |
+| `document` | number of its document, from 0, where documents are kept apart; the newline that ends one is its last token |
 
 A word is what stands between blanks. The newline that ends a document which is kept apart counts with the word
 before it. Of models of words, and of tokens that are no text, there are no columns of words: a token is one.
@@ -28,6 +29,7 @@ Row = list[str | int | float]
 
 TOKEN = ["position", "token", "log_probability", "surprisal"]
 WORD = ["word", "word_surprisal"]
+DOCUMENT = ["document"]
 
 
 def table(score: Score, tokens: Tokens, vocabulary: Vocabulary) -> Iterator[Row]:
@@ -46,7 +48,8 @@ def table(score: Score, tokens: Tokens, vocabulary: Vocabulary) -> Iterator[Row]
     4| |-0.69|1.00||
     """
     in_words = vocabulary.level != "word" and vocabulary.takes is not np.ndarray
-    yield [*TOKEN, *(WORD if in_words else [])]
+    begins = score.documents
+    yield [*TOKEN, *(WORD if in_words else []), *([] if begins is None else DOCUMENT)]
     log_probs = [math.nan, *score.log_probs.tolist()]
     ends = _words(score, tokens, log_probs, vocabulary) if in_words else {}
     for k, (token, p) in enumerate(zip(tokens.tolist(), log_probs, strict=True)):
@@ -54,6 +57,8 @@ def table(score: Score, tokens: Tokens, vocabulary: Vocabulary) -> Iterator[Row]
         if in_words:
             word, nats = ends.get(k, ("", math.nan))
             row += [word, _figures(nats)[1]]
+        if begins is not None:
+            row.append(int(np.searchsorted(begins, k)))  # its newline is the document's before it
         yield row
 
 
