@@ -6,11 +6,16 @@ import pytest
 import unrolled as ur
 from unrolled.models import files
 from unrolled.models.automatic import (
+    BY_HEART,
     CHOSEN,
+    ENOUGH,
+    FEW,
     IN_CLUSTERS,
     OWN,
+    PASSES,
     SHOWN,
     SHOWN_WORDS,
+    WIDTHS,
     for_rows,
     for_text,
     multiplied,
@@ -35,7 +40,7 @@ def test_what_multiplies_is_every_matrix_that_is_not_looked_up():
     assert multiplied(tied) == 4 * 5 * (5 + 5) + 11 * 5
 
 
-@pytest.mark.parametrize("minutes", [0.2, 1, 3, 10])
+@pytest.mark.parametrize("minutes", [0.2, 1, 3])
 def test_the_work_is_that_of_the_minutes_and_the_width_fits_it(minutes):
     options = for_text(Options(minutes=minutes), ["minutes"], **NOVEL).options
     n, shown = numbers(options), options.epochs * NOVEL["symbols"]
@@ -45,6 +50,19 @@ def test_the_work_is_that_of_the_minutes_and_the_width_fits_it(minutes):
     assert shown >= SHOWN * n * 0.99
     wider = for_text(Options(minutes=minutes, hidden_size=2 * options.hidden_size), ["hidden_size"], **NOVEL).options
     assert wider.epochs * NOVEL["symbols"] < SHOWN * numbers(wider)
+
+
+@pytest.mark.parametrize("minutes", [10, 30])
+def test_where_there_is_time_for_all_passes_the_network_is_as_wide_as_they_leave_time_for(minutes):
+    chosen = for_text(Options(minutes=minutes), ["minutes"], **NOVEL)
+    assert chosen.options.epochs == ENOUGH
+    assert f"as wide as there is time for {ENOUGH} passes" in chosen.why[2]
+    wider = WIDTHS[WIDTHS.index(chosen.options.hidden_size) + 1 :][:1]
+    for width in wider:
+        assert for_text(Options(minutes=minutes, hidden_size=width), ["hidden_size"], **NOVEL).options.epochs < ENOUGH
+    assert (chosen.options.hidden_size, bool(wider)) == ((896, True) if minutes == 10 else (WIDTHS[-1], False))
+    asked = for_text(Options(minutes=minutes, epochs=2.0), ["epochs"], **NOVEL).options  # too few to teach so many
+    assert 2 * NOVEL["symbols"] >= SHOWN * numbers(asked)
 
 
 def test_what_is_asked_for_stays_and_the_rest_fits_it():
@@ -93,18 +111,25 @@ def test_a_projection_that_no_width_is_wide_enough_for_is_refused():
 
 def test_short_texts_have_fewer_lanes_and_passes_end():
     options = for_text(Options(), [], symbols=3_000, vocabulary_size=40).options
-    assert options.epochs == 40
+    assert options.epochs == 9
+    assert options.epochs * numbers(options, 40) / 3_000 == pytest.approx(BY_HEART, rel=0.01)  # passes have a digit
     assert options.batch_size * options.seq_length * 10 < 3_000
-    assert options.dropout == 0.5
+    assert (options.hidden_size, options.dropout) == (96, 0.3)
     assert for_text(Options(), [], symbols=4, vocabulary_size=3).options.batch_size == 2
+
+
+def test_a_narrow_network_that_is_asked_for_makes_more_passes_and_a_wide_one_few():
+    for width, passes in ((16, PASSES), (512, FEW)):
+        options = for_text(Options(hidden_size=width), ["hidden_size"], symbols=20_000, vocabulary_size=60).options
+        assert options.epochs == passes
 
 
 def test_a_short_text_gets_no_more_numbers_than_it_can_fill_however_long_the_time():
     found = for_text(Options(minutes=5), ["minutes"], symbols=96_000, vocabulary_size=70)
-    assert (found.options.hidden_size, found.options.dropout) == (192, 0.5)
-    wider = for_text(Options(hidden_size=256), ["hidden_size"], symbols=96_000, vocabulary_size=70).options
+    assert (found.options.hidden_size, found.options.dropout) == (768, 0.3)
+    wider = for_text(Options(hidden_size=896), ["hidden_size"], symbols=96_000, vocabulary_size=70).options
     assert numbers(found.options, 70) < OWN * 96_000 < numbers(wider, 70)
-    assert any("as wide as the text is long: 1.7 numbers for each symbol" in line for line in found.why)
+    assert any("as wide as a text of this length can use: 20.5 numbers for each symbol" in line for line in found.why)
     longer = for_text(Options(minutes=5), ["minutes"], symbols=9_600_000, vocabulary_size=70)
     assert longer.options.dropout == 0
     assert any("as wide as the time can teach" in line for line in longer.why)

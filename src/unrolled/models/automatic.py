@@ -33,14 +33,18 @@ and it is too large to learn."""
 PASSES, PASSES_WORDS, ONE_MORE = 40, 3, 700_000
 """Passes over a text, at most; over words, and for how many of them one more: they are learnt by heart within more,
 however much dropout there is."""
+FEW, ENOUGH, BY_HEART = 6, 10, 150
+"""Passes over a text of few symbols. A wide network learns more in `ENOUGH` than a narrow one in any number, and is
+chosen where there is time for them. It makes fewer, but `FEW`, where these times numbers for each symbol come to
+`BY_HEART`."""
 LANES, STEPS, UPDATES = 16, 64, 1500
 """Lanes and steps of a batch, and updates: fewer lanes, where passes over a short text would make fewer updates."""
 FEWEST, SHORTEST = 2, 16
 """Lanes and steps, at least: shorter texts are no texts to learn from."""
 SIZES = ("batch_size", "seq_length")
-OWN = 2
-"""Numbers that multiply, at most, for each symbol of the text: more learn it by heart within a few passes."""
-DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (40, 0.3), (60, 0.4), (math.inf, 0.5))
+OWN = 25
+"""Numbers that multiply, at most, for each symbol of the text: nothing is gained by more."""
+DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (400, 0.3), (800, 0.4), (math.inf, 0.5))
 """Passes over the text, times those numbers for each of its symbols, and the dropout for fewer than that: what is seen
 often by many is learnt by heart."""
 ENDS, ENDS_WORDS = 0.5, 8
@@ -114,8 +118,6 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     large, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
     words = large and options.level == "word"
-    fits = min(PASSES, round(PASSES_WORDS + symbols / ONE_MORE, 1)) if words else PASSES
-    most = options.epochs if "epochs" in asked else fits
     of_memory = [name for name in OF_MEMORY if getattr(options, name) != getattr(Options, name)]
     cell = {"cell": MEMORY_CELL} if of_memory else {}
     usual = _set(options, asked, **USUAL | cell, unigram_bias=options.level == "byte")  # most of which never occur
@@ -125,10 +127,17 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]
     a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
-    passes = [min(most, 60 * minutes / seconds(spec, symbols, symbols / a_batch)) for spec in specs]
     learnt = [multiplied(spec, ends=not large) for spec in specs]
+    at_most = PASSES if large or "hidden_size" in asked else ENOUGH
+    fits = [at_most if large else min(at_most, max(FEW, round(BY_HEART * symbols / n, 1))) for n in learnt]
+    if words:
+        fits = [min(PASSES, round(PASSES_WORDS + symbols / ONE_MORE, 1))] * len(specs)
+    most = [options.epochs if "epochs" in asked else number for number in fits]
+    in_time = (60 * minutes / seconds(spec, symbols, symbols / a_batch) for spec in specs)
+    passes = [min(ends) for ends in zip(most, in_time, strict=True)]
     enough = SHOWN_WORDS if words else SHOWN_TOKENS if large else SHOWN
-    taught = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n), default=0)
+    through = [not large and made >= max(ends) for made, *ends in zip(passes, most, fits, strict=True)]
+    taught = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n or through[k]), default=0)
     k = max((k for k, n in enumerate(learnt) if k <= taught and n <= OWN * symbols), default=0)
     own = learnt[k] / symbols
     by_heart = passes[k] * max(own, ENDS_WORDS if words else ENDS if large else 0.0)
@@ -145,17 +154,19 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     )
     if "epochs" not in asked:
         chosen = replace(chosen, minutes=None)
-    why = f"as wide as the text is long: {own:.1f} numbers for each symbol; more would learn it by heart"
-    if k == taught:
-        what = "passes" if passes[k] == most else "the time"
+    why = f"as wide as a text of this length can use: {own:.1f} numbers for each symbol"
+    if k == taught and through[k]:
+        why = f"as wide as there is time for {passes[k]:g} passes"
+    elif k == taught:
+        what = "passes" if passes[k] == most[k] else "the time"
         why = f"as wide as {what} can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
     seen = "what is seen often is learnt by heart" if chosen.dropout else "too few to learn anything by heart"
     often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
-    epochs = f"no more than {most:g}" if passes[k] == most else "as many as the time allows"
+    epochs = f"no more than {most[k]:g}" if passes[k] == most[k] else "as many as the time allows"
     has = {"cell": f"it has what {' and '.join(of_memory)} needs"} if of_memory else {}
     said = _said(chosen, asked, hidden_size=why, epochs=epochs, dropout=often, **has)
-    as_asked = f"for {most:g} pass{'' if most == 1 else 'es'}, as asked"
-    planned = _planned(minutes) if passes[k] < most or "epochs" not in asked else as_asked
+    as_asked = f"for {most[k]:g} pass{'' if most[k] == 1 else 'es'}, as asked"
+    planned = _planned(minutes) if passes[k] < most[k] or "epochs" not in asked else as_asked
     return Chosen(chosen, (planned, *said))
 
 

@@ -8,7 +8,7 @@
 | `surprisal` | -log2 of it: bits |
 | `word` | in the row of a word's last token: the word |
 | `word_surprisal` | there: the bits of its tokens, with the blanks before it; empty if its first one is not predicted |
-| `document` | number of its document, from 0, where documents are kept apart; the newline that ends one is its last token |
+| `document` | number of its document, from 0, where they are kept apart; the newline that ends one is its last token |
 
 A word is what stands between blanks. The newline that ends a document which is kept apart counts with the word
 before it. Of models of words, and of tokens that are no text, there are no columns of words: a token is one.
