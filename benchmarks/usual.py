@@ -30,7 +30,7 @@ from unrolled.training.callbacks import Callback
 TEXTS = {"pride": "pride/1342-0.txt", "shakespeare": "tinyshakespeare/input.txt", "stdlib": ""}
 HELD = 60_000
 """Characters to validate on: the last ones of every text, however much of its beginning is trained on."""
-PASSES = {60_000: 30, 250_000: 12, 600_000: 6, 1_000_000: 5, 1_500_000: 4}
+PASSES = {60_000: 10, 250_000: 12, 600_000: 6, 1_000_000: 5, 1_500_000: 4}
 """Passes over so many characters."""
 
 
@@ -51,6 +51,8 @@ def cases() -> Iterator[Case]:
         yield Case(text, characters, width)
     yield Case("shakespeare", 600_000, 512)
     yield Case("stdlib", 600_000, 512)
+    for width, text in itertools.product((512, 768), TEXTS):
+        yield Case(text, 60_000, width)
 
 
 def run(case: Case, data: Path) -> dict[str, Any]:
