@@ -78,6 +78,7 @@ def test_what_is_asked_for_stays_and_the_rest_fits_it():
 def test_what_help_pages_call_chosen_is_what_is_chosen():
     seen = {}
     texts = [("char", 3_000, 40), ("byte", 3_000, 256), ("word", 2_000_000, 3_000), ("word", 2_000_000, 33_000)]
+    texts += [("word", 700_000, 9_000)]
     for level, symbols, size in texts:
         usual = Options(level=level)
         found = for_text(usual, [], symbols, size).options
@@ -147,6 +148,19 @@ def test_few_passes_are_made_over_words_however_long_the_time():
     assert (pieces.epochs, pieces.init) == (40, "pytorch")
     asked = for_text(Options(level="word", epochs=9, init="glorot"), ["epochs", "init"], 57_000, 9_000).options
     assert (asked.epochs, asked.init) == (9, "glorot")
+
+
+def test_words_that_are_passed_over_often_are_dropped_too():
+    options = for_text(Options(level="word", minutes=20), ["level", "minutes"], 2_088_628, 33_278).options
+    assert (options.hidden_size, options.epochs, options.learning_rate) == (512, 4.78, 0.002)
+    assert (options.dropout, options.input_dropout, options.embedding_dropout) == (0.5, 0.5, 0.1)
+    sooner = for_text(Options(level="word", minutes=3), ["level", "minutes"], 2_088_628, 33_278).options
+    assert (sooner.dropout, sooner.input_dropout, sooner.embedding_dropout) == (0.2, 0.0, 0.0)
+    chosen = for_text(
+        Options(level="word", minutes=20, dropout=0.1), ["level", "minutes", "dropout"], 2_088_628, 33_278
+    )
+    assert (chosen.options.dropout, chosen.options.input_dropout) == (0.1, 0.5)
+    assert "input dropout 0.5, embedding dropout 0.1" in chosen.why[-1]
 
 
 def test_what_is_chosen_besides_is_told():

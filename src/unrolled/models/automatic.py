@@ -47,6 +47,9 @@ OWN = 25
 DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (400, 0.3), (800, 0.4), (math.inf, 0.5))
 """Passes over the text, times those numbers for each of its symbols, and the dropout for fewer than that: what is seen
 often by many is learnt by heart."""
+DROPOUT_WORDS = 30, {"dropout": 0.5, "input_dropout": 0.5, "embedding_dropout": 0.1}
+"""From how much of that on words are dropped too, and how much of all: the fourth pass over two million learns them by
+heart."""
 ENDS, ENDS_WORDS = 0.5, 8
 """Numbers for each token of many kinds and each word, at least, that count so: their embedding and decoder learn by
 heart too."""
@@ -59,7 +62,7 @@ MEMORY_CELL, OF_MEMORY = "lstm", ("proj_size", "zoneout_cell", "forget_bias")
 CHOSEN: dict[str, dict[str, str]] = {
     "language": {name: str(value) for name, value in USUAL.items()}
     | dict.fromkeys(("hidden_size", "embedding_size", "tied", "softmax", "dropout", "unigram_bias", "init"), "chosen")
-    | dict.fromkeys((*SIZES, "epochs", "learning_rate"), "chosen"),
+    | dict.fromkeys((*SIZES, "epochs", "learning_rate", "input_dropout", "embedding_dropout"), "chosen"),
     "tag": {"epochs": "chosen"},
     "classify": {},  # patience ends it
     "forecast": {"epochs": "chosen"},
@@ -142,6 +145,9 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     own = learnt[k] / symbols
     by_heart = passes[k] * max(own, ENDS_WORDS if words else ENDS if large else 0.0)
     shown = passes[k] * symbols
+    rates = {"dropout": next(rate for below, rate in DROPOUT if by_heart < below)}
+    if words and by_heart >= DROPOUT_WORDS[0]:
+        rates = DROPOUT_WORDS[1]
     lanes = max(FEWEST, min(LANES, round(shown / (STEPS * UPDATES)), symbols // (2 * STEPS)))
     chosen = _set(
         sizes[k],
@@ -149,8 +155,8 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
         epochs=float(f"{passes[k]:.3g}"),
         batch_size=lanes,
         seq_length=max(SHORTEST, min(STEPS, (symbols - 1) // lanes)),
-        dropout=next(rate for below, rate in DROPOUT if by_heart < below),
         learning_rate=_rate(sizes[k]),
+        **rates,
     )
     if "epochs" not in asked:
         chosen = replace(chosen, minutes=None)
@@ -259,9 +265,9 @@ def _said(options: Options, asked: Collection[str], **why: str) -> Iterator[str]
         value = getattr(options, name)
         if name not in asked and value != unlike.get(name):
             yield f"{name.replace('_', ' ')} {'on' if value is True else value}: {why[name]}"
-    rest = {name: getattr(options, name) for name in ("num_layers", "embedding_size", "tied", "seq_length", "schedule")}
+    rest = ("num_layers", "embedding_size", "tied", "input_dropout", "embedding_dropout", "seq_length", "schedule")
     also = [
-        f"{name.replace('_', ' ')} {value}" for name, value in rest.items() if name not in asked and value is not False
+        f"{name.replace('_', ' ')} {value}" for name in rest if name not in asked and (value := getattr(options, name))
     ]
     if also:
         yield f"besides: {', '.join(also).replace('tied True', 'tied')}"
