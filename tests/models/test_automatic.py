@@ -90,6 +90,12 @@ def test_what_help_pages_call_chosen_is_what_is_chosen():
     assert {task: list(chosen) for task, chosen in CHOSEN.items()} == passes | {"language": [*CHOSEN["language"]]}
 
 
+def test_a_decoder_that_is_to_be_an_embedding_there_is_none_of_is_refused_by_the_network():
+    options = for_text(Options(tied=True, embedding_size=0), ["tied", "embedding_size"], **NOVEL).options
+    with pytest.raises(ur.UnrolledError, match="tied weights need an embedding as wide as the last layer"):
+        ur.Network(options.spec(NOVEL["vocabulary_size"]))
+
+
 def test_a_decoder_that_is_to_be_the_embedding_fits_the_width():
     options = for_text(Options(tied=True), ["tied"], **NOVEL).options
     assert (options.tied, options.embedding_size) == (True, options.hidden_size)
@@ -99,13 +105,16 @@ def test_a_decoder_that_is_to_be_the_embedding_fits_the_width():
 def test_an_option_of_a_memory_is_given_a_cell_that_has_one(asked):
     chosen = for_text(Options(**asked), [*asked], **NOVEL)
     assert chosen.options.cell == "lstm"
-    assert f"cell lstm: it has what {next(iter(asked))} needs" in chosen.why
+    assert f"cell lstm: it has what {next(iter(asked)).replace('_', ' ')} needs" in chosen.why
     assert chosen.options.hidden_size > chosen.options.proj_size
     spec = chosen.options.spec(NOVEL["vocabulary_size"])  # which refuses what does not fit
     assert spec.cell == "lstm"
 
 
-def test_a_projection_that_no_width_is_wide_enough_for_is_refused():
+def test_a_projection_makes_no_wider_network_and_one_that_no_width_has_room_for_is_refused():
+    narrow = {**NOVEL, "symbols": 20_000}
+    widths = [for_text(Options(cell="lstm", proj_size=p), ["cell", "proj_size"], **narrow).options for p in (0, 20)]
+    assert widths[0].hidden_size == widths[1].hidden_size
     with pytest.raises(ur.UnrolledError, match="proj_size is 2000; it must be below hidden_size = 1024"):
         for_text(Options(proj_size=2000), ["proj_size"], **NOVEL)
 
@@ -141,7 +150,7 @@ def test_few_passes_are_made_over_words_however_long_the_time():
     options = found.options
     assert (options.epochs, options.init, options.dropout) == (3.1, "uniform:0.1", 0.3)
     assert options.epochs * 57_000 >= SHOWN_WORDS * multiplied(options.spec(9_000), ends=False)
-    assert any(line == "epochs 3.1: no more than 3.1" for line in found.why)
+    assert any(line == "epochs 3.1: more would learn the text by heart" for line in found.why)
     assert any("small, for few updates move it" in line for line in found.why)
     assert for_text(Options(level="word"), [], 2_100_000, 33_000).options.epochs < 6
     pieces = for_text(Options(level="bpe", minutes=5), ["level", "minutes"], 57_000, 9_000).options

@@ -118,6 +118,20 @@ def test_the_newline_that_ends_the_last_document_counts_with_its_last_word():
         assert [row[6:] for row in rows] == ([[0]] * 5 + [[1]] * 2 if documents is not None else [[]] * 7)
 
 
+def test_ends_of_lines_in_a_table_are_quoted_each_of_them(tmp_path):
+    """A carriage return alone ends a row for many readers of CSV, Python's own among them."""
+    (tmp_path / "t.txt").write_bytes(b"ab\r\ncd\re\n" * 40)
+    options = SMALL | {"level": "byte", "hidden_size": 5, "num_layers": 1}
+    ur.LanguageModel.train(tmp_path / "t.txt", out=tmp_path / "r", **options)
+    for name, between in (("t.tsv", "\t"), ("t.csv", ",")):
+        assert command("score", tmp_path / "r", tmp_path / "t.txt", "--per-token", tmp_path / name) == 0
+        with open(tmp_path / name, newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file, delimiter=between)
+        assert {len(row) for row in rows} == {len(header)}
+        assert "".join(row[1] for row in rows) == "ab\r\ncd\re\n" * 40
+        assert (tmp_path / name).read_bytes().startswith(between.join(header).encode() + b"\n0")
+
+
 def test_score_prints_and_writes_it_all(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "book.txt").write_text('the "cat" sat\ton a mat, the dog\n' * 60)

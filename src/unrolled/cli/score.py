@@ -162,13 +162,19 @@ def _check_table(path: Path, *read: str | os.PathLike[str]) -> None:
 def _write_table(name: str, rows: Iterable[Sequence[str | int | float]]) -> None:
     """Write a table to a file, or to standard output as TSV."""
     between = TABLES[".tsv" if name == "-" else Path(name).suffix.lower()]
-    text = StringIO()
-    csv.writer(text, delimiter=between, lineterminator="\n").writerows(rows)
+    text = "".join(_line(row, between) for row in rows)
     if name == "-":
-        click.echo(text.getvalue(), nl=False)
+        click.echo(text, nl=False)
         return
     with replaced(name) as file:
-        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+
+def _line(row: Sequence[str | int | float], between: str) -> str:
+    """Return a row of a table; with CRLF as the end of a line, both of its characters are quoted within one."""
+    line = StringIO()
+    csv.writer(line, delimiter=between, lineterminator="\r\n").writerow(row)
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _figures(score: Score) -> dict[str, Any]:

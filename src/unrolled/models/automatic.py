@@ -130,7 +130,8 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
     specs = [size.spec(vocabulary_size) for size in sizes]
     a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
-    learnt = [multiplied(spec, ends=not large) for spec in specs]
+    without = (replace(size, proj_size=0).spec(vocabulary_size) for size in sizes)  # it makes no wider network
+    learnt = [multiplied(spec, ends=not large) for spec in without]
     at_most = PASSES if large or "hidden_size" in asked else ENOUGH
     fits = [at_most if large else min(at_most, max(FEW, round(BY_HEART * symbols / n, 1))) for n in learnt]
     if words:
@@ -168,8 +169,9 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
         why = f"as wide as {what} can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
     seen = "what is seen often is learnt by heart" if chosen.dropout else "too few to learn anything by heart"
     often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
-    epochs = f"no more than {most[k]:g}" if passes[k] == most[k] else "as many as the time allows"
-    has = {"cell": f"it has what {' and '.join(of_memory)} needs"} if of_memory else {}
+    epochs = "more would learn the text by heart" if passes[k] == most[k] else "as many as the time allows"
+    wanted = " and ".join(of_memory).replace("_", " ")
+    has = {"cell": f"it has what {wanted} need{'s' if len(of_memory) == 1 else ''}"} if of_memory else {}
     said = _said(chosen, asked, hidden_size=why, epochs=epochs, dropout=often, **has)
     as_asked = f"for {most[k]:g} pass{'' if most[k] == 1 else 'es'}, as asked"
     planned = _planned(minutes) if passes[k] < most[k] or "epochs" not in asked else as_asked
@@ -214,7 +216,7 @@ def multiplied(spec: Spec, head: Head | None = None, *, ends: bool = True) -> fl
     """
     shapes = spec.shapes(head)
     looked_up = "embedding.weight", "characters.embedding.weight"
-    found = math.prod(shapes["embedding.weight"]) if spec.tied and ends else 0.0
+    found = math.prod(shapes.get("embedding.weight", (0,))) if spec.tied and ends else 0.0
     for name, shape in shapes.items():
         if len(shape) > 1 and name not in looked_up and (ends or "recurrent." in name):
             found += math.prod(shape) * (IN_CLUSTERS if name.startswith("head.cluster") else 1)

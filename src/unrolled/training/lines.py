@@ -62,7 +62,9 @@ def beside(found: Mapping[str, Any], nats: float, unit: str) -> list[str]:
     lines = [same, *(f"{name} {figures(value, unit)}" for name, value in known.items())]
     lines.append(f"the model is {', '.join(said)}")
     if nats >= found["unigram"]:
-        lines.append("it knows no more than how often each symbol occurs: too few updates, a wrong rate, another text?")
+        lines.append(
+            "it knows no more than how often each symbol occurs: too short a text, too few updates, a wrong rate?"
+        )
     return lines
 
 
