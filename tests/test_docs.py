@@ -48,8 +48,16 @@ PAGES = sorted(p.relative_to(ROOT) for p in [ROOT / "README.md", *ROOT.glob("doc
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_links_between_pages_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text()):
-        assert (ROOT / page).parent.joinpath(target).exists(), target
+    for target, place in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", (ROOT / page).read_text()):
+        there = (ROOT / page).parent / target if target else ROOT / page
+        assert there.exists(), target
+        assert not place or place in anchors(there), f"{target}#{place}"
+
+
+def anchors(page):
+    """Of the headings of a page, as they are made on the web: small letters, hyphens for blanks, no other signs."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_python_examples_of_the_readme_run(tmp_path, monkeypatch):
