@@ -61,8 +61,14 @@ def test_where_there_is_time_for_all_passes_the_network_is_as_wide_as_they_leave
     for width in wider:
         assert for_text(Options(minutes=minutes, hidden_size=width), ["hidden_size"], **NOVEL).options.epochs < ENOUGH
     assert (chosen.options.hidden_size, bool(wider)) == ((896, True) if minutes == 10 else (WIDTHS[-1], False))
-    asked = for_text(Options(minutes=minutes, epochs=2.0), ["epochs"], **NOVEL).options  # too few to teach so many
-    assert 2 * NOVEL["symbols"] >= SHOWN * numbers(asked)
+
+
+def test_where_few_passes_are_asked_for_the_network_is_as_wide_as_they_leave_time_for():
+    chosen = for_text(Options(minutes=1, epochs=1.0), ["minutes", "epochs"], **NOVEL)
+    assert chosen.options.hidden_size == 896
+    assert "as wide as there is time for 1 pass" in chosen.why[2]
+    longer = for_text(Options(minutes=1, epochs=3.0), ["minutes", "epochs"], **NOVEL).options
+    assert longer.hidden_size == 448
 
 
 def test_what_is_asked_for_stays_and_the_rest_fits_it():

@@ -140,7 +140,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     in_time = (60 * minutes / seconds(spec, symbols, symbols / a_batch) for spec in specs)
     passes = [min(ends) for ends in zip(most, in_time, strict=True)]
     enough = SHOWN_WORDS if words else SHOWN_TOKENS if large else SHOWN
-    through = [not large and made >= max(ends) for made, *ends in zip(passes, most, fits, strict=True)]
+    through = [not large and made == number for made, number in zip(passes, most, strict=True)]
     taught = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n or through[k]), default=0)
     k = max((k for k, n in enumerate(learnt) if k <= taught and n <= OWN * symbols), default=0)
     own = learnt[k] / symbols
@@ -163,7 +163,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
         chosen = replace(chosen, minutes=None)
     why = f"as wide as a text of this length can use: {own:.1f} numbers for each symbol"
     if k == taught and through[k]:
-        why = f"as wide as there is time for {passes[k]:g} passes"
+        why = f"as wide as there is time for {passes[k]:g} {'pass' if passes[k] == 1 else 'passes'}"
     elif k == taught:
         what = "passes" if passes[k] == most[k] else "the time"
         why = f"as wide as {what} can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
