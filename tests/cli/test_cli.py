@@ -233,7 +233,8 @@ def test_ctrl_c_saves_and_says_so(folder, number):
     command = [sys.executable, "-m", "unrolled", "train", "book.txt", "--epochs", "100000", "--out", out, *TINY]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (folder / out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+    figures = folder / out / "metrics.jsonl"  # there from the start, and empty until the first validation
+    while not (figures.exists() and figures.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
     said, err = process.communicate(timeout=30)
