@@ -135,9 +135,11 @@ def test_short_texts_have_fewer_lanes_and_passes_end():
 
 
 def test_a_narrow_network_that_is_asked_for_makes_more_passes_and_a_wide_one_few():
-    for width, passes in ((16, PASSES), (512, FEW)):
+    for width, passes, dropout in ((16, PASSES, 0.2), (64, PASSES, 0.4), (128, 36.9, 0.5), (512, FEW, 0.3)):
         options = for_text(Options(hidden_size=width), ["hidden_size"], symbols=20_000, vocabulary_size=60).options
-        assert options.epochs == passes
+        assert (options.epochs, options.dropout) == (passes, dropout)
+    pieces = for_text(Options(level="bpe", minutes=5), ["level", "minutes"], 57_000, 9_000).options
+    assert (pieces.epochs, pieces.dropout) == (PASSES, 0.5)
 
 
 def test_a_short_text_gets_no_more_numbers_than_it_can_fill_however_long_the_time():

@@ -44,9 +44,9 @@ FEWEST, SHORTEST = 2, 16
 SIZES = ("batch_size", "seq_length")
 OWN = 25
 """Numbers that multiply, at most, for each symbol of the text: nothing is gained by more."""
-DROPOUT = ((2.5, 0.0), (7, 0.1), (15, 0.2), (400, 0.3), (800, 0.4), (math.inf, 0.5))
+DROPOUT, OF_ENOUGH = ((2.5, 0.0), (7, 0.1), (15, 0.2), (40, 0.3), (60, 0.4), (math.inf, 0.5)), 0.3
 """Passes over the text, times those numbers for each of its symbols, and the dropout for fewer than that: what is seen
-often by many is learnt by heart."""
+often by many is learnt by heart. It is that number at most where no more than `ENOUGH` passes are made."""
 DROPOUT_WORDS = 30, {"dropout": 0.5, "input_dropout": 0.5, "embedding_dropout": 0.1}
 """From how much of that on words are dropped too, and how much of all: the fourth pass over two million learns them by
 heart."""
@@ -146,7 +146,8 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     own = learnt[k] / symbols
     by_heart = passes[k] * max(own, ENDS_WORDS if words else ENDS if large else 0.0)
     shown = passes[k] * symbols
-    rates = {"dropout": next(rate for below, rate in DROPOUT if by_heart < below)}
+    dropout = next(rate for below, rate in DROPOUT if by_heart < below)
+    rates = {"dropout": min(dropout, OF_ENOUGH) if passes[k] <= ENOUGH else dropout}
     if words and by_heart >= DROPOUT_WORDS[0]:
         rates = DROPOUT_WORDS[1]
     lanes = max(FEWEST, min(LANES, round(shown / (STEPS * UPDATES)), symbols // (2 * STEPS)))
