@@ -256,7 +256,7 @@ def _planned(minutes: float) -> str:
 def _said(options: Options, asked: Collection[str], **why: str) -> Iterator[str]:
     """Yield what was chosen for a text, and why."""
     why = {
-        "cell": "learns most in a given time of those tried",
+        "cell": "learns most in a given time of the cells that PyTorch has",
         "batch_size": "small batches make many updates",
         "learning_rate": "a wider network takes a lower one",
         "unigram_bias": "it begins with how often each symbol occurs",
