@@ -7,7 +7,7 @@ chooses the same on every machine. docs/results.md has the runs that the rules r
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -117,65 +117,35 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     >>> options.cell, options.hidden_size, options.batch_size, options.minutes
     ('gru_reset_after', 384, 16, None)
     """
-    minutes = options.minutes or MINUTES
+    minutes, symbols = options.minutes or MINUTES, max(1, symbols)  # of none, whoever trains says that there are none
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
-    large, symbols = vocabulary_size > WORDS, max(1, symbols)  # of none, whoever trains says that there are none
-    words = large and options.level == "word"
     of_memory = [name for name in OF_MEMORY if getattr(options, name) != getattr(Options, name)]
-    cell = {"cell": MEMORY_CELL} if of_memory else {}
-    usual = _set(options, asked, **USUAL | cell, unigram_bias=options.level == "byte")  # most of which never occur
-    usual = _set(usual, asked, init=INIT_WORDS if words else options.init)
-    wide_enough = [width for width in WIDTHS if width > options.proj_size] or WIDTHS[-1:]
-    widths = wide_enough[:1] if "hidden_size" in asked else wide_enough  # where one is asked for, there is one to plan
-    sizes = [_of_width(usual, asked, width, vocabulary_size) for width in widths]
-    specs = [size.spec(vocabulary_size) for size in sizes]
-    a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
-    without = (replace(size, proj_size=0).spec(vocabulary_size) for size in sizes)  # it makes no wider network
-    learnt = [multiplied(spec, ends=not large) for spec in without]
-    at_most = PASSES if large or "hidden_size" in asked else ENOUGH
-    fits = [at_most if large else min(at_most, max(FEW, round(BY_HEART * symbols / n, 1))) for n in learnt]
-    if words:
-        fits = [min(PASSES, round(PASSES_WORDS + symbols / ONE_MORE, 1))] * len(specs)
-    most = [options.epochs if "epochs" in asked else number for number in fits]
-    in_time = (60 * minutes / seconds(spec, symbols, symbols / a_batch) for spec in specs)
-    passes = [min(ends) for ends in zip(most, in_time, strict=True)]
-    enough = SHOWN_WORDS if words else SHOWN_TOKENS if large else SHOWN
-    through = [not large and made == number for made, number in zip(passes, most, strict=True)]
-    taught = max((k for k, n in enumerate(learnt) if passes[k] * symbols >= enough * n or through[k]), default=0)
-    k = max((k for k, n in enumerate(learnt) if k <= taught and n <= OWN * symbols), default=0)
-    own = learnt[k] / symbols
-    by_heart = passes[k] * max(own, ENDS_WORDS if words else ENDS if large else 0.0)
-    shown = passes[k] * symbols
-    dropout = next(rate for below, rate in DROPOUT if by_heart < below)
-    rates = {"dropout": min(dropout, OF_ENOUGH) if passes[k] <= ENOUGH else dropout}
-    if words and by_heart >= DROPOUT_WORDS[0]:
-        rates = DROPOUT_WORDS[1]
-    lanes = max(FEWEST, min(LANES, round(shown / (STEPS * UPDATES)), symbols // (2 * STEPS)))
+    of_words = vocabulary_size > WORDS and options.level == "word"
+    usual = USUAL | ({"cell": MEMORY_CELL} if of_memory else {}) | ({"init": INIT_WORDS} if of_words else {})
+    usual |= {"unigram_bias": options.level == "byte"}  # most of which never occur
+    sizes = _sizes(_set(options, asked, **usual), asked, symbols, vocabulary_size, minutes)
+    size, why = _widest(sizes, symbols, vocabulary_size)
+    lanes = max(FEWEST, min(LANES, round(size.passes * symbols / (STEPS * UPDATES)), symbols // (2 * STEPS)))
     chosen = _set(
-        sizes[k],
+        size.options,
         asked,
-        epochs=float(f"{passes[k]:.3g}"),
+        epochs=float(f"{size.passes:.3g}"),
         batch_size=lanes,
         seq_length=max(SHORTEST, min(STEPS, (symbols - 1) // lanes)),
-        learning_rate=_rate(sizes[k]),
-        **rates,
+        learning_rate=_rate(size.options),
+        **_dropout(size, symbols, vocabulary_size),
     )
     if "epochs" not in asked:
         chosen = replace(chosen, minutes=None)
-    why = f"as wide as a text of this length can use: {own:.1f} numbers for each symbol"
-    if k == taught and through[k]:
-        why = f"as wide as there is time for {passes[k]:g} {'pass' if passes[k] == 1 else 'passes'}"
-    elif k == taught:
-        what = "passes" if passes[k] == most[k] else "the time"
-        why = f"as wide as {what} can teach: {shown / learnt[k]:.1f} symbols for each number of its matrices"
+    own = size.numbers / symbols
     seen = "what is seen often is learnt by heart" if chosen.dropout else "too few to learn anything by heart"
-    often = f"for {passes[k]:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
-    epochs = "more would learn the text by heart" if passes[k] == most[k] else "as many as the time allows"
+    often = f"for {size.passes:.1f} passes, {own:.1f} numbers for each symbol: {seen}"
+    epochs = "more would learn the text by heart" if size.passes == size.most else "as many as the time allows"
     wanted = " and ".join(of_memory).replace("_", " ")
     has = {"cell": f"it has what {wanted} need{'s' if len(of_memory) == 1 else ''}"} if of_memory else {}
     said = _said(chosen, asked, hidden_size=why, epochs=epochs, dropout=often, **has)
-    as_asked = f"for {most[k]:g} pass{'' if most[k] == 1 else 'es'}, as asked"
-    planned = _planned(minutes) if passes[k] < most[k] or "epochs" not in asked else as_asked
+    as_asked = f"for {size.most:g} pass{'' if size.most == 1 else 'es'}, as asked"
+    planned = _planned(minutes) if size.passes < size.most or "epochs" not in asked else as_asked
     return Chosen(chosen, (planned, *said))
 
 
@@ -222,6 +192,71 @@ def multiplied(spec: Spec, head: Head | None = None, *, ends: bool = True) -> fl
         if len(shape) > 1 and name not in looked_up and (ends or "recurrent." in name):
             found += math.prod(shape) * (IN_CLUSTERS if name.startswith("head.cluster") else 1)
     return found
+
+
+class Size(NamedTuple):
+    """A network that a text may get.
+
+    Attributes
+    ----------
+    options : Options
+    numbers : float
+        How many of its stack's multiply what a step reads; those around it too, where there are few symbols.
+    most, passes : float
+        Passes over the text at most, and those of them that there is time for.
+    """
+
+    options: Options
+    numbers: float
+    most: float
+    passes: float
+
+
+def _sizes(options: Options, asked: Collection[str], symbols: int, vocabulary_size: int, minutes: float) -> list[Size]:
+    """Return the networks that a text may get, narrow ones first; where a width is asked for, one."""
+    few = vocabulary_size <= WORDS
+    wide_enough = [width for width in WIDTHS if width > options.proj_size] or WIDTHS[-1:]
+    a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
+    sizes = []
+    for width in wide_enough[:1] if "hidden_size" in asked else wide_enough:
+        size = _of_width(options, asked, width, vocabulary_size)
+        numbers = multiplied(replace(size, proj_size=0).spec(vocabulary_size), ends=few)  # it makes no wider network
+        if "epochs" in asked:
+            most = options.epochs
+        elif not few:
+            by_words = round(PASSES_WORDS + symbols / ONE_MORE, 1)
+            most = min(PASSES, by_words) if options.level == "word" else PASSES
+        else:
+            most = min(PASSES if "hidden_size" in asked else ENOUGH, max(FEW, round(BY_HEART * symbols / numbers, 1)))
+        in_time = 60 * minutes / seconds(size.spec(vocabulary_size), symbols, symbols / a_batch)
+        sizes.append(Size(size, numbers, most, min(most, in_time)))
+    return sizes
+
+
+def _widest(sizes: Sequence[Size], symbols: int, vocabulary_size: int) -> tuple[Size, str]:
+    """Return the widest network that the text can teach in its passes, and why it is this one."""
+    few = vocabulary_size <= WORDS
+    shown = SHOWN if few else SHOWN_WORDS if sizes[0].options.level == "word" else SHOWN_TOKENS
+    taught = [s for s in sizes if s.passes * symbols >= shown * s.numbers or (few and s.passes == s.most)] or sizes[:1]
+    size = ([s for s in sizes[: sizes.index(taught[-1]) + 1] if s.numbers <= OWN * symbols] or sizes[:1])[-1]
+    if size is not taught[-1]:
+        return size, f"as wide as a text of this length can use: {size.numbers / symbols:.1f} numbers for each symbol"
+    if few and size.passes == size.most:
+        return size, f"as wide as there is time for {size.passes:g} {'pass' if size.passes == 1 else 'passes'}"
+    what = "passes" if size.passes == size.most else "the time"
+    each = size.passes * symbols / size.numbers
+    return size, f"as wide as {what} can teach: {each:.1f} symbols for each number of its matrices"
+
+
+def _dropout(size: Size, symbols: int, vocabulary_size: int) -> dict[str, float]:
+    """Return how much is dropped, and what else: the more, the oftener a text is seen and the less there is of it."""
+    of_words = vocabulary_size > WORDS and size.options.level == "word"
+    ends = 0 if vocabulary_size <= WORDS else ENDS_WORDS if of_words else ENDS
+    by_heart = size.passes * max(size.numbers / symbols, ends)
+    if of_words and by_heart >= DROPOUT_WORDS[0]:
+        return DROPOUT_WORDS[1]
+    dropout = next(rate for below, rate in DROPOUT if by_heart < below)
+    return {"dropout": min(dropout, OF_ENOUGH) if size.passes <= ENOUGH else dropout}
 
 
 def _of_width(options: Options, asked: Collection[str], width: int, vocabulary_size: int) -> Options:
