@@ -187,7 +187,9 @@ def main() -> None:
             key = [name, args.minutes, "chosen" if setting is None else " ".join(f"{v}" for v in setting.values())]
             if any([row[k] for k in KEYS] == key for row in rows):
                 continue
-            row = _same(rows, *key) or run(name, args.data, args.minutes, setting, _best(rows, *key[:2]))
+            row = _same(rows, *key)
+            if row is None:
+                row = run(name, args.data, args.minutes, setting, _best(rows, *key[:2])) | {"commit": head["commit"]}
             rows = merged(args.out, row, *KEYS)
             said = "; ".join(f"{k} {v}" for k, v in head.items())
             write(args.out, {"machine": head, "rows": rows}, "\n".join([said, "", *table(rows)]) + "\n")
