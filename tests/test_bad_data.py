@@ -73,7 +73,7 @@ CASES = {
     ),
     "another level": (
         ["train", "other.txt", "--init-from=char/model.safetensors", "--level=word", "--out=char", "--overwrite"],
-        "level is 'word', but the model to start from has 'char'",
+        "--level is 'word', but the model to start from has 'char'",
     ),
     "an unknown symbol": (["score", "char/model.safetensors", "other.txt"], "the text has 2 symbols (120 occurrences)"),
     "text for tokens": (
@@ -90,7 +90,7 @@ CASES = {
     ),
     "too few byte pairs": (
         ["train", "book.txt", "--level=bpe", "--max-symbols=99", "--out=char", "--overwrite"],
-        "max_symbols is 99; byte pairs come after the 256 bytes, so 256 or more",
+        "--max-symbols is 99; byte pairs come after the 256 bytes, so 256 or more",
     ),
 }
 

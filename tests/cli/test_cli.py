@@ -147,20 +147,20 @@ ERRORS = {
     "shorter": (["train", "short.txt", "--no-auto"], "2,501"),
     "not text": (["train", "binary.txt"], "--level byte"),
     "no text": (["train", "nothing"], "nothing"),
-    "size": (["train", "book.txt", "--hidden-size", "0"], "hidden_size is 0; it must be a whole number, 1 or more"),
+    "size": (["train", "book.txt", "--hidden-size", "0"], "--hidden-size is 0; it must be a whole number, 1 or more"),
     "fraction": (
         ["train", "book.txt", "--val-fraction", "1.5"],
-        "val_fraction is 1.5; it must be at least 0 and below 1",
+        "--val-fraction is 1.5; it must be at least 0 and below 1",
     ),
-    "rate": (["train", "book.txt", "--learning-rate", "-1"], "learning_rate is -1; it must be above 0"),
+    "rate": (["train", "book.txt", "--learning-rate", "-1"], "--learning-rate is -1; it must be above 0"),
     "cell": (["train", "book.txt", "--cell", "lstn"], "no cell is called 'lstn'; did you mean 'lstm'?"),
     "optimizer": (["train", "book.txt", "--optimizer", "adm"], "no optimizer is called 'adm'; did you mean 'adam'?"),
     "option": (["train", "--hiden-size", "3"], "there is no option --hiden-size; did you mean --hidden-size?"),
     "command": (["trian"], "trian"),
     "huge": (["train", "book.txt", "--hidden-size", "100000000"], "not enough memory: a network of 30,000,0"),
     "one character": (["train", "one.txt"], "needs 33"),
-    "decay": (["train", "book.txt", "--lr-decay", "-1"], "lr_decay is -1; it must be above 0 and at most 1"),
-    "every": (["train", "book.txt", "--lr-decay-every", "0"], "lr_decay_every is 0"),
+    "decay": (["train", "book.txt", "--lr-decay", "-1"], "--lr-decay is -1; it must be above 0 and at most 1"),
+    "every": (["train", "book.txt", "--lr-decay-every", "0"], "--lr-decay-every is 0"),
     "long line": (["train", "book.txt", "--sample-length", "9" * 30], "it must be a whole number, from 0 to 1,000,000"),
     "clip": (
         ["train", "book.txt", "--clip", "0.25"],
@@ -170,7 +170,7 @@ ERRORS = {
     "init": (["train", "book.txt", "--init", "x"], "no init is called 'x'"),
     "absurd": (
         ["train", "book.txt", "--num-layers", str(10**30)],
-        "num_layers is 1000000000000000000000000000000; it must be at most 10,000",
+        "--num-layers is 1000000000000000000000000000000; it must be at most 10,000",
     ),
     "endless": (
         ["train", "book.txt", "--epochs", "1e300"],
@@ -192,6 +192,10 @@ ERRORS = {
     ),
     "no configuration": (["train", "book.txt", "--config", ""], "--config has no name: the path is empty"),
     "no file to search on": (["tune", "", "--minutes", "0.6"], "a file to read has no name: the path is empty"),
+    "a word of an option": (["sample", "pride", "--top-k", "-1"], "unrolled: --top-k is -1;"),
+    "an option of one word": (["sample", "pride", "--length", "-1"], "unrolled: --length is -1;"),
+    "another option's name": (["train", "book.txt", "--config", "zero.toml"], "hidden_size is 0;"),
+    "a word of what is said": (["sample", "pride", "--beam", "2", "--top-p", "0.5"], "unrolled: beam searches"),
     "threads": (["train", "book.txt", "--threads", "0"], "the number of threads is"),
     "out": (
         ["train", "book.txt", "--out", "book.txt/x"],
@@ -216,6 +220,7 @@ def test_bad_input_is_one_line_and_status_2(folder, case):
     (folder / "greek.txt").write_text("It is λ")
     (folder / "binary.txt").write_bytes(b"abc\xff")
     (folder / "nothing").mkdir(exist_ok=True)
+    (folder / "zero.toml").write_text("hidden_size = 0\n")
     model = (folder / "runs/book/model.safetensors").read_bytes()
     args, message = ERRORS[case]
     err = run(*args, cwd=folder, status=2)
@@ -299,7 +304,7 @@ def test_layers_of_several_widths_are_written_as_they_are_read(folder):
     assert "wide" in run("compare", "wide", "again", cwd=folder)
     for layers in ("5", "2"):  # 2 is the default, but here it was asked for
         err = run("train", "book.txt", "--num-layers", layers, *widths, "8,6,5", cwd=folder, status=2)
-        assert err == f"unrolled: hidden_size has 3 widths, num_layers is {layers}; leave one out\n"
+        assert err == f"unrolled: --hidden-size has 3 widths, --num-layers is {layers}; leave one out\n"
 
 
 def test_a_runs_folder_stands_for_its_model(folder):

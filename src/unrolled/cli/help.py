@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -58,6 +59,14 @@ class GroupedCommand(click.Command):
             known = [name for param in self.get_params(ctx) for name in param.opts if name.startswith("--")]
             raise click.UsageError(unknown(error.option_name, known, self.absent), ctx) from None
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; what the library says of an option that was given names its flag."""
+        try:
+            return super().invoke(ctx)
+        except UnrolledError as error:
+            error.args = (_by_flags(str(error), _given(ctx, self.get_params(ctx))), *error.args[1:])
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section a group."""
         sections: dict[str, list[tuple[str, str]]] = {group: [] for group in self.groups}
@@ -68,6 +77,29 @@ class GroupedCommand(click.Command):
         for group, records in sections.items():
             with formatter.section(group):
                 formatter.write_dl(records)
+
+
+def _given(ctx: click.Context, params: Sequence[click.Parameter]) -> dict[str, str]:
+    """Return the options that stand on the command line: their flags, by their names in Python."""
+    command_line = click.core.ParameterSource.COMMANDLINE
+    flags = {p.name: f"--{p.name.replace('_', '-')}" for p in params if isinstance(p, click.Option) and p.name}
+    known = {flag for p in params for flag in p.opts}
+    given = (name for name in flags if ctx.get_parameter_source(name) is command_line)
+    return {name: flags[name] for name in given if flags[name] in known}
+
+
+def _by_flags(said: str, given: Mapping[str, str]) -> str:
+    """Return a message with flags in place of names: of one word, where it begins with it; of several, everywhere.
+
+    Examples
+    --------
+    >>> _by_flags("stop is (''); top_k is 3, which top_k=1 allows", {"stop": "--stop", "top_k": "--top-k"})
+    "--stop is (''); --top-k is 3, which top_k=1 allows"
+    """
+    for name, flag in given.items():
+        where = rf"(?<![\w.'\"/-]){name}(?![\w=(.'\"/-])" if "_" in name else rf"^{name}(?= is )"
+        said = re.sub(where, flag, said)
+    return said
 
 
 class OutputClosed(Exception):
