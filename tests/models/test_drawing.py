@@ -341,6 +341,8 @@ def test_what_makes_no_sense_is_said_before_a_model_is_read(options, said, model
     several = {name: value if isinstance(value, tuple) else (value,) for name, value in options.items()}
     flags = [f"--{name.replace('_', '-')}={one}" for name, values in several.items() for one in values]
     assert command("sample", "nofile", *flags) == 2
+    for name in options:  # by its flag, wherever it isn't a word of the sentence
+        said = re.sub(rf"\b{name}(?= is |,|$)", f"--{name.replace('_', '-')}", said)
     assert capsys.readouterr().err == f"unrolled: {said}\n"
 
 

@@ -89,7 +89,7 @@ def _given(ctx: click.Context, params: Sequence[click.Parameter]) -> dict[str, s
 
 
 def _by_flags(said: str, given: Mapping[str, str]) -> str:
-    """Return a message with flags in place of names: of one word, where it begins with it; of several, everywhere.
+    """Return a message with flags in place of names: of one word, where it can be nothing else.
 
     Examples
     --------
@@ -97,7 +97,9 @@ def _by_flags(said: str, given: Mapping[str, str]) -> str:
     "--stop is (''); --top-k is 3, which top_k=1 allows"
     """
     for name, flag in given.items():
-        where = rf"(?<![\w.'\"/-]){name}(?![\w=(.'\"/-])" if "_" in name else rf"^{name}(?= is )"
+        where = rf"(?<![\w.'\"/-]){name}(?![\w=(.'\"/-])"
+        if "_" not in name:
+            where = rf"^{name}(?= is )|(?<=leave out ){name}(?=,)|(?<=, or ){name}$"
         said = re.sub(where, flag, said)
     return said
 
