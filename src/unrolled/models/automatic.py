@@ -27,14 +27,14 @@ WORK = 6
 A_SYMBOL, AN_UPDATE, A_PARAMETER = 4e-7, 4e-4, 1e-9
 """Seconds that each costs besides; a parameter, in every update."""
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024)
-SHOWN, SHOWN_TOKENS, SHOWN_WORDS = 5, 20, 3
-"""Symbols, tokens of many kinds and words that a network is to be shown for each number that multiplies them: fewer,
-and it is too large to learn."""
+SHOWN, SHOWN_WORDS = 5, 3
+"""Symbols and words that a network is to be shown for each number that multiplies them: fewer, and it is too large to
+learn."""
 PASSES, PASSES_WORDS, ONE_MORE = 40, 3, 700_000
 """Passes over a text, at most; over words, and for how many of them one more: they are learnt by heart within more,
 however much dropout there is."""
 FEW, ENOUGH, BY_HEART = 6, 10, 150
-"""Passes over a text of few symbols. A wide network learns more in `ENOUGH` than a narrow one in any number, and is
+"""Passes over a text, if not by words. A wide network learns more in `ENOUGH` than a narrow one in any number, and is
 chosen where there is time for them. It makes fewer, but `FEW`, where these times numbers for each symbol come to
 `BY_HEART`."""
 LANES, STEPS, UPDATES = 16, 64, 1500
@@ -120,7 +120,7 @@ def for_text(options: Options, asked: Collection[str], symbols: int, vocabulary_
     minutes, symbols = options.minutes or MINUTES, max(1, symbols)  # of none, whoever trains says that there are none
     asked = {*asked, *(["num_layers"] if isinstance(options.hidden_size, tuple) else [])}  # the widths say it
     of_memory = [name for name in OF_MEMORY if getattr(options, name) != getattr(Options, name)]
-    of_words = vocabulary_size > WORDS and options.level == "word"
+    of_words = _of_words(options, vocabulary_size)
     usual = USUAL | ({"cell": MEMORY_CELL} if of_memory else {}) | ({"init": INIT_WORDS} if of_words else {})
     usual |= {"unigram_bias": options.level == "byte"}  # most of which never occur
     sizes = _sizes(_set(options, asked, **usual), asked, symbols, vocabulary_size, minutes)
@@ -212,9 +212,14 @@ class Size(NamedTuple):
     passes: float
 
 
+def _of_words(options: Options, vocabulary_size: int) -> bool:
+    """Return whether a text is of many kinds of words, most of them rare."""
+    return vocabulary_size > WORDS and options.level == "word"
+
+
 def _sizes(options: Options, asked: Collection[str], symbols: int, vocabulary_size: int, minutes: float) -> list[Size]:
     """Return the networks that a text may get, narrow ones first; where a width is asked for, one."""
-    few = vocabulary_size <= WORDS
+    few, of_words = vocabulary_size <= WORDS, _of_words(options, vocabulary_size)
     wide_enough = [width for width in WIDTHS if width > options.proj_size] or WIDTHS[-1:]
     a_batch = math.prod(getattr(_set(options, asked, batch_size=LANES, seq_length=STEPS), name) for name in SIZES)
     sizes = []
@@ -223,9 +228,8 @@ def _sizes(options: Options, asked: Collection[str], symbols: int, vocabulary_si
         numbers = multiplied(replace(size, proj_size=0).spec(vocabulary_size), ends=few)  # it makes no wider network
         if "epochs" in asked:
             most = options.epochs
-        elif not few:
-            by_words = round(PASSES_WORDS + symbols / ONE_MORE, 1)
-            most = min(PASSES, by_words) if options.level == "word" else PASSES
+        elif of_words:
+            most = min(PASSES, round(PASSES_WORDS + symbols / ONE_MORE, 1))
         else:
             most = min(PASSES if "hidden_size" in asked else ENOUGH, max(FEW, round(BY_HEART * symbols / numbers, 1)))
         in_time = 60 * minutes / seconds(size.spec(vocabulary_size), symbols, symbols / a_batch)
@@ -235,13 +239,15 @@ def _sizes(options: Options, asked: Collection[str], symbols: int, vocabulary_si
 
 def _widest(sizes: Sequence[Size], symbols: int, vocabulary_size: int) -> tuple[Size, str]:
     """Return the widest network that the text can teach in its passes, and why it is this one."""
-    few = vocabulary_size <= WORDS
-    shown = SHOWN if few else SHOWN_WORDS if sizes[0].options.level == "word" else SHOWN_TOKENS
-    taught = [s for s in sizes if s.passes * symbols >= shown * s.numbers or (few and s.passes == s.most)] or sizes[:1]
+    of_words = _of_words(sizes[0].options, vocabulary_size)
+    shown = SHOWN_WORDS if of_words else SHOWN
+    taught = [
+        s for s in sizes if s.passes * symbols >= shown * s.numbers or (not of_words and s.passes == s.most)
+    ] or sizes[:1]
     size = ([s for s in sizes[: sizes.index(taught[-1]) + 1] if s.numbers <= OWN * symbols] or sizes[:1])[-1]
     if size is not taught[-1]:
         return size, f"as wide as a text of this length can use: {size.numbers / symbols:.1f} numbers for each symbol"
-    if few and size.passes == size.most:
+    if not of_words and size.passes == size.most:
         return size, f"as wide as there is time for {size.passes:g} {'pass' if size.passes == 1 else 'passes'}"
     what = "passes" if size.passes == size.most else "the time"
     each = size.passes * symbols / size.numbers
@@ -250,7 +256,7 @@ def _widest(sizes: Sequence[Size], symbols: int, vocabulary_size: int) -> tuple[
 
 def _dropout(size: Size, symbols: int, vocabulary_size: int) -> dict[str, float]:
     """Return how much is dropped, and what else: the more, the oftener a text is seen and the less there is of it."""
-    of_words = vocabulary_size > WORDS and size.options.level == "word"
+    of_words = _of_words(size.options, vocabulary_size)
     ends = 0 if vocabulary_size <= WORDS else ENDS_WORDS if of_words else ENDS
     by_heart = size.passes * max(size.numbers / symbols, ends)
     if of_words and by_heart >= DROPOUT_WORDS[0]:
