@@ -95,7 +95,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(args.threads):
         parts = cut(args.text, Path(folder))
         for level in args.levels.split(","):
-            rows = merged(args.out, run(parts, level, args.minutes), "level")
+            row = run(parts, level, args.minutes) | {"commit": head["commit"]}
+            rows = merged(args.out, row, "level")
             said = "; ".join(f"{k} {v}" for k, v in head.items())
             write(args.out, {"machine": head, "rows": rows}, "\n".join([said, "", *table(rows)]) + "\n")
 
