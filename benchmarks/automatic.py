@@ -46,8 +46,8 @@ KEYS = ("text", "minutes", "setting")
 LOOKS, BEHIND, BEHIND_NAMES = (0.1, 0.25, 0.5, 0.75), (0.1, 0.05, 0.055, 0.015), (0.06, 0.03, 0.015, 0.01)
 """Shares of a run's work, and how far above the best loss there a run ends, and one on names, whose losses lie closer
 together. A loss falls late at a high rate, and that of a wide LSTM. Of the runs of five texts at 3 minutes that ended
-within 1 % of the best none was more than 8.7, 4.2, 5.1 and 1.1 % above the lowest loss at the four looks; they were run
-with wider margins, 12, 6, 6 and 2 %."""
+within 1 % of the best none was more than 8.7, 4.2, 5.1 and 1.1 % above the lowest loss at the four looks; the margins
+that they were run with were 12, 6, 6 and 2 % at most."""
 
 
 class Race(Callback):
