@@ -37,9 +37,14 @@ def test_no_leak_over_ten_thousand_calls(cell):
             net.backward(tape, y)
 
     calls(500)
-    before = resident()
-    calls(10_000)
-    assert resident() - before < 1 << 20  # less than 105 bytes a call: no array, no tape
+    grown = []
+    for _ in range(4):
+        before = resident()
+        calls(2_500)
+        grown.append(resident() - before)
+    # The heap of a process that ran other tests may grow once, by megabytes; a leak grows in every part. Less than 27
+    # bytes a call: no array, no tape.
+    assert min(grown) < 1 << 16, grown
 
 
 INTERRUPTED = """
