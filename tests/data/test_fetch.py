@@ -250,6 +250,20 @@ def test_all_that_came_before_a_break_is_kept(server, tmp_path):
     (part,) = (tmp_path / "data").rglob("*.part")
     assert TEXT.startswith(part.read_bytes())
     assert part.stat().st_size >= 8
-    part.with_name("emma.txt.part.json").write_text("[" * 100_000)  # what is no JSON is nothing to go on from
     server.odd = b""
+    assert books.fetch("emma").path.read_bytes() == TEXT
+
+
+@pytest.mark.parametrize("mine", [".part", ".part.json", ".sha256"])
+@pytest.mark.parametrize("content", [b"my own notes\n", b"[" * 100_000, b"0" * 64 + b"  other.txt\n", b'{"url": "x"}'])
+def test_what_lies_beside_it_and_is_anothers_stays(server, tmp_path, mine, content):
+    path = tmp_path / "data" / f"emma.txt{mine}"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    for force in (False, True):
+        with pytest.raises(UnrolledError, match=r"emma\.txt\.\S+ is no .*; move it away, or --output names another"):
+            books.fetch("emma", force=force)
+        assert (names(path.parent), path.read_bytes()) == ([path.name], content)
+    assert not server.asked
+    path.unlink()
     assert books.fetch("emma").path.read_bytes() == TEXT

@@ -144,13 +144,14 @@ def fetch(name: str, output: str | os.PathLike[str] | None = None, *, force: boo
     Raises
     ------
     UnrolledError
-        If it can't be reached, written, or is not what is wanted; a file that is there is left as it is.
+        If it can't be reached, written, or is not what is wanted; a file that is there is left as it is, as is one
+        of another kind in the place of `FILE.sha256` or where a download would lie.
     """
     book = find(name)
     path = data_folder() / book.file if output is None else Path(check_path("output", output))
     path = path / Path(book.file).name if output is not None and path.is_dir() else path
     first = path.with_name(f"{path.name}.sha256")
-    before = book.sha256 or _recorded(first)
+    before = book.sha256 or _recorded(first, path.name)
     result = Fetched(path, book.url, "", bool(book.sha256))
     if os.path.lexists(path) and not force:
         digest = _looked_at(book, storage.read_file(path, "text"), path, before)
@@ -179,9 +180,12 @@ def _looked_at(book: Book, data: bytes, where: object, expected: str) -> str:
     return digest
 
 
-def _recorded(first: Path) -> str:
+def _recorded(first: Path, name: str) -> str:
     """Return the SHA-256 that was written down of the first file; nothing where none was."""
-    if not first.is_file():
+    if not os.path.lexists(first):
         return ""
-    found = re.match("[0-9a-f]{64}(?=  )", storage.read_file(first, "checksum").decode("utf-8", "replace"))
-    return found[0] if found else ""
+    said = storage.read_file(first, "checksum").decode("utf-8", "replace")
+    found = re.fullmatch(rf"([0-9a-f]{{64}})  {re.escape(name)}\r?\n?", said)
+    if not found:
+        raise UnrolledError(f"{first} is no checksum of {name}; move it away, or --output names another place")
+    return found[1]

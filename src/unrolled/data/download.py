@@ -2,7 +2,8 @@
 
 While it comes, it lies beside its place in `NAME.part`; `NAME.part.json` says where from, and which version of it: what
 HTTP calls a validator (RFC 9110, section 8.8), with which the rest is asked for. A server that has another version by
-then, or sends no parts, sends the file from its beginning. Proxies are those of the environment (`https_proxy`, ...).
+then, or sends no parts, sends the file from its beginning. Files of those names that are no download's stay. Proxies
+are those of the environment (`https_proxy`, ...).
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def download(url: str, path: Path, check: Callable[[bytes], None]) -> None:
     Raises
     ------
     UnrolledError
-        If it can't be reached, received as a whole, or written. What was received is kept, and gone on from.
+        If it can't be reached, received as a whole, or written, or where it would lie while it comes is another file.
+        What was received is kept, and gone on from.
     """
     with _written(path), storage.only_if_filled(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ def download(url: str, path: Path, check: Callable[[bytes], None]) -> None:
             if not storage.lock(file.fileno()):
                 raise UnrolledError(f"{path} is being downloaded by another process; wait for it")
             about = part.with_name(f"{part.name}.json")
+            _check_ours(file, part, about)
             try:
                 if not _received(url, file, about):
                     file.truncate(0)
@@ -163,13 +166,29 @@ def _place(status: int, headers: HTTPMessage) -> tuple[int, int | None]:
     return 0, int(size) if re.fullmatch("[0-9]{1,18}", size) else None
 
 
-def _version(about: Path, url: str) -> str | None:
-    """Return the validator of what was received of this address, if it is known."""
+def _account(about: Path) -> dict[str, Any]:
+    """Return what is known of what was received; nothing where that is no account of a download."""
     try:
         content = json.loads(about.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return None
-    version = content.get("version") if isinstance(content, dict) and content.get("url") == url else None
+        return {}
+    return content if isinstance(content, dict) and set(content) == {"url", "version"} else {}
+
+
+def _check_ours(file: BinaryIO, part: Path, about: Path) -> None:
+    """Refuse to write over what is no beginning of a download: its account is written before its first byte."""
+    begun = file.seek(0, os.SEEK_END)
+    if (begun or os.path.lexists(about)) and not _account(about):
+        if not begun:
+            part.unlink()
+        there = part if begun else about
+        raise UnrolledError(f"{there} is no part of a download; move it away, or --output names another place")
+
+
+def _version(about: Path, url: str) -> str | None:
+    """Return the validator of what was received of this address, if it is known."""
+    content = _account(about)
+    version = content.get("version") if content.get("url") == url else None
     return version if isinstance(version, str) and version.isascii() and version.isprintable() else None
 
 
