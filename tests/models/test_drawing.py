@@ -83,6 +83,12 @@ def test_penalty_and_mask_come_before_the_cut_to_the_likeliest():
     found = np.exp(log_softmax(scores(logits, Drawing(repetition_penalty=2), seen)))
     np.testing.assert_allclose(found, penalised / penalised.sum(), atol=1e-14)
     assert scores(logits, Drawing(repetition_penalty=2, temperature=0), seen).argmax() == 2
+    for penalty, sign in ((5e-324, 1), (1e-320, 1), (1.7e308, 1), (1.7e308, -1)):  # no finite logit becomes another
+        found = scores(
+            sign * np.array([3.0, 20.0, -2.0]), Drawing(repetition_penalty=penalty, temperature=0.3), ~MASK[:3]
+        )
+        assert not np.isnan(found).any()
+        assert np.exp(log_softmax(found)).sum() == pytest.approx(1)
     assert np.isfinite(scores(np.zeros(3), Drawing(top_k=2))).tolist() == [True, True, False]  # the first of equal ones
     assert logits.tolist() == [2, -1, 1.5, 0.5]
 

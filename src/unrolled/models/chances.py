@@ -48,8 +48,9 @@ def scores(logits: Array, how: Drawing, seen: Array | None = None, allowed: Arra
     """
     if seen is not None and how.repetition_penalty != 1:
         factor = np.where(logits > 0, 1 / how.repetition_penalty, how.repetition_penalty)
-        with np.errstate(over="ignore"):
-            logits = np.where(seen, logits * factor, logits)
+        with np.errstate(over="ignore", invalid="ignore"):
+            most = np.finfo(np.float64).max  # a finite logit stays one, whatever the penalty
+            logits = np.where(seen & np.isfinite(logits), np.clip(logits * factor, -most, most), logits)
     if allowed is not None:
         logits = np.where(allowed, logits, -np.inf)
     peak = logits.max()
