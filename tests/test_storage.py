@@ -92,6 +92,21 @@ def test_what_the_disk_gives_back_otherwise_never_replaces_a_file(tmp_path, monk
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_large_file_that_has_no_checksum_is_refused_unread(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    storage.write_arrays(path, "ours", arrays(), {})
+    monkeypatch.setattr(storage, "_digest", lambda *_: None)
+    with pytest.raises(UnrolledError, match="its content doesn't match its checksum"):
+        read(path)
+    head = {"a": {"dtype": "F32", "shape": [1 << 20], "data_offsets": [0, 4 << 20]}, "__metadata__": {"ours": "{}"}}
+    head["__metadata__"]["ours"] = json.dumps({"format": storage.FORMAT})
+    header = json.dumps(head).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4 << 20))
+    monkeypatch.setattr(storage, "_digest", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(UnrolledError, match="its content doesn't match its checksum"):
+        read(path)
+
+
 # --- what is in the place ---------------------------------------------------------------------------------------------
 
 
