@@ -601,6 +601,15 @@ def test_a_damaged_checkpoint_is_one_line_and_nothing_is_overwritten(whole, tmp_
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links are for administrators on Windows")
+def test_a_checkpoint_that_can_not_be_looked_at_is_not_called_missing(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / CHECKPOINT).unlink()
+    (tmp_path / "run" / CHECKPOINT).symlink_to(CHECKPOINT)
+    with pytest.raises(ur.UnrolledError, match=r"^can't read the checkpoint of a run .*: Too many levels of symbolic"):
+        ur.LanguageModel.resume(tmp_path / "run", TEXT)
+
+
 def test_every_flipped_bit_is_found(whole, tmp_path):
     data, rng = (whole / CHECKPOINT).read_bytes(), np.random.default_rng(3)
     path = tmp_path / CHECKPOINT

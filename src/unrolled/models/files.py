@@ -174,7 +174,7 @@ def model_file(path: str | os.PathLike[str]) -> Path:
         raise UnrolledError(f"{plain}: no such file or folder, and {suggest('built-in model', plain, list(BUILT_IN))}")
     if not file.is_dir():
         return file
-    if not (file / MODEL).exists():
+    if storage.is_missing(file / MODEL):
         _check_search(file)
     return file / MODEL
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,7 +115,7 @@ def kind_of(folder: Path) -> str:
 def _path(folder: Path) -> Path:
     """Return where a run's checkpoint is, or say that there is none."""
     path = folder / CHECKPOINT
-    if folder.is_dir() and not os.path.exists(path):  # which never fails, however long the path is
+    if folder.is_dir() and storage.is_missing(path):
         raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
     return path
 

@@ -17,7 +17,7 @@ from ..declared import check_option, options
 from ..errors import UnrolledError, brief, one_line
 from ..models import files
 from ..schema import Kind, each, either, entries, flag, maybe, named, number, objects, one_of, text, whole
-from ..storage import read_file, write_atomically
+from ..storage import is_missing, read_file, write_atomically
 from ..training.run_folder import SEARCH
 from ..training.state import Evaluation
 from .space import SPACE
@@ -199,7 +199,7 @@ def read(folder: Path) -> State:
         With one line: there is none, or it is damaged.
     """
     path = folder / STATE
-    if folder.is_dir() and not path.is_file():
+    if folder.is_dir() and is_missing(path):
         raise UnrolledError(f"{folder} holds no search: {STATE} is missing. unrolled tune DATA --out begins one")
     try:
         content = json.loads(read_file(path, "state of a search").decode())
