@@ -364,6 +364,34 @@ def test_runs_that_are_there_are_not_taken_for_trials(search, book):
     assert {path: path.read_bytes() for path in search.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("odd", ["tune.png", "02"])
+def test_a_file_that_is_in_the_way_is_refused_before_anything_is_written(odd, book, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / odd).write_text("mine")
+    with pytest.raises(ur.UnrolledError, match=rf"{odd} .*; choose another --out"):
+        ur.tune(book, minutes=THREE, out=tmp_path / "out", **SMALL)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [odd]
+    assert (tmp_path / "out" / odd).read_text() == "mine"
+
+
+@pytest.mark.parametrize("how", ["no folder", "no run", "no model", "damaged"])
+def test_a_best_run_that_is_gone_is_made_anew(made, search, how, capfd):
+    best = search / made.best.relative_to(made.folder)
+    before = (best / MODEL).read_bytes()
+    if how in ("no folder", "no run"):
+        shutil.rmtree(best.parent if how == "no folder" else best)
+    elif how == "no model":
+        (best / MODEL).unlink()
+    else:
+        (best / MODEL).write_bytes(before[:50])
+    found = ur.tune(resume=search, verbose=True)
+    why = "" if how == "damaged" else "can't read the model "
+    assert f"the best trial is made anew: {why}{best}" in capfd.readouterr().err
+    assert found.best == best
+    assert (best / MODEL).read_bytes() == before
+    assert figures(found) == figures(made)
+
+
 def test_trials_may_have_logs_of_tensorboard(book, tmp_path):
     pytest.importorskip("tensorboardX", reason="the extra `tensorboard` is not installed")
     found = ur.tune(book, minutes=THREE, out=tmp_path / "out", tensorboard=True, **SMALL)

@@ -19,8 +19,9 @@ from ..models import files
 from ..models.tasks import kind_for, options_of
 from ..training import run_folder as run
 from ..training.checkpoints import Kind
+from ..training.trainer import MODEL
 from . import state as states
-from .report import Tuned
+from .report import PICTURE, Tuned
 from .space import SPACE, settings
 from .state import State
 from .trials import Trials
@@ -125,6 +126,8 @@ def tune(
             raise UnrolledError(f"{min(options)} can't change when a search goes on; it has the options it began with")
         state = _gone_on(folder, source, cell)
     carry_out(folder, state, given, cell, processes=processes, threads=threads, verbose=verbose)
+    if _lacks_its_best(folder, cell, verbose=verbose):
+        carry_out(folder, state, given, cell, processes=1, threads=threads, verbose=verbose)
     return Tuned(folder, states.read(folder))
 
 
@@ -185,9 +188,20 @@ def _begun(
                     f"({states.STATE}); choose another --out"
                 )
             else:
+                _check_places(folder, len(state.settings))
                 state.written(folder)
                 state = states.read(folder)
     return folder, state
+
+
+def _check_places(folder: Path, settings: int) -> None:
+    """Refuse what a search's files can't take the place of, before any of them is written."""
+    if os.path.lexists(folder / PICTURE):
+        raise UnrolledError(f"{folder} holds {PICTURE} already; choose another --out")
+    for k in range(settings):
+        place = folder / f"{k:02}"
+        if os.path.lexists(place) and not place.is_dir():
+            raise UnrolledError(f"{place} is no folder, and a trial's run goes there; choose another --out")
 
 
 def _check_options(kind: Kind, fixed: Mapping[str, Any], seed: int, val: Any) -> None:
@@ -227,6 +241,27 @@ def _gone_on(folder: Path, source: Any, cell: Any) -> State:
         with run.held(folder, wait=True):
             replace(states.read(folder), files=state.files).written(folder)
     return state
+
+
+def _lacks_its_best(folder: Path, cell: Any, *, verbose: bool) -> bool:
+    """Return whether a search that was over is not: the model of its best trial is gone, which is to be made anew."""
+    with run.held(folder, wait=True):
+        state = states.read(folder)
+        if state.todo():
+            return True
+        best = state.ranked()[0]
+        place = folder / f"{best.setting:02}" / str(best.rung)
+        try:
+            files.described(place / MODEL, cell)
+        except UnrolledError as error:
+            if verbose:
+                print(f"the best trial is made anew: {error}", file=sys.stderr, flush=True)
+            if place.is_dir():
+                run.remove_models(place)
+            state.trials.remove(best)
+            state.written(folder)
+            return True
+    return False
 
 
 def _check_cell(state: State, cell: Any) -> None:
