@@ -34,7 +34,8 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
     """Return one text or several, none of them empty."""
     texts = (value,) if isinstance(value, str) else value
     if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) and text for text in texts):
-        raise UnrolledError(f"{name} is {brief(value)}; it must be a text, or several, and none of them empty")
+        shown = brief(value[0] if isinstance(value, (tuple, list)) and len(value) == 1 else value)
+        raise UnrolledError(f"{name} is {shown}; it must be a text, or several, and none of them empty")
     return tuple(texts)
 
 

@@ -334,6 +334,7 @@ WRONG = [
     ({"min_p": -1.0}, "min_p is -1; it must be above 0 and at most 1"),
     ({"repetition_penalty": 0}, "repetition_penalty is 0; it must be above 0"),
     ({"temperature": -1.0}, "temperature is -1.0; it must be 0 (greedy) or a positive number"),
+    ({"stop": ("",)}, "stop is ''; it must be a text, or several, and none of them empty"),
     ({"stop": ("a", "")}, "stop is ('a', ''); it must be a text, or several, and none of them empty"),
 ]
 

@@ -115,7 +115,7 @@ def test_a_search_says_what_it_is_going_to_do(made):
         "searched, around the automatic choice: cell gru_reset_after or lstm; num_layers 1 or 2; "
         "learning_rate 0.333 to 3 times; dropout -0.2, -0.1, +0, +0.1, +0.2; batch_size 0.5 to 2 times; "
         "seq_length 0.5 to 2 times",
-        "2 of its 13 trials are over",
+        "trials that are over: 2 of 13",
     ]
 
 

@@ -48,7 +48,7 @@ TABLES = {".tsv": "\t", ".csv": ","}
     "--dynamic",
     default=0.0,
     metavar="RATE",
-    help="Learn from what has been scored, such as 0.001 (dynamic evaluation); 0 does not.",
+    help="Learn from what has been scored, such as 0.0003 (dynamic evaluation); 0 does not.",
 )
 @cell_option()
 @weights_option()

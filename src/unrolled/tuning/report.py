@@ -74,7 +74,7 @@ def plan(folder: Path, state: State) -> list[str]:
     space = [f"{name} {of.replace('the automatic one', '').strip()}" for name, of in state.space.items()]
     lines.append(f"searched, around the automatic choice: {'; '.join(space)}")
     if state.trials:
-        lines.append(f"{len(state.trials)} of its {sum(rung.settings for rung in state.rungs)} trials are over")
+        lines.append(f"trials that are over: {len(state.trials)} of {sum(rung.settings for rung in state.rungs)}")
     return lines
 
 
