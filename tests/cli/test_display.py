@@ -75,6 +75,20 @@ def test_a_command_to_copy_is_one_line():
     assert f"go on      unrolled train --resume runs/{'x' * 40}" in lines
 
 
+def test_a_run_that_the_clock_ends_says_so(tmp_path):
+    shown, file = display(terminal=False)
+    ur.LanguageModel.train(
+        "the cat sat. " * 90, out=tmp_path / "a", callbacks=[shown], **SMALL | {"epochs": 300}, minutes=1e-4
+    )
+    assert re.search(
+        r"^stopped    by the clock at epoch \d+\.\d\d of 300: its 0\.0001 minutes are over$", file.getvalue(), re.M
+    )
+    assert file.getvalue().endswith(f"go on      unrolled train --resume {tmp_path / 'a'} --minutes MORE\n")
+    shown, file = display(terminal=False)
+    ur.LanguageModel.train("the cat sat. " * 90, callbacks=[shown], **SMALL, minutes=9)
+    assert "stopped" not in file.getvalue()
+
+
 @pytest.mark.parametrize("level", ["char", "byte", "word", "bpe"])
 def test_words_have_a_perplexity_and_no_unfair_entropy(level):
     """A table of pairs of words has learnt the text by heart; one of characters is a fair thing to say."""

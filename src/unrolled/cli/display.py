@@ -97,6 +97,7 @@ class Display(Callback):
         self.console = console
         self.unit = self.noun = "character"
         self.use = self.cell = ""
+        self.options: Any = None
         self.last: Evaluation | None = None
         self.said = time.monotonic()
         self.live = Live(console=console, refresh_per_second=8, transient=True) if redrawn(console) else None
@@ -121,7 +122,7 @@ class Display(Callback):
 
     def started(self, facts: Facts) -> None:
         """Print what was read, the network and the plan."""
-        self.unit, self.use = facts.unit, facts.use
+        self.unit, self.use, self.options = facts.unit, facts.use, facts.options
         given = getattr(facts.model.spec.cell, "given", "")
         self.cell = f" --cell {shlex.quote(given)}" if ":" in given else ""
         self.noun = facts.unit or "target"
@@ -182,8 +183,11 @@ class Display(Callback):
     def finished(self, result: Result, out: Path | None) -> None:
         """Print the result, where it is, and what to do next."""
         self.close()
+        cut = "" if result.interrupted else said.cut_short(result.epochs, result.seconds, self.options)
         if result.interrupted:
             self._print("stopped", f"at step {result.steps:,}, epoch {result.epochs:.2f}; everything is saved")
+        elif cut:
+            self._print("stopped", cut)
         if result.best and result.best.val_loss is not None:
             val = figures(result.best.val_loss, self.unit)
             val += said.others(result.best.metrics)
@@ -210,5 +214,6 @@ class Display(Callback):
             self._print("model", f"{model}" + (f" (the last step's: {out / LAST})" if result.interrupted else ""))
             if self.use:
                 self._print("next", self.use.format(model=quoted(model)) + self.cell, whole=True)
-            if result.interrupted:
-                self._print("go on", f"unrolled train --resume {quoted(out)}{self.cell}", whole=True)
+            if result.interrupted or cut:
+                more = " --minutes MORE" if cut else ""
+                self._print("go on", f"unrolled train --resume {quoted(out)}{self.cell}{more}", whole=True)

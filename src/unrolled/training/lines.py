@@ -117,6 +117,24 @@ def overfitted(history: Sequence[Evaluation], best: Evaluation) -> str:
     return f"then up to {last.val_loss:.4f} at step {last.step:,}, {fell}"
 
 
+def cut_short(epochs: float, seconds: float, options: Any) -> str:
+    """Return that the clock ended a run before its passes were over, where it did; else "".
+
+    Examples
+    --------
+    >>> from unrolled.training.options import TrainingOptions
+    >>> cut_short(0.21, 12.3, TrainingOptions(epochs=1, minutes=0.2))
+    'by the clock at epoch 0.21 of 1: its 0.2 minutes are over'
+    >>> cut_short(1.0, 12.3, TrainingOptions(epochs=1, minutes=0.2))
+    ''
+    """
+    if options is None or options.minutes is None or seconds < 60 * options.minutes:
+        return ""
+    if round(epochs, 2) >= round(float(options.epochs), 2):
+        return ""
+    return f"by the clock at epoch {epochs:.2f} of {options.epochs:g}: its {options.minutes:g} minutes are over"
+
+
 def rates(bits: Mapping[str, float], unit: str) -> str:
     """Return bits a character, a byte and a word between blanks, but for those of a symbol.
 
