@@ -249,8 +249,7 @@ def _lacks_its_best(folder: Path, cell: Any, *, verbose: bool) -> bool:
         state = states.read(folder)
         if state.todo():
             return True
-        best = state.ranked()[0]
-        place = folder / f"{best.setting:02}" / str(best.rung)
+        place = Tuned(folder, state).best
         try:
             files.described(place / MODEL, cell)
         except UnrolledError as error:
@@ -258,7 +257,7 @@ def _lacks_its_best(folder: Path, cell: Any, *, verbose: bool) -> bool:
                 print(f"the best trial is made anew: {error}", file=sys.stderr, flush=True)
             if place.is_dir():
                 run.remove_models(place)
-            state.trials.remove(best)
+            state.trials.remove(state.ranked()[0])
             state.written(folder)
             return True
     return False
