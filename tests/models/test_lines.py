@@ -109,8 +109,10 @@ def test_a_score_of_lines_counts_every_symbol_and_every_end(names):
     parts = found.by_document()
     assert [part.predicted for part in parts] == [len(name) + 1 for name in NAMES]
     for given in (NAMES, "\n".join(NAMES)):
-        assert model.score(given, documents="lines").nats == found.nats
-    assert model.score(NAMES).predicted == found.predicted - 2  # neither the first symbol nor the last end
+        assert model.score(given).nats == model.score(given, documents="lines").nats == found.nats
+    for given in (NAMES, "\n".join(NAMES), model.vocabulary.encode("\n".join(NAMES))):
+        how = {} if isinstance(given, np.ndarray) else {"documents": "none"}
+        assert model.score(given, **how).predicted == found.predicted - 2  # neither the first symbol nor the last end
 
 
 def test_the_validation_loss_is_the_score_of_the_documents_held_out(names):
@@ -171,14 +173,20 @@ def test_the_flag_may_be_bare(names, monkeypatch, tmp_path, capsys):
         cli.main(["train", "--out=run", "names.txt", "--documents", "lins", *small], standalone_mode=False)
     cli.main(["train", "--out=run", "names.txt", "--documents", "lines", *small], standalone_mode=False)
     assert "unrolled sample run/model.safetensors --documents 20" in capsys.readouterr().out
-    cli.main(["score", "run", "names.txt", "--documents", "lines", "--json"], standalone_mode=False)
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["predicted"] == sum(len(name) + 1 for name in NAMES)
-    assert len(figures["documents"]) == 30
-    hint = "the model has learnt lines that are a document each; --documents lines begins each of them anew"
     for given in ([], ["--documents", "lines"]):
+        cli.main(["score", "run", "names.txt", *given, "--json"], standalone_mode=False)
+        figures = json.loads(capsys.readouterr().out)
+        assert figures["predicted"] == sum(len(name) + 1 for name in NAMES)
+        assert len(figures["documents"]) == 30
+    hint = "the model has learnt lines that are a document each; they are one text here (--documents none)"
+    for given in ([], ["--documents", "none"]):
         cli.main(["score", "run", "names.txt", *given], standalone_mode=False)
-        assert (hint in capsys.readouterr().out.splitlines()) == (not given)
+        assert (hint in capsys.readouterr().out.splitlines()) == bool(given)
+    costs = []
+    for given in ([], ["--documents", "lines"], ["--documents", "none"]):
+        cli.main(["quantize", "run", "names.txt", "--out=q.safetensors", *given, "--limit=9%"], standalone_mode=False)
+        costs.append(capsys.readouterr().out)
+    assert costs[0] == costs[1] != costs[2]
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +234,7 @@ def test_a_prompt_is_read_behind_the_newline_that_begins_its_document(run):
     assert model.predict("so", by="symbol") == model.predict("\nso", by="symbol")
     (one,) = model.draw(1, "so", seed=3)
     assert one.ended == "end"
-    whole, begun = (model.score(text) for text in (f"\nso{one.text}\n", "\nso"))
+    whole, begun = (model.score(text, documents="none") for text in (f"\nso{one.text}\n", "\nso"))
     nats = whole.nats * whole.predicted - begun.nats * begun.predicted
     np.testing.assert_allclose(-sum(one.log_probabilities), nats, atol=1e-5)
 

@@ -134,8 +134,11 @@ def test_how_a_text_was_read_and_scored_is_said(tmp_path, capsys):
 def test_a_list_of_texts_is_scored_as_documents():
     names = ["anna", "bob", "eve"] * 40
     model = ur.LanguageModel.train(names, **SMALL)
-    assert [part and part.predicted for part in model.score(("anna", "bob", "eve")).by_document()] == [4, 4, 3]
-    assert model.score(["anna", "bob"]).nats != model.score("anna\nbob").nats
+    few = ("anna", "bob", "eve")
+    for documents, counts in ((None, [5, 4, 4]), ("lines", [5, 4, 4]), ("files", [4, 4, 3]), ("none", [4, 4, 3])):
+        score = model.score(few, documents=documents)
+        assert [part and part.predicted for part in score.by_document()] == counts
+    assert model.score(["anna", "bob"]).nats != model.score("anna\nbob", documents="none").nats
 
 
 def test_a_score_without_documents_is_one():

@@ -58,11 +58,11 @@ def quantize(
     from ..models.quantizing import quantized
     from ..training.checkpoints import LANGUAGE_MODEL
 
-    file, odd = model_file(model), sorted(given(ctx) & set(how))
+    file, asked = model_file(model), sorted(given(ctx) & set(how))
     check_out(out, file, *files_of(cell), *files)
-    if odd and not (files and described(file, cell).kind.name == LANGUAGE_MODEL):
-        raise UnrolledError(f"{flag_of(odd[0])} is about files that a language model is scored on")
-    cost = quantized(model, weights, files, cell=cell, **how)
+    if asked and not (files and described(file, cell).kind.name == LANGUAGE_MODEL):
+        raise UnrolledError(f"{flag_of(asked[0])} is about files that a language model is scored on")
+    cost = quantized(model, weights, files, cell=cell, **{name: how[name] for name in asked})
     check_out(out, *cost.read)  # what the run reads is known from its checkpoint
     cost.check(limit)
     cost.model.save(out)

@@ -71,11 +71,13 @@ def score(
 
     Of a language model, the state starts at zero and is carried through the whole text; the first symbol is not
     predicted. Where its run is there, counts of n-grams of the text that it was trained on, and xz, predict the text
-    too. With --documents, JSON has the figures of each document, and null for one in which nothing is predicted.
+    too. A model that has learnt lines as documents reads lines so (--documents none: one text). With documents, JSON
+    has the figures of each, and null for one in which nothing is predicted.
     """
     from ..models import surprisal
     from ..models.base import load
     from ..models.files import model_file
+    from ..models.language_data import as_learnt
     from ..models.language_model import LanguageModel
 
     loaded = load(model, cell=cell, weights=weights)
@@ -88,7 +90,8 @@ def score(
     if per_token not in (None, "-"):
         _check_table(Path(check_path("--per-token", per_token)), model_file(model), *files_of(cell), *files)
     vocabulary = loaded.vocabulary
-    corpus = read(files, vocabulary.level, **how)
+    asked = {name: how[name] for name in given(ctx) & set(how)}
+    corpus = read(files, vocabulary.level, **(as_learnt(vocabulary) | asked))
     text = encode(corpus, vocabulary)
     result = loaded.score(corpus, window=window, dynamic=dynamic)
     figures = _figures(result) | result.rates(corpus.text, int(text.tokens[0]), vocabulary)
@@ -124,7 +127,7 @@ def _lines(figures: Mapping[str, Any], vocabulary: Vocabulary, why: str, of_line
     lines.append(f"counted are all {unit}s{first}{ends}{how}")
     lines += map(printable, figures["notes"])
     if vocabulary.documents and not of_lines:
-        lines.append("the model has learnt lines that are a document each; --documents lines begins each of them anew")
+        lines.append("the model has learnt lines that are a document each; they are one text here (--documents none)")
     if figures.get("yardsticks"):
         lines += [f"  {phrase}" for phrase in beside(figures["yardsticks"], figures["nats"], unit)]
         phrases = usually(figures["yardsticks"], figures["nats"])

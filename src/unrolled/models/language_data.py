@@ -148,6 +148,11 @@ def read_source(source: Any, level: str, **how: Any) -> Corpus:
     return Corpus(tokens, level, "tokens")
 
 
+def as_learnt(vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return the options of `unrolled.read` by which a text is scored as the model has learnt others."""
+    return {"documents": "lines"} if vocabulary.documents else {}
+
+
 def texts_of(source: Any) -> list[str]:
     """Return a sequence of texts as a list; an empty one for anything else, a text among it."""
     several = isinstance(source, Sequence) and not isinstance(source, (str, bytes))

@@ -37,6 +37,7 @@ from .base import Prepared, begin, ended, go_on
 from .language_data import (
     Paths,
     Source,
+    as_learnt,
     check_how,
     read_again,
     read_held,
@@ -292,7 +293,7 @@ class LanguageModel(Writer):
         *,
         window: int = 0,
         dynamic: float = 0.0,
-        documents: str = "none",
+        documents: str | None = None,
     ) -> Score:
         """Return how well the model predicts a text; the documents of a corpus, or of a list, each by itself.
 
@@ -304,17 +305,20 @@ class LanguageModel(Writer):
         dynamic : float
             Learn from each segment once it is scored, at this rate (Krause et al. 2018; `unrolled.models.dynamic`); 0
             does not. The model stays as it is.
-        documents : str
-            "lines": each line of a text, or of a list of them, is a document, and its end is predicted too.
+        documents : str, optional
+            "lines": each line of a text, or of a list of them, is a document, and its end is predicted too, as it is of
+            every text where the model has learnt lines; "none": it isn't.
 
         Raises
         ------
         UnrolledError
             If the text is shorter than two symbols or has one that the model doesn't know.
         """
-        check_how(text, recorded({"documents": documents}))
-        if documents != "none" or texts_of(text):
-            texts = [text] if isinstance(text, str) else texts_of(text)
+        check_how(text, recorded({} if documents is None else {"documents": documents}))
+        if documents is None:
+            documents = as_learnt(self.vocabulary).get("documents", "none")
+        texts = [text] if isinstance(text, str) else texts_of(text)
+        if texts and (documents != "none" or not isinstance(text, str)):
             text = of_documents(texts, self.vocabulary.level, "files" if documents == "none" else documents)
         if not isinstance(text, Corpus):
             tokens = self.vocabulary.encode(text)  # type: ignore[arg-type]

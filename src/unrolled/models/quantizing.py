@@ -14,6 +14,7 @@ from ..errors import UnrolledError
 from ..training.trainer import Metrics
 from . import files
 from .base import load
+from .language_data import as_learnt
 from .language_model import LanguageModel
 from .trained_on import is_of_run, run_again
 
@@ -86,7 +87,7 @@ def quantized(
     cell : Cell or str, optional
         As in `load`.
     **how
-        As `unrolled.read` takes it, of a language model's files.
+        As `unrolled.read` takes it, of a language model's files; lines that it learnt as documents are read so.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def quantized(
         )
         return Cost(small, before, after, "loss", f"the validation part of {folder}", read_again)
     if isinstance(model, LanguageModel):
-        corpus = read(paths, model.vocabulary.level, **how)
+        corpus = read(paths, model.vocabulary.level, **(as_learnt(model.vocabulary) | how))
         before, after = ({"loss": one.score(corpus).nats} for one in (model, small))
     else:
         before, after = (_numbers(one.scored(list(paths)).figures) for one in (model, small))
