@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,3 +81,32 @@ def _by_class(labels: Sequence[Any], rng: np.random.Generator) -> Rows:
     _, classes = np.unique([str(label) for label in labels], return_inverse=True)
     order = rng.permutation(len(classes))
     return order[np.argsort(classes[order], kind="stable")]
+
+
+USES = {"train": "train on", "val": "validate on", "test": "test on"}
+"""What each part of the data is there for."""
+
+
+def check_apart(paths: Mapping[str, Sequence[str | os.PathLike[str]]]) -> None:
+    """Refuse files of which two parts of the data are read: what was trained on says nothing of what is new.
+
+    Parameters
+    ----------
+    paths : dict
+        Files and folders, by the parts of `USES`.
+
+    Raises
+    ------
+    UnrolledError
+        If one is named twice, or is in a folder that is another's.
+    """
+    whose: dict[str, str] = {}
+    for part, some in paths.items():
+        for path in some:
+            place = os.path.realpath(path)
+            if place in whose:
+                raise UnrolledError(f"{path} is given to {whose[place]} and again to {USES[part]}; give each file once")
+            whose[place] = USES[part]
+    for place, use in whose.items():
+        if folder := next((str(above) for above in Path(place).parents if str(above) in whose), None):
+            raise UnrolledError(f"{place}, to {use}, is in {folder}, which is there to {whose[folder]}; move it out")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.batches import Tokens, as_tokens
-from ..data.split import split
+from ..data.split import check_apart, split
 from ..data.text import (
     Corpus,
     Encoded,
@@ -49,17 +49,7 @@ def read_again(folder: Path, text: Mapping[str, Any], source: Source, level: str
 def read_held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, Corpus]:
     """Read the files to validate and to test on, where some are named; nothing may be read twice."""
     named = {"val": _several(val), "test": _several(test)}
-    use = {"train on": corpus.paths, "validate on": named["val"], "test on": named["test"]}
-    whose: dict[str, str] = {}
-    for what, paths in use.items():
-        for path in paths:
-            place = os.path.realpath(path)
-            if place in whose:
-                raise UnrolledError(f"{path} is given to {whose[place]} and again to {what}; give each file once")
-            whose[place] = what
-    for place, what in whose.items():
-        if folder := next((str(above) for above in Path(place).parents if str(above) in whose), None):
-            raise UnrolledError(f"{place}, to {what}, is in {folder}, which is there to {whose[folder]}; move it out")
+    check_apart({"train": corpus.paths} | named)
     return {name: read(paths, level, stream=True, **corpus.how) for name, paths in named.items() if paths}
 
 
