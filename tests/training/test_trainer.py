@@ -424,11 +424,13 @@ def test_no_text_is_used_twice(tmp_path):
     for path in (book, other):
         path.write_text(TEXT)
     (tmp_path / "link.txt").symlink_to(other)
+    (tmp_path / "hard.txt").hardlink_to(book)
     train = ur.LanguageModel.train
     cases = {
         "other.txt is given to validate on and again to validate on; give each file once": {"val": [other, other]},
         "link.txt is given to validate on and again to test on": {"val": other, "test": tmp_path / "link.txt"},
         "book.txt is given to train on and again to test on": {"test": [book]},
+        "hard.txt is given to train on and again to validate on": {"val": tmp_path / "hard.txt"},
     }
     for message, held in cases.items():
         with pytest.raises(ur.UnrolledError, match=message):

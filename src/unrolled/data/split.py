@@ -101,12 +101,22 @@ def check_apart(paths: Mapping[str, Sequence[str | os.PathLike[str]]]) -> None:
         If one is named twice, or is in a folder that is another's.
     """
     whose: dict[str, str] = {}
+    seen: dict[tuple[int, int] | str, str] = {}
     for part, some in paths.items():
         for path in some:
             place = os.path.realpath(path)
-            if place in whose:
-                raise UnrolledError(f"{path} is given to {whose[place]} and again to {USES[part]}; give each file once")
-            whose[place] = USES[part]
+            if use := seen.get(_identity(place)):
+                raise UnrolledError(f"{path} is given to {use} and again to {USES[part]}; give each file once")
+            whose[place] = seen[_identity(place)] = USES[part]
     for place, use in whose.items():
         if folder := next((str(above) for above in Path(place).parents if str(above) in whose), None):
             raise UnrolledError(f"{place}, to {use}, is in {folder}, which is there to {whose[folder]}; move it out")
+
+
+def _identity(place: str) -> tuple[int, int] | str:
+    """Return what two names of one file have in common; their place where the file system doesn't say."""
+    try:
+        found = os.stat(place)
+    except OSError:  # no file, which is said where it is read
+        return place
+    return (found.st_dev, found.st_ino) if found.st_ino else place
