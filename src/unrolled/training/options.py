@@ -41,13 +41,18 @@ class TrainingOptions(Declared):
         about="Stop after this time, all starts together, or after `epochs` if they are over sooner. The schedule "
         "cosine then ends with whichever comes first.",
     )
-    optimizer: str = option("adam", f"{', '.join(OPTIMIZERS)}.", "Learning", one_of("optimizer", list(OPTIMIZERS)))
+    optimizer: str = option(
+        "adam",
+        f"Rule, and its usual rate: {', '.join(f'{name} {rule.rate:g}' for name, rule in OPTIMIZERS.items())}.",
+        "Learning",
+        one_of("optimizer", list(OPTIMIZERS)),
+    )
     learning_rate: float | None = option(
         None,
         "Rate; one for a loss summed over n steps: times n.",
         "Learning",
         check_positive,
-        unset="0.002 for adam (see the docs)",
+        unset="that of the optimizer",
         also=("--lr",),
         anew=True,
         about="Rate, for a loss that is the mean over steps and rows.",
