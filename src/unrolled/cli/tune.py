@@ -14,7 +14,7 @@ from ..tuning.report import PICTURE, Tuned
 from ..tuning.search import MINUTES, REFUSED
 from ..tuning.search import tune as search
 from ..tuning.space import SPACE
-from ..tuning.state import OWN
+from ..tuning.state import OWN, SHORTEST
 from .compare import table
 from .display import quoted
 from .help import GroupedCommand
@@ -34,7 +34,7 @@ ABSENT = REFUSED | dict.fromkeys(("auto", "no-auto"), "a search begins with the 
 
 @click.command(cls=GroupedCommand, groups=("Search", *GROUPS), absent=ABSENT)
 @click.argument("files", nargs=-1, metavar="[FILE | FOLDER]...")
-@option("Search", "--minutes", type=float, default=MINUTES, help="Work of the whole search.")
+@option("Search", "--minutes", type=float, default=MINUTES, help=f"Work of the whole search, {SHORTEST:g} at least.")
 @option("Search", "--out", help="Folder of the search; one that is there is shared. [default: tunes/NAME]")
 @option("Search", "--resume", metavar="OUT", help="Go on with the search in this folder, or share it.")
 @option("Search", "--processes", type=int, default=1, help="How many train at a time.")

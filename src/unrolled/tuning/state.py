@@ -30,6 +30,8 @@ MOST = 4
 """Rungs, at most."""
 LEAST = 0.1
 """Minutes of work of a trial, at least: less says nothing of a setting."""
+SHORTEST = 2 * KEPT * LEAST
+"""Minutes of work of a search, at least: one of two rungs."""
 LONGEST = 365 * 24 * 60.0
 """Minutes of work of a search, at most."""
 OWN = ("minutes", "seed", "epochs", "folds")
@@ -60,7 +62,7 @@ def rungs(minutes: float) -> list[Rung]:
         raise UnrolledError(f"minutes is {minutes:g}; a search takes {LONGEST:,.0f} at most, a year")
     if not n:
         raise UnrolledError(
-            f"minutes is {minutes:g}; the shortest search, of {KEPT} settings, takes {2 * KEPT * LEAST:g}. To train on "
+            f"minutes is {minutes:g}; the shortest search, of {KEPT} settings, takes {SHORTEST:g}. To train on "
             "the automatic choice: unrolled train"
         )
     return [Rung(KEPT ** (n - 1 - k), minutes / n / KEPT ** (n - 1 - k)) for k in range(n)]
