@@ -17,6 +17,7 @@ from unrolled.data.documents import draw_parts, take_documents
 from unrolled.data.text import Vocabulary, encode, of_documents, read
 from unrolled.models.scoring import score
 from unrolled.models.trained_on import documents_of_run
+from unrolled.training.callbacks import Callback
 
 NAMES = [f"{first}{end}" for first in ("em", "oliv", "av", "soph", "mi") for end in ("ma", "ia", "a", "ie", "lin", "o")]
 SMALL = {"hidden_size": 12, "num_layers": 1, "embedding_size": 5, "batch_size": 3, "seq_length": 10, "epochs": 2}
@@ -153,6 +154,17 @@ def test_documents_are_of_what_is_read():
     ):
         with pytest.raises(ur.UnrolledError, match=re.escape(said)):
             ur.LanguageModel.train(source, **SMALL | how)
+
+
+def test_characters_of_the_parts_add_up_to_those_of_the_text(names, capsys):
+    class Told(Callback):
+        def started(self, facts):
+            self.line = dict(facts.about)["text"]
+
+    told = Told()
+    ur.LanguageModel.train(names, documents="lines", test_fraction=0.2, callbacks=[told], **SMALL)
+    whole, train, val, test = (int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:char|to )", told.line))
+    assert whole == train + val + test == sum(len(name) + 1 for name in NAMES)
 
 
 def test_the_flag_may_be_bare(names, monkeypatch, tmp_path, capsys):

@@ -209,9 +209,10 @@ def _facts(
     bigrams = bigram_entropy(known, symbols) if model.vocabulary.fair_bigrams else None
     drawn = [f"{documents_in(part):,} to {use}" for part, use in zip(split_, USES, strict=True) if len(part.tokens)]
     documents = [("documents", f"{', '.join(drawn)}; drawn by the seed, {options.seed}")] if corpus.of_lines else []
-    train, val, test = (len(part.tokens) for part in split_)
+    ahead = int(corpus.of_lines)  # the newline before the first line of a part
+    train, val, test = (max(0, len(part.tokens) - ahead) for part in split_)
     parts = [f"{train:,} to train", f"{val:,} to validate"] + ([f"{test:,} to test"] if test else [])
-    size = count(len(tokens), unit)
+    size = count(len(tokens) - ahead, unit)
     of_bigrams = "" if bigrams is None else f", of bigrams {losses(bigrams, unit)}"
     much = "--documents 20" if corpus.of_lines else "--n 5" if texts[0].documents is not None else "--length 400"
     return Facts(
