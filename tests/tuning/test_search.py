@@ -21,6 +21,7 @@ from unrolled.training.divergence import KeptDiverging
 from unrolled.training.run_folder import Held, held
 from unrolled.training.trainer import CHECKPOINT, MODEL, Trainer
 from unrolled.tuning import state as states
+from unrolled.tuning import work
 from unrolled.tuning.report import plan
 from unrolled.tuning.space import SPACE, settings
 from unrolled.tuning.trials import Trials, chosen
@@ -346,6 +347,9 @@ def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, c
     lines = "the search is saved: unrolled tune --resume cut goes on\nunrolled: interrupted\n"
     status, _, err = said("tune", "book.txt", "--minutes", THREE, *small, "--out", "cut")
     assert (status, err.split("\n", 2)[2]) == (130, lines)
+    monkeypatch.setattr(work, "LONG", 0)  # minutes of a trial that says that it begins
+    _, _, err = said("tune", "book.txt", "--minutes", THREE, *small, "--out", "long")
+    assert err.splitlines()[2] == "rung 1 of 2, the automatic choice: begins 0.0001 minutes of work"
 
 
 def test_the_picture_has_a_line_a_setting(made):

@@ -49,8 +49,7 @@ class Tuned:
         for setting in dict.fromkeys(trial.setting for trial in self.state.ranked()):
             made = sorted((t for t in self.state.trials if t.setting == setting), key=lambda t: t.rung)
             points = [(self.state.rungs[t.rung].minutes, t.best.val_loss) for t in made if t.best]
-            name = AUTOMATIC if not setting else f"setting {setting}"
-            lines.append((name, [x for x, _ in points], [loss for _, loss in points if loss is not None]))
+            lines.append((_named(setting), [x for x, _ in points], [loss for _, loss in points if loss is not None]))
         return draw_rungs(lines, AUTOMATIC, "minutes of work, of a trial", "validation loss")
 
     def _row(self, rank: int, trial: Trial) -> dict[str, Any]:
@@ -78,13 +77,22 @@ def plan(folder: Path, state: State) -> list[str]:
     return lines
 
 
+def begins(state: State, rung: int, setting: int) -> str:
+    """Return a line about a trial that begins."""
+    minutes = state.rungs[rung].minutes
+    return f"rung {rung + 1} of {len(state.rungs)}, {_named(setting)}: begins {minutes:.3g} minutes of work"
+
+
 def line(state: State, trial: Trial) -> str:
     """Return a line about a trial that is over."""
     done = len([t for t in state.trials if t.rung == trial.rung])
-    what = AUTOMATIC if not trial.setting else f"setting {trial.setting}"
-    said = f"rung {trial.rung + 1} of {len(state.rungs)}, trial {done}, {what}: "
+    said = f"rung {trial.rung + 1} of {len(state.rungs)}, trial {done}, {_named(trial.setting)}: "
     if trial.best is None:
         return f"{said}failed: {trial.failed}"
     figures = {"validation": trial.best.val_loss, **({} if state.decides == "loss" else trial.best.metrics)}
     shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if value is not None)
     return f"{said}{shown}, {trial.epochs:.3g} passes, {trial.seconds:.1f} s"
+
+
+def _named(setting: int) -> str:
+    return f"setting {setting}" if setting else AUTOMATIC

@@ -28,9 +28,12 @@ from ..errors import UnrolledError, printable
 from ..training import run_folder as run
 from ..training.interrupts import stops
 from . import state as states
-from .report import line, plan
+from .report import begins, line, plan
 from .state import State, Trial
 from .trials import Trials
+
+LONG = 1.0
+"""Minutes of work of a trial from which on its begin is told, too."""
 
 
 def carry_out(
@@ -67,7 +70,10 @@ class Search:
                 stack.enter_context(run.held(place, wait=wait))
             except run.Held:
                 return False
-            if (rung, setting) not in {(trial.rung, trial.setting) for trial in states.read(self.folder).trials}:
+            state = states.read(self.folder)
+            if (rung, setting) not in {(trial.rung, trial.setting) for trial in state.trials}:
+                if self.verbose and state.rungs[rung].minutes >= LONG:
+                    print(begins(state, rung, setting), file=sys.stderr, flush=True)
                 self.record(self.trials.made(rung, setting, place / str(rung)))
         return True
 
