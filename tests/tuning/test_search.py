@@ -36,6 +36,7 @@ LEAST, THREE, NINE = 1e-4, 6e-4, 27e-4
 def _brief():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(states, "LEAST", LEAST)
+        patch.setattr(states, "SHORTEST", THREE)
         yield
 
 
