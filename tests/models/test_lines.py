@@ -156,7 +156,7 @@ def test_documents_are_of_what_is_read():
             ur.LanguageModel.train(source, **SMALL | how)
 
 
-def test_characters_of_the_parts_add_up_to_those_of_the_text(names, capsys):
+def test_characters_of_the_parts_add_up_to_those_of_the_text(names):
     class Told(Callback):
         def started(self, facts):
             self.line = dict(facts.about)["text"]
