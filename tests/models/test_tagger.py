@@ -1,5 +1,7 @@
 """A tagger stands on the same loop, file and folder: it learns, resumes to the bit, saves and loads."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -272,9 +274,14 @@ def names(tmp_path):
     return tmp_path / "names.conll"
 
 
+def same_again(path):
+    """Another file of the same content: one file is not there to train on and to validate on."""
+    return shutil.copyfile(path, path.with_name("again.conll"))
+
+
 @pytest.mark.parametrize("spelling", [True, False])
 def test_a_preview_is_a_sentence_that_is_held_out(names, spelling):
-    tagger = Tagger.train(names, val=names, **SMALL | {"epochs": 1, "min_count": 1, "spelling": spelling})
+    tagger = Tagger.train(names, val=same_again(names), **SMALL | {"epochs": 1, "min_count": 1, "spelling": spelling})
     seen = {tagger.preview(np.random.default_rng(seed), 99) for seed in range(9)}
     assert len(seen) == 2
     for line in seen:
@@ -288,7 +295,7 @@ def test_a_preview_is_a_sentence_that_is_held_out(names, spelling):
 
 def test_spans_decide_and_are_scored(names):
     options = SMALL | {"epochs": 40, "crf": True}
-    tagger = Tagger.train(names, val=names, **options)
+    tagger = Tagger.train(names, val=same_again(names), **options)
     assert tagger.decides == "f1"
     assert tagger.result.best.metrics["f1"] == 1.0
     assert tagger.score(names)["f1"] == 1.0

@@ -845,6 +845,19 @@ def test_a_resumed_run_keeps_its_time_limit(tmp_path):
     assert longer.result.epochs == SMALL["epochs"]
 
 
+def test_a_resumed_run_is_not_given_fewer_epochs_than_it_has_had(tmp_path):
+    """It would do nothing, and its configuration would say what it was not; as many as it has had change nothing."""
+    had = ur.LanguageModel.train(TEXT, out=tmp_path, **SMALL).result
+    files = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    where, epochs = re.escape(str(tmp_path)), SMALL["epochs"]
+    said = f"^the run in {where} has had {epochs:.3g} epochs; --epochs gives it more in all$"
+    with pytest.raises(ur.UnrolledError, match=said):
+        ur.LanguageModel.resume(tmp_path, TEXT, epochs=epochs / 2)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+    again = ur.LanguageModel.resume(tmp_path, TEXT, epochs=epochs).result
+    assert (again.steps, again.best) == (had.steps, had.best)
+
+
 class Clock(Callback):
     """A clock that only moves when a step is done: a second each."""
 

@@ -442,6 +442,32 @@ def test_no_text_is_used_twice(tmp_path):
     assert train(book, val=other, **SMALL).result.best.val_loss > 0
 
 
+DATA = {
+    ur.Tagger: ("words.conll", "Ann\tB-PER\nsaw\tO\n\nit\tO\nrained\tO\n", {}),
+    ur.Classifier: ("reviews.csv", "text,label\n" + "good,1\nbad,0\n" * 9, {"text": "text", "label": "label"}),
+    ur.Forecaster: ("load.csv", "t,y\n" + "".join(f"{n},{n % 7}\n" for n in range(200)), {"context": 14, "horizon": 3}),
+}
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_no_file_of_data_is_used_twice(kind, tmp_path):
+    name, content, options = DATA[kind]
+    path, other = tmp_path / name, tmp_path / f"other-{name}"
+    for place in (path, other):
+        place.write_text(content)
+    (tmp_path / f"hard-{name}").hardlink_to(path)
+    how = options | {"epochs": 1, "hidden_size": 4, "batch_size": 2}
+    for held, said in (
+        ({"val": path}, f"{name} is given to train on and again to validate on; give each file once$"),
+        ({"test": [tmp_path / f"hard-{name}"]}, f"hard-{name} is given to train on and again to test on"),
+        ({"val": other, "test": other}, f"other-{name} is given to validate on and again to test on"),
+    ):
+        with pytest.raises(ur.UnrolledError, match=said):
+            kind.train(path, **held, **how)
+    trained = kind.train(path, val=other, out=tmp_path / "run", **how)
+    assert kind.resume(tmp_path / "run").result.steps == trained.result.steps
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from ..errors import UnrolledError, count
 from . import baselines
 from .backtest import TITLES, Backtest
 from .forecaster_options import Options
-from .of_data import Material
+from .of_data import Material, files_named
 from .plan import Plan
 
 UPDATES = 50
@@ -55,7 +55,7 @@ def material(sources: Mapping[str, Any], options: Options, plan: Plan | None) ->
         parts=parts,
         codec={"plan": plan, "bands": None},
         digest=[array for part in found.values() for s in part.series for array in (s.values, s.known.ravel())],
-        paths={part: _paths(source) for part, source in sources.items()},
+        paths={part: files_named(source) for part, source in sources.items()},
         name=_name(sources["train"]),
         unit="",
         row="window",
@@ -102,13 +102,8 @@ def _read(source: Any, options: Options) -> SeriesSet:
     return read_series(source, **how)
 
 
-def _paths(source: Any) -> list[str]:
-    several = source if isinstance(source, (list, tuple)) else [source]
-    return [str(path) for path in several if hasattr(path, "__fspath__") or isinstance(path, str)]
-
-
 def _name(source: Any) -> str:
-    paths = _paths(source)
+    paths = files_named(source)
     return short_name(paths[0]) if paths else "series"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checks import Array, as_kind
 from ..data.batches import Batches
+from ..data.split import check_apart
 from ..errors import UnrolledError, check_path, count
 from ..nn.network import Network
 from ..storage import Arrays, Stored
@@ -77,6 +78,14 @@ class Material(NamedTuple):
 
 PLACES = {"files": "train", "val": "val", "test": "test"}
 """Where a checkpoint says which files each part was read from."""
+
+
+def files_named(source: Any) -> list[str]:
+    """Return the files that data for a run are read from; none where they are in memory."""
+    several = source if isinstance(source, (list, tuple)) else [source]
+    if not all(isinstance(path, (str, os.PathLike)) for path in several):
+        return []
+    return [os.fspath(path) for path in several]
 
 
 class OfData(OfNetwork):
@@ -154,6 +163,8 @@ class OfData(OfNetwork):
     ) -> Prepared:
         """Make of data a run from the start, or one that goes on; passes are chosen where options `asked` are given."""
         kind = files.kind_named(cls.kind)
+        if before is None:
+            check_apart({part: files_named(source) for part, source in sources.items()})
         material = cls.material(sources, options, None if before is None else before.codec)
         rng = np.random.default_rng(options.seed)
         codec, parts = dict(material.codec), material.parts
