@@ -215,8 +215,8 @@ def go_on(
             choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
         prepared = prepare(chosen, folder, backend, before)
         if "epochs" in anew and round(chosen.epochs * len(prepared.train)) < before.step:
-            had = before.step / len(prepared.train)
-            raise UnrolledError(f"the run in {folder} has had {had:.3g} epochs; --epochs gives it more in all")
+            said = f"--epochs {chosen.epochs:g} is less than the {before.step / len(prepared.train):.3g}"
+            raise UnrolledError(f"{said} that the run in {folder} has had; give it more in all")
         return prepared.facts.model, carry_out(prepared, callbacks)
 
 
