@@ -460,6 +460,8 @@ def test_no_file_of_data_is_used_twice(kind, tmp_path):
     for held, said in (
         ({"val": path}, f"{name} is given to train on and again to validate on; give each file once$"),
         ({"test": [tmp_path / f"hard-{name}"]}, f"hard-{name} is given to train on and again to test on"),
+        ({"val": ""}, "^a file to read has no name: the path is empty$"),
+        ({"test": "a\0b"}, "a path can't hold a NUL character; check the path$"),
         ({"val": other, "test": other}, f"other-{name} is given to validate on and again to test on"),
     ):
         with pytest.raises(ur.UnrolledError, match=said):

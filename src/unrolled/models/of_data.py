@@ -85,7 +85,7 @@ def files_named(source: Any) -> list[str]:
     several = source if isinstance(source, (list, tuple)) else [source]
     if not all(isinstance(path, (str, os.PathLike)) for path in several):
         return []
-    return [os.fspath(path) for path in several]
+    return [check_path("a file to read", path) for path in several]
 
 
 class OfData(OfNetwork):
