@@ -136,6 +136,11 @@ def test_arrays_and_columns_in_memory_are_series():
         read_series(np.array([1, np.nan, 2]))
     with pytest.raises(ur.UnrolledError, match=r"the columns have 2, 3 rows"):
         read_series({"a": [1, 2], "b": [1, 2, 3]})
+    for odd in (1, [[1, 2], [3, 4]], "text"):
+        with pytest.raises(ur.UnrolledError, match=r"^the column y is .*; expected a number or a time a row$"):
+            read_series({"y": odd})
+    with pytest.raises(ur.UnrolledError, match=r"^the data has no columns; expected a file, numbers"):
+        read_series({})
     with pytest.raises(ur.UnrolledError, match=r"^the series has rows of unequal length; expected an array"):
         read_series([[1, 2], [3]])
     with pytest.raises(ur.UnrolledError, match=r"2 files of series; put them into one"):

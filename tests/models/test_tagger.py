@@ -198,7 +198,7 @@ def test_a_tag_that_only_held_out_sentences_have_is_listed_and_said(treebank):
     tagger = Tagger.train(treebank, val=odd, callbacks=[heard], **SMALL | {"epochs": 0.1})
     assert tagger.tags == ("DET", "NOUN", "ODD", "VERB")
     assert tagger.result.best.metrics["accuracy"] == 0
-    assert heard.notes == ("1 tag of the part to val can't be learnt, no sentence to train on has them: ODD",)
+    assert heard.notes == ("1 tag of the part to validate can't be learnt, no sentence to train on has them: ODD",)
 
 
 def test_a_tag_that_the_model_does_not_know_is_refused_at_scoring(treebank, tmp_path):
@@ -209,6 +209,15 @@ def test_a_tag_that_the_model_does_not_know_is_refused_at_scoring(treebank, tmp_
     for call in (tagger.score, tagger.scored):
         with pytest.raises(ur.UnrolledError, match=r"a.tsv, line 3: no tag of the model is called 'NOUM'; did you"):
             call(tmp_path / "a.tsv")
+
+
+def test_a_run_whose_data_has_a_new_tag_does_not_go_on(tmp_path):
+    (tmp_path / "a.tsv").write_text("the\tDET\n\ncat\tNOUN\n\nsat\tVERB\n")
+    Tagger.train(tmp_path / "a.tsv", out=tmp_path / "run", **SMALL | {"epochs": 1})
+    (tmp_path / "a.tsv").write_text("the\tDET\n\ncat\tNOUM\n\nsat\tVERB\n")
+    said = "^the data of .* is not as it was: no tag of the model is called 'NOUM'; did you mean 'NOUN'"
+    with pytest.raises(ur.UnrolledError, match=said):
+        Tagger.resume(tmp_path / "run", epochs=2)
 
 
 def test_no_output_may_have_infinite_options(treebank):

@@ -854,8 +854,35 @@ def test_a_resumed_run_is_not_given_fewer_epochs_than_it_has_had(tmp_path):
     with pytest.raises(ur.UnrolledError, match=said):
         ur.LanguageModel.resume(tmp_path, TEXT, epochs=epochs / 2)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == files
+    with pytest.raises(ur.UnrolledError, match=rf"^--epochs {epochs - 1e-6} is less than the {epochs:.3g} that"):
+        ur.LanguageModel.resume(tmp_path, TEXT, epochs=epochs - 1e-6)
     again = ur.LanguageModel.resume(tmp_path, TEXT, epochs=epochs).result
     assert (again.steps, again.best) == (had.steps, had.best)
+
+
+class Noted(Callback):
+    """What is noted under the label of runs that are over."""
+
+    def __init__(self):
+        self.lines = []
+
+    def noted(self, label, line):
+        self.lines += [line] if label == "over" else []
+
+
+def test_a_resumed_run_that_is_over_says_so(tmp_path):
+    ur.LanguageModel.train(TEXT, out=tmp_path / "a", **SMALL)
+    (told, waited) = Noted(), Noted()
+    ur.LanguageModel.resume(tmp_path / "a", TEXT, callbacks=[told])
+    assert told.lines == [f"nothing is left to do in {SMALL['epochs']:g} epochs; --epochs gives it more in all"]
+    still = {"learning_rate": 1e-30, "patience": 2, "eval_every": 3, "epochs": 50}  # nothing gets better
+    steps = ur.LanguageModel.train(TEXT, out=tmp_path / "b", **SMALL | still).result.steps
+    assert ur.LanguageModel.resume(tmp_path / "b", TEXT, epochs=60, callbacks=[waited]).result.steps == steps
+    said = "nothing is left to do: 2 validations found nothing better; --patience waits for more, 0 for all"
+    assert waited.lines == [said]
+    more = Noted()
+    ur.LanguageModel.resume(tmp_path / "a", TEXT, epochs=SMALL["epochs"] + 1, callbacks=[more])
+    assert more.lines == []
 
 
 class Clock(Callback):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import unrolled as ur
 from unrolled import backends, storage
 from unrolled.data.batches import LANE_LENGTH, LANES, held_out, lanes
+from unrolled.data.labelled import read_labelled
 from unrolled.data.text import Corpus, vocabulary_of
 from unrolled.models.options import Options
 from unrolled.models.scoring import evaluate
@@ -435,11 +437,29 @@ def test_no_text_is_used_twice(tmp_path):
     for message, held in cases.items():
         with pytest.raises(ur.UnrolledError, match=message):
             train(book, **held, **SMALL)
-    with pytest.raises(
-        ur.UnrolledError, match=r"book\.txt, to validate on, is in .*texts, which is there to train on;"
-    ):
-        train(folder, val=book, **SMALL)
+    said = r"book\.txt is given to train on with the folder .*texts and again to validate on; give each file once$"
+    for held in (book, tmp_path / "hard.txt"):
+        with pytest.raises(ur.UnrolledError, match=said.removeprefix("book" if held != book else "")):
+            train(folder, val=held, **SMALL)
+    with pytest.raises(ur.UnrolledError, match=r"book\.txt is given to train on and again to test on with the folder "):
+        train(book, test=folder, **SMALL)
+    (folder / "again.txt").symlink_to(book)  # a link within one folder is read as a file of it
+    (folder / ".hidden.txt").write_text(TEXT)  # and what is hidden is not
+    assert train(folder, val=folder / ".hidden.txt", **SMALL).result.best.val_loss > 0
+    (folder / "link.txt").symlink_to(other)
+    with pytest.raises(ur.UnrolledError, match=r"other\.txt is given to train on with the folder .* to validate on"):
+        train(folder, val=other, **SMALL)
     assert train(book, val=other, **SMALL).result.best.val_loss > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_two_pipes_are_two_files(tmp_path):
+    for name in "ab":
+        os.mkfifo(tmp_path / name)
+        threading.Thread(target=(tmp_path / name).write_text, args=(TEXT,), daemon=True).start()
+    (tmp_path / "val.txt").write_text(TEXT)
+    model = ur.LanguageModel.train([tmp_path / "a", tmp_path / "b"], val=tmp_path / "val.txt", **SMALL)
+    assert model.result.best.val_loss > 0
 
 
 DATA = {
@@ -466,6 +486,12 @@ def test_no_file_of_data_is_used_twice(kind, tmp_path):
     ):
         with pytest.raises(ur.UnrolledError, match=said):
             kind.train(path, **held, **how)
+    if kind is ur.Classifier:  # whose files may be read by hand, or for folds
+        for source, more in ((read_labelled(path), {}), (path, {"folds": 2})):
+            with pytest.raises(ur.UnrolledError, match=f"{name} is given to train on and again to validate on; give"):
+                kind.train(source, val=path, **how, **more)
+        half = read_labelled(path)
+        kind.train(half.part(range(9)), val=half.part(range(9, 18)), **how)
     trained = kind.train(path, val=other, out=tmp_path / "run", **how)
     assert kind.resume(tmp_path / "run").result.steps == trained.result.steps
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -346,6 +347,12 @@ def test_the_command_prints_ranks_and_says_how_to_use_the_best(book, tmp_path, c
     assert said("tune", "--resume", "tunes/book", "--minutes", 3)[::2] == (2, line)
     line = "unrolled: a search reads its data more than once, which standard input can't be; name a file\n"
     assert said("tune", "-", "--minutes", 3)[::2] == (2, line)
+    assert said("tune", "book.txt", "--val-file", "-", "--out", "no")[::2] == (2, line)
+    os.mkfifo("pipe")
+    line = "unrolled: a search reads its data more than once, which the pipe pipe can't be; name a file\n"
+    for named in (["pipe"], ["book.txt", "--test-file", "pipe"]):
+        assert said("tune", *named, "--out", "no")[::2] == (2, line)
+    assert not Path("no").exists()
     monkeypatch.setattr(Trials, "made", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     lines = "the search is saved: unrolled tune --resume cut goes on\nunrolled: interrupted\n"
     status, _, err = said("tune", "book.txt", "--minutes", THREE, *small, "--out", "cut")

@@ -36,7 +36,7 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
     from .. import bench as measure
 
     if not 0 < seconds <= 600:
-        raise UnrolledError(f"--seconds is {seconds:g}; it must be above 0 and at most 600")
+        raise UnrolledError(f"--seconds is {seconds:.15g}; it must be above 0 and at most 600")
     backends.choose("auto")  # says what the environment has wrong before anything is printed
     if threads is not None:
         backends.set_threads(threads)

@@ -127,7 +127,8 @@ def check_out(out: Path, *read: str | os.PathLike[str], flag: str = "--out") -> 
 
 def sources(files: Sequence[str]) -> list[Path] | None:
     """Return files to read as paths, None where none is named; an empty name is no name of this folder."""
-    return [Path(check_path("a file to read", file)) for file in files] or None
+    named = [check_path("a file to read", file) for file in files]
+    return [Path(file if file == "-" or str(Path(file)) != "-" else os.path.abspath(file)) for file in named] or None
 
 
 def given(ctx: click.Context) -> set[str]:

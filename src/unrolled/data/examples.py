@@ -63,7 +63,7 @@ class Labelled:
         return self.places[n] if self.places else self.table.row(n)
 
     def part(self, rows: Iterable[int]) -> Labelled:
-        """Return some of the examples, in this order."""
+        """Return some of the examples, in this order; what they are a part of is no longer all of its files."""
         rows = [int(n) for n in rows]
         return replace(
             self,
@@ -74,6 +74,7 @@ class Labelled:
             ),
             places=tuple(self.place(n) for n in rows),
             weights=None if self.weights is None else tuple(self.weights[n] for n in rows),
+            paths=(),
         )
 
 

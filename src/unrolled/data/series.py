@@ -155,17 +155,21 @@ def as_table(source: Any) -> Table:
             )
         array = array[:, None] if array.ndim == 1 else array
         columns = {f"series {c + 1}" if array.shape[1] > 1 else "series": array[:, c] for c in range(array.shape[1])}
-    values = [_plain(column) for column in columns.values()]
-    if not values or len({len(column) for column in values}) > 1 or not values[0]:
+    if not columns:
+        raise UnrolledError("the data has no columns; expected a file, numbers (N,) or (N, C), or columns by name")
+    values = [_plain(name, column) for name, column in columns.items()]
+    if len({len(column) for column in values}) > 1 or not values[0]:
         raise UnrolledError(
             f"the columns have {listed(map(len, values))} rows; expected columns of one length, not empty"
         )
     return Table("the data", tuple(columns), list(zip(*values, strict=True)), range(1, len(values[0]) + 1))
 
 
-def _plain(column: Any) -> list[Any]:
+def _plain(name: str, column: Any) -> list[Any]:
     """Return a column as Python's own values; times as texts."""
-    array = np.asarray(column)
+    array = as_array(f"the column {name}", column)
+    if array.ndim != 1:
+        raise UnrolledError(f"the column {name} is {brief(column)}; expected a number or a time a row")
     if array.dtype.kind == "M":
         return [str(time) for time in array.astype("datetime64[us]")]
     return [v if v is None or isinstance(v, (str, int, float)) else str(v) for v in array.tolist()]

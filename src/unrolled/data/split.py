@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..checks import is_number
 from ..errors import UnrolledError, brief
 from .batches import Tokens, as_tokens
+from .text.files import walk
 
 Rows = NDArray[np.int64]
 
@@ -83,7 +84,7 @@ def _by_class(labels: Sequence[Any], rng: np.random.Generator) -> Rows:
     return order[np.argsort(classes[order], kind="stable")]
 
 
-USES = {"train": "train on", "val": "validate on", "test": "test on"}
+USES = {"train": "train", "val": "validate", "test": "test"}
 """What each part of the data is there for."""
 
 
@@ -98,23 +99,23 @@ def check_apart(paths: Mapping[str, Sequence[str | os.PathLike[str]]]) -> None:
     Raises
     ------
     UnrolledError
-        If one is named twice, or is in a folder that is another's.
+        If a file is named twice, or is read of a folder too; a link leads to the same file.
     """
-    whose: dict[str, str] = {}
-    seen: dict[tuple[int, int] | str, str] = {}
+    seen: dict[tuple[int, int] | str, tuple[str, str]] = {}
     for part, some in paths.items():
-        for path in some:
-            place = os.path.realpath(path)
-            if use := seen.get(_identity(place)):
-                raise UnrolledError(f"{path} is given to {use} and again to {USES[part]}; give each file once")
-            whose[place] = seen[_identity(place)] = USES[part]
-    for place, use in whose.items():
-        if folder := next((str(above) for above in Path(place).parents if str(above) in whose), None):
-            raise UnrolledError(f"{place}, to {use}, is in {folder}, which is there to {whose[folder]}; move it out")
+        for path in (str(path) for path in some):
+            for file in (path, *walk(path, Counter())) if os.path.isdir(path) else (path,):
+                use, place = f"{USES[part]} on" + ("" if file == path else f" with the folder {path}"), _identity(file)
+                named, before = seen.get(place, (None, ""))
+                if named is None:
+                    seen[place] = path, use
+                elif named != path or file == path:  # and no link within one folder
+                    raise UnrolledError(f"{file} is given to {before} and again to {use}; give each file once")
 
 
-def _identity(place: str) -> tuple[int, int] | str:
+def _identity(path: str) -> tuple[int, int] | str:
     """Return what two names of one file have in common; their place where the file system doesn't say."""
+    place = os.path.realpath(path)
     try:
         found = os.stat(place)
     except OSError:  # no file, which is said where it is read

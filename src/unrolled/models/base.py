@@ -214,8 +214,9 @@ def go_on(
             backend = before.backend
             choose("cpu" if backend == "auto" else backend)  # a run that had the engine needs it, or says why not
         prepared = prepare(chosen, folder, backend, before)
-        if "epochs" in anew and round(chosen.epochs * len(prepared.train)) < before.step:
-            said = f"--epochs {chosen.epochs:g} is less than the {before.step / len(prepared.train):.3g}"
+        had = before.step / len(prepared.train)
+        if "epochs" in anew and chosen.epochs < min(had, before.options.epochs):
+            said = f"--epochs {chosen.epochs} is less than the {had:.3g}"
             raise UnrolledError(f"{said} that the run in {folder} has had; give it more in all")
         return prepared.facts.model, carry_out(prepared, callbacks)
 

@@ -18,7 +18,7 @@ from ..data.examples import Labelled, labelled
 from ..data.labelled import read_labelled
 from ..data.options import TextOptions
 from ..data.padded import Padded
-from ..data.split import stratified
+from ..data.split import USES, stratified
 from ..declared import Declared, again, documented, one_of, option
 from ..errors import UnrolledError, brief, count, listed, suggest
 from ..keywords import suggesting
@@ -135,7 +135,7 @@ def material(sources: Mapping[str, Any], options: Options, codec: Mapping[str, A
         row=noun,
         size=f"{sum(map(len, parts.values())):,} {several}",
         about=(
-            (several, ", ".join(f"{len(part):,} to {name}" for name, part in parts.items())),
+            (several, ", ".join(f"{len(part):,} to {USES[name]}" for name, part in parts.items())),
             ("labels", listed([f"{label} ({n:,})" for label, n in each_label.most_common()], 10)),
             ("steps", codec["inputs"].said),
         ),

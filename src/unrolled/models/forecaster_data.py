@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..checks import Array, array_dtype
 from ..data.series import SeriesSet, as_table, read_series, series_of
+from ..data.split import USES
 from ..data.text.files import short_name
 from ..data.times import calendar_of
 from ..data.windows import Layout, Windows, cut, every_place
@@ -49,7 +50,7 @@ def material(sources: Mapping[str, Any], options: Options, plan: Plan | None) ->
         parts[name] = windows(found[name], plan, every, options.batch_size, name, dtype)
     series = train.series
     span = plan.grid.texts(np.array([min(s.times[0] for s in series), max(s.times[-1] for s in series)]))
-    held = ", ".join(f"{len(part.places):,} to {name}" for name, part in parts.items() if name != "train")
+    held = ", ".join(f"{len(part.places):,} to {USES[name]}" for name, part in parts.items() if name != "train")
     layout = plan.layout
     return Material(
         parts=parts,
@@ -90,11 +91,8 @@ def compared(plan: Plan, parts: Mapping[str, Windows]) -> list[tuple[str, str]]:
                 test.add(series, context, future, context[:, -1:] + 0 * future, None, None)
             figures = test.figures()
             said = ", ".join(f"{TITLES[way]} {figures[f'mse_{way}']:.4f}" for way in test.methods[1:])
-            lines.append(("to beat", f"mean squared error on the part to {_TO[name]}: {said}"))
+            lines.append(("to beat", f"mean squared error on the part to {USES[name]}: {said}"))
     return lines
-
-
-_TO = {"val": "validate", "test": "test", "train": "train"}
 
 
 def _read(source: Any, options: Options) -> SeriesSet:
@@ -193,7 +191,7 @@ def windows(data: SeriesSet, plan: Plan, places: NDArray[np.int64], batch_size: 
     values = [plan.values(s, dtype) for s in data.series]
     known = [plan.known(s, dtype) for s in data.series]
     return Windows(
-        plan.layout, values, known, places, batch_size, f"the part to {_TO[name]}" if name in _TO else name, order
+        plan.layout, values, known, places, batch_size, f"the part to {USES[name]}" if name in USES else name, order
     )
 
 

@@ -49,7 +49,8 @@ def read_again(folder: Path, text: Mapping[str, Any], source: Source, level: str
 def read_held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, Corpus]:
     """Read the files to validate and to test on, where some are named; nothing may be read twice."""
     named = {"val": _several(val), "test": _several(test)}
-    check_apart({"train": corpus.paths, **named})
+    learnt = [path for path in corpus.paths if path != "-"]  # which may be several pipes
+    check_apart({"train": [*learnt, "-"] if "-" in corpus.paths else learnt, **named})
     return {name: read(paths, level, stream=True, **corpus.how) for name, paths in named.items() if paths}
 
 

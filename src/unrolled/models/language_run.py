@@ -14,6 +14,7 @@ from .. import declared
 from ..cells import name_of
 from ..data.batches import held_out, lanes
 from ..data.documents import documents_in, draw_parts
+from ..data.split import USES
 from ..data.text import (
     Corpus,
     Encoded,
@@ -45,8 +46,6 @@ from .options import Options
 from .scoring import evaluate
 from .writer import Writer
 from .yardsticks import yardsticks
-
-USES = ("train", "validate", "test")
 
 
 class NextSymbol(OfNetwork):
@@ -207,7 +206,9 @@ def _facts(
     known, said = for_bigrams(tokens, symbols)
     # A table of pairs of words, or of byte pairs, has learnt this very text by heart: no fair thing to beat.
     bigrams = bigram_entropy(known, symbols) if model.vocabulary.fair_bigrams else None
-    drawn = [f"{documents_in(part):,} to {use}" for part, use in zip(split_, USES, strict=True) if len(part.tokens)]
+    drawn = [
+        f"{documents_in(part):,} to {use}" for part, use in zip(split_, USES.values(), strict=True) if len(part.tokens)
+    ]
     documents = [("documents", f"{', '.join(drawn)}; drawn by the seed, {options.seed}")] if corpus.of_lines else []
     ahead = int(corpus.of_lines)  # the newline before the first line of a part
     train, val, test = (max(0, len(part.tokens) - ahead) for part in split_)

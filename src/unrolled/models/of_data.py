@@ -12,6 +12,7 @@ import numpy as np
 
 from ..checks import Array, as_kind
 from ..data.batches import Batches
+from ..data.examples import Labelled
 from ..data.split import check_apart
 from ..errors import UnrolledError, check_path, count
 from ..nn.network import Network
@@ -81,7 +82,9 @@ PLACES = {"files": "train", "val": "val", "test": "test"}
 
 
 def files_named(source: Any) -> list[str]:
-    """Return the files that data for a run are read from; none where they are in memory."""
+    """Return the files that data for a run are, or were read from; none where they are in memory."""
+    if isinstance(source, Labelled):
+        return list(source.paths)
     several = source if isinstance(source, (list, tuple)) else [source]
     if not all(isinstance(path, (str, os.PathLike)) for path in several):
         return []
@@ -165,7 +168,12 @@ class OfData(OfNetwork):
         kind = files.kind_named(cls.kind)
         if before is None:
             check_apart({part: files_named(source) for part, source in sources.items()})
-        material = cls.material(sources, options, None if before is None else before.codec)
+        try:
+            material = cls.material(sources, options, None if before is None else before.codec)
+        except UnrolledError as error:
+            if before is None:
+                raise
+            raise UnrolledError(f"the data of {folder} is not as it was: {error}") from None
         rng = np.random.default_rng(options.seed)
         codec, parts = dict(material.codec), material.parts
         spec, head = kind.spec(options, **codec), kind.head(**codec)

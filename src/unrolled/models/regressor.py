@@ -16,7 +16,7 @@ from ..data.codecs import Codec, SeriesCodec, TextCodec, from_json
 from ..data.examples import Labelled, channels_of, labelled
 from ..data.labelled import read_labelled
 from ..data.padded import Padded
-from ..data.split import stratified
+from ..data.split import USES, stratified
 from ..declared import again, documented, keywords, one_of, option, same
 from ..errors import UnrolledError, count
 from ..keywords import named, suggesting
@@ -180,10 +180,10 @@ class Regressor(OfData):
         batches = {}
         for name, (x, y) in parts.items():
             if y.shape[1] != len(targets):
-                raise UnrolledError(f"the part to {name} has {y.shape[1]} numbers each; expected {len(targets)}")
+                raise UnrolledError(f"the part to {USES[name]} has {y.shape[1]} numbers each; expected {len(targets)}")
             scaled = [*targets.encode(y)]
             how: Any = {"stepwise": False, "weights": x.weights, "seed": options.seed}
-            batches[name] = Padded(encoded(x, inputs), scaled, options.batch_size, f"the part to {name}", **how)
+            batches[name] = Padded(encoded(x, inputs), scaled, options.batch_size, f"the part to {USES[name]}", **how)
         return Material(
             parts=batches,
             codec={"inputs": inputs, "targets": targets, "pooling": options.pooling, "loss": options.loss},
@@ -194,7 +194,7 @@ class Regressor(OfData):
             row="example",
             size=count(total, "example"),
             about=(
-                ("examples", ", ".join(f"{len(x):,} to {name}" for name, (x, _) in parts.items())),
+                ("examples", ", ".join(f"{len(x):,} to {USES[name]}" for name, (x, _) in parts.items())),
                 ("numbers", f"{len(targets)} of each"),
                 ("steps", inputs.said),
             ),

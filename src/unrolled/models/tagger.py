@@ -14,6 +14,7 @@ from ..checks import Array, as_kind, check_a, check_size
 from ..data.batches import Batch
 from ..data.padded import Padded
 from ..data.spelled import Forms, groups
+from ..data.split import USES
 from ..data.tagged import Tagged, check_column, read_sentences, together
 from ..data.text import Words
 from ..declared import keywords
@@ -184,12 +185,13 @@ class Tagger(OfData):
         """Read sentences; words are those of the part to train on, tags those of all parts."""
         files, parts = read(sources, options)
         how = codec_of(parts, files, options) if codec is None else dict(codec)
-        numbers = {tag: k for k, tag in enumerate(how["tags"])}
         forms = Forms(how["vocabulary"], how["characters"])
-        batches = dict[str, Padded]()
-        for name, part in parts.items():
-            y = [np.array([numbers[tag] for tag in row], np.int32) for row in part.tags]
-            batches[name] = Padded(forms.of(part.words), y, options.batch_size, f"the part to {name}")
+        batches = {
+            name: Padded(
+                forms.of(part.words), _numbers(part.tags, how["tags"]), options.batch_size, f"the part to {USES[name]}"
+            )
+            for name, part in parts.items()
+        }
         kinds = spans.scheme(parts["train"].tags)
         return Material(
             parts=batches,
@@ -201,9 +203,9 @@ class Tagger(OfData):
             row="sentence",
             size=count(sum(len(x) for part in batches.values() for x in part.x), "word"),
             about=(
-                ("sentences", ", ".join(f"{len(part.words):,} to {name}" for name, part in parts.items())),
+                ("sentences", ", ".join(f"{len(part.words):,} to {USES[name]}" for name, part in parts.items())),
                 ("words", f"{len(how['vocabulary']):,} listed, {len(how['characters'])} characters"),
-                ("tags", f"{len(numbers)}{f', spans as {kinds}' if kinds else ''}: {listed(how['tags'], 20)}"),
+                ("tags", f"{len(how['tags'])}{f', spans as {kinds}' if kinds else ''}: {listed(how['tags'], 20)}"),
             ),
             notes=unseen(parts),
         )
@@ -376,8 +378,7 @@ class Tagger(OfData):
 
     def _scored(self, data: Tagged) -> Scored:
         """Return how well sentences are tagged."""
-        numbers = {tag: k for k, tag in enumerate(self.tags)}
-        y = [np.array([numbers[tag] for tag in row], np.int32) for row in data.tags]
+        y = _numbers(data.tags, self.tags)
         found, counts, hits = self._measured(batch for _, batch in self._batches(data.words, y))
         return scored(found, counts, hits if self.decides == "f1" else None, self.tags, len(data.words))
 
@@ -385,10 +386,17 @@ class Tagger(OfData):
         """Return sentences whose tags are all the model's, of files or in memory."""
         if isinstance(data, Tagged):
             data.checked()
-            if odd := sorted({tag for row in data.tags for tag in row} - set(self.tags)):
-                raise UnrolledError(f"{suggest('tag of the model', odd[0], list(self.tags))}")
             return data
         return together(read_sentences(data, self.column), self.column, known=self.tags)
+
+
+def _numbers(tags: Iterable[Sequence[str]], known: Sequence[str]) -> list[Array]:
+    """Return the numbers of each sentence's tags, all of which must be known."""
+    numbers = {tag: k for k, tag in enumerate(known)}
+    tags = list(tags)
+    if odd := sorted({tag for row in tags for tag in row} - set(numbers)):
+        raise UnrolledError(suggest("tag of the model", odd[0], list(known)))
+    return [np.array([numbers[tag] for tag in row], np.int32) for row in tags]
 
 
 def _lengths(batch: Batch) -> Array:

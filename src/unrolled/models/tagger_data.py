@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checks import check_size
 from ..data.spelled import characters_of
+from ..data.split import USES
 from ..data.tables import is_writable
 from ..data.tagged import Sentences, Tagged, alike, check_column, read_sentences, together
 from ..data.text import EOS, UNK, Words
@@ -137,7 +138,7 @@ def unseen(parts: Mapping[str, Tagged]) -> list[str]:
     known = {tag for row in parts["train"].tags for tag in row}
     found = {name: {tag for row in part.tags for tag in row} - known for name, part in parts.items()}
     return [
-        f"{count(len(odd), 'tag')} of the part to {name} can't be learnt, no sentence to train on has them: "
+        f"{count(len(odd), 'tag')} of the part to {USES[name]} can't be learnt, no sentence to train on has them: "
         f"{listed(sorted(odd), 4)}"
         for name, odd in found.items()
         if odd

@@ -288,7 +288,7 @@ class AdamW(Adam):
 def check_least(name: str, value: object) -> float:
     """Return what is added to a divisor as a float, or say that it is too small to keep it from 0."""
     if (number := check_weight(name, value)) < LEAST:
-        raise UnrolledError(f"{name} is {number:g}; it must be {LEAST:.3g} or more, so that nothing is divided by 0")
+        raise UnrolledError(f"{name} is {number:.15g}; it must be {LEAST:.3g} or more, so that nothing is divided by 0")
     return number
 
 

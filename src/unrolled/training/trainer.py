@@ -17,7 +17,7 @@ import numpy as np
 from .. import backends, storage
 from ..checks import Array
 from ..data.batches import Batch, Batches
-from ..errors import UnrolledError
+from ..errors import UnrolledError, count
 from ..nn.masks import Masks, part_masks
 from ..storage import Arrays, Stored
 from .callbacks import Callback, Progress, Result, tell
@@ -225,6 +225,8 @@ class Trainer:
                 if self.state.step:
                     self.rate, self.norm = self._rate(self.state.step - 1), math.nan
                     self._tell("resumed", self.progress())
+                if self.over():
+                    self._tell("noted", "over", self._why_over())
         while True:
             try:
                 if self._stop():
@@ -287,6 +289,13 @@ class Trainer:
         minutes = self.options.minutes
         in_time = minutes is None or self.state.step == 0 or self.seconds < 60 * minutes
         return self.ended or self.state.step >= self.steps or not in_time or self.out_of_patience()
+
+    def _why_over(self) -> str:
+        """Return why a run that is over has no more to do, and what gives it more."""
+        if self.state.step >= self.steps:
+            return f"nothing is left to do in {self.options.epochs:g} epochs; --epochs gives it more in all"
+        checked = count(self.options.patience, "validation")
+        return f"nothing is left to do: {checked} found nothing better; --patience waits for more, 0 for all"
 
     def out_of_patience(self) -> bool:
         """Whether too many validations have found nothing better."""

@@ -13,6 +13,7 @@ from .. import declared, storage
 from ..cells import CellName, find_cell, name_of
 from ..checks import as_kind, check_positive, check_size
 from ..data.text import recorded
+from ..data.text.files import is_pipe
 from ..data.text.packed import plain_name
 from ..errors import UnrolledError, brief, check_path
 from ..models import files
@@ -282,16 +283,22 @@ def _paths(source: Any) -> list[str] | None:
         raise UnrolledError("there is nothing to learn from: the list is empty; without one it is the built-in corpus")
     if not all(isinstance(path, os.PathLike) for path in several):
         return None
-    paths = [check_path("a file to read", path) for path in several]
-    if "-" in paths:
-        raise UnrolledError("a search reads its data more than once, which standard input can't be; name a file")
-    return paths
+    return _several_times([check_path("a file to read", path) for path in several])
 
 
 def _held_out(name: str, given: Any) -> list[str]:
     """Return the absolute paths of files to validate or to test on."""
     several = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
-    return run.absolute([check_path(f"a file of {name}", path) for path in several])
+    return run.absolute(_several_times([check_path(f"a file of {name}", path) for path in several]))
+
+
+def _several_times(paths: list[str]) -> list[str]:
+    """Return paths of files that can be read as often as a search does."""
+    if "-" in paths:
+        raise UnrolledError("a search reads its data more than once, which standard input can't be; name a file")
+    if pipe := next((path for path in paths if is_pipe(path)), None):
+        raise UnrolledError(f"a search reads its data more than once, which the pipe {pipe} can't be; name a file")
+    return paths
 
 
 def _check_processes(processes: int, cell: Any) -> None:

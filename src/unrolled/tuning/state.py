@@ -59,7 +59,7 @@ def rungs(minutes: float) -> list[Rung]:
     """
     n = max((n for n in range(2, MOST + 1) if round(minutes / n / KEPT ** (n - 1), 9) >= LEAST), default=0)
     if minutes > LONGEST:
-        raise UnrolledError(f"minutes is {minutes:g}; a search takes {LONGEST:,.0f} at most, a year")
+        raise UnrolledError(f"minutes is {minutes:.15g}; a search takes {LONGEST:,.0f} at most, a year")
     if not n:
         raise UnrolledError(
             f"minutes is {minutes:g}; the shortest search, of {KEPT} settings, takes {SHORTEST:g}. To train on "

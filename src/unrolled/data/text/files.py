@@ -209,7 +209,7 @@ def _directory(root: Path, level: str, notes: list[str]) -> list[Source]:
     """Every text of a directory."""
     skipped: Counter[str] = Counter()
     found = []
-    for path in _walk(root, skipped):
+    for path in walk(str(root), skipped):
         if kind := _no_text(path, level):
             skipped[kind] += 1
         else:
@@ -240,16 +240,19 @@ def _no_text(path: str, level: str) -> str:
     return "empty file" if empty else ""
 
 
-def _walk(root: Path, skipped: Counter[str]) -> list[str]:
-    """All regular files below `root` that may be read, neither hidden nor in a hidden folder, sorted by their parts."""
-    files, folders = [], [str(root)]
+def walk(root: str, skipped: Counter[str]) -> list[str]:
+    """Return all regular files below `root` that may be read, neither they nor a folder hidden, sorted by their parts.
+
+    `skipped` counts what else there is, by kind.
+    """
+    files, folders = [], [root]
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(folder) as entries:
                 inside = list(entries)
         except PermissionError as error:
-            if folder == str(root):
+            if folder == root:
                 raise UnrolledError(f"{shown(folder)}: {reason(error)}; make the folder readable") from None
             skipped["unreadable file or folder"] += 1
             continue

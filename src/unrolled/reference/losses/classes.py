@@ -208,7 +208,7 @@ def bernoulli(logits: Any, targets: Any, *, gradient: bool = True, weights: Any 
 
     def each(z: Array, y: Array) -> tuple[Array, Array]:
         if not ((y >= 0) & (y <= 1)).all():
-            raise UnrolledError(f"targets run from {y.min():g} to {y.max():g}; labels are from 0 to 1")
+            raise UnrolledError(f"targets run from {y.min():.9g} to {y.max():.9g}; labels are from 0 to 1")
         z, yes = z[:, 0], y.astype(z.real.dtype)
         above = z.real > 0
         value = np.where(above, z, 0) - yes * z + np.log1p(np.exp(np.where(above, -z, z)))
