@@ -139,7 +139,7 @@ def test_training_on_lines_goes_on_to_the_same_bits(tmp_path, names, source):
 
 def test_documents_are_of_what_is_read():
     for source, how, said in (
-        (of_documents(["a"], "char"), {"documents": "lines"}, "documents is about files that are read; give them as"),
+        (of_documents(["a"], "char"), {"documents": "lines"}, "documents is about how a text is read, and this one is"),
         ([1, 2, 3] * 9, {"documents": "lines", "level": "tokens"}, "documents is about files that are read"),
         (
             "a b " * 9,

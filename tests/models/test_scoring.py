@@ -141,6 +141,22 @@ def test_a_list_of_texts_is_scored_as_documents():
     assert model.score(["anna", "bob"]).nats != model.score("anna\nbob", documents="none").nats
 
 
+def test_files_are_scored_as_their_texts(tmp_path):
+    names = ["anna\nbob\n", "eve\nanna\n"]
+    paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    for path, text in zip(paths, names, strict=True):
+        path.write_text(text)
+    for documents, learnt in (("none", "".join(names) * 20), ("lines", "".join(names).split() * 20)):
+        model = ur.LanguageModel.train(learnt, **SMALL)
+        assert model.score(paths[0]).nats == model.score(names[0]).nats
+        score = model.score(paths)
+        assert score.nats == model.score("".join(names)).nats
+        assert (score.documents is not None) == (documents == "lines")
+        assert len(model.score(paths, documents="files").by_document()) == 2
+    with pytest.raises(ur.UnrolledError, match=r"nothing\.txt: no such file; check the path$"):
+        model.score(tmp_path / "nothing.txt")
+
+
 def test_a_score_without_documents_is_one():
     part = Score(1.5, np.array([-1.0, -2.0]))
     assert [(p.nats, p.predicted) for p in part.by_document()] == [(1.5, 2)]

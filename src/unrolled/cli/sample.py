@@ -77,8 +77,12 @@ def sample(
         stream = language_model.stream(prompt, **how)
         first = next(stream, "")  # errors come before anything is printed
         _write(begin + first)
-        for piece in stream:
-            _write(piece)
+        try:
+            for piece in stream:
+                _write(piece)
+        except UnrolledError:
+            click.echo()  # what is wrong has a line of its own
+            raise
         click.echo()
         return
     for k, text in enumerate(language_model.samples(n, prompt, **how)):

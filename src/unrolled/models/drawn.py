@@ -78,7 +78,7 @@ class Stops:
 
 def _overlap(text: str, stop: str) -> int:
     """Return how much of the end of a text is the beginning of another one, and not all of that."""
-    return next((size for size in range(len(stop) - 1, 0, -1) if text.endswith(stop[:size])), 0)
+    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)
 
 
 class Stepwise:

@@ -93,12 +93,14 @@ def split_text(text: Encoded, val_fraction: float, test_fraction: float) -> tupl
 
 def check_how(source: Any, how: Mapping[str, Any]) -> None:
     """Refuse options of reading where nothing is read; but for `documents`, which a text has too."""
-    usual, several = Reading(), isinstance(source, Sequence) and not isinstance(source, (str, bytes))
+    usual = Reading()
     how = {name: value.item() if isinstance(value, np.generic) else value for name, value in how.items()}
     asked = [name for name, value in how.items() if not _same(value, getattr(usual, name))]
     if isinstance(source, str) or texts_of(source):
         asked = [name for name in asked if name != "documents"]
-    if asked and not all(isinstance(file, os.PathLike) for file in (source if several else [source])):
+    if asked and isinstance(source, Corpus):
+        raise UnrolledError(f"{asked[0]} is about how a text is read, and this one is read already; leave it out")
+    if asked and not are_files(source):
         raise UnrolledError(f"{asked[0]} is about files that are read; give them as Path, or leave {asked[0]} out")
 
 
@@ -108,7 +110,7 @@ def _same(value: Any, usual: Any) -> bool:
 
 
 def read_source(source: Any, level: str, **how: Any) -> Corpus:
-    """Return the text that is meant, of files or of memory; `how` is what `unrolled.read` takes."""
+    """Return the text that is meant, of files or of memory; `how` is what `unrolled.data.text.read` takes."""
     if source is None:
         return default_corpus(level=level)
     if isinstance(source, Corpus):
@@ -124,12 +126,9 @@ def read_source(source: Any, level: str, **how: Any) -> Corpus:
             raise UnrolledError("the text is empty")
         _check_no_name(source)
         return Corpus(text, level, "text")
-    if isinstance(source, os.PathLike):
+    if are_files(source):
         return read(source, level, stream=True, **how)
-    parts: Any = source if isinstance(source, Sequence) else ()
-    if parts and all(isinstance(part, os.PathLike) for part in parts):
-        return read(parts, level, stream=True, **how)
-    if texts := texts_of(parts):
+    if texts := texts_of(source):
         for text in texts:
             _check_no_name(text)
         return of_documents(texts, level, "lines" if how.get("documents") == "lines" else "files")
@@ -140,8 +139,14 @@ def read_source(source: Any, level: str, **how: Any) -> Corpus:
 
 
 def as_learnt(vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return the options of `unrolled.read` by which a text is scored as the model has learnt others."""
+    """Return the options of `unrolled.data.text.read` by which a text is scored as the model has learnt others."""
     return {"documents": "lines"} if vocabulary.documents else {}
+
+
+def are_files(source: Any) -> bool:
+    """Return whether a text is in files: a path that is no str, or several."""
+    several = source if isinstance(source, (list, tuple)) else [source]
+    return bool(several) and all(isinstance(file, os.PathLike) for file in several)
 
 
 def texts_of(source: Any) -> list[str]:

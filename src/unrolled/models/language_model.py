@@ -37,6 +37,7 @@ from .base import Prepared, begin, ended, go_on
 from .language_data import (
     Paths,
     Source,
+    are_files,
     as_learnt,
     check_how,
     read_again,
@@ -147,8 +148,9 @@ class LanguageModel(Writer):
         backend : str
             "auto", "cpu" or "reference".
         **options
-            Fields of `unrolled.models.options.Options`, with these names and defaults; and what `unrolled.read` takes
-            to read files, of which `documents="lines"` is of a text too: each line is a document then.
+            Fields of `unrolled.models.options.Options`, with these names and defaults; and what
+            `unrolled.data.text.read` takes to read files, of which `documents="lines"` is of a text too: each line is a
+            document then.
 
         Returns
         -------
@@ -289,7 +291,7 @@ class LanguageModel(Writer):
 
     def score(
         self,
-        text: str | bytes | Tokens | Corpus | Sequence[str],
+        text: str | bytes | Tokens | Corpus | Sequence[str] | os.PathLike[str] | Sequence[os.PathLike[str]],
         *,
         window: int = 0,
         dynamic: float = 0.0,
@@ -299,7 +301,7 @@ class LanguageModel(Writer):
 
         Parameters
         ----------
-        text : str, bytes, array (N,) or list of tokens, Corpus, or list of str, its documents
+        text : str, bytes, array (N,) or list of tokens, Corpus, list of str (its documents), or files as Path
         window : int
             Begin anew, in the initial state, every so many symbols; 0 carries the state through all of the text.
         dynamic : float
@@ -312,11 +314,13 @@ class LanguageModel(Writer):
         Raises
         ------
         UnrolledError
-            If the text is shorter than two symbols or has one that the model doesn't know.
+            If the text is shorter than two symbols or has one that the model doesn't know, or a file can't be read.
         """
         check_how(text, recorded({} if documents is None else {"documents": documents}))
         if documents is None:
             documents = as_learnt(self.vocabulary).get("documents", "none")
+        if are_files(text):
+            text = read_source(text, self.vocabulary.level, documents=documents)
         texts = [text] if isinstance(text, str) else texts_of(text)
         if texts and (documents != "none" or not isinstance(text, str)):
             text = of_documents(texts, self.vocabulary.level, "files" if documents == "none" else documents)

@@ -87,7 +87,8 @@ def quantized(
     cell : Cell or str, optional
         As in `load`.
     **how
-        As `unrolled.read` takes it, of a language model's files; lines that it learnt as documents are read so.
+        As `unrolled.data.text.read` takes it, of a language model's files; lines that it learnt as documents are read
+        so.
 
     Raises
     ------
