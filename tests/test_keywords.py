@@ -169,3 +169,10 @@ CUT = "1" + "0" * 79 + r"\.\.\."
 def test_a_long_number_is_cut_where_it_is_quoted(call, message):
     with pytest.raises(ur.UnrolledError, match=f"^{message}$"):
         call()
+
+
+@pytest.mark.parametrize("train", [ur.LanguageModel.train, ur.Tagger.train, ur.Classifier.train, ur.Forecaster.train])
+def test_options_of_the_command_line_are_called_as_python_has_them(train):
+    for name, here in (("val_file", r"val=Path\(\.\.\.\)"), ("threads", r"unrolled\.backends\.set_threads\(n\)")):
+        with pytest.raises(ur.UnrolledError, match=rf"^no option is called '{name}'; from Python it is {here}$"):
+            train("text", **{name: 1})

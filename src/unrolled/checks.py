@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, cast
 import numpy as np
 
 from .cells import Cell, name_of
-from .errors import UnrolledError, brief, listed, suggest
+from .errors import UnrolledError, brief, figure, listed, suggest
 
 Array = np.ndarray[Any, Any]
 Ranges = Mapping[str, tuple[str, Callable[[float], bool]]]
@@ -222,7 +222,7 @@ def as_kind(name: str, value: object, kind: str) -> Any:
 def check_positive(name: str, value: object, most: float = math.inf) -> float:
     """Return `value` as a finite float above 0, and at most `most`, or say what is wrong with it."""
     if not is_number(value) or not 0 < float(cast(Real, value)) <= most:
-        shown = f"{float(cast(Real, value)):.15g}" if is_number(value) else brief(value)
+        shown = figure(float(cast(Real, value))) if is_number(value) else brief(value)
         limit = f" and at most {most:,.15g}" if most < math.inf else ", and finite" if shown == "inf" else ""
         raise UnrolledError(f"{name} is {shown}; it must be above 0{limit}")
     return float(cast(Real, value))

@@ -163,6 +163,18 @@ def check_path(what: str, path: object) -> str:
     return plain
 
 
+def figure(number: float) -> str:
+    """Return a number as short as it can be, and with all digits that tell it from its neighbours.
+
+    Examples
+    --------
+    >>> figure(1), figure(0.5), figure(1.0000001), figure(float("inf"))
+    ('1', '0.5', '1.0000001', 'inf')
+    """
+    short = f"{number:g}"
+    return short if float(short) == number else repr(float(number))
+
+
 def count(number: int, noun: str) -> str:
     """Return a number and its noun, one or several.
 

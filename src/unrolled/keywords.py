@@ -13,6 +13,14 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+ELSEWHERE = {
+    "val_file": "val=Path(...)",
+    "test_file": "test=Path(...)",
+    "threads": "unrolled.backends.set_threads(n)",
+}
+"""Options of the command line alone, and what stands for them in Python."""
+
+
 def named(keywords: Iterable[inspect.Parameter]) -> Callable[[F], F]:
     """Show keywords by their names and defaults in the signature of a function that takes them as `**options`.
 
@@ -53,6 +61,8 @@ def suggesting(cls: type[T]) -> type[T]:
     @wraps(make)
     def init(self: T, *values: Any, **given: Any) -> None:
         for name in given:
+            if name in ELSEWHERE:
+                raise UnrolledError(f"no option is called {name!r}; from Python it is {ELSEWHERE[name]}")
             if name not in known:
                 raise UnrolledError(suggest("option", name, known))
         make(self, *values, **given)

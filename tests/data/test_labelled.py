@@ -39,6 +39,11 @@ def test_tables_by_column(put):
     assert found.x == ["Very\ngood", "bad"]
     assert found.labels == ("glad", "sad")
     assert found.place(1).endswith("a.csv, line 4")
+    for odd in ([True, False], [0.5], "ab", None, [[0]]):
+        with pytest.raises(ur.UnrolledError, match=r"^rows are .*; expected whole numbers \(N,\)$"):
+            found.part(odd)
+    with pytest.raises(ur.UnrolledError, match=r"^rows are -1 to 9; there are 2 examples, from 0$"):
+        found.part([9, -1])
     assert "".join(found.part([1]).table.written({"predicted": ["sad"]})) == "id,review,mood,predicted\n2,bad,sad,sad\n"
 
 

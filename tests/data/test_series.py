@@ -139,6 +139,14 @@ def test_arrays_and_columns_in_memory_are_series():
     for odd in (1, [[1, 2], [3, 4]], "text"):
         with pytest.raises(ur.UnrolledError, match=r"^the column y is .*; expected a number or a time a row$"):
             read_series({"y": odd})
+    with pytest.raises(ur.UnrolledError, match=r"the data, line 1: 'y' is infinite; expected a number"):
+        read_series({"y": [10**400, 1, 3]})
+    with pytest.raises(ur.UnrolledError, match=r"^several columns are called '1', or the index is; rename one$"):
+        read_series({1: [1, 2], "1": [3, 4]})
+    with pytest.raises(ur.UnrolledError, match=r"^target is 5; expected the name of a column"):
+        read_series({"y": [1, 2]}, target=5)
+    with pytest.raises(ur.UnrolledError, match=r"there is no column to forecast beside date$"):
+        read_series({"date": ["2024-01-01", "2024-01-02"]})
     with pytest.raises(ur.UnrolledError, match=r"^the data has no columns; expected a file, numbers"):
         read_series({})
     with pytest.raises(ur.UnrolledError, match=r"^the series has rows of unequal length; expected an array"):
@@ -153,3 +161,23 @@ def test_a_data_frame_is_its_columns():
     found = read_series(pandas.DataFrame({"y": [1.0, 2.0, 3.0]}, index=index))
     assert (found.columns, found.grid.title) == (Columns(("y",), "time"), "1 day")
     assert read_series(pandas.DataFrame({"ds": index, "y": [1, 2, 3]})).columns == Columns(("y",), "ds")
+
+
+def test_an_index_of_times_is_a_column_of_them():
+    pandas = pytest.importorskip("pandas")
+    index = pandas.date_range("2024-01-30", periods=3, freq="D")
+    for times in (index, index.to_period("D"), index.date, [str(day) for day in index.date]):
+        found = read_series(pandas.Series([1.0, 2.0, 3.0], index=times))
+        assert (found.columns, found.grid.title) == (Columns(("series",), "time"), "1 day")
+    gap = pandas.Series([1.0, 2.0, 3.0], index=index + pandas.to_timedelta([0, 0, 5], "D"))
+    with pytest.raises(ur.UnrolledError, match=r"5 steps of 1 day missing"):
+        read_series(gap)
+    assert read_series(pandas.Series([1.0, 2.0], index=[7, 9])).columns == Columns(("series",))
+    several = pandas.MultiIndex.from_product([["a", "b"], index])
+    with pytest.raises(ur.UnrolledError, match=r"^the index has several levels; make columns of them"):
+        read_series(pandas.DataFrame({"y": range(6)}, index=several))
+    with pytest.raises(ur.UnrolledError, match=r"^several columns are called 'y', or the index is; rename one$"):
+        read_series(pandas.DataFrame({"y": [1, 2, 3]}, index=index.rename("y")))
+    missing = pandas.Series([1, None, 3], dtype="Int64"), pandas.Series([True, None, False], dtype="boolean")
+    for column in missing:
+        assert read_series({"y": column}, fill="last").series[0].values[1] == 1

@@ -331,7 +331,7 @@ WRONG = [
     ({"top_k": 0}, "top_k is 0; it must be a whole number, 1 or more"),
     ({"top_p": 0}, "top_p is 0; it must be above 0 and at most 1"),
     ({"top_p": 1.5}, "top_p is 1.5; it must be above 0 and at most 1"),
-    ({"top_p": 1.0000001}, "top_p is 1.0000001; it must be above 0 and at most 1"),
+    ({"top_p": 1 + 2**-52}, "top_p is 1.0000000000000002; it must be above 0 and at most 1"),
     ({"min_p": -1.0}, "min_p is -1; it must be above 0 and at most 1"),
     ({"repetition_penalty": 0}, "repetition_penalty is 0; it must be above 0"),
     ({"temperature": -1.0}, "temperature is -1.0; it must be 0 (greedy) or a positive number"),

@@ -153,6 +153,9 @@ def test_files_are_scored_as_their_texts(tmp_path):
         assert score.nats == model.score("".join(names)).nats
         assert (score.documents is not None) == (documents == "lines")
         assert len(model.score(paths, documents="files").by_document()) == 2
+    for name in (str(paths[0]), ["anna", str(paths[0])]):
+        with pytest.raises(ur.UnrolledError, match=r"a\.txt' is the name of a file; for what is in it give Path\("):
+            model.score(name)
     with pytest.raises(ur.UnrolledError, match=r"nothing\.txt: no such file; check the path$"):
         model.score(tmp_path / "nothing.txt")
 

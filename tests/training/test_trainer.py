@@ -452,6 +452,26 @@ def test_no_text_is_used_twice(tmp_path):
     assert train(book, val=other, **SMALL).result.best.val_loss > 0
 
 
+def test_a_linked_folder_of_a_class_is_the_folder_it_leads_to(tmp_path):
+    """Classes may be links, which are read; what lies beside the classes is not."""
+    for name in ("glad", "sad"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for k in range(6):
+            (tmp_path / "data" / name / f"{k}.txt").write_text(f"{name} {k}")
+    (tmp_path / "linked").mkdir()
+    for name in ("glad", "sad"):
+        (tmp_path / "linked" / name).symlink_to(tmp_path / "data" / name)
+    how = {"epochs": 1, "hidden_size": 4, "batch_size": 2}
+    for one, other in (("data", "linked"), ("linked", "data")):
+        with pytest.raises(
+            ur.UnrolledError, match=r"0\.txt is given to train on with the folder .* and again to valid"
+        ):
+            ur.Classifier.train(tmp_path / one, val=tmp_path / other, **how)
+    (tmp_path / "data" / "val.csv").write_text("text,label\nglad 9,glad\nsad 9,sad\n")
+    model = ur.Classifier.train(tmp_path / "data", val=tmp_path / "data" / "val.csv", **how)
+    assert model.result.best.val_loss > 0
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
 def test_two_pipes_are_two_files(tmp_path):
     for name in "ab":
@@ -494,6 +514,27 @@ def test_no_file_of_data_is_used_twice(kind, tmp_path):
         kind.train(half.part(range(9)), val=half.part(range(9, 18)), **how)
     trained = kind.train(path, val=other, out=tmp_path / "run", **how)
     assert kind.resume(tmp_path / "run").result.steps == trained.result.steps
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+@pytest.mark.parametrize("kind", DATA)
+def test_a_file_that_became_a_pipe_is_not_waited_for(kind, tmp_path):
+    name, content, options = DATA[kind]
+    path, other = tmp_path / name, tmp_path / f"other-{name}"
+    how = options | {"epochs": 1, "hidden_size": 4, "batch_size": 2}
+    for k, moved in enumerate((path, other)):
+        for place in (path, other):
+            place.write_text(content)
+        kind.train(path, val=other, out=tmp_path / f"{k}", **how)
+        moved.unlink()
+        os.mkfifo(moved)
+        with pytest.raises(ur.UnrolledError, match=rf"is in .*{moved.name}, which is a pipe now, and can't be read"):
+            kind.resume(tmp_path / f"{k}")
+        if moved is path:  # and what is given is read instead
+            again = tmp_path / f"again-{name}"
+            again.write_text(content)
+            kind.resume(tmp_path / f"{k}", again)
+        moved.unlink()
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from .. import backends
-from ..errors import UnrolledError
+from ..errors import UnrolledError, figure
 from .display import Output, redrawn
 from .help import GroupedCommand
 
@@ -36,7 +36,7 @@ def bench(tables: tuple[str, ...], seconds: float, threads: int | None) -> None:
     from .. import bench as measure
 
     if not 0 < seconds <= 600:
-        raise UnrolledError(f"--seconds is {seconds:.15g}; it must be above 0 and at most 600")
+        raise UnrolledError(f"--seconds is {figure(seconds)}; it must be above 0 and at most 600")
     backends.choose("auto")  # says what the environment has wrong before anything is printed
     if threads is not None:
         backends.set_threads(threads)

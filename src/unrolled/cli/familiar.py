@@ -64,6 +64,8 @@ ABSENT = {
     "strip-gutenberg": "that is done without asking; --keep-gutenberg leaves header and footer in",
 }
 """Options that can't be asked for, and why."""
+ELSEWHERE = {"threads": "the variable UNROLLED_THREADS says how many there are here (UNROLLED_THREADS=1)"}
+"""Options that some commands have, and what stands for them in the others."""
 
 
 def unknown(option: str, known: Sequence[str], absent: Mapping[str, str] = ABSENT) -> str:
@@ -75,12 +77,14 @@ def unknown(option: str, known: Sequence[str], absent: Mapping[str, str] = ABSEN
     'there is no option --temp; here it is called --temperature'
     >>> unknown("--lenght", ["--length", "--temperature"])
     'there is no option --lenght; did you mean --length?'
+    >>> unknown("--threads", ["--length", "--temperature"])
+    'there is no option --threads: the variable UNROLLED_THREADS says how many there are here (UNROLLED_THREADS=1)'
     """
     name = option.lstrip("-").replace("_", "-").lower()
     there_is_none = f"there is no option {option}"
     if CALLED.get(name) in known:
         return f"{there_is_none}; here it is called {CALLED[name]}"
-    if why := absent.get(name) or absent.get(CALLED.get(name, "").lstrip("-")):
+    if why := absent.get(name) or absent.get(CALLED.get(name, "").lstrip("-")) or ELSEWHERE.get(name):
         return f"{there_is_none}: {why}"
     near = get_close_matches(f"--{name}", [other for other in known if other != "--help"], n=1, cutoff=0.6)
     return f"{there_is_none}; " + (f"did you mean {near[0]}?" if near else "--help lists all")

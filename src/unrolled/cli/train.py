@@ -16,7 +16,7 @@ from ..data.text import Reading, default_corpus, read
 from ..data.text.packed import plain_name
 from ..declared import anew
 from ..declared import options as declared_options
-from ..errors import UnrolledError, count
+from ..errors import UnrolledError, check_path, count
 from ..models import files as model_files
 from ..models.automatic import CHOSEN
 from ..models.options import Options
@@ -131,7 +131,7 @@ def train(
 
 def _go_on(folder: str, files: tuple[str, ...], display: Display, named: Mapping[str, Any]) -> None:
     """Go on with a run, as what is `named` on the command line says."""
-    kind = model_files.kind_named(kind_of(Path(folder)))
+    kind = model_files.kind_named(kind_of(Path(check_path("the folder of a run", folder))))
     free = anew(kind.options)
     if odd := sorted(named.keys() - {"files", "resume", "backend", "threads", "cell", *free}):
         raise UnrolledError(f"--resume goes on with the options of the run; leave out {flag_of(odd[0])}")

@@ -63,8 +63,21 @@ class Labelled:
         return self.places[n] if self.places else self.table.row(n)
 
     def part(self, rows: Iterable[int]) -> Labelled:
-        """Return some of the examples, in this order; what they are a part of is no longer all of its files."""
-        rows = [int(n) for n in rows]
+        """Return some of the examples, in this order; what they are a part of is no longer all of its files.
+
+        Parameters
+        ----------
+        rows : N whole numbers
+            From 0; of a mask, `np.flatnonzero` of it.
+        """
+        numbers = as_array("rows", list(rows) if isinstance(rows, Iterable) else rows)
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise UnrolledError(f"rows are {brief(rows)}; expected whole numbers (N,)")
+        if numbers.size and not 0 <= int(numbers.min()) <= int(numbers.max()) < len(self):
+            raise UnrolledError(
+                f"rows are {numbers.min()} to {numbers.max()}; there are {count(len(self), 'example')}, from 0"
+            )
+        rows = [int(n) for n in numbers]
         return replace(
             self,
             x=[self.x[n] for n in rows],

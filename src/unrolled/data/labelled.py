@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from .examples import Labelled, joined
 from .labelled_series import of_long, read_npz, read_ts
 from .tables import Table, read_table
 from .text import whole_text
-from .text.files import shown, sources
+from .text.files import shown, sources, walk
 from .text.packed import plain_name
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -190,10 +191,19 @@ def _other(table: Table, usual: str, known: str) -> str:
 # --- folders and files of lines ---------------------------------------------------------------------------------------
 
 
+def _class_folders(path: str) -> list[Path]:
+    """Return the folders of the classes in a folder."""
+    return sorted(entry for entry in Path(path).iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def files_of_classes(folder: str) -> list[str]:
+    """Return the files that examples are read from, of a folder with one of each class."""
+    return [file for inner in _class_folders(folder) for file in walk(str(inner), Counter())]
+
+
 def _of_folder(path: str, encoding: str, *, labels: bool) -> Labelled:
     """Return the texts of a folder: a file each, in a folder a class."""
-    root = Path(path)
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    root, folders = Path(path), _class_folders(path)
     if not folders and labels:
         raise UnrolledError(
             f"{shown(path)} has no folders; expected one of each class, with a text a file, or name files that are a "

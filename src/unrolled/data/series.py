@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..checks import as_array, check_choice
-from ..errors import UnrolledError, brief, check_path, count, listed
+from ..checks import as_array, check_a, check_choice
+from ..errors import UnrolledError, brief, check_path, count, figure, listed
 from .tables import MISSING, Table, read_table
 from .times import Grid, Times, grid_of, is_time, parse_times
 
@@ -125,6 +127,8 @@ def read_series(
     >>> found.grid.title, found.notes
     ('1 day', ('1 step filled: linear',))
     """
+    for name, value in (("target", target), ("time", time), ("id", id), ("known", known)):
+        check_a(name, value, str, "the name of a column, or several with commas between")
     table = as_table(source)
     return series_of(table, choose(table, target, time, id, known), fill)
 
@@ -141,12 +145,13 @@ def as_table(source: Any) -> Table:
         raise UnrolledError(
             f"{count(len(source), 'file')} of series; put them into one, with a column that names them (id)"
         )
-    index = getattr(source, "index", None)  # of a pandas DataFrame
-    columns: dict[str, Any] = {}
-    if getattr(getattr(index, "dtype", None), "kind", "") == "M":
-        columns[str(getattr(index, "name", None) or "time")] = np.asarray(index)
+    columns: dict[str, Any] = _index_of(source)
     if isinstance(source, Mapping) or hasattr(source, "columns"):
-        columns |= {str(name): source[name] for name in (source if isinstance(source, Mapping) else source.columns)}
+        names = list(source if isinstance(source, Mapping) else source.columns)
+        called = [*columns, *map(str, names)]
+        if twice := next((name for name in called if called.count(name) > 1), None):
+            raise UnrolledError(f"several columns are called {brief(twice)}, or the index is; rename one")
+        columns |= {str(name): source[name] for name in names}
     else:
         array = as_array("the series", source)
         if array.ndim not in (1, 2) or array.dtype.kind not in "iuf":
@@ -154,7 +159,7 @@ def as_table(source: Any) -> Table:
                 f"the series are {brief(source)}; expected a file, numbers (N,) or (N, C), or columns by name"
             )
         array = array[:, None] if array.ndim == 1 else array
-        columns = {f"series {c + 1}" if array.shape[1] > 1 else "series": array[:, c] for c in range(array.shape[1])}
+        columns |= {f"series {c + 1}" if array.shape[1] > 1 else "series": array[:, c] for c in range(array.shape[1])}
     if not columns:
         raise UnrolledError("the data has no columns; expected a file, numbers (N,) or (N, C), or columns by name")
     values = [_plain(name, column) for name, column in columns.items()]
@@ -165,14 +170,36 @@ def as_table(source: Any) -> Table:
     return Table("the data", tuple(columns), list(zip(*values, strict=True)), range(1, len(values[0]) + 1))
 
 
+def _index_of(source: Any) -> dict[str, Any]:
+    """Return the index of a pandas Series or DataFrame as a column, where it is more than numbers of rows."""
+    index = getattr(source, "index", None)
+    if index is None or callable(index):  # of a list, which finds a value
+        return {}
+    if getattr(index, "nlevels", 1) > 1:
+        raise UnrolledError("the index has several levels; make columns of them (reset_index), and name time and id")
+    if getattr(getattr(index, "dtype", None), "kind", "") in "iu":
+        return {}
+    name = getattr(index, "name", None)
+    return {"time" if name is None else str(name): index}
+
+
 def _plain(name: str, column: Any) -> list[Any]:
     """Return a column as Python's own values; times as texts."""
-    array = as_array(f"the column {name}", column)
+    array = as_array(f"the column {brief(name)}", column)
     if array.ndim != 1:
-        raise UnrolledError(f"the column {name} is {brief(column)}; expected a number or a time a row")
+        raise UnrolledError(f"the column {brief(name)} is {brief(column)}; expected a number or a time a row")
     if array.dtype.kind == "M":
         return [str(time) for time in array.astype("datetime64[us]")]
-    return [v if v is None or isinstance(v, (str, int, float)) else str(v) for v in array.tolist()]
+    return [_value(v) for v in array.tolist()]
+
+
+def _value(value: Any) -> Any:
+    """Return a value as a table holds it: a text, a number, or None for one that is missing."""
+    if value is None or type(value).__name__ == "NAType":  # of pandas
+        return None
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        return math.inf
+    return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def choose(table: Table, target: str = "", time: str = "", id: str = "", known: str = "") -> Columns:
@@ -185,6 +212,8 @@ def choose(table: Table, target: str = "", time: str = "", id: str = "", known: 
     if not targets:
         targets = [name for name in free if _holds_numbers(table, name)]
         if len(targets) != 1:
+            if not free:
+                raise UnrolledError(f"{table.where}: there is no column to forecast beside {listed(table.names)}")
             some = listed(targets or free)
             raise UnrolledError(f"{table.where}: name what to forecast with --target: {some}, or all")
     elif targets == ["all"] and "all" not in table.names:
@@ -268,7 +297,9 @@ def _numbers_of(table: Table, names: Sequence[str]) -> NDArray[np.float64]:
     for name, column in zip(names, columns, strict=True):
         if len(odd := np.flatnonzero(np.abs(column) > LARGEST)):
             n = int(odd[0])
-            raise UnrolledError(f"{table.row(n)}: {brief(name)} is {column[n]:g}; expected a number below {LARGEST:g}")
+            raise UnrolledError(
+                f"{table.row(n)}: {brief(name)} is {figure(column[n])}; expected a number below {LARGEST:g}"
+            )
     return np.stack(columns, axis=1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,13 +88,22 @@ USES = {"train": "train", "val": "validate", "test": "test"}
 """What each part of the data is there for."""
 
 
-def check_apart(paths: Mapping[str, Sequence[str | os.PathLike[str]]]) -> None:
+def files_in(folder: str) -> list[str]:
+    """Return the files of a folder that texts are read from."""
+    return walk(folder, Counter())
+
+
+def check_apart(
+    paths: Mapping[str, Sequence[str | os.PathLike[str]]], inside: Callable[[str], list[str]] = files_in
+) -> None:
     """Refuse files of which two parts of the data are read: what was trained on says nothing of what is new.
 
     Parameters
     ----------
     paths : dict
         Files and folders, by the parts of `USES`.
+    inside : function
+        Returns the files that are read of a folder.
 
     Raises
     ------
@@ -104,7 +113,7 @@ def check_apart(paths: Mapping[str, Sequence[str | os.PathLike[str]]]) -> None:
     seen: dict[tuple[int, int] | str, tuple[str, str]] = {}
     for part, some in paths.items():
         for path in (str(path) for path in some):
-            for file in (path, *walk(path, Counter())) if os.path.isdir(path) else (path,):
+            for file in (path, *inside(path)) if os.path.isdir(path) else (path,):
                 use, place = f"{USES[part]} on" + ("" if file == path else f" with the folder {path}"), _identity(file)
                 named, before = seen.get(place, (None, ""))
                 if named is None:
@@ -115,6 +124,8 @@ def check_apart(paths: Mapping[str, Sequence[str | os.PathLike[str]]]) -> None:
 
 def _identity(path: str) -> tuple[int, int] | str:
     """Return what two names of one file have in common; their place where the file system doesn't say."""
+    if path == "-":  # standard input
+        return path
     place = os.path.realpath(path)
     try:
         found = os.stat(place)

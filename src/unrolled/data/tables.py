@@ -21,7 +21,7 @@ from .text import whole_text
 from .text.packed import plain_name
 from .text.records import LONGEST, as_number, delimiter_of
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "null", "none", "?"})
 """What stands in a column of numbers where there is none, in small letters."""
 
 

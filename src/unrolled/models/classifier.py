@@ -15,10 +15,10 @@ from ..cells import Cell
 from ..checks import Array, check_a, check_choice
 from ..data.codecs import Codec, SeriesCodec, TextCodec, from_json
 from ..data.examples import Labelled, labelled
-from ..data.labelled import read_labelled
+from ..data.labelled import files_of_classes, read_labelled
 from ..data.padded import Padded
 from ..declared import keywords
-from ..errors import UnrolledError, brief, count, listed, suggest
+from ..errors import UnrolledError, brief, check_path, count, listed, suggest
 from ..keywords import named
 from ..nn import heads
 from ..nn.network import Network
@@ -31,7 +31,7 @@ from ..training.trainer import Metrics
 from . import metrics
 from .base import told
 from .classifier_data import Options, encoded, in_memory, material, read_examples, with_labels
-from .folds import check_folds, validated, write_figures
+from .folds import check_folds, read_figures, validated, write_figures
 from .of_data import Material, OfData, Scored
 
 COLUMNS = ("text", "label", "id", "time", "encoding")
@@ -60,6 +60,7 @@ class Classifier(OfData):
 
     kind = "classifier"
     decides = "accuracy"
+    inside = staticmethod(files_of_classes)
     folds: list[dict[str, float]] | None = None
     """Figures of each fold, after a cross-validation."""
 
@@ -180,9 +181,13 @@ class Classifier(OfData):
 
         `source` is needed only where the files have moved, or the examples were in memory.
         """
+        folder = Path(check_path("the folder of a run", folder))
+        if read_figures(folder) and anew:
+            raise UnrolledError(
+                f"folds of {folder} are done, with the options that it had; leave out {min(anew)}, or start a new run"
+            )
         how: Any = {"backend": backend, "cell": cell, "callbacks": callbacks, "verbose": verbose}
         model = cls._resume(folder, source, anew, **how)
-        folder = Path(folder)
         before = checkpoints.reopen(folder, KIND, cell)
         if before.options.folds:
             examples = read_examples(source or before.source["files"], before.options, None, ())

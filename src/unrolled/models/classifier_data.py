@@ -156,16 +156,22 @@ def in_memory(source: Any) -> bool:
 
 def with_labels(source: Any) -> Labelled:
     """Return examples of memory, a pair of x and labels."""
-    found = labelled(*source)
+    return _with_labels(labelled(*source))
+
+
+def _with_labels(found: Labelled) -> Labelled:
+    """Return examples that something can be learnt from, or say why not."""
+    if not len(found):
+        raise UnrolledError("there are no examples; expected one or more")
     if found.labels is None:
-        raise UnrolledError("the examples have no labels; expected a pair of texts or series and their labels")
+        raise UnrolledError("the examples have no labels; expected texts or series and their labels")
     return found
 
 
 def read_examples(source: Any, options: Options, train: Labelled | None, classes: Sequence[str]) -> Labelled:
     """Read examples; those of other parts than the first as that was."""
     if isinstance(source, Labelled):
-        return source
+        return _with_labels(source)
     if in_memory(source):
         return with_labels(source)
     how = {name: getattr(options, name) for name in ("text", "label", "id", "time")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -80,8 +81,13 @@ def read_figures(out: Path) -> list[dict[str, float]]:
         return []
     try:
         content = json.loads(storage.read_file(path, "figures"))
-        return [{name: float(value) for name, value in fold.items()} for fold in content["folds"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
+        found = [{name: float(value) for name, value in fold.items()} for fold in content["folds"]]
+        if any(
+            not fold or fold.keys() != found[0].keys() or not all(map(math.isfinite, fold.values())) for fold in found
+        ):
+            raise ValueError
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise UnrolledError(f"{path} is damaged; delete it, and the folds are run again") from None
 
 

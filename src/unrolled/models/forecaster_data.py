@@ -67,8 +67,7 @@ def material(sources: Mapping[str, Any], options: Options, plan: Plan | None) ->
             (
                 "windows",
                 f"{layout.context:,} steps to forecast {layout.horizon:,}, in segments of {layout.segment:,}: "
-                f"{count(len(every_place([len(s) for s in series], layout)), 'window')}"
-                + (f", {held}" if held else ""),
+                f"{count(len(parts['train'].places), 'window')} to train" + (f", {held}" if held else ""),
             ),
             *compared(plan, parts),
         ],

@@ -23,9 +23,9 @@ from ..data.text import (
     vocabulary_of,
 )
 from ..data.text.entropy import MOST_DENSE
-from ..data.text.files import is_pipe
+from ..data.text.files import check_again
 from ..data.text.vocabulary import no_halves
-from ..errors import UnrolledError, check_path
+from ..errors import UnrolledError, brief, check_path
 from .options import Options
 
 Source = str | bytes | Tokens | Corpus | os.PathLike[str] | Sequence[os.PathLike[str]] | Sequence[str] | None
@@ -36,10 +36,7 @@ def read_again(folder: Path, text: Mapping[str, Any], source: Source, level: str
     """Read the text of a run once more, or take it as it is given."""
     how = recorded(text["how"])
     if source is None and text["files"]:
-        if "-" in text["files"]:
-            raise UnrolledError(f"the text of {folder} came from standard input; give it again: name the file or -")
-        if pipe := next((path for path in text["files"] if is_pipe(path)), None):
-            raise UnrolledError(f"{pipe}, which {folder} was trained on, is a pipe now; give the text again")
+        check_again(text["files"], f"the text of {folder}", "give it again: name the file or -")
         return read(text["files"], level, stream=True, **how)
     if source is None and text["name"] != "stdlib":
         raise UnrolledError(f"the text of {folder} was no file; give it again")
@@ -49,8 +46,7 @@ def read_again(folder: Path, text: Mapping[str, Any], source: Source, level: str
 def read_held(corpus: Corpus, val: Paths, test: Paths, level: str) -> dict[str, Corpus]:
     """Read the files to validate and to test on, where some are named; nothing may be read twice."""
     named = {"val": _several(val), "test": _several(test)}
-    learnt = [path for path in corpus.paths if path != "-"]  # which may be several pipes
-    check_apart({"train": [*learnt, "-"] if "-" in corpus.paths else learnt, **named})
+    check_apart({"train": corpus.paths, **named})
     return {name: read(paths, level, stream=True, **corpus.how) for name, paths in named.items() if paths}
 
 
@@ -116,7 +112,7 @@ def read_source(source: Any, level: str, **how: Any) -> Corpus:
     if isinstance(source, Corpus):
         return source
     if isinstance(source, str) and how.get("documents", "none") != "none":
-        _check_no_name(source)
+        check_no_name(source)
         return of_documents([source], level, how["documents"])
     if isinstance(source, (str, bytes)):
         text = no_halves(source).encode() if isinstance(source, str) and level == "byte" else source
@@ -124,13 +120,13 @@ def read_source(source: Any, level: str, **how: Any) -> Corpus:
             raise UnrolledError('bytes need level="byte"')
         if not text:
             raise UnrolledError("the text is empty")
-        _check_no_name(source)
+        check_no_name(source)
         return Corpus(text, level, "text")
     if are_files(source):
         return read(source, level, stream=True, **how)
     if texts := texts_of(source):
         for text in texts:
-            _check_no_name(text)
+            check_no_name(text)
         return of_documents(texts, level, "lines" if how.get("documents") == "lines" else "files")
     tokens = as_tokens(source)
     if level != "tokens":
@@ -146,7 +142,10 @@ def as_learnt(vocabulary: Vocabulary) -> dict[str, Any]:
 def are_files(source: Any) -> bool:
     """Return whether a text is in files: a path that is no str, or several."""
     several = source if isinstance(source, (list, tuple)) else [source]
-    return bool(several) and all(isinstance(file, os.PathLike) for file in several)
+    paths = [isinstance(file, os.PathLike) for file in several]
+    if any(paths) and not all(paths):
+        raise UnrolledError(f"the text is {brief(source)}; expected all files (Path) or all texts")
+    return any(paths)
 
 
 def texts_of(source: Any) -> list[str]:
@@ -155,7 +154,7 @@ def texts_of(source: Any) -> list[str]:
     return list(source) if several and all(isinstance(text, str) for text in source) else []
 
 
-def _check_no_name(text: str | bytes) -> None:
+def check_no_name(text: Any) -> None:
     """Refuse a text that is the name of a file: its content is what was meant."""
     if isinstance(text, str) and 0 < len(text) < 256 and "\0" not in text and os.path.exists(text):
         raise UnrolledError(f"the text {text!r} is the name of a file; for what is in it give Path({text!r})")

@@ -23,6 +23,7 @@ from ..data.text import (
     of_documents,
     recorded,
 )
+from ..data.text.files import check_again
 from ..declared import described, keywords
 from ..errors import UnrolledError, check_path, count
 from ..keywords import named
@@ -40,6 +41,7 @@ from .language_data import (
     are_files,
     as_learnt,
     check_how,
+    check_no_name,
     read_again,
     read_held,
     read_source,
@@ -230,8 +232,7 @@ class LanguageModel(Writer):
     ) -> Prepared:
         """Prepare a run once more, with the text that it had, read again where none is given."""
         corpus = read_again(folder, before.source, source, chosen.level)
-        if "-" in before.source["val"] + before.source["test"]:
-            raise UnrolledError(f"what {folder} validates or tests on came through a pipe, and can't be read again")
+        check_again(before.source["val"] + before.source["test"], f"what {folder} validates or tests on")
         held = read_held(corpus, before.source["val"], before.source["test"], chosen.level)
         return prepared(corpus, held, before.codec["vocabulary"], chosen, folder, backend, before=before)
 
@@ -322,6 +323,8 @@ class LanguageModel(Writer):
         if are_files(text):
             text = read_source(text, self.vocabulary.level, documents=documents)
         texts = [text] if isinstance(text, str) else texts_of(text)
+        for one in texts:
+            check_no_name(one)
         if texts and (documents != "none" or not isinstance(text, str)):
             text = of_documents(texts, self.vocabulary.level, "files" if documents == "none" else documents)
         if not isinstance(text, Corpus):

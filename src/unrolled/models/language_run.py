@@ -101,6 +101,7 @@ def prepared(
     Options but those `asked` for are chosen, where these are given.
     """
     changed = f"the text is not the one that {folder} was trained on"
+    changed += ", or what it validates or tests on is another" if held else ""
     vocabulary = replace(vocabulary, documents=False)  # what tokens are is not about documents
     try:
         encoded = encode(corpus, vocabulary)

@@ -13,7 +13,8 @@ import numpy as np
 from ..checks import Array, as_kind
 from ..data.batches import Batches
 from ..data.examples import Labelled
-from ..data.split import check_apart
+from ..data.split import USES, check_apart, files_in
+from ..data.text.files import check_again
 from ..errors import UnrolledError, check_path, count
 from ..nn.network import Network
 from ..storage import Arrays, Stored
@@ -101,6 +102,9 @@ class OfData(OfNetwork):
     result: Result | None = None
     """How training went, after `train`."""
 
+    inside = staticmethod(files_in)
+    """Returns the files that are read of a folder, where one is named."""
+
     @classmethod
     def material(cls, sources: Mapping[str, Any], options: Any, codec: Mapping[str, Any] | None) -> Material:
         """Read the data of a run.
@@ -142,8 +146,10 @@ class OfData(OfNetwork):
     def _again(cls, source: Any, chosen: Any, folder: Path, backend: str, before: checkpoints.Reopened) -> Prepared:
         """Prepare a run once more, with the data that it had, read again where none is given."""
         paths = {part: before.source[place] for place, part in PLACES.items()}
-        if any("-" in some for some in paths.values()):
-            raise UnrolledError(f"the data of {folder} came through a pipe, and can't be read again")
+        if source is not None:
+            paths["train"] = []
+        for part, some in paths.items():
+            check_again(some, f"the data of {folder} to {USES[part]} on", "give it again" if part == "train" else "")
         found = {part: some for part, some in paths.items() if some} | ({} if source is None else {"train": source})
         if "train" not in found:
             raise UnrolledError(f"the data of {folder} was no file; give it again")
@@ -167,7 +173,7 @@ class OfData(OfNetwork):
         """Make of data a run from the start, or one that goes on; passes are chosen where options `asked` are given."""
         kind = files.kind_named(cls.kind)
         if before is None:
-            check_apart({part: files_named(source) for part, source in sources.items()})
+            check_apart({part: files_named(source) for part, source in sources.items()}, cls.inside)
         try:
             material = cls.material(sources, options, None if before is None else before.codec)
         except UnrolledError as error:

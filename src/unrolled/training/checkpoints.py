@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,6 +116,8 @@ def kind_of(folder: Path) -> str:
 def _path(folder: Path) -> Path:
     """Return where a run's checkpoint is, or say that there is none."""
     path = folder / CHECKPOINT
+    if not os.path.lexists(folder):
+        raise UnrolledError(f"there is no run {folder}; check the path")
     if folder.is_dir() and storage.is_missing(path):
         raise UnrolledError(f"{folder} holds no run to go on with: {CHECKPOINT} is missing")
     return path

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import backends, rules
 from ..checks import Array, Ranges, as_array, check_floats, check_options, check_size, check_weight
-from ..errors import UnrolledError, listed, suggest
+from ..errors import UnrolledError, figure, listed, suggest
 
 LEAST = float(np.finfo(np.float32).tiny)
 """What is added to a divisor is no less: where a gradient has been 0, a rule would divide 0 by 0."""
@@ -288,7 +288,9 @@ class AdamW(Adam):
 def check_least(name: str, value: object) -> float:
     """Return what is added to a divisor as a float, or say that it is too small to keep it from 0."""
     if (number := check_weight(name, value)) < LEAST:
-        raise UnrolledError(f"{name} is {number:.15g}; it must be {LEAST:.3g} or more, so that nothing is divided by 0")
+        raise UnrolledError(
+            f"{name} is {figure(number)}; it must be {LEAST:.3g} or more, so that nothing is divided by 0"
+        )
     return number
 
 

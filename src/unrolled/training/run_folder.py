@@ -26,6 +26,7 @@ import numpy as np
 
 from .. import backends, storage
 from ..checks import Array
+from ..data.text.files import is_pipe
 from ..errors import UnrolledError
 from .callbacks import Facts
 from .configuration import to_toml
@@ -231,5 +232,5 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def absolute(paths: Sequence[str]) -> list[str]:
-    """Paths that mean the same from any folder; standard input stays what it is."""
-    return [path if path == "-" else os.path.abspath(path) for path in paths]
+    """Return paths that mean the same from any folder; "-" of pipes, which can be read only once."""
+    return ["-" if path == "-" or (os.path.exists(path) and is_pipe(path)) else os.path.abspath(path) for path in paths]

@@ -233,6 +233,7 @@ def _gone_on(folder: Path, source: Any, cell: Any) -> State:
         raise UnrolledError(f"the data of {folder} was no file; give it again")
     if paths:
         state = replace(state, files=run.absolute(paths))
+    _several_times([*state.files, *state.val, *state.test])
     if Trials(state, None if paths is not None else source, cell).facts().sha256 != state.sha256:
         odd = "" if source is not None or state.files else "; it was the standard library, as it was then, or in memory"
         raise UnrolledError(
@@ -296,7 +297,7 @@ def _several_times(paths: list[str]) -> list[str]:
     """Return paths of files that can be read as often as a search does."""
     if "-" in paths:
         raise UnrolledError("a search reads its data more than once, which standard input can't be; name a file")
-    if pipe := next((path for path in paths if is_pipe(path)), None):
+    if pipe := next((path for path in paths if os.path.exists(path) and is_pipe(path)), None):
         raise UnrolledError(f"a search reads its data more than once, which the pipe {pipe} can't be; name a file")
     return paths
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..declared import check_option, options
-from ..errors import UnrolledError, brief, one_line
+from ..errors import UnrolledError, brief, figure, one_line
 from ..models import files
 from ..schema import Kind, each, either, entries, flag, maybe, named, number, objects, one_of, text, whole
 from ..storage import is_missing, read_file, write_atomically
@@ -59,10 +59,10 @@ def rungs(minutes: float) -> list[Rung]:
     """
     n = max((n for n in range(2, MOST + 1) if round(minutes / n / KEPT ** (n - 1), 9) >= LEAST), default=0)
     if minutes > LONGEST:
-        raise UnrolledError(f"minutes is {minutes:.15g}; a search takes {LONGEST:,.0f} at most, a year")
+        raise UnrolledError(f"minutes is {figure(minutes)}; a search takes {LONGEST:,.0f} at most, a year")
     if not n:
         raise UnrolledError(
-            f"minutes is {minutes:g}; the shortest search, of {KEPT} settings, takes {SHORTEST:g}. To train on "
+            f"minutes is {figure(minutes)}; the shortest search, of {KEPT} settings, takes {SHORTEST:g}. To train on "
             "the automatic choice: unrolled train"
         )
     return [Rung(KEPT ** (n - 1 - k), minutes / n / KEPT ** (n - 1 - k)) for k in range(n)]

@@ -388,7 +388,7 @@ def test_a_pipe_is_read_once_and_kept(tmp_path, monkeypatch, large):
         else:
             threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,)).start()
         corpus = read(path, "word", stream=True)
-        assert (corpus.paths, corpus.name) == (("-",), "stdin")
+        assert (corpus.paths, corpus.name) == ((path,), "stdin")
         assert isinstance(corpus.text, Stream) is large
         vocabulary = vocabulary_of(corpus)
         assert vocabulary == Vocabulary.of(text, "word")

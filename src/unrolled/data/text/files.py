@@ -205,6 +205,24 @@ def is_pipe(path: str) -> bool:
     return path != "-" and stat.S_ISFIFO(looked_up(path).st_mode)
 
 
+def check_again(paths: Sequence[str], what: str, advice: str = "") -> None:
+    """Refuse to read from standard input, or a pipe, again what was read from there.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    what : str
+        What is read again, for the message: "the text of runs/book".
+    advice : str
+        What to do, perhaps.
+    """
+    said = f", and can't be read again{advice and '; '}{advice}"
+    if "-" in paths:
+        raise UnrolledError(f"{what} came through a pipe{said}")
+    if pipe := next((path for path in paths if os.path.exists(path) and is_pipe(path)), None):
+        raise UnrolledError(f"{what} is in {shown(pipe)}, which is a pipe now{said}")
+
+
 def _directory(root: Path, level: str, notes: list[str]) -> list[Source]:
     """Every text of a directory."""
     skipped: Counter[str] = Counter()

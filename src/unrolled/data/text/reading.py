@@ -73,12 +73,11 @@ def read(
     as_kind("stream", stream, "bool")
     how = asdict(chosen)
     given = _given(paths)
-    named = ["-" if path and is_pipe(path) else path for path in given]  # a pipe is standard input by another name
     notes: list[str] = []
     found = _array(given) if level == "tokens" else sources(given, level, notes)
     if len(found) > 1:
         notes.insert(0, f"{len(found):,} files read")
-    name = short_name(named[0]) + (f"+{len(given) - 1}" if len(given) > 1 else "")
+    name = short_name("-" if is_pipe(given[0]) else given[0]) + (f"+{len(given) - 1}" if len(given) > 1 else "")
     text: str | bytes | Tokens | Stream
     marks: Tokens | None = None
     if stream and are_large(found):
@@ -90,7 +89,7 @@ def read(
         text = _joined(level, pieces)
         marks = _places(pieces) if chosen.documents != "none" else None
         notes += cleaner.notes()
-    return Corpus(text, level, name, len(found), tuple(notes), tuple(named), how, marks)
+    return Corpus(text, level, name, len(found), tuple(notes), tuple(given), how, marks)
 
 
 def whole_text(path: str | os.PathLike[str], encoding: str = "utf-8") -> tuple[str, str]:
