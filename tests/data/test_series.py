@@ -137,7 +137,7 @@ def test_arrays_and_columns_in_memory_are_series():
     with pytest.raises(ur.UnrolledError, match=r"the columns have 2, 3 rows"):
         read_series({"a": [1, 2], "b": [1, 2, 3]})
     for odd in (1, [[1, 2], [3, 4]], "text"):
-        with pytest.raises(ur.UnrolledError, match=r"^the column y is .*; expected a number or a time a row$"):
+        with pytest.raises(ur.UnrolledError, match=r"^the column 'y' is .*; expected a number or a time a row$"):
             read_series({"y": odd})
     with pytest.raises(ur.UnrolledError, match=r"the data, line 1: 'y' is infinite; expected a number"):
         read_series({"y": [10**400, 1, 3]})

@@ -318,7 +318,7 @@ def test_documents_of_a_text_that_has_changed_are_not_known(run):
         (run / "names.txt").unlink()
         os.mkfifo(run / "names.txt")
         with pytest.raises(
-            ur.UnrolledError, match=r"names\.txt, which .* was trained on, is a pipe now; give the text"
+            ur.UnrolledError, match=r"^the text of .*run is in .*names\.txt, which is a pipe now, and can't be "
         ):
             documents_of_run(run / "run", ur.load(run / "run").vocabulary)
     finally:
