@@ -172,7 +172,8 @@ def test_an_index_of_times_is_a_column_of_them():
     gap = pandas.Series([1.0, 2.0, 3.0], index=index + pandas.to_timedelta([0, 0, 5], "D"))
     with pytest.raises(ur.UnrolledError, match=r"5 steps of 1 day missing"):
         read_series(gap)
-    assert read_series(pandas.Series([1.0, 2.0], index=[7, 9])).columns == Columns(("series",))
+    for other in ([7, 9], [0.5, 0.1], ["a", "b"], [True, False]):
+        assert read_series(pandas.Series([1.0, 2.0], index=other)).columns == Columns(("series",))
     several = pandas.MultiIndex.from_product([["a", "b"], index])
     with pytest.raises(ur.UnrolledError, match=r"^the index has several levels; make columns of them"):
         read_series(pandas.DataFrame({"y": range(6)}, index=several))

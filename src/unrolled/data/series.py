@@ -171,13 +171,17 @@ def as_table(source: Any) -> Table:
 
 
 def _index_of(source: Any) -> dict[str, Any]:
-    """Return the index of a pandas Series or DataFrame as a column, where it is more than numbers of rows."""
+    """Return the index of a pandas Series or DataFrame as a column, where it holds times, not numbers or names of rows.
+
+    What is of another type than times, but begins with one, holds times too: texts, dates, periods.
+    """
     index = getattr(source, "index", None)
     if index is None or callable(index):  # of a list, which finds a value
         return {}
     if getattr(index, "nlevels", 1) > 1:
         raise UnrolledError("the index has several levels; make columns of them (reset_index), and name time and id")
-    if getattr(getattr(index, "dtype", None), "kind", "") in "iu":
+    kind = getattr(getattr(index, "dtype", None), "kind", "")
+    if kind != "M" and (kind not in "OUT" or not len(index) or not is_time(str(index[0]))):
         return {}
     name = getattr(index, "name", None)
     return {"time" if name is None else str(name): index}
