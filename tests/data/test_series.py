@@ -141,7 +141,7 @@ def test_arrays_and_columns_in_memory_are_series():
             read_series({"y": odd})
     with pytest.raises(ur.UnrolledError, match=r"the data, line 1: 'y' is infinite; expected a number"):
         read_series({"y": [10**400, 1, 3]})
-    with pytest.raises(ur.UnrolledError, match=r"^several columns are called '1', or the index is; rename one$"):
+    with pytest.raises(ur.UnrolledError, match=r"^several columns are called '1'; rename all but one$"):
         read_series({1: [1, 2], "1": [3, 4]})
     with pytest.raises(ur.UnrolledError, match=r"^target is 5; expected the name of a column"):
         read_series({"y": [1, 2]}, target=5)
@@ -166,19 +166,38 @@ def test_a_data_frame_is_its_columns():
 def test_an_index_of_times_is_a_column_of_them():
     pandas = pytest.importorskip("pandas")
     index = pandas.date_range("2024-01-30", periods=3, freq="D")
-    for times in (index, index.to_period("D"), index.date, [str(day) for day in index.date]):
+    for times in (index, index.to_period("D"), index.rename("")):
         found = read_series(pandas.Series([1.0, 2.0, 3.0], index=times))
         assert (found.columns, found.grid.title) == (Columns(("series",), "time"), "1 day")
+    weeks = pandas.Series([1.0, 2.0, 3.0], index=pandas.period_range("2024-01-01", periods=3, freq="W"))
+    assert read_series(weeks).grid.title == "1 week"
     gap = pandas.Series([1.0, 2.0, 3.0], index=index + pandas.to_timedelta([0, 0, 5], "D"))
     with pytest.raises(ur.UnrolledError, match=r"5 steps of 1 day missing"):
         read_series(gap)
-    for other in ([7, 9], [0.5, 0.1], ["a", "b"], [True, False]):
-        assert read_series(pandas.Series([1.0, 2.0], index=other)).columns == Columns(("series",))
     several = pandas.MultiIndex.from_product([["a", "b"], index])
     with pytest.raises(ur.UnrolledError, match=r"^the index has several levels; make columns of them"):
         read_series(pandas.DataFrame({"y": range(6)}, index=several))
-    with pytest.raises(ur.UnrolledError, match=r"^several columns are called 'y', or the index is; rename one$"):
-        read_series(pandas.DataFrame({"y": [1, 2, 3]}, index=index.rename("y")))
-    missing = pandas.Series([1, None, 3], dtype="Int64"), pandas.Series([True, None, False], dtype="boolean")
-    for column in missing:
+
+
+def test_an_index_that_is_not_of_times_is_not_looked_at():
+    """Names and numbers of rows are no series, nor times; and a column goes before an index of its name."""
+    pandas = pytest.importorskip("pandas")
+    index = pandas.date_range("2024-01-30", periods=2, freq="D")
+    texts = [str(day) for day in index.date]
+    for other in ([7, 9], [0.5, 0.1], ["a", "b"], [True, False], texts, pandas.CategoricalIndex(["a", "b"])):
+        assert read_series(pandas.Series([1.0, 2.0], index=other)).columns == Columns(("series",))
+        found = read_series(pandas.DataFrame({"a": [1, 2], "b": [3, 4]}, index=other), target="all")
+        assert found.columns == Columns(("a", "b"))
+        found = read_series(pandas.DataFrame({"date": texts, "b": [3, 4]}, index=other))
+        assert found.columns == Columns(("b",), "date")
+    several = pandas.MultiIndex.from_product([["a"], [1, 2]])
+    assert read_series(pandas.DataFrame({"y": [1, 2]}, index=several)).columns == Columns(("y",))
+    for named in (index.rename("y"), index):
+        found = read_series(pandas.DataFrame({"y": [1, 2], "time": [3, 4]}, index=named), target="y")
+        assert found.columns == Columns(("y",), "time")
+
+
+def test_what_pandas_has_for_missing_is_missing():
+    pandas = pytest.importorskip("pandas")
+    for column in (pandas.Series([1, None, 3], dtype="Int64"), pandas.Series([True, None, False], dtype="boolean")):
         assert read_series({"y": column}, fill="last").series[0].values[1] == 1

@@ -148,9 +148,9 @@ def as_table(source: Any) -> Table:
     columns: dict[str, Any] = _index_of(source)
     if isinstance(source, Mapping) or hasattr(source, "columns"):
         names = list(source if isinstance(source, Mapping) else source.columns)
-        called = [*columns, *map(str, names)]
+        called = list(map(str, names))
         if twice := next((name for name in called if called.count(name) > 1), None):
-            raise UnrolledError(f"several columns are called {brief(twice)}, or the index is; rename one")
+            raise UnrolledError(f"several columns are called {brief(twice)}; rename all but one")
         columns |= {str(name): source[name] for name in names}
     else:
         array = as_array("the series", source)
@@ -171,20 +171,24 @@ def as_table(source: Any) -> Table:
 
 
 def _index_of(source: Any) -> dict[str, Any]:
-    """Return the index of a pandas Series or DataFrame as a column, where it holds times, not numbers or names of rows.
+    """Return the index of a pandas Series or DataFrame as a column, where it is of times or periods.
 
-    What is of another type than times, but begins with one, holds times too: texts, dates, periods.
+    A column of its name goes before it.
     """
-    index = getattr(source, "index", None)
-    if index is None or callable(index):  # of a list, which finds a value
-        return {}
-    if getattr(index, "nlevels", 1) > 1:
+    index: Any = getattr(source, "index", None)
+    levels = getattr(index, "levels", None)
+    if isinstance(levels, list) and any(map(_of_times, levels)):
         raise UnrolledError("the index has several levels; make columns of them (reset_index), and name time and id")
-    kind = getattr(getattr(index, "dtype", None), "kind", "")
-    if kind != "M" and (kind not in "OUT" or not len(index) or not is_time(str(index[0]))):
+    name = str(getattr(index, "name", None) or "time")
+    if not _of_times(index) or name in map(str, getattr(source, "columns", ())):
         return {}
-    name = getattr(index, "name", None)
-    return {"time" if name is None else str(name): index}
+    return {name: index.to_timestamp() if hasattr(index, "to_timestamp") else index}  # a period's first moment
+
+
+def _of_times(index: Any) -> bool:
+    """Whether an index of pandas is of times, or of periods."""
+    dtype = getattr(index, "dtype", None)
+    return getattr(dtype, "kind", "") == "M" or str(dtype).startswith("period[")
 
 
 def _plain(name: str, column: Any) -> list[Any]:

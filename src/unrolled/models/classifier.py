@@ -17,7 +17,7 @@ from ..data.codecs import Codec, SeriesCodec, TextCodec, from_json
 from ..data.examples import Labelled, labelled
 from ..data.labelled import files_of_classes, read_labelled
 from ..data.padded import Padded
-from ..declared import keywords
+from ..declared import anew, keywords
 from ..errors import UnrolledError, brief, check_path, count, listed, suggest
 from ..keywords import named
 from ..nn import heads
@@ -31,13 +31,15 @@ from ..training.trainer import Metrics
 from . import metrics
 from .base import told
 from .classifier_data import Options, encoded, in_memory, material, read_examples, with_labels
-from .folds import check_folds, read_figures, validated, write_figures
+from .folds import check_folds, read_figures, validated
 from .of_data import Material, OfData, Scored
 
 COLUMNS = ("text", "label", "id", "time", "encoding")
 """Options of reading that a model keeps, so that it reads new files alike."""
 ROWS = 256
 """Examples that are looked at side by side."""
+SAME = set(anew(Options)) - {"checkpoint_every", "sample_length", "tensorboard"}
+"""Options that all folds of a run have to have alike, of those that may change when it goes on."""
 SHOWN = 30
 """Labels up to which a confusion matrix is printed; of more, the most frequent mistakes."""
 
@@ -160,8 +162,6 @@ class Classifier(OfData):
         model = cls._train(source, val, test, asked, **how)
         if chosen.folds:
             folder = None if out is None else Path(out)
-            if folder is not None:
-                write_figures(folder, [])  # those of a run before, which was overwritten, are none of this one
             model.folds = validated(cls, source, chosen, folder, told(callbacks, verbose), backend)
         return model
 
@@ -182,10 +182,14 @@ class Classifier(OfData):
         `source` is needed only where the files have moved, or the examples were in memory.
         """
         folder = Path(check_path("the folder of a run", folder))
-        if read_figures(folder) and anew:
-            raise UnrolledError(
-                f"folds of {folder} are done, with the options that it had; leave out {min(anew)}, or start a new run"
-            )
+        options = checkpoints.reopen(folder, KIND, cell).options
+        if options.folds:
+            other = sorted(name for name in anew if name in SAME and getattr(options, name) != anew[name])
+            if read_figures(folder) and other:
+                said = f"folds of {folder} are done, with the options that it had"
+                raise UnrolledError(f"{said}; leave out {other[0]}, or start a new run")
+            if source is not None:  # which may be read only once
+                source = read_examples(source, options, None, ())
         how: Any = {"backend": backend, "cell": cell, "callbacks": callbacks, "verbose": verbose}
         model = cls._resume(folder, source, anew, **how)
         before = checkpoints.reopen(folder, KIND, cell)

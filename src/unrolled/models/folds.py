@@ -17,9 +17,8 @@ from ..data.examples import Labelled
 from ..data.split import stratified_folds
 from ..errors import Interrupted, UnrolledError, count
 from ..training.callbacks import Callback, tell
+from ..training.run_folder import FOLDS
 
-FIGURES = "folds.json"
-"""File of a run's folder that holds the figures of its folds."""
 Run = Callable[[Path | None, Array, Array], dict[str, float]]
 """Takes the folder of a fold's run and the numbers of the rows to train on and to test on; returns its test figures."""
 Say = Callable[[str, str], None]
@@ -65,6 +64,8 @@ def cross_validate(
         except Interrupted:
             say("stopped", f"in fold {k + 1} of {folds}" + (f"; unrolled train --resume {out} goes on" if out else ""))
             raise
+        if found and out is not None and figures.keys() != found[0].keys():
+            raise _damaged(out / FOLDS)
         found.append(figures)
         say("fold", f"{k + 1} of {folds}: {shown(figures)}")
         if out is not None:
@@ -76,7 +77,7 @@ def cross_validate(
 
 def read_figures(out: Path) -> list[dict[str, float]]:
     """Return the figures of the folds that are done."""
-    path = out / FIGURES
+    path = out / FOLDS
     if not path.exists():
         return []
     try:
@@ -88,7 +89,12 @@ def read_figures(out: Path) -> list[dict[str, float]]:
             raise ValueError
         return found
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise UnrolledError(f"{path} is damaged; delete it, and the folds are run again") from None
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> UnrolledError:
+    """Return what to say of figures that can't be those of folds."""
+    return UnrolledError(f"{path} is damaged; delete it, and the folds are run again")
 
 
 def summary(folds: Sequence[dict[str, float]]) -> list[str]:
@@ -126,7 +132,7 @@ def write_figures(out: Path, folds: Sequence[dict[str, float]]) -> None:
         "mean": {name: float(values[name].mean()) for name in values},
         "standard_deviation": {name: float(values[name].std(ddof=1)) if len(folds) > 1 else 0.0 for name in values},
     }
-    storage.write_atomically(out / FIGURES, json.dumps(content, indent=2).encode() + b"\n")
+    storage.write_atomically(out / FOLDS, json.dumps(content, indent=2).encode() + b"\n")
 
 
 def validated(

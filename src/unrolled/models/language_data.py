@@ -156,5 +156,5 @@ def texts_of(source: Any) -> list[str]:
 
 def check_no_name(text: Any) -> None:
     """Refuse a text that is the name of a file: its content is what was meant."""
-    if isinstance(text, str) and 0 < len(text) < 256 and "\0" not in text and os.path.exists(text):
+    if isinstance(text, str) and 0 < len(text) < 256 and "\0" not in text and os.path.isfile(text):
         raise UnrolledError(f"the text {text!r} is the name of a file; for what is in it give Path({text!r})")

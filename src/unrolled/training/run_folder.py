@@ -39,6 +39,8 @@ SEARCH = "tune.json"
 
 FILES = (CONFIG, ABOUT, METRICS, MODEL, LAST, CHECKPOINT)
 """Files that a run writes; a new one may find none of them in its folder."""
+FOLDS = "folds.json"
+"""File of a run's folder that holds the figures of its folds, where it has some."""
 
 
 def make_folder(path: Path, *, new: bool = False) -> Path:
@@ -175,7 +177,8 @@ def made_elsewhere(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[s
 
 
 def begin(folder: Path, facts: Facts, text: Mapping[str, Any], made: Mapping[str, str]) -> None:
-    """Write what a new run is: its configuration, what made it, and no metrics yet."""
+    """Write what a new run is: its configuration, what made it, and no metrics yet; a run before's folds are gone."""
+    (folder / FOLDS).unlink(missing_ok=True)
     write_config(folder, facts, text)
     _write_about(folder, _about(facts, text, made))
     storage.write_atomically(folder / METRICS, b"")
