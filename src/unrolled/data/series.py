@@ -100,7 +100,7 @@ def read_series(
     Parameters
     ----------
     source : path, array (N,) or (N, C), or mapping of names to columns, as a pandas DataFrame is too
-        A path is that of a table (see `read_table`).
+        A path is that of a table (see `read_table`). An index of times or periods, of a pandas Series too, is a column.
     target : str
         Columns to forecast, with commas between, or "all"; "": the only column of numbers.
     time : str
