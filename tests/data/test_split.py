@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from unrolled.data.split import split
+from unrolled.cli.options import sources
+from unrolled.data.split import check_apart, split
 from unrolled.errors import UnrolledError
 
 
@@ -53,3 +54,15 @@ def test_fractions_that_leave_nothing_to_train_on_are_refused():
     assert message(split, range(9), 0.5, 0.5) == (
         "val_fraction 0.5 and test_fraction 0.5 leave nothing to train on; their sum must be below 1"
     )
+
+
+def test_standard_input_is_no_file_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-").write_text("text")
+    (named,) = sources(["./-"])
+    assert (str(named), [str(path) for path in sources(["-"])]) == (str(tmp_path / "-"), ["-"])
+    check_apart({"train": ["-"], "val": [named]})
+    check_apart({"train": ["./-"], "val": ["-"]})
+    for paths in ({"train": ["-"], "val": ["-"]}, {"train": ["-", "-"]}):
+        last = "validate" if "val" in paths else "train"
+        assert message(check_apart, paths) == f"- is given to train on and again to {last} on; give each file once"

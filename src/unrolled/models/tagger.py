@@ -383,7 +383,7 @@ class Tagger(OfData):
         return scored(found, counts, hits if self.decides == "f1" else None, self.tags, len(data.words))
 
     def _tagged(self, data: Any) -> Tagged:
-        """Return sentences whose tags are all the model's, of files or in memory."""
+        """Return tagged sentences, of files or in memory; of files a tag that the model lacks is refused with its line."""
         if isinstance(data, Tagged):
             data.checked()
             return data

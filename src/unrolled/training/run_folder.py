@@ -236,4 +236,4 @@ def remove_leftovers(folder: Path) -> None:
 
 def absolute(paths: Sequence[str]) -> list[str]:
     """Return paths that mean the same from any folder; "-" of pipes, which can be read only once."""
-    return ["-" if path == "-" or (os.path.exists(path) and is_pipe(path)) else os.path.abspath(path) for path in paths]
+    return ["-" if path == "-" or is_pipe(path) else os.path.abspath(path) for path in paths]

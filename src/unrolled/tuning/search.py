@@ -297,7 +297,7 @@ def _several_times(paths: list[str]) -> list[str]:
     """Return paths of files that can be read as often as a search does."""
     if "-" in paths:
         raise UnrolledError("a search reads its data more than once, which standard input can't be; name a file")
-    if pipe := next((path for path in paths if os.path.exists(path) and is_pipe(path)), None):
+    if pipe := next((path for path in paths if is_pipe(path)), None):
         raise UnrolledError(f"a search reads its data more than once, which the pipe {pipe} can't be; name a file")
     return paths
 

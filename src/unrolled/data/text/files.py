@@ -202,7 +202,10 @@ def sources(paths: Sequence[str], level: str, notes: list[str]) -> list[Source]:
 
 def is_pipe(path: str) -> bool:
     """Whether a path leads to a pipe: one with a name, or what a shell makes of <(...); it can be read only once."""
-    return path != "-" and stat.S_ISFIFO(looked_up(path).st_mode)
+    try:
+        return path != "-" and stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:  # what is not there, or can't be looked at, is refused where it is read
+        return False
 
 
 def check_again(paths: Sequence[str], what: str, advice: str = "") -> None:
@@ -219,7 +222,7 @@ def check_again(paths: Sequence[str], what: str, advice: str = "") -> None:
     said = f", and can't be read again{advice and '; '}{advice}"
     if "-" in paths:
         raise UnrolledError(f"{what} came through a pipe{said}")
-    if pipe := next((path for path in paths if os.path.exists(path) and is_pipe(path)), None):
+    if pipe := next((path for path in paths if is_pipe(path)), None):
         raise UnrolledError(f"{what} is in {shown(pipe)}, which is a pipe now{said}")
 
 
