@@ -287,7 +287,12 @@ def test_folds_are_runs_of_their_own_and_a_run_goes_on_with_those_that_are_left(
     with pytest.raises(ur.UnrolledError, match=r"part are done, with the options that it had; leave out epochs, or"):
         ur.Classifier.resume(tmp_path / "part", epochs=4)
     assert ur.Classifier.resume(tmp_path / "part", epochs=2, sample_length=3).folds == whole.folds  # which are the same
-    for odd in ('{"folds": [{"accuracy": 1}, {"loss": 1}]}', "[" * 100_000, '{"folds": [{"loss": 1e999}]}', "[{}]"):
+    for odd in (
+        '{"folds": [{"accuracy": 1}, {"loss": 1}]}',
+        "[" * 100_000,
+        '{"folds": [{"accuracy": 1, "macro_f1": 1, "loss": 1e999}]}',
+        "[{}]",
+    ):
         (tmp_path / "part" / "folds.json").write_text(odd)
         with pytest.raises(ur.UnrolledError, match=r"is damaged; delete it, and the folds are run again$"):
             ur.Classifier.resume(tmp_path / "part")

@@ -180,7 +180,7 @@ def _index_of(source: Any) -> dict[str, Any]:
     if isinstance(levels, list) and any(map(_of_times, levels)):
         raise UnrolledError("the index has several levels; make columns of them (reset_index), and name time and id")
     name = str(getattr(index, "name", None) or "time")
-    if not _of_times(index) or name in map(str, getattr(source, "columns", ())):
+    if not _of_times(index):
         return {}
     return {name: index.to_timestamp() if hasattr(index, "to_timestamp") else index}  # a period's first moment
 
@@ -203,11 +203,9 @@ def _plain(name: str, column: Any) -> list[Any]:
 
 def _value(value: Any) -> Any:
     """Return a value as a table holds it: a text, a number, or None for one that is missing."""
-    if value is None or type(value).__name__ == "NAType":  # of pandas
-        return None
     if isinstance(value, int) and abs(value) > sys.float_info.max:
         return math.inf
-    return value if isinstance(value, (str, int, float)) else str(value)
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def choose(table: Table, target: str = "", time: str = "", id: str = "", known: str = "") -> Columns:

@@ -383,7 +383,7 @@ class Tagger(OfData):
         return scored(found, counts, hits if self.decides == "f1" else None, self.tags, len(data.words))
 
     def _tagged(self, data: Any) -> Tagged:
-        """Return tagged sentences, of files or in memory; of files a tag that the model lacks is refused with its line."""
+        """Return tagged sentences, of files or memory; a tag that the model lacks is refused with its file and line."""
         if isinstance(data, Tagged):
             data.checked()
             return data
